@@ -1,0 +1,62 @@
+# Every target makes its own virtual environment from a bare python3; nothing need be installed first.
+#   make train   set up, then train on MNIST's 60,000 images on the best hardware present
+#   make test    the whole test suite          make lint    ruff and mypy
+#   make bench   the benchmark suite           make clean   remove what these targets made
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# MNIST is taken from the first of these that exists; with neither, gpusvm downloads it.
+LOCAL_DATA := $(firstword $(wildcard data/mnist ../shared/datasets/mnist))
+ifdef LOCAL_DATA
+export GPUSVM_DATA_DIR ?= $(abspath $(dir $(LOCAL_DATA)))
+endif
+
+# GPU packages are installed where an NVIDIA driver answers, for the CUDA version it runs; GPU= turns this off.
+CUDA_MAJOR := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p')
+GPU ?= $(if $(CUDA_MAJOR),$(if $(filter 12,$(CUDA_MAJOR)),cuda12,cuda13))
+
+comma := ,
+run_extras := $(GPU)
+dev_extras := dev$(if $(GPU),$(comma)$(GPU))
+
+.PHONY: train test lint format bench clean
+
+train: $(VENV)/.installed-run
+	$(BIN)/gpusvm train --out models/mnist.svm
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/gpusvm bench benchmarks/full.toml --out benchmarks/results
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpusvm needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-run: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".$(if $(run_extras),[$(run_extras)])"
+	touch $@
+
+$(VENV)/.installed-dev: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(dev_extras)]"
+	touch $@ $(VENV)/.installed-run
+
+# The peers of the benchmark suite: scikit-learn-intelex on a CPU, cuML on a GPU.
+$(VENV)/.installed-bench: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[intel$(if $(GPU),$(comma)$(GPU))]"
+	touch $@ $(VENV)/.installed-run
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info models .pytest_cache .mypy_cache .ruff_cache .hypothesis

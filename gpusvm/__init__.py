@@ -1,0 +1,32 @@
+"""Exact kernel support vector machines for image-sized data, on a GPU where there is one.
+
+>>> from gpusvm import SVC
+>>> svc = SVC(C=10, gamma=0.02)        # doctest: +SKIP
+>>> svc.fit(X, y).save("digits.svm")   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from gpusvm.certificate import Certificate, certify
+from gpusvm.errors import BackendUnavailableError, DataError, GpuSvmError, ModelFileError
+from gpusvm.estimator import SVC
+from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
+from gpusvm.version import __version__
+
+__all__ = [
+    "SVC",
+    "BackendUnavailableError",
+    "Certificate",
+    "DataError",
+    "GpuSvmError",
+    "ModelFileError",
+    "SVCParams",
+    "SVMModel",
+    "__version__",
+    "certify",
+    "load_model",
+    "save_model",
+    "to_onnx",
+    "to_sklearn",
+]

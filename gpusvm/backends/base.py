@@ -1,0 +1,55 @@
+"""What a backend is: a name, and the two verbs that every one of them has."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpusvm.device import Availability
+from gpusvm.model import SVCParams, SVMModel
+
+__all__ = ["Availability", "Backend", "Progress"]
+
+
+class Progress(Protocol):
+    """Called as training goes on: class pairs done, class pairs in all, and the pair last finished."""
+
+    def __call__(self, done: int, total: int, latest: str) -> None: ...
+
+
+class Backend(Protocol):
+    """A way to train. Each file beside this one has one, as the module-level object ``backend``."""
+
+    name: str
+    runs: str
+    """What trains, and on what, in a few words."""
+
+    def probe(self) -> Availability:
+        """Whether this backend can run here, and why not. Never raises.
+
+        Takes milliseconds where the answer is no. Where a CUDA device works, a yes may cost the
+        import of the GPU library: nothing less tells a working one from a broken one.
+        """
+
+    def fit(
+        self,
+        X: Any,
+        y: np.ndarray,
+        params: SVCParams,
+        *,
+        sample_weight: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> SVMModel:
+        """Train on validated data.
+
+        Parameters
+        ----------
+        X : (n, n_features) float32 array
+            NumPy, or CuPy for a backend that runs on the device; (n, n) kernel values for a precomputed kernel.
+        y : (n,) array of labels, at least two different ones
+        params : SVCParams
+        sample_weight : (n,) float64 array, optional
+            Factor on C for each sample; samples of weight zero take no part.
+        progress : Progress, optional
+        """

@@ -1,0 +1,125 @@
+"""The backends there are, and the one place where one of them is chosen."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+
+from gpusvm.backends.base import Availability, Backend
+from gpusvm.device import query_driver
+from gpusvm.errors import BackendUnavailableError, UsageError
+
+ENVIRONMENT_VARIABLE = "GPUSVM_BACKEND"
+
+_MODULES = {
+    "cuml": "gpusvm.backends.cuml",
+    "sklearn": "gpusvm.backends.sklearn",
+    "sklearnex": "gpusvm.backends.sklearnex",
+}
+GPU_BACKENDS = frozenset({"cuml"})
+_AUTO_ORDER = ("cuml", "sklearn")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and why it is this one.
+
+    Attributes
+    ----------
+    backend : Backend
+    reason : str
+        A phrase to print after the backend's name.
+    notice : str
+        Empty, or one line for a machine with an NVIDIA device that trains on its CPU all the same:
+        what is missing and the command that brings it.
+    """
+
+    backend: Backend
+    reason: str
+    notice: str = ""
+
+
+def backend_names() -> list[str]:
+    """Every backend's name, whether or not it runs here."""
+    return list(_MODULES)
+
+
+def get_backend(name: str) -> Backend:
+    """The backend of that name. Raises UsageError for a name that does not exist."""
+    if name not in _MODULES:
+        raise UsageError(f"no backend is called {name!r}; choose from auto, {', '.join(_MODULES)}")
+    backend: Backend = import_module(_MODULES[name]).backend
+    return backend
+
+
+def probe_all() -> dict[str, Availability]:
+    """What each backend says of this machine."""
+    return {name: get_backend(name).probe() for name in _MODULES}
+
+
+def choose_backend(name: str = "auto", *, require_gpu: bool = False) -> Choice:
+    """Pick the backend that trains.
+
+    ``"auto"`` means what the environment variable GPUSVM_BACKEND says or, where it says nothing,
+    cuML on a machine where it works and scikit-learn on any other.
+
+    Parameters
+    ----------
+    name : str
+        A backend's name, or ``"auto"``.
+    require_gpu : bool
+        Whether to fail instead of training on a CPU.
+
+    Raises
+    ------
+    UsageError
+        No backend has that name.
+    BackendUnavailableError
+        The backend asked for cannot run here, or a GPU is required and none is usable.
+    """
+    asked_by = ""
+    if name == "auto" and os.environ.get(ENVIRONMENT_VARIABLE, "auto") != "auto":
+        name = os.environ[ENVIRONMENT_VARIABLE]
+        asked_by = f" (from {ENVIRONMENT_VARIABLE})"
+    choice = _best_available() if name == "auto" else _as_asked(name, asked_by)
+    if require_gpu and choice.backend.name not in GPU_BACKENDS:
+        raise BackendUnavailableError(_no_gpu(choice))
+    return choice
+
+
+def _as_asked(name: str, asked_by: str) -> Choice:
+    backend = get_backend(name)
+    found = backend.probe()
+    if not found.ok:
+        mend = f"; try: {found.hint}" if found.hint else "; gpusvm info shows what this machine can run"
+        raise BackendUnavailableError(f"backend {name}{asked_by} cannot run here: {found.reason}{mend}")
+    return Choice(backend, f"asked for{asked_by}: {found.reason}")
+
+
+def _best_available() -> Choice:
+    refusals: list[tuple[str, Availability]] = []
+    for name in _AUTO_ORDER:
+        backend = get_backend(name)
+        found = backend.probe()
+        if found.ok:
+            reasons = "; ".join(f"{other} cannot run: {no.reason}" for other, no in refusals)
+            return Choice(backend, reasons or found.reason, _notice(refusals))
+        refusals.append((name, found))
+    raise AssertionError("sklearn is always available")
+
+
+def _notice(refusals: list[tuple[str, Availability]]) -> str:
+    """One line where there is a device to gain by mending something."""
+    for name, found in refusals:
+        if found.hint and query_driver().status is not None:
+            return f"This machine has an NVIDIA driver, but {name} cannot run: {found.reason}. To mend it: {found.hint}"
+    return ""
+
+
+def _no_gpu(choice: Choice) -> str:
+    if choice.reason.startswith("asked for"):
+        return f"a GPU is required but backend {choice.backend.name} runs on the CPU; use --backend auto or cuml"
+    found = get_backend("cuml").probe()
+    mend = f"; try: {found.hint}" if found.hint else ""
+    return f"a GPU is required but none is usable: {found.reason}{mend}"

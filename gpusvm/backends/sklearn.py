@@ -1,0 +1,155 @@
+"""scikit-learn's SVC (LIBSVM), the class pairs solved side by side on all cores: the reference."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn import __version__ as sklearn_version
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import SVC
+
+from gpusvm.backends.base import Availability, Progress
+from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge, pair_block
+from gpusvm.memory import available_mb
+from gpusvm.model import SVCParams, SVMModel, describe_pair
+
+
+class SklearnBackend:
+    """LIBSVM pair by pair. Its training releases the GIL, so threads are enough for all cores.
+
+    The pairs go through joblib: inside ``joblib.parallel_config(backend="loky")`` they run in
+    processes, inside ``backend="dask"`` on a cluster.
+    """
+
+    name = "sklearn"
+    runs = "scikit-learn's SVC (LIBSVM) on all CPU cores"
+
+    def probe(self) -> Availability:
+        detail = {"scikit-learn": sklearn_version, "cores": joblib.cpu_count()}
+        return Availability(True, f"always available; {joblib.cpu_count()} cores", detail=detail)
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        params: SVCParams,
+        *,
+        sample_weight: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> SVMModel:
+        data = group_by_class(X, y, params, sample_weight)
+        n_jobs = min(effective_jobs(params.n_jobs), len(data.pairs))
+        cache_mb = (params.cache_size or available_mb() / 3) / n_jobs
+        # The largest first: a long pair started last would leave the other cores idle.
+        largest_first = sorted(range(len(data.pairs)), key=lambda p: -data.pair_size(data.pairs[p]))
+        solutions = self._solve(data, largest_first, params, cache_mb, n_jobs, progress)
+        return merge(data, solutions, params, {"backend": self.name, "scikit-learn": sklearn_version})
+
+    def _solve(
+        self,
+        data: GroupedData,
+        sequence: list[int],
+        params: SVCParams,
+        cache_mb: float,
+        n_jobs: int,
+        progress: Progress | None,
+    ) -> list[PairSolution]:
+        tasks = (
+            joblib.delayed(_solve_pair)(
+                p,
+                data.X,
+                data.class_slice(data.pairs[p][0]),
+                data.class_slice(data.pairs[p][1]),
+                data.pair_weights(data.pairs[p]),
+                params,
+                cache_mb,
+                os.getpid(),
+            )
+            for p in sequence
+        )
+        run = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())
+        solutions: dict[int, PairSolution] = {}
+        # Filters belong to the process, not to the thread, so they are set here around all threads.
+        with warnings.catch_warnings():
+            _leave_the_warning_to_merge()
+            for p, solution in run(tasks):
+                solutions[p] = solution
+                if progress is not None:
+                    progress(len(solutions), len(sequence), describe_pair(data.classes, data.pairs[p]))
+        return [solutions[p] for p in range(len(sequence))]
+
+
+def effective_jobs(n_jobs: int | None) -> int:
+    """How many pairs to solve at once: `n_jobs`, else what joblib's context says, else every core.
+
+    Inside another joblib worker (a grid search, say) the default is one, so that levels do not multiply.
+    """
+    if n_jobs is None:
+        context, context_jobs = joblib.parallel.get_active_backend(prefer="threads")
+        nested = bool(getattr(context, "nesting_level", 0))
+        n_jobs = context_jobs if nested or context_jobs != 1 else -1
+    return joblib.effective_n_jobs(n_jobs)
+
+
+def _return_as() -> str:
+    """Pairs as they finish, for the sake of progress; multiprocessing can only return all at the end."""
+    context, _ = joblib.parallel.get_active_backend(prefer="threads")
+    return "generator_unordered" if context.supports_return_generator else "list"
+
+
+def _solve_pair(
+    index: int,
+    X: np.ndarray,
+    first: slice,
+    second: slice,
+    weights: np.ndarray | None,
+    params: SVCParams,
+    cache_mb: float,
+    caller_pid: int,
+) -> tuple[int, PairSolution]:
+    """Solve one binary problem; its index comes back too, since pairs finish in any order."""
+    n_first, n_second = first.stop - first.start, second.stop - second.start
+    svc = SVC(cache_size=max(cache_mb, 1.0), shrinking=params.shrinking, **library_arguments(params))
+    if os.getpid() != caller_pid:
+        _leave_the_warning_to_merge()
+    svc.fit(
+        pair_block(X, first, second, precomputed=params.kernel.precomputed),
+        np.repeat([0, 1], [n_first, n_second]),
+        sample_weight=weights,
+    )
+    # In a two-class SVC the public coefficients are turned to favour the second class.
+    return index, PairSolution(
+        support=svc.support_.astype(np.int64),
+        dual_coef=-svc.dual_coef_[0],
+        intercept=-float(svc.intercept_[0]),
+        n_iter=int(svc.n_iter_[0]),
+        converged=svc.fit_status_ == 0,
+    )
+
+
+def _leave_the_warning_to_merge() -> None:
+    """merge() says once, for all pairs, what LIBSVM would say for each."""
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    # After an interrupt joblib reports the pairs it had under way: nobody asks for those.
+    warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning, "joblib")
+
+
+def library_arguments(params: SVCParams) -> dict[str, Any]:
+    """The parameters under the names that scikit-learn, scikit-learn-intelex and cuML share."""
+    kernel = params.kernel
+    return {
+        "C": params.C,
+        "kernel": kernel.name,
+        "gamma": kernel.gamma,
+        "degree": kernel.degree,
+        "coef0": kernel.coef0,
+        "tol": params.tol,
+        "max_iter": params.max_iter,
+    }
+
+
+backend = SklearnBackend()

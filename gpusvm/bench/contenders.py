@@ -1,0 +1,286 @@
+"""What a benchmark compares: every backend, and peers that are what people use without gpusvm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn import __version__ as sklearn_version
+
+from gpusvm.backends.base import Availability, Backend
+from gpusvm.backends.one_vs_one import assemble, group_by_class
+from gpusvm.backends.registry import GPU_BACKENDS, backend_names, get_backend
+from gpusvm.backends.sklearn import library_arguments
+from gpusvm.errors import UsageError
+from gpusvm.model import SVCParams, SVMModel
+
+PEER_CACHE_MB = 2000.0
+"""Kernel cache given to the peers: their default of 200 MB would make a straw man of them."""
+
+N_NEIGHBORS = 3
+"""Of the nearest-neighbour baseline: the number in the classic tables of results on MNIST."""
+
+
+class Trained(Protocol):
+    """What came of a fit."""
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Labels (n,) of the rows of X (n, n_features), as this contender's user would get them."""
+
+    def to_model(self) -> SVMModel | None:
+        """The same machine as an SVMModel, to be certified; None where it is no such machine."""
+
+
+class Contender(Protocol):
+    """Something that trains and predicts, and can be timed at it.
+
+    Attributes
+    ----------
+    name, runs : str
+        What suites call it, and what it is in a few words.
+    on_gpu : bool
+    uses_kernel : bool
+        Whether a case's kernel and C mean anything to it.
+    packages : tuple of str
+        Whose versions belong to its figures; see `gpusvm.bench.machine.package_versions`.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def runs(self) -> str: ...
+    @property
+    def on_gpu(self) -> bool: ...
+    @property
+    def uses_kernel(self) -> bool: ...
+    @property
+    def packages(self) -> tuple[str, ...]: ...
+
+    def probe(self) -> Availability:
+        """Whether it can run here, and why not. Never raises."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
+        """Train on X (n, n_features) float32 with labels y (n,)."""
+
+    def settings(self, params: SVCParams) -> dict[str, Any]:
+        """What it was told, for the record; plain JSON values."""
+
+
+def peer_names() -> list[str]:
+    """The contenders that are no backends of gpusvm."""
+    return list(_PEERS)
+
+
+def contender_names() -> list[str]:
+    """Every contender's name, whether or not it runs here: the backends, then the peers."""
+    return [*backend_names(), *_PEERS]
+
+
+def get_contender(name: str) -> Contender:
+    """The contender of that name. Raises UsageError for a name that does not exist."""
+    if name in _PEERS:
+        return _PEERS[name]()
+    if name not in backend_names():
+        raise UsageError(f"nothing to measure is called {name!r}; choose from {', '.join(contender_names())}")
+    return BackendContender(get_backend(name))
+
+
+class BackendContender:
+    """A backend of gpusvm, predicting as SVMModel does: on the device for those that train there."""
+
+    uses_kernel = True
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.name, self.runs = backend.name, backend.runs
+        self.on_gpu = backend.name in GPU_BACKENDS
+        self.packages = _BACKEND_PACKAGES.get(backend.name, ("numpy", "numba", "cupy"))
+
+    def probe(self) -> Availability:
+        return self.backend.probe()
+
+    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
+        return _TrainedModel(self.backend.fit(X, y, params), self.on_gpu)
+
+    def settings(self, params: SVCParams) -> dict[str, Any]:
+        return _kernel_settings(params)
+
+
+@dataclass(frozen=True)
+class _TrainedModel:
+    model: SVMModel
+    on_gpu: bool
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        if self.on_gpu:
+            import cupy
+
+            return self.model.predict(cupy.asarray(X))
+        return self.model.predict(X)
+
+    def to_model(self) -> SVMModel:
+        return self.model
+
+
+@dataclass(frozen=True)
+class LibrarySVC:
+    """A library's own SVC, given all classes at once, with its own predict."""
+
+    name: str
+    runs: str
+    module: str
+    packages: tuple[str, ...]
+    probe_with: Callable[[], Availability]
+    on_gpu: bool = False
+    uses_kernel: bool = True
+
+    def probe(self) -> Availability:
+        return self.probe_with()
+
+    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
+        svc = import_module(self.module).SVC(
+            cache_size=params.cache_size or PEER_CACHE_MB,
+            shrinking=params.shrinking,
+            **library_arguments(params),
+        )
+        return _TrainedSVC(svc.fit(X, y), X, y, params, self.name)
+
+    def settings(self, params: SVCParams) -> dict[str, Any]:
+        return {**_kernel_settings(params), "cache_size": params.cache_size or PEER_CACHE_MB}
+
+
+@dataclass(frozen=True)
+class _TrainedSVC:
+    svc: Any
+    X: np.ndarray
+    y: np.ndarray
+    params: SVCParams
+    name: str
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.svc.predict(X)
+
+    def to_model(self) -> SVMModel:
+        return model_of(self.svc, self.X, self.y, self.params, self.name)
+
+
+def model_of(svc: Any, X: np.ndarray, y: np.ndarray, params: SVCParams, name: str) -> SVMModel:
+    """The SVMModel of a fitted `sklearn.svm.SVC`, or of a class with the same attributes.
+
+    Parameters
+    ----------
+    svc : fitted estimator
+        With `support_`, `dual_coef_`, `intercept_` and `n_iter_` in scikit-learn's public form.
+    X : (n, n_features) float32 array
+        What it was fitted on.
+    y : (n,) array of labels
+    params : SVCParams
+        What it was asked to minimise.
+    name : str
+        Kept as the provenance's backend.
+    """
+    data = group_by_class(X, y, params)
+    positions = np.empty(len(y), dtype=np.int64)
+    positions[data.rows] = np.arange(len(y))
+    # In a two-class SVC the public coefficients are turned to favour the second class.
+    sign = -1.0 if len(data.classes) == 2 else 1.0
+    coef = np.zeros((len(data.classes) - 1, len(y)))
+    coef[:, positions[svc.support_]] = sign * np.asarray(svc.dual_coef_)
+    n_iter = np.broadcast_to(svc.n_iter_, len(data.pairs))
+    return assemble(
+        data,
+        coef,
+        intercept=sign * np.asarray(svc.intercept_, dtype=np.float64),
+        n_iter=n_iter,
+        converged=(n_iter < params.max_iter) | (params.max_iter < 0),
+        params=params,
+        provenance={"backend": name},
+    )
+
+
+class NearestNeighbours:
+    """scikit-learn's k-nearest-neighbours classifier: what everyone asks an SVM to beat."""
+
+    name = "knn"
+    runs = f"scikit-learn's KNeighborsClassifier, {N_NEIGHBORS} neighbours, all CPU cores"
+    on_gpu = False
+    uses_kernel = False
+    packages = ("scikit-learn",)
+
+    def probe(self) -> Availability:
+        return _scikit_learn_is_there()
+
+    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return _TrainedNeighbours(KNeighborsClassifier(N_NEIGHBORS, n_jobs=-1).fit(X, y))
+
+    def settings(self, params: SVCParams) -> dict[str, Any]:
+        return {"n_neighbors": N_NEIGHBORS}
+
+
+@dataclass(frozen=True)
+class _TrainedNeighbours:
+    neighbours: Any
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.neighbours.predict(X)
+
+    def to_model(self) -> None:
+        return None
+
+
+def _kernel_settings(params: SVCParams) -> dict[str, Any]:
+    kernel = params.kernel
+    settings: dict[str, Any] = {"kernel": kernel.name, "C": params.C, "tol": params.tol}
+    if kernel.name != "linear":
+        settings["gamma"] = kernel.gamma
+    if kernel.name == "poly":
+        settings["degree"] = kernel.degree
+    if kernel.name in ("poly", "sigmoid"):
+        settings["coef0"] = kernel.coef0
+    if params.max_iter >= 0:
+        settings["max_iter"] = params.max_iter
+    if params.cache_size is not None:
+        settings["cache_size"] = params.cache_size
+    return settings
+
+
+def _scikit_learn_is_there() -> Availability:
+    return Availability(True, f"scikit-learn {sklearn_version}")
+
+
+def _libsvm() -> Contender:
+    return LibrarySVC(
+        name="libsvm",
+        runs="scikit-learn's SVC (LIBSVM) as it is, on one CPU core",
+        module="sklearn.svm",
+        packages=("scikit-learn",),
+        probe_with=_scikit_learn_is_there,
+    )
+
+
+def _intelex() -> Contender:
+    return LibrarySVC(
+        name="intelex",
+        runs="scikit-learn-intelex's SVC (oneDAL) as it is, on all CPU cores",
+        module="sklearnex.svm",
+        packages=("scikit-learn-intelex",),
+        probe_with=get_backend("sklearnex").probe,
+    )
+
+
+_PEERS: dict[str, Callable[[], Contender]] = {
+    "libsvm": _libsvm,
+    "intelex": _intelex,
+    "knn": NearestNeighbours,
+}
+
+_BACKEND_PACKAGES = {
+    "sklearn": ("scikit-learn",),
+    "sklearnex": ("scikit-learn-intelex",),
+    "cuml": ("cuml", "cupy"),
+}

@@ -1,0 +1,110 @@
+"""The machine that figures were measured on: what another machine must match to compare with them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gpusvm.device import probe_cuda
+from gpusvm.version import __version__
+
+_DISTRIBUTIONS = {
+    "numpy": ("numpy",),
+    "scipy": ("scipy",),
+    "scikit-learn": ("scikit-learn",),
+    "joblib": ("joblib",),
+    "scikit-learn-intelex": ("scikit-learn-intelex",),
+    "numba": ("numba",),
+    "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
+    "cuml": ("cuml-cu13", "cuml-cu12", "cuml"),
+}
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)
+
+
+def describe_machine() -> dict[str, Any]:
+    """The hardware, the system and every version that a figure depends on; plain JSON values.
+
+    Nothing in it names the host, its users or its folders. docs/benchmarks.md explains the fields.
+    """
+    import joblib
+
+    return {
+        "cpu": _cpu_model(),
+        "cores": joblib.cpu_count(),
+        "memory_mb": _memory_mb(),
+        "architecture": platform.machine(),
+        "os": _os_name(),
+        "python": platform.python_version(),
+        "versions": {"gpusvm": __version__, **package_versions(_DISTRIBUTIONS)},
+        "blas": _blas(),
+        "gpu": _gpu(),
+        "environment": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
+    }
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those of the packages that are installed, nothing imported.
+
+    CuPy and cuML are published under a name for each CUDA version; here they are "cupy" and "cuml".
+    """
+    found = {package: _version(package) for package in packages}
+    return {package: number for package, number in found.items() if number is not None}
+
+
+def _version(package: str) -> str | None:
+    for distribution in _DISTRIBUTIONS.get(package, (package,)):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _memory_mb() -> int:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        return total if limit == "max" else min(total, int(limit) // 2**20)
+    except (OSError, ValueError):
+        return total
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _blas() -> list[dict[str, Any]]:
+    """The BLAS and OpenMP libraries loaded by NumPy and SciPy, without their paths."""
+    import scipy.linalg  # noqa: F401 - loads the BLAS that is to be described
+    from threadpoolctl import threadpool_info
+
+    keys = ("user_api", "internal_api", "version", "architecture", "threading_layer", "num_threads")
+    return [{key: library[key] for key in keys if key in library} for library in threadpool_info()]
+
+
+def _gpu() -> dict[str, Any]:
+    found = probe_cuda()
+    return {"ok": found.ok, "reason": found.reason, **found.detail}

@@ -1,0 +1,49 @@
+"""The samples of one measurement, from a data set to arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpusvm.bench.spec import Spec
+from gpusvm.data import Dataset, has_split, load_dataset
+from gpusvm.errors import DataError
+from gpusvm.preprocess import apply_steps, build_steps
+
+
+class Samples:
+    """Training and test samples, preprocessed as `gpusvm train` would.
+
+    Attributes
+    ----------
+    X, X_test : (n, n_features) float32 array
+    y, y_test : (n,) array of labels
+    classes : (n_classes,) array
+        The sorted labels of both.
+
+    Raises
+    ------
+    DataError
+        The data cannot be had, or are too few.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        train = load_dataset(spec.dataset, "train", limit=spec.n_train, seed=spec.seed, data_dir=spec.data_dir)
+        test = load_test_images(spec.dataset, spec.test_dataset, spec.n_test, spec.data_dir)
+        if len(train) < spec.n_train:
+            raise DataError(f"{spec.dataset}: has {len(train):,} training images, not {spec.n_train:,}")
+        steps = build_steps(train.image_shape, binarize=spec.binarize, deskew=spec.deskew)
+        self.X = apply_steps(steps, train.images, train.image_shape)
+        self.X_test = apply_steps(steps, test.images, train.image_shape)
+        self.y, self.y_test = train.require_labels(), test.require_labels()
+        self.classes = np.union1d(self.y, self.y_test)
+
+
+def load_test_images(dataset: str, test_dataset: str | None, n_test: int | None, data_dir: str | None) -> Dataset:
+    """The test images of a suite: the data set's own, or another source's, whichever split that has.
+
+    Raises DataError where there are none.
+    """
+    if test_dataset is None:
+        return load_dataset(dataset, "test", limit=n_test, data_dir=data_dir)
+    split = "test" if has_split(test_dataset, "test", data_dir) else "train"
+    return load_dataset(test_dataset, split, limit=n_test, data_dir=data_dir)

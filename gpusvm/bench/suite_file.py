@@ -1,0 +1,155 @@
+"""Reading suites: finding the TOML file, and checking all of it before anything runs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from gpusvm.backends.registry import backend_names
+from gpusvm.bench import checks
+from gpusvm.bench.contenders import peer_names
+from gpusvm.bench.suite import CONTENDER, REPEATS, SIZES, Case, Override, Suite
+from gpusvm.errors import DataError, UsageError
+from gpusvm.kernels import KERNEL_NAMES
+
+SUITES_FOLDER = Path("benchmarks")
+"""Where a suite named without a path is looked for first; then among those inside the package."""
+
+_LARGEST_FILE = 2**20
+
+
+def load_suite(source: str | Path) -> Suite:
+    """Read a suite from a file, or by name from ``benchmarks/`` or from inside the package.
+
+    Raises
+    ------
+    UsageError
+        There is no suite of that name.
+    DataError
+        The file is missing, no TOML, or no suite.
+    """
+    path = find_suite(str(source))
+    try:
+        content = path.read_bytes() if path.stat().st_size <= _LARGEST_FILE else None
+    except OSError as error:
+        raise DataError(
+            f"{source}: cannot read the suite: {error.strerror}; check the path, or name one of "
+            f"{', '.join(suite_names())}"
+        ) from error
+    if content is None:
+        raise DataError(f"{source}: is larger than 1 MB, too large for a suite; name a TOML file of one")
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source}: is not valid TOML: {error}; mend it there") from error
+    return parse_suite(table, str(source))
+
+
+def find_suite(source: str) -> Path:
+    """The file of a suite given as a path or as a name. Raises UsageError for an unknown name."""
+    if source.endswith(".toml") or "/" in source or Path(source).is_file():
+        return Path(source)
+    for folder in (SUITES_FOLDER, _bundled_folder()):
+        if (folder / f"{source}.toml").is_file():
+            return folder / f"{source}.toml"
+    raise UsageError(f"no suite is called {source!r}; choose from {', '.join(suite_names())}, or give a .toml file")
+
+
+def default_suite() -> str:
+    """The suite where none is named: ``full`` where the project's benchmarks/ is, else ``quick``."""
+    return "full" if (SUITES_FOLDER / "full.toml").is_file() else "quick"
+
+
+def suite_names() -> list[str]:
+    """The suites that can be named without a path."""
+    return sorted({path.stem for folder in (SUITES_FOLDER, _bundled_folder()) for path in folder.glob("*.toml")})
+
+
+def _bundled_folder() -> Path:
+    return Path(str(files("gpusvm.bench"))) / "suites"
+
+
+def parse_suite(table: Any, where: str) -> Suite:
+    """The suite in a parsed file; `where` names the file in messages.
+
+    Raises DataError for an unknown key, a missing one, or a value of the wrong type or out of range.
+    """
+    values = checks.read_table(table, _SUITE_KEYS, where)
+    checks.require(values, ("name", "dataset", "sizes", "cases"), where)
+    values["cases"] = _cases(values["cases"], where)
+    values["overrides"] = _overrides(values.get("overrides", {}), where)
+    suite = Suite(**values)
+    if not suite.contenders:
+        raise DataError(f"{where}: measures nothing: list backends, peers, or both")
+    if stray := next((name for name in suite.overrides if name not in suite.contenders), None):
+        raise DataError(f"{where}: [overrides.{stray}] is for a contender that the suite does not list")
+    return suite
+
+
+def _cases(tables: list[Any], where: str) -> tuple[Case, ...]:
+    cases = []
+    for number, table in enumerate(tables, start=1):
+        values = checks.read_table(table, _CASE_KEYS, f"{where}: case {number}")
+        values.setdefault("name", _describe(values))
+        cases.append(Case(**values))
+    names = [case.name for case in cases]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{where}: two cases are called {twice!r}; give each its own name")
+    return tuple(cases)
+
+
+def _describe(values: Mapping[str, Any]) -> str:
+    settings = " ".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in values.items()
+        if key != "kernel"
+    )
+    return f"{values.get('kernel', 'rbf')} {settings}".strip()
+
+
+def _overrides(table: dict[str, Any], where: str) -> dict[str, Override]:
+    overrides = {}
+    for name, values in table.items():
+        label = f"{where}: [overrides.{name}]"
+        checks.check(label, CONTENDER, name)
+        overrides[name] = Override(**checks.read_table(values, _OVERRIDE_KEYS, label))
+    return overrides
+
+
+_SUITE_KEYS: dict[str, checks.Reader] = {
+    "name": checks.matching(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        "a word that can begin a file's name (letters, digits, dots, dashes)",
+    ),
+    "title": checks.text,
+    "dataset": checks.text,
+    "test_dataset": checks.text,
+    "n_test": checks.whole(1),
+    "seed": checks.whole(0),
+    "binarize": checks.flag,
+    "deskew": checks.flag,
+    "backends": checks.list_of(checks.one_of(backend_names)),
+    "peers": checks.list_of(checks.one_of(peer_names)),
+    "reference": CONTENDER,
+    "sizes": SIZES,
+    "repeats": REPEATS,
+    "warmup": checks.whole(2),
+    "timeout_s": checks.positive,
+    "cases": checks.tables,
+    "overrides": checks.table,
+}
+_CASE_KEYS: dict[str, checks.Reader] = {
+    "name": checks.text,
+    "kernel": checks.one_of(lambda: [name for name in KERNEL_NAMES if name != "precomputed"]),
+    "C": checks.positive,
+    "gamma": checks.gamma,
+    "degree": checks.whole(0, 100),
+    "coef0": checks.number,
+    "tol": checks.positive,
+    "max_iter": checks.whole(-1),
+    "cache_size": checks.positive,
+}
+_OVERRIDE_KEYS: dict[str, checks.Reader] = {"repeats": REPEATS, "timeout_s": checks.positive, "sizes": SIZES}

@@ -1,0 +1,210 @@
+"""``gpusvm evaluate``: how well a model does on labelled images, and what it gets wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gpusvm.cli.console import image_progress, messages, results
+from gpusvm.data import Dataset, has_split, load_dataset
+from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_images
+from gpusvm.model import SVMModel
+from gpusvm.model_file import load_model
+from gpusvm.output import check_writable, write_json
+
+LINE_WIDTH = 80
+"""Results fit this many columns where there is no terminal to ask."""
+
+MISTAKES = 8
+LONGEST_LABEL = 16
+MIN_CELL = 3
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    source: Annotated[
+        str | None,
+        typer.Argument(help="mnist, fashion-mnist, digits, a CSV, .npz or folder; default: what it was trained on."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="test or train; default: test where there is one.", show_default=False),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many images.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page of HTML, index.html, to this folder.")] = None,
+) -> None:
+    """Evaluate a model: accuracy, figures of each class, confusion matrix."""
+    notes = messages()
+    check_writable(json_path, None if report is None else report / "index.html")
+    machine = load_model(model)
+    source = source or trained_on(machine)
+    split = split or _default_split(notes, source, data_dir)
+    data = load_dataset(source, split, limit=limit, seed=seed, data_dir=data_dir, progress=notes.is_terminal)
+    true = data.require_labels()
+    class_indices(machine.classes, true, where=data.name)  # unknown labels fail before the long work
+    if is_training_data(machine, data):
+        notes.print(
+            f"note: the model was trained on {data.name}, {data.split} split: it may have seen these images",
+            markup=False,
+            soft_wrap=True,
+        )
+    with image_progress(notes, len(data)) as progress:
+        predictions = predict_images(machine, data.images, progress)
+    evaluation = evaluate_predictions(machine.classes, true, predictions.labels, predictions.seconds)
+    written = []
+    if json_path is not None:
+        write_json(json_path, figures(evaluation, data, model))
+        written.append(json_path)
+    if report is not None:
+        from gpusvm.report import write_report
+
+        written.append(write_report(machine, evaluation, data, predictions, report, title=model.name))
+    show(results(), machine, evaluation, data)
+    for path in written:
+        notes.print(f"Wrote {path}", markup=False, soft_wrap=True)
+
+
+def trained_on(model: SVMModel) -> str:
+    """The data set that a model says it was trained on, else mnist."""
+    data = model.provenance.get("dataset")
+    name = data.get("name") if isinstance(data, dict) else None
+    return str(name or "mnist")
+
+
+def is_training_data(model: SVMModel, data: Dataset) -> bool:
+    """Whether the model says that it was trained on images of this very split, all or some of them."""
+    known = model.provenance.get("dataset")
+    if not isinstance(known, dict):
+        return False
+    same_name = (known.get("name"), known.get("split")) == (data.name, data.split)
+    return same_name or known.get("digest") == data.digest
+
+
+def figures(evaluation: Evaluation, data: Dataset, model: Path) -> dict[str, object]:
+    """What ``--json`` writes."""
+    return {
+        "model": str(model),
+        "source": data.name,
+        "split": data.split,
+        "digest": data.digest,
+        **evaluation.to_dict(),
+    }
+
+
+def _default_split(notes: Console, source: str, data_dir: Path | None) -> str:
+    if has_split(source, "test", data_dir):
+        return "test"
+    notes.print(f"{source} has no test split: evaluating on all its images", markup=False, soft_wrap=True)
+    return "train"
+
+
+def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Dataset) -> None:
+    """Print the accuracy, the classes, the confusion matrix and the most frequent mistakes."""
+    width = console.width if console.is_terminal else LINE_WIDTH
+    console.print(
+        f"{data.name}, {data.split} split: {evaluation.n:,} images;"
+        f" {model.n_support_vectors:,} support vectors, {model.kernel.name} kernel",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"[bold]Accuracy: {evaluation.accuracy:.4f}[/] ({evaluation.n_errors:,} wrong;"
+        f" predicted in {evaluation.predict_seconds or 0:.2f} s,"
+        f" {evaluation.images_per_second or 0:,.0f} images a second)\n",
+        soft_wrap=True,
+    )
+    console.print(class_table(evaluation), width=width)
+    if not evaluation.n_errors:
+        return
+    matrix = confusion_table(evaluation, width)
+    if matrix is None:
+        console.print(
+            f"\nThe confusion matrix of {len(evaluation.classes)} classes is wider than {width} columns;"
+            " --report and --json have it.",
+            soft_wrap=True,
+        )
+    else:
+        console.print("\n[bold]Confusion matrix[/] (rows: true class, columns: predicted class)")
+        console.print(matrix, width=width)
+    console.print("\n[bold]Most frequent mistakes[/] (true -> predicted)")
+    console.print(mistake_table(evaluation), width=width)
+
+
+def class_table(evaluation: Evaluation) -> Table:
+    """Precision, recall, F1 and counts, a row for each class."""
+    table = _table("class", "precision", "recall", "F1", "images", "wrong")
+    right = evaluation.confusion.diagonal()
+    for c, label in enumerate(_labels(evaluation)):
+        ratios = (evaluation.precision[c], evaluation.recall[c], evaluation.f1[c])
+        table.add_row(
+            label,
+            *(f"{ratio:.4f}" if np.isfinite(ratio) else "-" for ratio in ratios),
+            f"{evaluation.support[c]:,}",
+            f"{evaluation.support[c] - right[c]:,}",
+        )
+    return table
+
+
+def confusion_table(evaluation: Evaluation, width: int) -> Table | None:
+    """The confusion matrix with dots for zeros, or None where it takes more columns than `width`.
+
+    Labels that are wider than a cell can be are cut above the columns, which stand in the order of the rows.
+    """
+    labels = _labels(evaluation)
+    longest = max(label.cell_len for label in labels)
+    digits = len(str(evaluation.confusion.max()))
+    room = (width - longest - 1) // len(labels) - 1
+    if room < max(digits, MIN_CELL):
+        return None
+    cell = min(max(digits, longest, MIN_CELL), room)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column(no_wrap=True)
+    for label in labels:
+        head = label.copy()
+        head.truncate(cell)
+        table.add_column(head, justify="right", no_wrap=True, min_width=cell)
+    for i, label in enumerate(labels):
+        table.add_row(label, *(_count(int(n), i == j) for j, n in enumerate(evaluation.confusion[i])))
+    return table
+
+
+def mistake_table(evaluation: Evaluation) -> Table:
+    """The most frequent pairs of true and predicted class."""
+    labels = _labels(evaluation)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    for i, j, count in evaluation.most_confused(MISTAKES):
+        share = f"{count / evaluation.support[i]:.1%} of class {labels[i]}"
+        table.add_row(Text.assemble(labels[i], " -> ", labels[j]), f"{count:,}", Text(share))
+    return table
+
+
+def _count(count: int, is_right: bool) -> Text:
+    if not count:
+        return Text("·", style="dim")
+    return Text(str(count), style="green" if is_right else "bold red")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for k, name in enumerate(columns):
+        table.add_column(name, justify="right" if k else "left", no_wrap=True)
+    return table
+
+
+def _labels(evaluation: Evaluation) -> list[Text]:
+    """Class labels to print, cut where they are long; never read as markup."""
+    labels = [Text(" ".join(str(label).split())) for label in evaluation.classes.tolist()]
+    for label in labels:
+        label.truncate(LONGEST_LABEL, overflow="ellipsis")
+    return labels

@@ -1,0 +1,113 @@
+"""``gpusvm info``: what this machine can run, and why not the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import joblib
+import typer
+from rich.table import Table
+
+from gpusvm.backends.registry import ENVIRONMENT_VARIABLE, choose_backend, get_backend, probe_all
+from gpusvm.cli.console import results
+from gpusvm.data import CATALOGUE, find_local
+from gpusvm.device import probe_cuda
+from gpusvm.errors import GpuSvmError
+from gpusvm.memory import available_mb
+from gpusvm.version import __version__
+
+_PACKAGES = ("numpy", "scikit-learn", "joblib", "scikit-learn-intelex", "cupy", "cuml", "onnx", "matplotlib")
+_CUDA_FLAVOURS = ("-cuda13x", "-cuda12x", "-cu13", "-cu12")
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Show what this machine can run, and why not the rest."""
+    facts = gather()
+    console = results()
+    if as_json:
+        console.print_json(data=facts)
+        return
+    machine = facts["machine"]
+    console.print(
+        f"[bold]gpusvm {__version__}[/], Python {machine['python']} on {machine['system']}: "
+        f"{machine['cores']} cores, {machine['memory_available_mb'] / 1024:.1f} GB of memory free"
+    )
+    console.print(f"CUDA: {facts['cuda']['reason']}")
+    for device in facts["cuda"]["detail"].get("devices", []):
+        console.print(
+            f"  device {device['index']}: {device['name']}, {device['memory_mb']} MB, "
+            f"compute capability {device['compute_capability']}"
+        )
+    console.print()
+    console.print(_backend_table(facts["backends"]))
+    console.print(f"\nauto is [bold]{facts['auto']['backend'] or 'nothing'}[/]: {facts['auto']['reason']}")
+    console.print()
+    console.print("Packages: " + ", ".join(f"{name} {found or '-'}" for name, found in facts["packages"].items()))
+    for name, place in facts["data"].items():
+        console.print(f"Data set {name}: {place or f'not on this machine; gpusvm data fetch {name}'}")
+
+
+def gather() -> dict[str, Any]:
+    """Everything `info` tells, as plain JSON values."""
+    cuda = probe_cuda()
+    return {
+        "gpusvm": __version__,
+        "machine": {
+            "python": platform.python_version(),
+            "system": platform.system(),
+            "cores": joblib.cpu_count(),
+            "memory_available_mb": round(available_mb()),
+        },
+        "cuda": {"ok": cuda.ok, "reason": cuda.reason, "hint": cuda.hint, "detail": cuda.detail},
+        "backends": {
+            name: {"ok": found.ok, "runs": get_backend(name).runs, "reason": found.reason, "hint": found.hint}
+            for name, found in probe_all().items()
+        },
+        "auto": _auto(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "data": {name: _place(name) for name in CATALOGUE},
+    }
+
+
+def _auto() -> dict[str, str | None]:
+    try:
+        choice = choose_backend()
+    except GpuSvmError as error:
+        return {"backend": None, "reason": str(error)}
+    reason = choice.reason + (f". {choice.notice}" if choice.notice else "")
+    if ENVIRONMENT_VARIABLE not in os.environ:
+        reason += f" ({ENVIRONMENT_VARIABLE} would change what auto means)"
+    return {"backend": choice.backend.name, "reason": reason}
+
+
+def _backend_table(backends: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("backend", "", "runs", "why"):
+        table.add_column(title, overflow="fold")
+    for name, found in backends.items():
+        mark = "[green]yes[/]" if found["ok"] else "[red]no[/]"
+        hint = f"; try: {found['hint']}" if found["hint"] else ""
+        # Brackets in a pip command (gpusvm[cuda13]) would be read as markup.
+        table.add_row(name, mark, found["runs"], (found["reason"] + hint).replace("[", r"\["))
+    return table
+
+
+def _version(package: str) -> str | None:
+    for name in (package, *(package + flavour for flavour in _CUDA_FLAVOURS)):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _place(name: str) -> str | None:
+    if CATALOGUE[name].files == () or not CATALOGUE[name].files:
+        return "inside scikit-learn"
+    found = find_local(name)
+    return None if found is None else str(found)

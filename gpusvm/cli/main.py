@@ -1,0 +1,98 @@
+"""The ``gpusvm`` command: its sub-commands, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gpusvm.cli import bench, data, evaluate, export, info, predict, train
+from gpusvm.cli.console import messages
+from gpusvm.errors import GpuSvmError
+from gpusvm.version import __version__
+
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns the errors that gpusvm raises on purpose into one line and their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (GpuSvmError, OSError) as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            messages().print(f"[bold red]error:[/] {_escape(_describe(error))}", soft_wrap=True)
+            raise typer.Exit(getattr(error, "exit_code", GpuSvmError.exit_code)) from None
+        except KeyboardInterrupt:
+            messages().print("interrupted; results that were not finished are not written")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="gpusvm",
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train, evaluate and apply exact kernel support vector machines on images, on a GPU or a CPU.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gpusvm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+app.command()(info.info)
+app.add_typer(data.app, name="data")
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(bench.bench)
+app.command()(export.export)
+
+
+def run() -> None:
+    """Entry point of the ``gpusvm`` script."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output went away (``| head``): nothing is wrong, and nobody is listening.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _describe(error: Exception) -> str:
+    """An error of gpusvm's says what to do; one of the system's is named with its file."""
+    if isinstance(error, OSError):
+        where = error.filename or "standard output"
+        return f"{where}: {error.strerror or error}; check that it can be read or written, and the space left there"
+    return str(error)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    run()

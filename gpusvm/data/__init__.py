@@ -1,0 +1,26 @@
+"""Data sets: what can be read, where it is looked for, and how it comes in."""
+
+from gpusvm.data.catalogue import (
+    CATALOGUE,
+    CatalogueEntry,
+    FileCheck,
+    default_source,
+    fetch,
+    find_local,
+    verify,
+)
+from gpusvm.data.dataset import Dataset, has_split, load_dataset, load_images
+
+__all__ = [
+    "CATALOGUE",
+    "CatalogueEntry",
+    "Dataset",
+    "FileCheck",
+    "default_source",
+    "fetch",
+    "find_local",
+    "has_split",
+    "load_dataset",
+    "load_images",
+    "verify",
+]

@@ -1,0 +1,59 @@
+"""What every reader hands on: images as (n, height, width) arrays of bytes."""
+
+from __future__ import annotations
+
+from math import isqrt
+
+import numpy as np
+
+from gpusvm.errors import DataError
+
+
+def image_shape(n_pixels: int) -> tuple[int, int]:
+    """Height and width of an image stored as `n_pixels` numbers: a square, or else one row."""
+    side = isqrt(n_pixels)
+    return (side, side) if side * side == n_pixels else (1, n_pixels)
+
+
+def as_images(array: np.ndarray, where: str) -> np.ndarray:
+    """Check an array of pixels in whatever number type it was stored, and make it images.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, height, width), (n, height, width, 1) or (n, n_pixels)
+        Whole numbers from 0 to 255 in any real dtype.
+    where : str
+        File and key, for the error message.
+
+    Returns
+    -------
+    ndarray of shape (n, height, width), uint8
+
+    Raises
+    ------
+    DataError
+        Wrong shape or dtype, no images, NaN, values out of range or not whole.
+    """
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim == 2:
+        array = array.reshape(len(array), *image_shape(array.shape[1]))
+    if array.ndim != 3:
+        raise DataError(f"{where}: has shape {array.shape}; images must be grey: (n, height, width) or (n, n_pixels)")
+    if array.size == 0:
+        raise DataError(f"{where}: holds no images (shape {array.shape}); give a file with at least one")
+    if array.dtype.kind not in "uifb":
+        raise DataError(f"{where}: has dtype {array.dtype}; pixels must be numbers from 0 to 255")
+    if array.dtype != np.uint8:
+        _check_values(array, where)
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def _check_values(array: np.ndarray, where: str) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(f"{where}: holds NaN or infinite pixels; replace them with numbers from 0 to 255")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 255:
+        raise DataError(f"{where}: pixels range from {low} to {high}; they must lie in 0 to 255")
+    if array.dtype.kind == "f" and (array != np.floor(array)).any():
+        raise DataError(f"{where}: pixels are not whole numbers; store the raw 0 to 255 values, unscaled")

@@ -1,0 +1,152 @@
+"""Whether a CUDA device works here, and if not, exactly what is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether something can run on this machine, and why or why not.
+
+    Attributes
+    ----------
+    ok : bool
+    reason : str
+        One phrase that a person can act on.
+    hint : str
+        The command that mends it, or nothing where no command would.
+    detail : dict
+        Versions and devices found; plain JSON values.
+    """
+
+    ok: bool
+    reason: str
+    hint: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What the NVIDIA driver itself says, asked without any Python package.
+
+    Attributes
+    ----------
+    status : int
+        CUresult of ``cuInit``: 0 for success; None where there is no driver library.
+    cuda_version : int
+        Newest CUDA that the driver runs, as 1000 major + 10 minor; 0 if unknown.
+    n_devices : int
+    """
+
+    status: int | None
+    cuda_version: int = 0
+    n_devices: int = 0
+
+
+def query_driver() -> Driver:
+    """Ask libcuda for its version and its devices. Takes milliseconds, never raises."""
+    try:
+        libcuda = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return Driver(status=None)
+    version, count = ctypes.c_int(0), ctypes.c_int(0)
+    libcuda.cuDriverGetVersion(ctypes.byref(version))
+    status = int(libcuda.cuInit(0))
+    if status == 0:
+        libcuda.cuDeviceGetCount(ctypes.byref(count))
+    return Driver(status, version.value, count.value)
+
+
+def installed(package: str) -> bool:
+    """Whether `package` could be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def extra_for(cuda_version: int) -> str:
+    """The pip command for the GPU packages that suit a driver: cuda13 from CUDA 13.0 on, else cuda12."""
+    return f'pip install "gpusvm[{"cuda13" if cuda_version >= 13000 else "cuda12"}]"'
+
+
+_CUDA_ERROR_NO_DEVICE = 100
+_OLDEST_CUDA = 12000
+
+
+@cache
+def probe_cuda() -> Availability:
+    """Whether CuPy can use a CUDA device, asked once in a process. Never raises.
+
+    The driver is asked first, since importing CuPy costs a second that a machine without a GPU need
+    not pay. CuPy's runtime reports a missing driver and one too old by the same error
+    (cudaErrorInsufficientDriver); asking the driver itself tells them apart.
+    """
+    driver = query_driver()
+    detail: dict[str, Any] = {"driver_cuda_version": driver.cuda_version or None}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if driver.status is None:
+        return Availability(False, "no NVIDIA driver (libcuda not found)", detail=detail)
+    if driver.status == _CUDA_ERROR_NO_DEVICE or (driver.status == 0 and driver.n_devices == 0):
+        if visible is not None:
+            reason = f"no CUDA device is visible: CUDA_VISIBLE_DEVICES is {visible!r}"
+            return Availability(False, reason, "unset CUDA_VISIBLE_DEVICES", detail)
+        return Availability(False, "an NVIDIA driver is installed but finds no device", detail=detail)
+    if driver.status != 0:
+        reason = f"the NVIDIA driver does not start (cuInit returned {driver.status})"
+        return Availability(False, reason, "nvidia-smi", detail)
+    if driver.cuda_version < _OLDEST_CUDA:
+        reason = f"the NVIDIA driver is too old: it runs CUDA {_dotted(driver.cuda_version)}, 12.0 is needed"
+        return Availability(False, reason, "update the NVIDIA driver", detail)
+    if not installed("cupy"):
+        return Availability(False, "CuPy is not installed", extra_for(driver.cuda_version), detail)
+    return _ask_cupy(driver, detail)
+
+
+def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
+    hint = extra_for(driver.cuda_version)
+    try:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        detail |= {"cupy": cupy.__version__, "runtime_cuda_version": runtime.runtimeGetVersion()}
+        count = runtime.getDeviceCount()
+        detail["devices"] = [_describe_device(runtime, index) for index in range(count)]
+    except Exception as error:
+        if "InsufficientDriver" in str(error):
+            reason = (
+                f"the NVIDIA driver runs CUDA {_dotted(driver.cuda_version)}, too old for the installed CuPy "
+                f"(built for CUDA {_dotted(detail.get('runtime_cuda_version', 0))})"
+            )
+            return Availability(False, reason, hint, detail)
+        return Availability(False, f"CuPy is installed but fails: {_one_line(error)}", hint, detail)
+    if count == 0:
+        return Availability(False, "CuPy finds no CUDA device", detail=detail)
+    first = detail["devices"][0]
+    return Availability(True, f"{first['name']}, {first['memory_mb'] / 1024:.0f} GB", detail=detail)
+
+
+def _describe_device(runtime: Any, index: int) -> dict[str, Any]:
+    properties = runtime.getDeviceProperties(index)
+    name = properties["name"]
+    return {
+        "index": index,
+        "name": name.decode() if isinstance(name, bytes) else str(name),
+        "memory_mb": round(properties["totalGlobalMem"] / 2**20),
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
+    }
+
+
+def _dotted(cuda_version: int) -> str:
+    return f"{cuda_version // 1000}.{cuda_version % 1000 // 10}"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"

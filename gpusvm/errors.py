@@ -1,0 +1,41 @@
+"""The errors gpusvm raises on purpose, and the exit code each one means on the command line."""
+
+from __future__ import annotations
+
+
+class GpuSvmError(Exception):
+    """Something the user can mend. The message says what, where, and what to do, on one line."""
+
+    exit_code = 1
+
+
+class DataError(GpuSvmError):
+    """A data set is missing, malformed, or does not fit what it is used with."""
+
+
+class DownloadError(DataError):
+    """No mirror gave the file that was asked for, or what came was not that file."""
+
+
+class ModelFileError(GpuSvmError):
+    """A model file is corrupt, foreign, of an unknown version, or does not fit the data."""
+
+
+class OutputError(GpuSvmError):
+    """A result could not be written; whatever stood at its path before still stands."""
+
+
+class TrainingError(GpuSvmError):
+    """A backend's library failed while it trained."""
+
+
+class UsageError(GpuSvmError):
+    """Options that make no sense together, or a name that does not exist."""
+
+    exit_code = 2
+
+
+class BackendUnavailableError(GpuSvmError):
+    """The backend, or the GPU, that was asked for by name cannot run on this machine."""
+
+    exit_code = 3

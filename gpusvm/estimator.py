@@ -1,0 +1,325 @@
+"""SVC: the scikit-learn estimator. It validates, chooses a backend, and holds the fitted SVMModel."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags, compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+
+from gpusvm.backends.base import Progress
+from gpusvm.backends.registry import choose_backend
+from gpusvm.kernels import KERNEL_NAMES, Kernel, resolve_gamma
+from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model_file import load_model, save_model
+
+
+class SVC(ClassifierMixin, BaseEstimator):
+    """C-support vector classification, one-vs-one, on the best backend of the machine.
+
+    Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last three.
+    The data are taken as float32.
+
+    Parameters
+    ----------
+    C : float, default=1.0
+        Penalty of the slack variables; positive.
+    kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'}, default='rbf'
+    degree : int, default=3
+        Of the polynomial kernel.
+    gamma : {'scale', 'auto'} or float, default='scale'
+        Kernel coefficient; 'scale' is 1 / (n_features X.var()), 'auto' is 1 / n_features.
+    coef0 : float, default=0.0
+        Constant term of the polynomial and sigmoid kernels.
+    shrinking : bool, default=True
+        LIBSVM's shrinking heuristic, where the backend is LIBSVM.
+    tol : float, default=1e-3
+        Largest KKT violation left when training stops.
+    cache_size : float, optional
+        Memory for kernel values in MB; by default a third of what is free.
+    class_weight : dict or 'balanced', optional
+        Factor on C for each class.
+    verbose : bool, default=False
+        Print a line for each class pair trained.
+    max_iter : int, default=-1
+        Iterations allowed for each class pair; -1 for no bound.
+    decision_function_shape : {'ovr', 'ovo'}, default='ovr'
+    break_ties : bool, default=False
+        With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
+    backend : str, default='auto'
+        'auto', or a name that ``gpusvm info`` lists.
+    require_gpu : bool, default=False
+        Raise instead of training on a CPU.
+    n_jobs : int, optional
+        Class pairs trained side by side on a CPU; None is every core, or what an enclosing
+        ``joblib.parallel_config`` says.
+
+    Attributes
+    ----------
+    model_ : SVMModel
+        The fitted machine: what is saved, and what predicts.
+    backend_, backend_reason_ : str
+        The backend that trained, and why that one.
+    classes_ : (n_classes,) array
+    class_weight_ : (n_classes,) float64 array
+    support_ : (n_sv,) int32 array
+        Rows of the support vectors in the training data, grouped by class.
+    support_vectors_ : (n_sv, n_features) float32 array
+    n_support_ : (n_classes,) int32 array
+    dual_coef_ : (n_classes - 1, n_sv) float64 array
+    intercept_ : (n_pairs,) float64 array
+    coef_ : (n_pairs, n_features) float64 array
+        Weights of the features; linear kernel only.
+    n_iter_ : (n_pairs,) int32 array
+    fit_status_ : int
+        0 if every pair reached `tol`, 1 if one stopped at `max_iter`.
+    shape_fit_ : tuple of int
+    n_features_in_ : int
+    feature_names_in_ : (n_features,) array of str, where X has column names
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from gpusvm import SVC
+    >>> X, y = load_digits(return_X_y=True)
+    >>> svc = SVC(C=10, backend="sklearn").fit(X[:1000], y[:1000])
+    >>> round(svc.score(X[1000:], y[1000:]), 2)
+    0.98
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+        "C": [Interval(Real, 0.0, None, closed="neither")],
+        "kernel": [StrOptions(set(KERNEL_NAMES))],
+        "degree": [Interval(Integral, 0, None, closed="left")],
+        "gamma": [StrOptions({"scale", "auto"}), Interval(Real, 0.0, None, closed="left")],
+        "coef0": [Interval(Real, None, None, closed="neither")],
+        "shrinking": ["boolean"],
+        "tol": [Interval(Real, 0.0, None, closed="neither")],
+        "cache_size": [Interval(Real, 0.0, None, closed="neither"), None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "verbose": ["verbose"],
+        "max_iter": [Interval(Integral, -1, None, closed="left")],
+        "decision_function_shape": [StrOptions({"ovr", "ovo"})],
+        "break_ties": ["boolean"],
+        "backend": [str],
+        "require_gpu": ["boolean"],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        kernel: str = "rbf",
+        degree: int = 3,
+        gamma: float | str = "scale",
+        coef0: float = 0.0,
+        shrinking: bool = True,
+        tol: float = 1e-3,
+        cache_size: float | None = None,
+        class_weight: dict | str | None = None,
+        verbose: bool = False,
+        max_iter: int = -1,
+        decision_function_shape: str = "ovr",
+        break_ties: bool = False,
+        backend: str = "auto",
+        require_gpu: bool = False,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.C = C
+        self.kernel = kernel
+        self.degree = degree
+        self.gamma = gamma
+        self.coef0 = coef0
+        self.shrinking = shrinking
+        self.tol = tol
+        self.cache_size = cache_size
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.max_iter = max_iter
+        self.decision_function_shape = decision_function_shape
+        self.break_ties = break_ties
+        self.backend = backend
+        self.require_gpu = require_gpu
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SVC:
+        """Train on X (n, n_features) with labels y (n,).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            For ``kernel="precomputed"``, (n, n) kernel values.
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+            Factor on C for each sample.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity in X, fewer than two classes, or a parameter out of its range.
+        BackendUnavailableError
+            The backend asked for cannot run here.
+        """
+        return self.fit_with_progress(X, y, sample_weight, progress=_print_progress if self.verbose else None)
+
+    def fit_with_progress(self, X: Any, y: Any, sample_weight: Any = None, *, progress: Progress | None = None) -> SVC:
+        """`fit`, calling ``progress(done, total, latest)`` after each class pair."""
+        self._validate_params()
+        if self.break_ties and self.decision_function_shape == "ovo":
+            raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
+        X, y = validate_data(self, X, y, dtype=np.float32, order="C")
+        y = self._validate_targets(y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if self.kernel == "precomputed" and X.shape[0] != X.shape[1]:
+            raise ValueError(
+                f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
+            )
+        choice = choose_backend(self.backend, require_gpu=self.require_gpu)
+        self.model_ = choice.backend.fit(X, y, self._params(X), sample_weight=sample_weight, progress=progress)
+        self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
+        self.fit_status_ = int(self.max_iter >= 0 and bool((self.model_.n_iter >= self.max_iter).any()))
+        self.shape_fit_ = X.shape
+        return self
+
+    def _validate_targets(self, y: Any) -> np.ndarray:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(f"The number of classes has to be greater than one; got {len(self.classes_)} class")
+        self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        return y
+
+    def _params(self, X: np.ndarray) -> SVCParams:
+        # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.
+        gamma = 0.0 if self.kernel == "precomputed" else resolve_gamma(self.gamma, X)
+        return SVCParams(
+            kernel=Kernel(self.kernel, gamma, int(self.degree), float(self.coef0)),
+            C=float(self.C),
+            class_weight=None if (self.class_weight_ == 1).all() else tuple(self.class_weight_.tolist()),
+            tol=float(self.tol),
+            max_iter=int(self.max_iter),
+            shrinking=bool(self.shrinking),
+            cache_size=None if self.cache_size is None else float(self.cache_size),
+            n_jobs=self.n_jobs,
+        )
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Decision values of the rows of X (n, n_features).
+
+        Returns
+        -------
+        (n,) float64 array with two classes, positive for ``classes_[1]``; else (n, n_classes)
+        or, with ``decision_function_shape="ovo"``, (n, n_pairs)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self.model_.decision_function(X, self.decision_function_shape)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels (n,) of the rows of X (n, n_features), by the votes of the class pairs."""
+        check_is_fitted(self)
+        if self.break_ties and len(self.classes_) > 2:
+            return self.classes_[self.decision_function(X).argmax(axis=1)]
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self.model_.predict(X)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted machine to `path`; see `gpusvm.load_model`. Raises OutputError."""
+        check_is_fitted(self)
+        save_model(self.model_, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SVC:
+        """A fitted estimator from a model file, whoever trained it. Raises ModelFileError."""
+        return cls.from_model(load_model(path))
+
+    @classmethod
+    def from_model(cls, model: SVMModel) -> SVC:
+        """A fitted estimator around `model`."""
+        params, kernel = model.params, model.kernel
+        weights = np.ones(model.n_classes) if params.class_weight is None else np.array(params.class_weight)
+        svc = cls(
+            C=params.C,
+            kernel=kernel.name,
+            degree=kernel.degree,
+            gamma=kernel.gamma,
+            coef0=kernel.coef0,
+            shrinking=params.shrinking,
+            tol=params.tol,
+            max_iter=params.max_iter,
+            class_weight=dict(zip(model.classes.tolist(), weights.tolist(), strict=True))
+            if params.class_weight is not None
+            else None,
+        )
+        svc.model_, svc.classes_, svc.class_weight_ = model, model.classes, weights
+        svc.backend_ = str(model.provenance.get("backend", "unknown"))
+        svc.backend_reason_ = "trained before, and loaded"
+        svc.fit_status_ = int(params.max_iter >= 0 and bool((model.n_iter >= params.max_iter).any()))
+        svc.shape_fit_ = (int(model.provenance.get("n_train", 0)), model.n_features)
+        svc.n_features_in_ = model.n_features
+        return svc
+
+    @property
+    def support_(self) -> np.ndarray:
+        return self._fitted("support_").support_indices.astype(np.int32)
+
+    @property
+    def support_vectors_(self) -> np.ndarray:
+        return self._fitted("support_vectors_").support_vectors
+
+    @property
+    def n_support_(self) -> np.ndarray:
+        return self._fitted("n_support_").n_support.astype(np.int32)
+
+    @property
+    def n_iter_(self) -> np.ndarray:
+        return self._fitted("n_iter_").n_iter.astype(np.int32)
+
+    @property
+    def dual_coef_(self) -> np.ndarray:
+        return self._public_sign * self._fitted("dual_coef_").dual_coef
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        return self._public_sign * self._fitted("intercept_").intercept
+
+    @property
+    def coef_(self) -> np.ndarray:
+        if self.kernel != "linear":
+            raise AttributeError("coef_ is only available when using a linear kernel")
+        model = self._fitted("coef_")
+        vectors = model.support_vectors.astype(np.float64)
+        slices = list(model.class_slices())
+        weights = [
+            model.dual_coef[j - 1, slices[i]] @ vectors[slices[i]] + model.dual_coef[i, slices[j]] @ vectors[slices[j]]
+            for i, j in model.pairs
+        ]
+        return self._public_sign * np.array(weights)
+
+    @property
+    def _public_sign(self) -> float:
+        """scikit-learn turns a two-class machine around, so that it favours ``classes_[1]``."""
+        return -1.0 if len(self.classes_) == 2 else 1.0
+
+    def _fitted(self, attribute: str) -> SVMModel:
+        if "model_" not in self.__dict__:
+            raise AttributeError(f"this SVC is not fitted yet, so it has no {attribute}")
+        return self.model_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.kernel == "precomputed"
+        return tags
+
+
+def _print_progress(done: int, total: int, latest: str) -> None:
+    print(f"[gpusvm] {done}/{total} class pairs trained ({latest})", flush=True)

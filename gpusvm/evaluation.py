@@ -1,0 +1,256 @@
+"""How well a model predicts labelled images: accuracy, per-class figures and the confusion matrix."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpusvm.errors import DataError
+from gpusvm.model import SVMModel, vote
+
+CHUNK_ROWS = 2000
+"""Images preprocessed and predicted at a time: float32 copies of them stay small."""
+
+_NAMED_LABELS = 10
+"""Labels spelled out in an error message."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says about some images.
+
+    Attributes
+    ----------
+    labels : (n,) array
+        The predicted class of each image, in the dtype of the model's classes.
+    decisions : (n, n_pairs) float64 array
+        The decision value of each class pair, in the order of `SVMModel.pairs`.
+    seconds : float
+        From pixels to labels, preprocessing included.
+    """
+
+    labels: np.ndarray
+    decisions: np.ndarray
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images_per_second(self) -> float:
+        return len(self) / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions counted against the true labels.
+
+    A figure that has no value, such as the recall of a class with no test images, is NaN.
+
+    Attributes
+    ----------
+    classes : (n_classes,) array
+    confusion : (n_classes, n_classes) int64 array
+        Images of each true class (rows) by predicted class (columns).
+    precision, recall, f1 : (n_classes,) float64 arrays
+    support : (n_classes,) int64 array
+        Test images of each class.
+    predict_seconds : float, optional
+    """
+
+    classes: np.ndarray
+    confusion: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+    predict_seconds: float | None = None
+
+    @property
+    def n(self) -> int:
+        """Test images."""
+        return int(self.confusion.sum())
+
+    @property
+    def n_errors(self) -> int:
+        return self.n - int(self.confusion.trace())
+
+    @property
+    def accuracy(self) -> float:
+        return int(self.confusion.trace()) / self.n
+
+    @property
+    def images_per_second(self) -> float | None:
+        return None if self.predict_seconds is None else self.n / max(self.predict_seconds, 1e-9)
+
+    def most_confused(self, limit: int = 10) -> list[tuple[int, int, int]]:
+        """(true class index, predicted class index, images), the most frequent mistakes first."""
+        errors = self.confusion - np.diag(self.confusion.diagonal())
+        largest_first = np.argsort(-errors, axis=None, kind="stable")[:limit]
+        pairs = zip(*np.unravel_index(largest_first, errors.shape), strict=True)
+        return [(int(i), int(j), int(errors[i, j])) for i, j in pairs if errors[i, j]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values; NaN becomes None, which JSON can say."""
+        figures = zip(self.classes.tolist(), self.precision, self.recall, self.f1, self.support.tolist(), strict=True)
+        return {
+            "n_test": self.n,
+            "accuracy": self.accuracy,
+            "predict_seconds": self.predict_seconds,
+            "images_per_second": self.images_per_second,
+            "classes": self.classes.tolist(),
+            "per_class": [
+                {
+                    "class": label,
+                    "precision": _finite(precision),
+                    "recall": _finite(recall),
+                    "f1": _finite(f1),
+                    "support": support,
+                }
+                for label, precision, recall, f1, support in figures
+            ],
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def predict_images(model: SVMModel, images: np.ndarray, progress: Callable[[int], None] | None = None) -> Predictions:
+    """Preprocess and predict, chunk by chunk.
+
+    Parameters
+    ----------
+    model : SVMModel
+    images : (n, height, width) uint8 array
+    progress : callable, optional
+        Called after each chunk with the number of images done so far.
+
+    Raises
+    ------
+    DataError
+        The images are not of the size the model was trained on.
+    """
+    start = time.perf_counter()
+    decisions = np.empty((len(images), len(model.intercept)))
+    for first in range(0, len(images), CHUNK_ROWS):
+        rows = slice(first, first + CHUNK_ROWS)
+        decisions[rows] = model.pair_decisions(model.preprocess(images[rows]))
+        if progress is not None:
+            progress(min(first + CHUNK_ROWS, len(images)))
+    labels = model.classes[vote(decisions, model.n_classes)]
+    return Predictions(labels, decisions, time.perf_counter() - start)
+
+
+def evaluate_predictions(
+    classes: np.ndarray, true: np.ndarray, predicted: np.ndarray, predict_seconds: float | None = None
+) -> Evaluation:
+    """Count predictions against the truth.
+
+    Parameters
+    ----------
+    classes : (n_classes,) array
+        The labels the model knows.
+    true, predicted : (n,) arrays
+    predict_seconds : float, optional
+        What the predictions took.
+
+    Raises
+    ------
+    DataError
+        There are no rows, or labels the model has never seen.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    if len(true) != len(predicted):
+        raise ValueError(f"{len(true)} true labels but {len(predicted)} predictions")
+    if len(true) == 0:
+        raise DataError("there are no images to evaluate on; name a source that has some")
+    indices = class_indices(classes, true), class_indices(classes, predicted)
+    every = np.arange(len(classes))
+    precision, recall, f1, support = precision_recall_fscore_support(*indices, labels=every, zero_division=np.nan)
+    return Evaluation(
+        classes=np.asarray(classes),
+        confusion=confusion_matrix(*indices, labels=every).astype(np.int64),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        support=support.astype(np.int64),
+        predict_seconds=predict_seconds,
+    )
+
+
+def class_indices(classes: np.ndarray, labels: np.ndarray, where: str = "the labels") -> np.ndarray:
+    """The position of each label in `classes`.
+
+    Where only one of the two is text, numbers are compared by how they are written: a folder of
+    pictures whose classes all are numbers has integer labels, and the model may know more classes.
+
+    Returns
+    -------
+    (n,) int64 array
+
+    Raises
+    ------
+    DataError
+        `where` has labels that are not among `classes`; the message names them.
+    """
+    values, inverse = np.unique(labels, return_inverse=True)
+    key: Callable[[Any], Any] = str if _is_text(classes) != _is_text(labels) else _itself
+    known = {key(label): index for index, label in enumerate(classes.tolist())}
+    unseen = [value for value in values.tolist() if key(value) not in known]
+    if unseen:
+        raise DataError(
+            f"{where}: {_listed(unseen)} among the labels, which the model has never seen; it knows"
+            f" {_listed(classes.tolist())}. Evaluate on the data it was made for, or train it on these labels"
+        )
+    return np.array([known[key(value)] for value in values.tolist()], dtype=np.int64)[inverse.ravel()]
+
+
+def head_to_head(decisions: np.ndarray, first: np.ndarray, second: np.ndarray, n_classes: int) -> np.ndarray:
+    """The decision value by which one class beats another, row by row.
+
+    Parameters
+    ----------
+    decisions : (n, n_pairs) array
+    first, second : (n,) int64 arrays
+        Indices of two different classes.
+    n_classes : int
+
+    Returns
+    -------
+    (n,) array
+        Positive where the pair's machine prefers `first`. That can be negative for a predicted
+        class, which then lost to `second` and yet won more votes over all pairs.
+    """
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    # Pairs (0, 1), (0, 2), ...: before those of class i lie i (2 n_classes - i - 1) / 2 others.
+    pair = low * (2 * n_classes - low - 1) // 2 + high - low - 1
+    values = decisions[np.arange(len(decisions)), pair]
+    return np.where(first < second, values, -values)
+
+
+def agreement(true: np.ndarray, predicted: np.ndarray) -> float:
+    """The share of equal labels, where either may hold labels that the other does not."""
+    if _is_text(true) != _is_text(predicted):
+        true, predicted = true.astype(str), predicted.astype(str)
+    return float(np.mean(true == predicted))
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    return labels.dtype.kind not in "iufb"
+
+
+def _itself(label: Any) -> Any:
+    return label
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _listed(labels: list[Any]) -> str:
+    shown = ", ".join(map(str, labels[:_NAMED_LABELS]))
+    more = len(labels) - _NAMED_LABELS
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,299 @@
+"""SVMModel: a fitted one-vs-one support vector machine, the same whoever trained it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from gpusvm.errors import DataError
+from gpusvm.kernels import Array, Kernel, array_module, squared_norms
+from gpusvm.preprocess import apply_steps
+
+BLOCK_BYTES = 32 * 2**20
+"""Size aimed at for one block of kernel values while predicting: small enough to stay in cache."""
+
+
+@dataclass(frozen=True)
+class SVCParams:
+    """What a C-SVC is asked to minimise, how exactly, and with what resources.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    C : float
+        Penalty of the slack variables.
+    class_weight : tuple of float, optional
+        One factor on C for each class, in the order of the sorted class labels; None for all ones.
+    tol : float
+        Largest KKT violation left when the solver stops.
+    max_iter : int
+        Iterations allowed for each class pair; -1 for no bound.
+    shrinking : bool
+        Whether LIBSVM may set variables aside that seem to have reached a bound.
+    cache_size : float, optional
+        Memory for kernel values in MB; None lets the backend take a share of what is free.
+    n_jobs : int, optional
+        Class pairs solved side by side on a CPU, as joblib counts; None is every core, or what an
+        enclosing ``joblib.parallel_config`` says.
+    """
+
+    kernel: Kernel = field(default_factory=Kernel)
+    C: float = 1.0
+    class_weight: tuple[float, ...] | None = None
+    tol: float = 1e-3
+    max_iter: int = -1
+    shrinking: bool = True
+    cache_size: float | None = None
+    n_jobs: int | None = None
+
+
+def class_pairs(n_classes: int) -> list[tuple[int, int]]:
+    """Every pair (i, j) with i < j, in LIBSVM's order: (0, 1), (0, 2), ..., (1, 2), ..."""
+    return list(combinations(range(n_classes), 2))
+
+
+@dataclass(frozen=True, eq=False)
+class SVMModel:
+    """A one-vs-one machine in LIBSVM's layout.
+
+    With classes i < j, the decision value of their pair is
+
+        f_ij(x) = sum over support vectors s of class i: dual_coef[j - 1, s] k(x, s)
+                + sum over support vectors s of class j: dual_coef[i, s] k(x, s) + intercept[ij]
+
+    and a positive value is a vote for class i. (scikit-learn turns the sign of a *two*-class
+    machine around in its public attributes; this class does not, ``gpusvm.SVC`` does.)
+
+    Attributes
+    ----------
+    params : SVCParams
+        What was minimised; `params.kernel` holds the resolved gamma.
+    classes : (n_classes,) array
+        The sorted labels.
+    support_vectors : (n_sv, n_features) float32 array
+        Grouped by class; (n_sv, 0) for a precomputed kernel.
+    support_indices : (n_sv,) int64 array
+        Each support vector's row in the training data.
+    n_support : (n_classes,) int64 array
+    dual_coef : (n_classes - 1, n_sv) float64 array
+        y alpha, with zeros where a support vector of one pair is none in another.
+    intercept : (n_classes (n_classes - 1) / 2,) float64 array
+    n_features : int
+        Columns expected of X; for a precomputed kernel the number of training samples.
+    n_iter : (n_pairs,) int64 array
+    kkt_gap, dual_objective : (n_pairs,) float64 arrays, optional
+        As the solver saw them, from a backend that tells.
+    preprocessing : tuple of transformers
+        Fitted steps of `gpusvm.preprocess` that made X from images.
+    image_shape : (height, width), optional
+        Of the images that the steps expect.
+    provenance : dict
+        Backend, versions, data set, counts and seconds; plain JSON values.
+    """
+
+    params: SVCParams
+    classes: np.ndarray
+    support_vectors: np.ndarray
+    support_indices: np.ndarray
+    n_support: np.ndarray
+    dual_coef: np.ndarray
+    intercept: np.ndarray
+    n_features: int
+    n_iter: np.ndarray
+    kkt_gap: np.ndarray | None = None
+    dual_objective: np.ndarray | None = None
+    preprocessing: tuple[Any, ...] = ()
+    image_shape: tuple[int, int] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kernel(self) -> Kernel:
+        return self.params.kernel
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Class indices of each pair, in the order of `intercept`."""
+        return class_pairs(self.n_classes)
+
+    @property
+    def n_support_vectors(self) -> int:
+        return len(self.support_indices)
+
+    def class_slices(self) -> Iterator[slice]:
+        """The columns of `dual_coef` that belong to each class."""
+        ends = np.cumsum(self.n_support)
+        for count, end in zip(self.n_support.tolist(), ends.tolist(), strict=True):
+            yield slice(end - count, end)
+
+    def preprocess(self, images: np.ndarray) -> np.ndarray:
+        """Apply the steps the model was trained behind.
+
+        Parameters
+        ----------
+        images : (n, height, width) uint8 array
+
+        Returns
+        -------
+        (n, height * width) float32 array
+
+        Raises
+        ------
+        DataError
+            The images are not of the size the model was trained on.
+        """
+        return apply_steps(self.preprocessing, images, self.image_shape)
+
+    def pair_decisions(self, X: Array, dtype: Any = None) -> Array:
+        """Decision value of every class pair for every row.
+
+        Parameters
+        ----------
+        X : (n, n_features) array, NumPy or CuPy
+            Preprocessed samples; for a precomputed kernel, kernel values against all training samples.
+        dtype : numpy dtype, optional
+            Arithmetic of the kernel: by default float64 for float64 input, else float32.
+
+        Returns
+        -------
+        (n, n_pairs) float64 array of X's module
+            Positive where the first class of the pair wins.
+
+        Raises
+        ------
+        DataError
+            X has another number of columns than the training data.
+        """
+        xp = array_module(X)
+        if X.ndim != 2 or X.shape[1] != self.n_features:
+            raise DataError(f"X has shape {X.shape} but the model expects {self.n_features} features a row")
+        dtype = np.dtype(dtype or (np.float64 if X.dtype == np.float64 else np.float32))
+        machine = _Machine(self, xp, dtype)
+        decisions = xp.empty((len(X), len(self.intercept)), dtype=np.float64)
+        row_bytes = dtype.itemsize * max(self.n_support_vectors, self.n_classes**2)
+        step = max(16, BLOCK_BYTES // max(1, row_bytes))
+        for start in range(0, len(X), step):
+            decisions[start : start + step] = machine.decisions(X[start : start + step])
+        return decisions
+
+    def predict(self, X: Array) -> np.ndarray:
+        """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
+
+        Raises DataError where X has another number of columns than the training data.
+        """
+        winners = vote(self.pair_decisions(X), self.n_classes)
+        return self.classes[winners if isinstance(winners, np.ndarray) else winners.get()]
+
+    def decision_function(self, X: Array, shape: str = "ovr") -> Array:
+        """Decision values, of each pair (``"ovo"``) or of each class (``"ovr"``).
+
+        Returns
+        -------
+        (n, n_pairs) or (n, n_classes) float64 array
+            With two classes, (n,): positive for ``classes[1]``, as in scikit-learn.
+        """
+        decisions = self.pair_decisions(X)
+        if self.n_classes == 2:
+            return -decisions[:, 0]
+        return decisions if shape == "ovo" else one_vs_rest(decisions, self.n_classes)
+
+
+class _Machine:
+    """A model's arrays in one array module and dtype, ready to evaluate blocks of rows."""
+
+    def __init__(self, model: SVMModel, xp: Any, dtype: np.dtype) -> None:
+        self.xp, self.dtype, self.kernel = xp, dtype, model.kernel
+        self.slices = list(model.class_slices())
+        self.coef = xp.asarray(model.dual_coef.astype(dtype))
+        self.intercept = xp.asarray(model.intercept)
+        if self.kernel.precomputed:
+            self.columns = xp.asarray(model.support_indices)
+        else:
+            self.support_vectors = xp.asarray(model.support_vectors.astype(dtype, copy=False))
+            self.norms = squared_norms(self.support_vectors) if self.kernel.uses_norms else None
+
+    def decisions(self, X: Array) -> Array:
+        """(n, n_pairs) decision values of a block of rows, from one kernel block."""
+        if self.kernel.precomputed:
+            block = X[:, self.columns].astype(self.dtype, copy=False)
+        else:
+            rows = self.xp.ascontiguousarray(X, dtype=self.dtype)
+            block = self.kernel(rows, self.support_vectors, Y_norms=self.norms)
+        n_classes = len(self.slices)
+        # sums[c][:, k] is what the support vectors of class c add to c's pair with its k-th other class
+        sums = [block[:, s] @ self.coef[:, s].T for s in self.slices]
+        result = self.xp.empty((len(X), len(self.intercept)), dtype=np.float64)
+        for p, (i, j) in enumerate(class_pairs(n_classes)):
+            result[:, p] = sums[i][:, j - 1]
+            result[:, p] += sums[j][:, i]
+        result += self.intercept
+        return result
+
+
+def _pair_columns(n_classes: int) -> Iterator[tuple[int, slice]]:
+    """For each class i, the columns of its pairs with the classes after it."""
+    start = 0
+    for i in range(n_classes - 1):
+        stop = start + n_classes - 1 - i
+        yield i, slice(start, stop)
+        start = stop
+
+
+def vote(decisions: Array, n_classes: int) -> Array:
+    """Index of the class with most votes, the first of equals (LIBSVM's svm_predict_values).
+
+    Parameters
+    ----------
+    decisions : (n, n_pairs) array
+        A value above zero is a vote for the first class of the pair, any other for the second.
+
+    Returns
+    -------
+    (n,) int64 array
+    """
+    xp = array_module(decisions)
+    votes = xp.zeros((len(decisions), n_classes), dtype=np.int64)
+    for i, columns in _pair_columns(n_classes):
+        first_wins = decisions[:, columns] > 0
+        votes[:, i] += first_wins.sum(axis=1)
+        votes[:, i + 1 :] += ~first_wins
+    return votes.argmax(axis=1)
+
+
+def one_vs_rest(decisions: Array, n_classes: int) -> Array:
+    """Votes of each class, ordered within equal counts by the summed decision values.
+
+    The sum s of a class's decision values is squeezed into (-1/3, 1/3) by s / (3 (|s| + 1)), so
+    that it never outweighs a vote: scikit-learn's ``decision_function_shape="ovr"``.
+
+    Parameters
+    ----------
+    decisions : (n, n_pairs) array
+
+    Returns
+    -------
+    (n, n_classes) float64 array
+    """
+    xp = array_module(decisions)
+    votes = xp.zeros((len(decisions), n_classes))
+    sums = xp.zeros_like(votes)
+    for i, columns in _pair_columns(n_classes):
+        values = decisions[:, columns]
+        first_wins = values >= 0
+        votes[:, i] += first_wins.sum(axis=1)
+        votes[:, i + 1 :] += ~first_wins
+        sums[:, i] += values.sum(axis=1)
+        sums[:, i + 1 :] -= values
+    return votes + sums / (3 * (xp.abs(sums) + 1))
+
+
+def describe_pair(classes: np.ndarray, pair: tuple[int, int]) -> str:
+    """A pair as people read it: ``3 vs 8``."""
+    return f"{classes[pair[0]]} vs {classes[pair[1]]}"

@@ -1,0 +1,265 @@
+"""Models on disk and in other libraries' forms: save and load (safetensors), to_sklearn, to_onnx.
+
+Loading a model file runs no code from it: safetensors holds arrays and strings, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from gpusvm.errors import ModelFileError, UsageError
+from gpusvm.kernels import Kernel
+from gpusvm.model import SVCParams, SVMModel
+from gpusvm.output import replacing
+from gpusvm.preprocess import step_from_dict, step_to_dict
+
+FORMAT = "gpusvm-model"
+VERSION = 1
+
+_REQUIRED = {
+    "support_vectors": "float32",
+    "support_indices": "int64",
+    "n_support": "int64",
+    "dual_coef": "float64",
+    "intercept": "float64",
+    "n_iter": "int64",
+}
+_OPTIONAL = {"kkt_gap": "float64", "dual_objective": "float64"}
+_LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
+
+
+def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
+    """Write `model` to `path`, whole or not at all.
+
+    The schema is in docs/model-file.md.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    tensors = {name: np.ascontiguousarray(getattr(model, name)) for name in _REQUIRED}
+    for name in _OPTIONAL:
+        if getattr(model, name) is not None:
+            tensors[name] = np.ascontiguousarray(getattr(model, name))
+    header: dict[str, Any] = {
+        "params": asdict(model.params),
+        "n_features": int(model.n_features),
+        "preprocessing": [step_to_dict(step) for step in model.preprocessing],
+        "image_shape": None if model.image_shape is None else [int(size) for size in model.image_shape],
+        "provenance": model.provenance,
+    }
+    labels = np.asarray(model.classes)
+    if labels.dtype.kind in "iufb":
+        wide = {"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}[labels.dtype.kind]
+        tensors["classes"] = labels.astype(wide)
+        header["label_dtype"] = labels.dtype.name
+    else:
+        header["classes"] = [str(label) for label in labels]
+    metadata = {"format": FORMAT, "version": str(VERSION), "model": json.dumps(header)}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load_model(path: str | os.PathLike[str]) -> SVMModel:
+    """Read a model file. No code in it is run.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, truncated, not a model of gpusvm, of an unknown version, or its
+        arrays are missing, of the wrong shape, or hold NaN or infinity.
+    """
+    tensors, metadata = _read(Path(path))
+    try:
+        return _assemble(tensors, metadata)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}; train the model again") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise ModelFileError(f"{path}: the model's description is damaged ({text}); train the model again") from error
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such model file; gpusvm train --out writes one")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ModelFileError(f"{path}: not a gpusvm model; gpusvm train --out writes one")
+            if metadata.get("version") != str(VERSION):
+                raise ModelFileError(
+                    f"{path}: model file version {metadata.get('version')!r} is unknown, this gpusvm reads "
+                    f"version {VERSION}; update gpusvm, or train the model again"
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise ModelFileError(f"{path}: not a readable model file ({text}); it may be truncated or foreign") from error
+
+
+def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMModel:
+    header = json.loads(metadata["model"])
+    _check_dtypes(tensors)
+    classes = _classes(tensors, header)
+    params = _params(header["params"])
+    n_features = int(header["n_features"])
+    _check_shapes(tensors, len(classes), 0 if params.kernel.precomputed else n_features)
+    _check_values(tensors, n_features if params.kernel.precomputed else None)
+    if params.class_weight is not None and len(params.class_weight) != len(classes):
+        raise ModelFileError("it has another number of class weights than of classes")
+    shape = header["image_shape"]
+    return SVMModel(
+        params=params,
+        classes=classes,
+        n_features=n_features,
+        preprocessing=tuple(step_from_dict(step) for step in header["preprocessing"]),
+        image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
+        provenance=dict(header["provenance"]),
+        **{name: tensors[name] for name in (*_REQUIRED, *_OPTIONAL) if name in tensors},
+    )
+
+
+def _params(values: dict[str, Any]) -> SVCParams:
+    kernel = Kernel(**values.pop("kernel"))
+    weights = values.pop("class_weight")
+    params = SVCParams(kernel=kernel, class_weight=None if weights is None else tuple(map(float, weights)), **values)
+    if not (math.isfinite(params.C) and params.C > 0):
+        raise ModelFileError(f"C is {params.C}, it must be positive")
+    return params
+
+
+def _classes(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> np.ndarray:
+    if "classes" in tensors:
+        stored = tensors["classes"]
+        if stored.ndim != 1 or stored.dtype.name not in _LABEL_DTYPES:
+            raise ModelFileError("its class labels are not a list of numbers")
+        classes = stored.astype(np.dtype(header["label_dtype"]))
+    else:
+        classes = np.array([str(label) for label in header["classes"]])
+    if len(classes) < 2 or len(np.unique(classes)) != len(classes):
+        raise ModelFileError("its class labels are fewer than two, or not all different")
+    return classes
+
+
+def _check_dtypes(tensors: dict[str, np.ndarray]) -> None:
+    for name, dtype in (_REQUIRED | _OPTIONAL).items():
+        if name not in tensors:
+            if name in _REQUIRED:
+                raise ModelFileError(f"array {name} is missing")
+        elif tensors[name].dtype != dtype:
+            raise ModelFileError(f"array {name} is {tensors[name].dtype}, expected {dtype}")
+
+
+def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int) -> None:
+    n_sv, n_pairs = len(tensors["support_indices"].ravel()), n_classes * (n_classes - 1) // 2
+    expected = {
+        "support_vectors": (n_sv, n_columns),
+        "support_indices": (n_sv,),
+        "n_support": (n_classes,),
+        "dual_coef": (n_classes - 1, n_sv),
+        "intercept": (n_pairs,),
+        "n_iter": (n_pairs,),
+        "kkt_gap": (n_pairs,),
+        "dual_objective": (n_pairs,),
+    }
+    for name, shape in expected.items():
+        if name in tensors and tensors[name].shape != shape:
+            raise ModelFileError(f"array {name} has shape {tensors[name].shape}, expected {shape}")
+
+
+def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None:
+    for name in ("support_vectors", "dual_coef", "intercept"):
+        if not np.isfinite(tensors[name]).all():
+            raise ModelFileError(f"array {name} holds NaN or infinity")
+    counts, indices = tensors["n_support"], tensors["support_indices"]
+    if (counts < 0).any() or (counts > len(indices)).any() or counts.sum() != len(indices):
+        raise ModelFileError("n_support does not count the support vectors")
+    if (indices < 0).any() or (n_columns is not None and (indices >= n_columns).any()):
+        raise ModelFileError("support_indices point outside the training data")
+
+
+def to_sklearn(model: SVMModel) -> Any:
+    """A fitted ``sklearn.svm.SVC`` with the same support vectors and decisions.
+
+    The model's preprocessing steps are not part of it; `to_sklearn_pipeline` keeps them.
+
+    Returns
+    -------
+    sklearn.svm.SVC
+    """
+    from sklearn.svm import SVC
+
+    params, kernel = model.params, model.kernel
+    svc = SVC(
+        C=params.C,
+        kernel=kernel.name,
+        degree=kernel.degree,
+        gamma=kernel.gamma,
+        coef0=kernel.coef0,
+        tol=params.tol,
+        max_iter=params.max_iter,
+        shrinking=params.shrinking,
+    )
+    sign = -1.0 if model.n_classes == 2 else 1.0
+    svc.classes_ = model.classes
+    svc.class_weight_ = np.ones(model.n_classes) if params.class_weight is None else np.array(params.class_weight)
+    svc.support_ = model.support_indices.astype(np.int32)
+    vectors = model.support_vectors.astype(np.float64)
+    svc.support_vectors_ = np.empty((0, 0)) if kernel.precomputed else vectors
+    svc._n_support = model.n_support.astype(np.int32)
+    svc._dual_coef_, svc._intercept_ = np.ascontiguousarray(model.dual_coef), model.intercept.copy()
+    svc.dual_coef_, svc.intercept_ = sign * svc._dual_coef_, sign * svc._intercept_
+    svc._probA = svc._probB = np.empty(0)
+    svc._sparse, svc._gamma, svc.fit_status_ = False, kernel.gamma, 0
+    svc._num_iter = svc.n_iter_ = model.n_iter.astype(np.int32)
+    svc.n_features_in_ = model.n_features
+    n_train = model.n_features if kernel.precomputed else int(model.provenance.get("n_train", 0))
+    svc.shape_fit_ = (n_train, model.n_features)
+    return svc
+
+
+def to_sklearn_pipeline(model: SVMModel) -> Any:
+    """The preprocessing steps, fitted, and the classifier, as one ``sklearn.pipeline.Pipeline``.
+
+    It takes flattened images (n, height * width) of raw pixels. Unpickling it elsewhere needs
+    gpusvm only for the steps.
+    """
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(*model.preprocessing, to_sklearn(model))
+
+
+def to_onnx(model: SVMModel) -> Any:
+    """The model, its pixel steps included, as an ONNX graph of standard operators (opset 17).
+
+    Input ``X`` is float32 (n, n_features): raw pixels where the model has preprocessing steps. Outputs are
+    ``label`` (n,), int64 or string, and ``decision`` (n, n_pairs) float32, positive where the first class
+    of a pair wins. The kernel is written as matrix products rather than as the operator SVMClassifier, which
+    runtimes evaluate one row and one support vector at a time.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    UsageError
+        The package onnx is missing, or the model deskews or has a precomputed kernel, which the
+        graph cannot express.
+    """
+    from gpusvm.onnx_graph import build_graph
+
+    if model.kernel.precomputed:
+        raise UsageError("a model with a precomputed kernel has no ONNX form; its kernel is not in the model")
+    return build_graph(model)

@@ -1,0 +1,125 @@
+"""A model as an ONNX graph: kernel block, pair decisions, votes, label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpusvm.errors import UsageError
+from gpusvm.kernels import squared_norms
+from gpusvm.model import SVMModel
+from gpusvm.preprocess import PixelBinarizer, PixelScaler
+
+_OPSET = 17
+_IR_VERSION = 8
+
+
+class _Graph:
+    """Nodes and constants under construction; every method returns the name of its result."""
+
+    def __init__(self, onnx: Any) -> None:
+        self.onnx = onnx
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        array = np.ascontiguousarray(value, dtype=dtype)
+        self.constants.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def apply(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        result = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [result], **attributes))
+        return result
+
+
+def build_graph(model: SVMModel) -> Any:
+    """See `gpusvm.model_file.to_onnx`."""
+    try:
+        import onnx
+        from onnx import TensorProto, helper
+    except ImportError as error:
+        raise UsageError('exporting to ONNX needs the package onnx: pip install "gpusvm[onnx]"') from error
+
+    graph = _Graph(onnx)
+    X = _preprocess(graph, model, "X")
+    decision = _decisions(graph, model, X)
+    label_type = _labels(graph, model, decision)
+    n_pairs = len(model.intercept)
+    built = helper.make_graph(
+        graph.nodes,
+        "gpusvm",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", model.n_features])],
+        [
+            helper.make_tensor_value_info("label", label_type, ["n"]),
+            helper.make_tensor_value_info("decision", TensorProto.FLOAT, ["n", n_pairs]),
+        ],
+        graph.constants,
+    )
+    proto = helper.make_model(built, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="gpusvm")
+    proto.ir_version = _IR_VERSION
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _preprocess(graph: _Graph, model: SVMModel, X: str) -> str:
+    for step in model.preprocessing:
+        if isinstance(step, PixelScaler):
+            X = graph.apply("Div", X, graph.constant("pixel_maximum", step.maximum))
+        elif isinstance(step, PixelBinarizer):
+            above = graph.apply("Greater", X, graph.constant("pixel_threshold", step.threshold))
+            X = graph.apply("Cast", above, to=graph.onnx.TensorProto.FLOAT)
+        else:
+            name = type(step).__name__
+            raise UsageError(f"the step {name} has no ONNX form; train without it to export to ONNX")
+    return X
+
+
+def _decisions(graph: _Graph, model: SVMModel, X: str) -> str:
+    block = _kernel_block(graph, model, X)
+    weights = np.zeros((model.n_support_vectors, len(model.intercept)))
+    slices = list(model.class_slices())
+    for p, (i, j) in enumerate(model.pairs):
+        weights[slices[i], p] = model.dual_coef[j - 1, slices[i]]
+        weights[slices[j], p] = model.dual_coef[i, slices[j]]
+    sums = graph.apply("MatMul", block, graph.constant("pair_coef", weights))
+    return graph.apply("Add", sums, graph.constant("intercept", model.intercept), output="decision")
+
+
+def _kernel_block(graph: _Graph, model: SVMModel, X: str) -> str:
+    kernel, vectors = model.kernel, model.support_vectors
+    inner = graph.apply("MatMul", X, graph.constant("support_vectors", vectors.T))
+    gamma = graph.constant("gamma", kernel.gamma)
+    if kernel.name == "linear":
+        return inner
+    if kernel.name == "rbf":
+        norms = graph.apply("ReduceSumSquare", X, axes=[1], keepdims=1)
+        sums = graph.apply("Add", norms, graph.constant("support_norms", squared_norms(vectors)[None, :]))
+        twice = graph.apply("Mul", inner, graph.constant("two", 2.0))
+        distances = graph.apply("Max", graph.apply("Sub", sums, twice), graph.constant("zero_distance", 0.0))
+        return graph.apply("Exp", graph.apply("Neg", graph.apply("Mul", distances, gamma)))
+    affine = graph.apply("Add", graph.apply("Mul", inner, gamma), graph.constant("coef0", kernel.coef0))
+    if kernel.name == "sigmoid":
+        return graph.apply("Tanh", affine)
+    return graph.apply("Pow", affine, graph.constant("degree", kernel.degree))
+
+
+def _labels(graph: _Graph, model: SVMModel, decision: str) -> int:
+    """Votes and the winner; returns the ONNX type of the labels."""
+    proto = graph.onnx.TensorProto
+    # votes = wins (e_first - e_second) + how often each class is the second of a pair
+    swing = np.zeros((len(model.intercept), model.n_classes))
+    for p, (i, j) in enumerate(model.pairs):
+        swing[p, i], swing[p, j] = 1.0, -1.0
+    as_second = np.arange(model.n_classes)
+    wins = graph.apply("Greater", decision, graph.constant("no_decision", 0.0))
+    swings = graph.apply("MatMul", graph.apply("Cast", wins, to=proto.FLOAT), graph.constant("swing", swing))
+    votes = graph.apply("Add", swings, graph.constant("as_second", as_second))
+    winner = graph.apply("ArgMax", votes, axis=1, keepdims=0)
+    is_text = model.classes.dtype.kind not in "iub"
+    labels = [str(label) for label in model.classes] if is_text else model.classes.astype(np.int64)
+    label_type = proto.STRING if is_text else proto.INT64
+    graph.constants.append(graph.onnx.helper.make_tensor("labels", label_type, [model.n_classes], list(labels)))
+    graph.apply("Gather", "labels", winner, output="label")
+    return int(label_type)

@@ -1,0 +1,91 @@
+"""Writing results so that a reader finds the old file or the new one, whole, and nothing between."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from gpusvm.errors import OutputError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
+
+    Missing parent folders are created.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written (no permission, disk full, a folder stands at `path`).
+    """
+    target = Path(path)
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder; name a file in it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all. Raises OutputError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all. Raises OutputError."""
+    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def check_writable(*paths: str | os.PathLike[str] | None) -> None:
+    """Fail now, before long work, if a result could not be written later. Raises OutputError."""
+    for path in paths:
+        if path is None:
+            continue
+        target = Path(path)
+        folder = next((p for p in target.absolute().parents if p.exists()), Path("/"))
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder; name a file in it")
+        if not folder.is_dir():
+            raise OutputError(f"{target}: {folder} is not a folder; choose another path")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"{target}: no permission to write in {folder}; choose another path")
+
+
+def _cannot_write(target: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"{target}: cannot write: {reason}; free some space or choose another path")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _plain(value: Any) -> Any:
+    to_list: Callable[[], Any] | None = getattr(value, "tolist", None)
+    if to_list is not None:
+        return to_list()
+    return str(value)

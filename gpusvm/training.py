@@ -1,0 +1,156 @@
+"""From images to a finished model: preprocess, fit, test, and record where it all came from."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from gpusvm.backends.base import Progress
+from gpusvm.data import CATALOGUE, Dataset, has_split, load_dataset
+from gpusvm.errors import DataError
+from gpusvm.estimator import SVC
+from gpusvm.model import SVMModel
+from gpusvm.preprocess import apply_steps
+from gpusvm.version import __version__
+
+DEFAULT_TEST_SIZE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What to train on and what to test on."""
+
+    train: Dataset
+    test: Dataset
+    description: str
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """How a model did on images it was not trained on."""
+
+    predicted: np.ndarray
+    accuracy: float
+    predict_seconds: float
+
+
+def load_split(
+    source: str,
+    *,
+    limit: int | None = None,
+    test_size: float | None = None,
+    seed: int = 0,
+    shuffle_limit: bool = False,
+    data_dir: str | None = None,
+    progress: bool = False,
+) -> Split:
+    """Load what to train on and what to test on.
+
+    The test images are the source's own where it has some, else a random fraction held out.
+
+    Parameters
+    ----------
+    source : str
+        A catalogue name, a file or a folder; see `gpusvm.data.load_dataset`.
+    limit : int, optional
+        Train on (and hold out of) so many images: the first ones, or random ones with `shuffle_limit`.
+    test_size : float, optional
+        Fraction to hold out, also where the source has test images of its own.
+    seed : int
+        Of the random choices.
+
+    Raises
+    ------
+    DataError
+        The source cannot be read, has no labels, or is too small to split.
+    """
+    data = load_dataset(
+        source,
+        "train",
+        limit=limit,
+        seed=seed if shuffle_limit else None,
+        data_dir=data_dir,
+        progress=progress,
+    )
+    _require_two_classes(data)
+    if test_size is None and has_split(source, "test", data_dir):
+        test = load_dataset(source, "test", data_dir=data_dir)
+        test.require_labels()
+        return Split(data, test, f"the {len(test):,} test images of {data.name}")
+    fraction = DEFAULT_TEST_SIZE if test_size is None else test_size
+    train, test = _hold_out(data, fraction, seed)
+    return Split(train, test, f"{len(test):,} images held out ({fraction:.0%}, seed {seed})")
+
+
+def _hold_out(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    try:
+        train_rows, test_rows = train_test_split(
+            np.arange(len(data)), train_size=1 - fraction, test_size=fraction, random_state=seed
+        )
+    except ValueError as error:
+        raise DataError(f"{data.name}: cannot hold out {fraction:.0%} of {len(data)} images: {error}") from error
+    train, test = data.take(train_rows), data.take(test_rows)
+    _require_two_classes(train)
+    return train, test
+
+
+def _require_two_classes(data: Dataset) -> None:
+    labels = np.unique(data.require_labels())
+    if len(labels) < 2:
+        raise DataError(
+            f"{data.name}: all {len(data)} images have the label {labels[0]}; an SVM needs at least two classes, "
+            "so take more images (--limit) or another source"
+        )
+
+
+def recommended_parameters(source: str) -> dict[str, Any]:
+    """SVC parameters known to do well on a catalogue entry; those of scikit-learn's SVC elsewhere."""
+    entry = CATALOGUE.get(source)
+    return dict(entry.recommended) if entry is not None else {}
+
+
+def train_model(svc: SVC, data: Dataset, steps: Sequence[Any], progress: Progress | None = None) -> SVMModel:
+    """Fit `svc` on the preprocessed images, and give its model the steps and its provenance.
+
+    Raises
+    ------
+    GpuSvmError
+        The backend is unavailable or fails.
+    """
+    X, y = apply_steps(steps, data.images), data.require_labels()
+    start = time.perf_counter()
+    svc.fit_with_progress(X, y, progress=progress)
+    fit_seconds = time.perf_counter() - start
+    model = replace(
+        svc.model_,
+        preprocessing=tuple(steps),
+        image_shape=data.image_shape,
+        provenance={
+            **svc.model_.provenance,
+            "backend_reason": svc.backend_reason_,
+            "gpusvm": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "trained": datetime.now(UTC).isoformat(timespec="seconds"),
+            "fit_seconds": round(fit_seconds, 3),
+            "dataset": {"name": data.name, "split": data.split, "digest": data.digest, "n": len(data)},
+        },
+    )
+    svc.model_ = model
+    return model
+
+
+def measure(model: SVMModel, data: Dataset) -> Measured:
+    """Predict the images of `data` and compare with their labels."""
+    start = time.perf_counter()
+    predicted = model.predict(model.preprocess(data.images))
+    seconds = time.perf_counter() - start
+    return Measured(predicted, float((predicted == data.require_labels()).mean()), seconds)

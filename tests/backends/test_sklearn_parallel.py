@@ -1,0 +1,72 @@
+"""The scikit-learn backend under joblib's own ways of running in parallel."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import joblib
+import numpy as np
+import pytest
+
+from gpusvm.backends import get_backend
+from gpusvm.backends.sklearn import effective_jobs
+from gpusvm.kernels import Kernel
+from gpusvm.model import SVCParams
+
+PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0)
+
+
+def fit(digits, **changes):
+    return get_backend("sklearn").fit(digits[0][:300], digits[1][:300], PARAMS, **changes)
+
+
+@pytest.mark.parametrize("joblib_backend", ["loky", "threading", "sequential", "multiprocessing"])
+def test_every_joblib_backend_gives_the_same_bits(digits, joblib_backend):
+    expected = fit(digits)
+    with joblib.parallel_config(backend=joblib_backend, n_jobs=2):
+        found = fit(digits)
+    np.testing.assert_array_equal(found.dual_coef, expected.dual_coef)
+    np.testing.assert_array_equal(found.intercept, expected.intercept)
+
+
+def test_a_dask_cluster_gives_the_same_bits(digits):
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    expected = fit(digits)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        found = fit(digits)
+    np.testing.assert_array_equal(found.dual_coef, expected.dual_coef)
+
+
+def test_jobs_default_to_every_core_or_to_what_the_context_says():
+    assert effective_jobs(None) == joblib.effective_n_jobs(-1)
+    assert effective_jobs(1) == 1
+    with joblib.parallel_config(backend="threading", n_jobs=3):
+        assert effective_jobs(None) == 3
+
+
+def test_inside_another_worker_pairs_do_not_multiply_the_threads():
+    inner = joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(effective_jobs)(None) for _ in range(2))
+    assert inner == [1, 1]
+
+
+def test_an_interrupt_ends_the_fit_and_leaves_no_worker_behind(digits):
+    calls = []
+
+    def interrupt(done, total, latest):
+        calls.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        fit(digits, progress=interrupt)
+    assert calls == [1, 2, 3]
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before

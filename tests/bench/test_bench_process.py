@@ -1,0 +1,104 @@
+"""Running a worker: whatever becomes of it, there is an answer, and nothing of it is left running."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpusvm.bench.process import WORKER, run_worker
+from gpusvm.bench.spec import Spec
+from gpusvm.bench.suite import Case
+
+SPEC = Spec(contender="sklearn", case=Case("rbf", C=10.0), dataset="digits", n_train=200)
+
+
+def run_script(script: str, timeout_s: float = 20.0) -> dict:
+    return run_worker(SPEC, timeout_s, (sys.executable, "-c", script))
+
+
+def wait_until_gone(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_worker_is_given_the_spec() -> None:
+    answer = run_script('print(input().replace(\'"contender"\', \'"status": "ok", "contender"\'))')
+    assert answer["contender"] == "sklearn"
+    assert answer["case"]["C"] == 10.0
+
+
+def test_a_spec_survives_its_line() -> None:
+    assert Spec.from_line(SPEC.to_line()) == SPEC
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("raise ValueError('no luck')", "ended with exit code 1: ValueError: no luck"),
+        ("import os; os.abort()", "killed by SIGABRT"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL, as the system does where memory runs out"),
+        ("print('hello')", "the worker gave no answer"),
+        ("print('[1, 2]')", "the worker gave no answer"),
+        ("pass", "the worker gave no answer"),
+        ("""print('{"status": "failed", "reason": "two\\\\nlines"}')""", "two lines"),
+    ],
+)
+def test_every_failure_is_an_answer(script: str, reason: str) -> None:
+    answer = run_script(script)
+    assert answer["status"] == "failed"
+    assert answer["reason"] == reason
+
+
+def test_standard_error_is_kept_without_this_machines_folders() -> None:
+    answer = run_script("import os, sys; sys.exit(f'cannot read {os.getcwd()}/x and {sys.prefix}/y')")
+    assert answer["reason"].endswith("cannot read ./x and <python>/y")
+    assert answer["stderr"] == ["cannot read ./x and <python>/y"]
+
+
+def test_a_worker_that_does_not_start() -> None:
+    answer = run_worker(SPEC, 5, ("/nonexistent/python",))
+    assert answer == {"status": "failed", "reason": "the worker does not start: No such file or directory"}
+
+
+def test_a_timeout_ends_the_worker_and_its_children(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    script = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+        "time.sleep(60)"
+    )
+    start = time.monotonic()
+    answer = run_script(script, timeout_s=2)
+    assert time.monotonic() - start < 20
+    assert answer["status"] == "timeout"
+    assert answer["reason"] == "took longer than 2 s"
+    assert all(wait_until_gone(int(pid)) for pid in pids.read_text().split())
+
+
+def test_the_worker_does_not_outlive_the_command_that_asked_for_it() -> None:
+    worker = subprocess.Popen(
+        WORKER,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert worker.stdin is not None
+    # An hour's work at least; closing the pipe is what the end of the asking process does.
+    worker.stdin.write(Spec("libsvm", Case("hard", C=1e6, gamma=1e-4, tol=1e-12), "digits", 1437).to_line())
+    worker.stdin.flush()
+    worker.stdin.close()
+    assert worker.wait(30) == 1

@@ -1,0 +1,104 @@
+"""``gpusvm bench``, as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gpusvm.cli.main import app
+
+
+def bench(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["bench", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def results(folder: Path) -> dict:
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text())
+
+
+def test_a_suite_runs_to_a_table_and_a_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = bench("--backends", "sklearn,cuml,knn", "--sizes", "300", "--repeats", "1", "--out", "found")
+    assert done.exit_code == 0
+    assert "| sklearn   | 300 |" in done.stdout
+    assert "unavailable: " in done.stdout
+    assert "[1/3] sklearn, 300 images" in done.stderr
+    rows = {row["contender"]: row for row in results(elsewhere / "found")["rows"]}
+    assert rows["sklearn"]["status"] == rows["knn"]["status"] == "ok"
+    assert rows["sklearn"]["certificate"]["kkt_gap"] < 2e-3
+    assert rows["cuml"]["status"] == "unavailable"
+    assert rows["cuml"]["reason"]
+    (page,) = (elsewhere / "found").glob("*.md")
+    assert "| sklearn   | 300 |" in page.read_text()
+
+
+def test_a_timeout_is_a_row(elsewhere: Path) -> None:
+    done = bench("quick", "--backends", "sklearn", "--timeout", "0.2", "--repeats", "1")
+    assert done.exit_code == 0
+    assert "timeout: took longer than 0.2 s" in done.stdout
+    assert results(elsewhere / "bench-results")["rows"][0]["status"] == "timeout"
+
+
+def test_ctrl_c_says_where_the_rows_are_and_resume_goes_on(elsewhere: Path) -> None:
+    arguments = ["quick", "--backends", "sklearn,knn", "--sizes", "200", "--repeats", "20", "--out", "found"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "gpusvm.cli.main", "bench", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert command.stderr is not None
+    while not command.stderr.readline().startswith("[1/40]"):
+        assert command.poll() is None
+    time.sleep(0.5)
+    os.kill(command.pid, signal.SIGINT)
+    _, messages = command.communicate(timeout=30)
+    assert command.returncode == 130
+    (path,) = (elsewhere / "found").glob("*.json")
+    assert f"go on with gpusvm bench --resume found/{path.name}" in messages
+    content = json.loads(path.read_text())
+    assert len(content["measurements"]) in (1, 2)
+    content["suite"]["repeats"] = 1
+    content["measurements"] = content["measurements"][:1]
+    path.write_text(json.dumps(content))
+    done = bench("--resume", str(path))
+    assert done.exit_code == 0
+    assert "knn, 200 images, repeat 1: fit" in done.stderr
+    assert "sklearn, 200 images" not in done.stderr
+    assert json.loads(path.read_text())["finished"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nosuch"], 2, "no suite is called 'nosuch'; choose from quick"),
+        (["nosuch.toml"], 1, "nosuch.toml: cannot read the suite"),
+        (["--sizes", "1,x"], 2, "--sizes must be numbers"),
+        (["--backends", "svmlight"], 2, "--backends: each must be one of"),
+        (["--sizes", "100000"], 1, "digits: has 1,437 training images"),
+        (["quick", "--resume", "x.json"], 2, "--resume goes on with a run as it was begun"),
+        (["--resume", "x.json"], 1, "x.json: cannot read the record"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: list[str], code: int, message: str) -> None:
+    done = bench(*arguments)
+    assert done.exit_code == code
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

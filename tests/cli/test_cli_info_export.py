@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import joblib
+import numpy as np
+import onnxruntime
+import pytest
+from typer.testing import CliRunner
+
+from gpusvm import __version__, load_model
+from gpusvm.backends import backend_names
+from gpusvm.cli.main import app
+from gpusvm.data import load_dataset
+
+
+def gpusvm(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def script(*arguments: object, **options):
+    """The installed command, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "gpusvm.cli.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m.svm"
+    result = gpusvm("train", "digits", "--backend", "sklearn", "--out", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_info_lists_every_backend_with_a_reason():
+    result = gpusvm("info")
+    assert result.exit_code == 0
+    for name in backend_names():
+        assert name in result.stdout
+    assert "auto is" in result.stdout
+    facts = json.loads(gpusvm("info", "--json").stdout)
+    assert facts["backends"]["sklearn"]["ok"] is True
+    assert all(b["reason"] for b in facts["backends"].values())
+
+
+def test_info_answers_in_under_three_seconds():
+    start = time.perf_counter()
+    result = script("info")
+    seconds = time.perf_counter() - start
+    assert result.returncode == 0, result.stderr
+    if not json.loads(script("info", "--json").stdout)["cuda"]["ok"]:  # else cuML is imported, to see if it works
+        assert seconds < 3
+
+
+def test_info_survives_a_wrong_environment_variable(monkeypatch):
+    monkeypatch.setenv("GPUSVM_BACKEND", "nonsense")
+    result = gpusvm("info")
+    assert result.exit_code == 0 and "nonsense" in result.stdout
+
+
+def test_version_and_help():
+    assert gpusvm("--version").stdout.strip() == f"gpusvm {__version__}"
+    for command in ("train", "evaluate", "predict", "export", "bench", "info", "data"):
+        result = gpusvm(command, "--help")
+        assert result.exit_code == 0 and "Usage" in result.stdout
+
+
+def test_export_sklearn(model_path):
+    result = gpusvm("export", model_path, "--to", "sklearn")
+    assert result.exit_code == 0, result.output
+    images = load_dataset("digits", "test").images
+    model = load_model(model_path)
+    found = joblib.load(model_path.with_suffix(".joblib")).predict(images.reshape(len(images), -1))
+    assert (found == model.predict(model.preprocess(images))).mean() > 0.99
+
+
+def test_export_onnx(model_path, tmp_path):
+    result = gpusvm("export", model_path, "--to", "onnx", "--out", tmp_path / "m.onnx")
+    assert result.exit_code == 0, result.output
+    images = load_dataset("digits", "test").images
+    model = load_model(model_path)
+    rows = images.reshape(len(images), -1).astype(np.float32)
+    label = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(["label"], {"X": rows})[0]
+    assert (label == model.predict(model.preprocess(images))).mean() > 0.99
+
+
+def test_export_of_no_model_is_one_line(tmp_path):
+    result = gpusvm("export", tmp_path / "none.svm", "--to", "onnx")
+    assert result.exit_code == 1 and "no such model file" in result.stderr and "Traceback" not in result.output
+
+
+def test_train_as_a_process_of_its_own(tmp_path):
+    result = script("train", "digits", "--limit", 500, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Accuracy" in result.stdout and (tmp_path / "digits.svm").exists()
+    failed = script("train", "nothing-here", cwd=tmp_path)
+    assert failed.returncode == 1 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
+
+
+@pytest.mark.mnist
+def test_ctrl_c_ends_a_long_training_and_writes_nothing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpusvm.cli.main", "train", "mnist", "--limit", "20000", "--backend", "sklearn"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Backend:"):
+            break
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    start = time.perf_counter()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors and "Traceback" not in errors
+    assert time.perf_counter() - start < 10
+    assert list(tmp_path.iterdir()) == []

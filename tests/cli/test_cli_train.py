@@ -1,0 +1,206 @@
+"""``gpusvm train`` as its users type it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gpusvm import load_model
+from gpusvm.cli.main import app
+from gpusvm.data import load_dataset
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def gpusvm(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def one_line_error(result, code: int = 1) -> str:
+    assert result.exit_code == code, result.output
+    lines = result.stderr.strip().splitlines()
+    assert "Traceback" not in result.output
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+METRICS = {
+    "backend", "n_train", "n_test", "fit_seconds", "predict_seconds", "accuracy", "n_support_vectors",
+    "dual_objective", "kkt_gap", "peak_rss_mb", "peak_gpu_mb",
+}  # fmt: skip
+
+
+def test_digits_from_start_to_model(tmp_path):
+    result = gpusvm("train", "digits", "--json", "m.json", "--out", "sub/m.svm")
+    assert result.exit_code == 0, result.output
+    assert "1,437 images of 8 x 8 pixels" in result.stdout and "45 class pairs" in result.stdout
+    assert "Backend: sklearn" in result.stdout
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert set(metrics) >= METRICS
+    assert metrics["accuracy"] > 0.93 and metrics["n_train"] == 1437 and metrics["n_test"] == 360
+    assert len(metrics["pairs"]) == 45
+    model = load_model("sub/m.svm")
+    assert model.image_shape == (8, 8)
+    assert model.provenance["dataset"]["name"] == "digits"
+    test = load_dataset("digits", "test")
+    assert (model.predict(model.preprocess(test.images)) == test.labels).mean() == metrics["accuracy"]
+
+
+def test_the_certificate_is_printed_and_recorded(tmp_path):
+    result = gpusvm("train", "digits", "--certify", "--json", "m.json")
+    assert "Certificate (float64" in result.stdout
+    certificate = json.loads((tmp_path / "m.json").read_text())["certificate"]
+    assert 0 < certificate["kkt_gap"] <= 1.01e-3
+    assert certificate["dual_objective"] > 0
+
+
+def test_options_reach_the_solver_and_the_model():
+    result = gpusvm(
+        "train", "digits", "--kernel", "poly", "--C", 2, "--gamma", 0.1, "--degree", 2, "--coef0", 1, "--tol", 1e-4,
+        "--binarize", "--deskew", "--test-size", 0.25, "--seed", 3, "--limit", 800, "--balanced",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    model = load_model("digits.svm")
+    assert (model.kernel.name, model.kernel.gamma, model.kernel.degree, model.kernel.coef0) == (
+        "poly",
+        0.1,
+        2,
+        1.0,
+    )
+    assert (model.params.C, model.params.tol) == (2.0, 1e-4)
+    assert model.params.class_weight is not None
+    assert [type(step).__name__ for step in model.preprocessing] == [
+        "Deskewer",
+        "PixelScaler",
+        "PixelBinarizer",
+    ]
+    assert model.provenance["n_train"] == 600 and "200 images held out (25%, seed 3)" in result.stdout
+
+
+@pytest.mark.mnist
+def test_the_tutorial_preset_is_the_classic_first_walk(tmp_path):
+    result = gpusvm("train", "--preset", "tutorial")
+    assert result.exit_code == 0, result.output
+    assert "The first rows" in result.stdout
+    assert "Images of each class: 0: 479, 1: 563" in result.stdout
+    assert "Accuracy: 0.9250 on 1,000 test images" in result.stdout
+    assert result.stdout.rstrip().endswith("gpusvm train mnist")
+    rows = (tmp_path / "tutorial-predictions.csv").read_text().splitlines()
+    assert rows[0] == "ImageId,Label" and rows[1].startswith("1,") and len(rows) == 5001
+    truth = load_dataset("mnist", "test", limit=5000).labels
+    assert (np.array([int(row.split(",")[1]) for row in rows[1:]]) == truth).mean() > 0.88
+
+
+def test_without_mnist_the_bundled_digits_are_taken_and_said_so(tmp_path, monkeypatch):
+    from gpusvm.errors import DownloadError
+
+    def no_network(*args, **kwargs):
+        raise DownloadError("mnist cannot be fetched: no network")
+
+    monkeypatch.setenv("GPUSVM_DATA_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setattr("gpusvm.data.catalogue.fetch", no_network)
+    result = gpusvm("train")
+    assert result.exit_code == 0, result.output
+    assert "digits" in result.stderr and "no network" in result.stderr
+    named = gpusvm("train", "mnist")
+    assert "no network" in one_line_error(named)
+
+
+def write_csv(path, images, labels=None):
+    columns = ([] if labels is None else ["label"]) + [f"pixel{p}" for p in range(images[0].size)]
+    rows = images.reshape(len(images), -1)
+    if labels is not None:
+        rows = np.column_stack([labels, rows])
+    np.savetxt(path, rows, fmt="%d", delimiter=",", header=",".join(columns), comments="")
+
+
+def test_kaggle_csv_path_train_from_one_and_predict_another():
+    train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
+    write_csv("train.csv", train.images, train.labels)
+    write_csv("test.csv", test.images)
+    result = gpusvm("train", "train.csv", "--C", 10, "--out", "k.svm")
+    assert result.exit_code == 0, result.output
+    assert "held out (20%, seed 0)" in result.stdout
+    result = gpusvm("predict", "k.svm", "test.csv", "--out", "submission.csv")
+    assert result.exit_code == 0, result.output
+    header, *rows = Path("submission.csv").read_text().splitlines()
+    assert header == "ImageId,Label" and [r.split(",")[0] for r in rows] == [str(k) for k in range(1, 361)]
+    assert (np.array([int(r.split(",")[1]) for r in rows]) == test.labels).mean() > 0.9
+
+
+# -- bad input: one line, the exit code, nothing half-written ---------------------------------------------
+
+
+def test_one_class_only():
+    data = load_dataset("digits", "train")
+    write_csv("ones.csv", data.images[data.labels == 1], data.labels[data.labels == 1])
+    assert "at least two classes" in one_line_error(gpusvm("train", "ones.csv"))
+
+
+def test_a_csv_without_labels():
+    write_csv("test.csv", load_dataset("digits", "test").images)
+    assert "label" in one_line_error(gpusvm("train", "test.csv"))
+
+
+def test_a_truncated_gzip(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(5000))[:-20])
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(100)))
+    assert "train-images" in one_line_error(gpusvm("train", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["no-such-thing"], 1, "no-such-thing"),
+        (["digits", "--backend", "tpu"], 2, "no backend is called 'tpu'"),
+        (["digits", "--gamma", "wide"], 2, "--gamma must be"),
+        (["digits", "--C", "-1"], 2, "--C must be positive"),
+        (["digits", "--tol", "0"], 2, "--tol must be positive"),
+        (["digits", "--limit", "3", "--test-size", "0.9"], 1, "hold out"),
+        (["digits", "--out", "."], 1, "is a folder"),
+    ],
+)
+def test_wrong_arguments(options, code, message):
+    assert message in one_line_error(gpusvm("train", *options), code)
+
+
+def test_an_unwritable_output_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = gpusvm("train", "digits", "--out", "file/m.svm")
+    assert "file" in one_line_error(result)
+    assert "Trained" not in result.stdout
+
+
+def test_missing_hardware_is_exit_code_3(monkeypatch):
+    from gpusvm.device import Availability
+
+    monkeypatch.setattr("gpusvm.backends.cuml._probe", lambda: Availability(False, "no NVIDIA driver"))
+    assert "no NVIDIA driver" in one_line_error(gpusvm("train", "digits", "--require-gpu"), 3)
+    assert "no NVIDIA driver" in one_line_error(gpusvm("train", "digits", "--backend", "cuml"), 3)
+
+
+def test_debug_shows_the_traceback():
+    result = gpusvm("--debug", "train", "no-such-thing")
+    assert result.exit_code == 1 and "Traceback" in result.stderr
+
+
+def test_an_unknown_option_is_exit_code_2():
+    assert gpusvm("train", "digits", "--kernell", "rbf").exit_code == 2
+
+
+def test_an_interrupt_writes_nothing_and_says_so(tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpusvm.cli.train.train_model", interrupt)
+    result = gpusvm("train", "digits")
+    assert result.exit_code == 130 and "interrupted" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,54 @@
+"""Fixtures shared by the whole suite, and the rule by which GPU tests are skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpusvm.backends import get_backend
+from gpusvm.data import find_local, load_dataset
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        found = get_backend("cuml").probe()
+        if not found.ok:
+            pytest.skip(f"no GPU to test on: {found.reason}")
+    if item.get_closest_marker("mnist") and find_local("mnist") is None:
+        pytest.skip("MNIST is not on this machine: set GPUSVM_DATA_DIR, or gpusvm data fetch mnist")
+
+
+@pytest.fixture(autouse=True)
+def _private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test depends on the caller's choice of backend, or writes into the caller's cache."""
+    monkeypatch.delenv("GPUSVM_BACKEND", raising=False)
+    monkeypatch.setenv("GPUSVM_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+    if "GPUSVM_DATA_DIR" in os.environ:
+        monkeypatch.setenv("GPUSVM_DATA_DIR", str(Path(os.environ["GPUSVM_DATA_DIR"]).absolute()))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """X_train (1437, 64) float32 in [0, 1], y_train, X_test (360, 64), y_test."""
+    train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
+    return *(_flat(train)), *(_flat(test))
+
+
+def _flat(data) -> tuple[np.ndarray, np.ndarray]:
+    return data.images.reshape(len(data), -1).astype(np.float32) / 255, data.require_labels()
+
+
+@pytest.fixture(scope="session")
+def digits_model(digits):
+    """The digits model of the scikit-learn backend, trained once."""
+    from gpusvm import SVC
+
+    return SVC(C=10, gamma=0.05, backend="sklearn").fit(digits[0], digits[1]).model_

@@ -1,0 +1,157 @@
+"""The CSV reader: Kaggle's layout, its relatives, and what it says of everything else."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gpusvm.data import csv
+from gpusvm.errors import DataError
+
+HEADER = "label,pixel0,pixel1,pixel2,pixel3\n"
+
+
+def write(folder, text, name="train.csv"):
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def as_text(table, separator=","):
+    return "".join(separator.join(map(str, row)) + "\n" for row in table.tolist())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("csv")
+
+
+tables = hnp.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 30)))
+
+
+@given(pixels=tables, data=st.data(), separator=st.sampled_from([",", ", "]), end=st.sampled_from(["\n", "\r\n"]))
+@settings(max_examples=60, deadline=None)
+def test_labelled_rows_survive_a_round_trip(folder, pixels, data, separator, end):
+    # ", " takes the line by line path, which must agree with the fast one.
+    labels = data.draw(hnp.arrays(np.int64, len(pixels), elements=st.integers(-(2**40), 2**40)))
+    header = "label," + ",".join(f"pixel{i}" for i in range(pixels.shape[1])) + "\n"
+    text = (header + as_text(np.column_stack([labels, pixels]), separator)).replace("\n", end)
+    images, read = csv.read(write(folder, text))
+    assert images.dtype == np.uint8 and read.dtype == np.int64
+    np.testing.assert_array_equal(images.reshape(pixels.shape), pixels)
+    np.testing.assert_array_equal(read, labels)
+
+
+@given(pixels=tables)
+@settings(max_examples=30, deadline=None)
+def test_unlabelled_rows_survive_a_round_trip(folder, pixels):
+    header = ",".join(f"pixel{i}" for i in range(pixels.shape[1])) + "\n"
+    images, labels = csv.read(write(folder, header + as_text(pixels)))
+    assert labels is None
+    np.testing.assert_array_equal(images.reshape(pixels.shape), pixels)
+
+
+@given(content=st.one_of(st.binary(max_size=200), st.text('0123456789,.\n\r"- eapixl', max_size=200)))
+@settings(max_examples=400, deadline=None)
+def test_anything_gives_images_or_a_data_error(folder, content):
+    try:
+        images, labels = csv.read(write(folder, content))
+    except DataError as error:
+        assert "\n" not in str(error)
+        return
+    assert images.ndim == 3 and images.size
+    assert labels is None or len(labels) == len(images)
+
+
+@given(
+    row=st.integers(0, 400),
+    column=st.integers(1, 64),
+    cell=st.sampled_from(["x", "256", "-1", "nan", "", "0.5"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_cell_is_named_wherever_it_is(folder, row, column, cell):
+    table = [["7"] * 65 for _ in range(401)]
+    table[row][column] = cell
+    text = "label," + ",".join(f"p{i}" for i in range(64)) + "\n" + "\n".join(map(",".join, table))
+    with pytest.raises(DataError, match=rf"line {row + 2}, column {column + 1} \(p{column - 1}\)"):
+        csv.read(write(folder, text))
+
+
+def test_line_numbers_count_on_from_block_to_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv, "_BLOCK_BYTES", 10)
+    path = write(tmp_path, HEADER + "1,2,3,4,5\n" * 50 + "1,2,3,4,5555\n")
+    with pytest.raises(DataError, match="line 52, column 5"):
+        csv.read(path)
+    images, _ = csv.read(write(tmp_path, HEADER + "1,2,3,4,5\r\n" * 50))
+    assert images.shape == (50, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("1,2,3,4,5\n1,2,3,4\n", "line 3 has 4 columns where the first has 5"),
+        ("1,2,3,4,5,6\n", "line 2 has 6 columns where the first has 5"),
+        ("1,2,3,4,5\n1,2,x,4,5\n", r"line 3, column 3 \(pixel1\): 'x' is not a number"),
+        ("1,2,3,4,nan\n", r"line 2, column 5 \(pixel3\): 'nan' is NaN"),
+        ("1,2,3,4,inf\n", "column 5 .*out of range"),
+        ("1,2,3,,5\n", r"column 4 \(pixel2\): '' is empty"),
+        ("1,2,3,256,5\n", "column 4 .*'256' is out of range; pixels must be whole numbers from 0 to 255"),
+        ("1,2,-3,25,5\n", "column 3 .*'-3' is out of range"),
+        ("1,0.5,3,25,5\n", "column 2 .*'0.5' is not a whole number"),
+        ("one,2,3,25,5\n", r"column 1 \(label\): 'one' is not a number; labels must be whole numbers"),
+        ("1.5,2,3,25,5\n", "column 1 .*not a whole number; labels"),
+        (",2,3,25,5\n", "column 1 .*is empty; labels"),
+        ("1,1" + "0" * 99 + ",3,25,5\n", r"column 2 \(pixel0\): '1000"),
+        (b"1,2,3,\xff,5\n", "column 4 .*is not a number"),
+        ("", "has a header and no rows"),
+        ("\n\n", "has a header and no rows"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, rows, message):
+    path = write(tmp_path, HEADER.encode() + (rows if isinstance(rows, bytes) else rows.encode()))
+    with pytest.raises(DataError, match=message) as caught:
+        csv.read(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        ("label\n1\n", "no pixels"),
+        ("label,label,pixel0\n1,2,3\n", "more than one column 'label'"),
+        ("ImageId,pixel0\n1,2\n", "line 1, column 1 .*neither the label nor a pixel"),
+        (b"\x1f\x8b\x08\x00binary", "is gzip, not text"),
+    ],
+)
+def test_first_lines_that_cannot_be(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        csv.read(write(tmp_path, content))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        csv.read(tmp_path / "absent.csv")
+
+
+def test_without_a_header_the_number_of_columns_says_whether_there_are_labels(tmp_path):
+    images, labels = csv.read(write(tmp_path, "9,1,2,3,4\n8,5,6,7,8\n"))
+    assert images.shape == (2, 2, 2) and labels.tolist() == [9, 8]
+    images, labels = csv.read(write(tmp_path, "1,2,3,4\n5,6,7,8\n"))
+    assert images.shape == (2, 2, 2) and labels is None
+
+
+def test_pixels_that_make_no_square_are_one_row(tmp_path):
+    images, _ = csv.read(write(tmp_path, "label,a,b,c\n1,2,3,4\n"))
+    assert images.shape == (1, 1, 3)
+
+
+def test_what_else_people_write(tmp_path):
+    # A byte order mark, quotes, spaces, whole floats, blank lines, the label last, no final newline.
+    text = b'\xef\xbb\xbf"pixel0","pixel1","pixel2","pixel3","Label"\n\n 1.0, 2 ,"3",4e0,7\n\n5,6,7,8,9'
+    images, labels = csv.read(write(tmp_path, text))
+    assert images.reshape(2, 4).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert labels.tolist() == [7, 9]

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sklearn.svm
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from gpusvm import SVC, BackendUnavailableError, load_model
+from gpusvm.backends import get_backend
+
+
+def expected_failures(estimator):
+    """scikit-learn's own list for its SVC, with its own reason."""
+    return {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "sample_weight is not equivalent to removing/repeating samples."
+        ),
+    }
+
+
+@parametrize_with_checks(
+    [SVC(backend="sklearn"), SVC(backend="sklearn", kernel="precomputed")],
+    expected_failed_checks=expected_failures,
+)
+def test_scikit_learn_compatible(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture
+def svc():
+    return SVC(C=10, gamma=0.05, backend="sklearn")
+
+
+def test_default_parameters_are_scikit_learns():
+    ours, theirs = SVC().get_params(), sklearn.svm.SVC().get_params()
+    shared = set(ours) & set(theirs) - {"cache_size"}  # ours defaults to a share of the free memory
+    assert len(shared) >= 12
+    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+
+
+@pytest.mark.parametrize("n_classes", [2, 10])
+@pytest.mark.parametrize("shape", ["ovr", "ovo"])
+def test_fitted_attributes_are_scikit_learns(digits, n_classes, shape):
+    X, y, X_test, _ = digits
+    keep = y < n_classes
+    X, y = X[keep][:500].astype(np.float64), y[keep][:500]
+    options = {"C": 10, "gamma": 0.05, "decision_function_shape": shape}
+    ours = SVC(backend="sklearn", **options).fit(X, y)
+    theirs = sklearn.svm.SVC(**options).fit(X, y)
+    for name in ("support_", "n_support_", "classes_", "n_iter_", "shape_fit_", "fit_status_"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+    for name in ("dual_coef_", "intercept_", "support_vectors_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(ours.decision_function(X_test), theirs.decision_function(X_test), atol=1e-4)
+    np.testing.assert_array_equal(ours.predict(X_test), theirs.predict(X_test))
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_linear_weights(digits, n_classes):
+    keep = digits[1] < n_classes
+    X, y = digits[0][keep][:200], digits[1][keep][:200]
+    ours = SVC(kernel="linear", backend="sklearn").fit(X, y)
+    theirs = sklearn.svm.SVC(kernel="linear").fit(X, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-6)
+    with pytest.raises(AttributeError, match="linear"):
+        _ = SVC(backend="sklearn").fit(X, y).coef_
+
+
+def test_break_ties_follows_the_decision_values(digits):
+    svc = SVC(C=0.01, gamma=0.05, break_ties=True, backend="sklearn").fit(digits[0][:300], digits[1][:300])
+    expected = svc.decision_function(digits[2]).argmax(axis=1)
+    np.testing.assert_array_equal(svc.predict(digits[2]), svc.classes_[expected])
+    with pytest.raises(ValueError, match="break_ties"):
+        SVC(break_ties=True, decision_function_shape="ovo").fit(digits[0][:50], digits[1][:50])
+
+
+def test_works_in_pipelines_searches_and_cross_validation(digits, svc):
+    X, y = digits[0][:400], digits[1][:400]
+    pipeline = make_pipeline(StandardScaler(with_std=False), svc)
+    search = GridSearchCV(pipeline, {"svc__C": [0.01, 10]}, cv=3, n_jobs=2).fit(X, y)
+    assert search.best_params_ == {"svc__C": 10}
+    assert cross_val_score(svc, X, y, cv=3).mean() > 0.93
+    assert search.best_estimator_.score(digits[2], digits[3]) > 0.9
+
+
+def test_clone_and_pickle(digits, svc):
+    fitted = svc.fit(digits[0][:300], digits[1][:300])
+    assert not hasattr(clone(fitted), "model_")
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.decision_function(digits[2]), fitted.decision_function(digits[2]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_are_value_errors(digits, svc, bad):
+    X = digits[0][:100].copy()
+    X[3, 5] = bad
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        svc.fit(X, digits[1][:100])
+
+
+def test_a_value_beyond_float32_is_a_value_error(digits, svc):
+    X = digits[0][:100].astype(np.float64)
+    X[0, 0] = 1e300
+    with pytest.raises(ValueError, match="too large for dtype"):
+        svc.fit(X, digits[1][:100])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"C": 0}, {"C": -1}, {"gamma": "wide"}, {"gamma": -0.1}, {"kernel": "laplace"}, {"tol": 0}, {"max_iter": -2},
+     {"degree": 2.5}, {"cache_size": 0}, {"decision_function_shape": "all"}],
+)  # fmt: skip
+def test_parameters_out_of_range_are_value_errors(digits, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SVC(**wrong).fit(digits[0][:50], digits[1][:50])
+
+
+def test_one_class_is_a_value_error(svc):
+    with pytest.raises(ValueError, match="greater than one; got 1 class"):
+        svc.fit(np.eye(4), np.ones(4))
+
+
+def test_a_backend_that_cannot_run_is_an_error(digits, monkeypatch):
+    from gpusvm.device import Availability
+
+    monkeypatch.setattr("gpusvm.backends.cuml._probe", lambda: Availability(False, "no device"))
+    with pytest.raises(BackendUnavailableError, match="no device"):
+        SVC(backend="cuml").fit(digits[0][:50], digits[1][:50])
+    with pytest.raises(BackendUnavailableError, match="GPU is required"):
+        SVC(require_gpu=True).fit(digits[0][:50], digits[1][:50])
+
+
+def test_verbose_prints_each_pair(digits, capsys):
+    SVC(verbose=True, backend="sklearn").fit(digits[0][:100], digits[1][:100])
+    assert "[gpusvm] 45/45 class pairs trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 0.5, 3: 2.0}])
+def test_save_and_load_keep_everything_that_predicts(digits, tmp_path, class_weight):
+    svc = SVC(C=10, gamma=0.05, class_weight=class_weight, backend="sklearn").fit(digits[0][:300], digits[1][:300])
+    svc.save(tmp_path / "m.svm")
+    again = SVC.load(tmp_path / "m.svm")
+    np.testing.assert_array_equal(again.decision_function(digits[2]), svc.decision_function(digits[2]))
+    np.testing.assert_array_equal(again.class_weight_, svc.class_weight_)
+    assert again.backend_ == "sklearn" and again.n_features_in_ == 64
+    refitted = clone(again).set_params(backend="sklearn").fit(digits[0][:300], digits[1][:300])
+    np.testing.assert_allclose(refitted.dual_coef_, svc.dual_coef_)
+    assert load_model(tmp_path / "m.svm").n_support_vectors == len(svc.support_)
+
+
+def test_importing_gpusvm_brings_in_nothing_heavy():
+    code = (
+        "import sys, gpusvm, gpusvm.cli.main;"
+        "print(sorted(set(sys.modules) & {'cupy','cuml','numba','matplotlib','pooch','onnx','sklearnex','dask'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.gpu
+def test_full_round_on_a_gpu(digits, tmp_path):
+    svc = SVC(C=10, gamma=0.05, require_gpu=True).fit(digits[0], digits[1])
+    assert svc.backend_ in {"cuml"}
+    svc.save(tmp_path / "m.svm")
+    host = SVC.load(tmp_path / "m.svm")
+    assert host.score(digits[2], digits[3]) == svc.score(digits[2], digits[3]) > 0.93
+    assert get_backend("cuml").probe().detail["devices"]

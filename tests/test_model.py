@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.utils.multiclass import _ovr_decision_function
+
+from gpusvm import model as model_module
+from gpusvm.errors import DataError
+from gpusvm.model import class_pairs, one_vs_rest, vote
+
+
+def definition(model, X):
+    """The decision values as SVMModel's docstring defines them, term by term, in float64."""
+    X, vectors = X.astype(np.float64), model.support_vectors.astype(np.float64)
+    distances = ((X[:, None, :] - vectors[None, :, :]) ** 2).sum(axis=2)
+    K = np.exp(-model.kernel.gamma * distances)
+    owner = np.repeat(np.arange(model.n_classes), model.n_support)
+    columns = []
+    for p, (i, j) in enumerate(model.pairs):
+        terms = K[:, owner == i] @ model.dual_coef[j - 1, owner == i]
+        terms = terms + K[:, owner == j] @ model.dual_coef[i, owner == j]
+        columns.append(terms + model.intercept[p])
+    return np.stack(columns, axis=1)
+
+
+def test_decisions_are_the_definition(digits_model, digits):
+    X = digits[2][:50]
+    expected = definition(digits_model, X)
+    np.testing.assert_allclose(digits_model.pair_decisions(X.astype(np.float64)), expected, atol=1e-10)
+    np.testing.assert_allclose(digits_model.pair_decisions(X), expected, atol=2e-5)
+
+
+def test_blocks_do_not_change_the_result(digits_model, digits, monkeypatch):
+    X = digits[2].astype(np.float64)
+    whole = digits_model.pair_decisions(X)
+    monkeypatch.setattr(model_module, "BLOCK_BYTES", 1)
+    np.testing.assert_allclose(digits_model.pair_decisions(X), whole, atol=1e-12)
+
+
+def test_no_rows_give_no_predictions(digits_model):
+    assert digits_model.predict(np.empty((0, 64), np.float32)).shape == (0,)
+
+
+def test_another_number_of_features_is_an_error(digits_model):
+    with pytest.raises(DataError, match=r"\(3, 784\).*64 features"):
+        digits_model.predict(np.zeros((3, 784), np.float32))
+
+
+@given(st.integers(2, 7).flatmap(
+    lambda k: arrays(np.float64, (5, k * (k - 1) // 2), elements=st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0]))
+))  # fmt: skip
+def test_votes_and_one_vs_rest_are_scikit_learns_even_in_ties(decisions):
+    n_classes = next(k for k in range(2, 8) if k * (k - 1) // 2 == decisions.shape[1])
+    expected_votes = np.zeros((5, n_classes), int)
+    for p, (i, j) in enumerate(class_pairs(n_classes)):
+        winners = np.where(decisions[:, p] > 0, i, j)
+        expected_votes[np.arange(5), winners] += 1
+    np.testing.assert_array_equal(vote(decisions, n_classes), expected_votes.argmax(axis=1))
+    np.testing.assert_allclose(
+        one_vs_rest(decisions, n_classes), _ovr_decision_function(decisions < 0, -decisions, n_classes)
+    )

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from gpusvm import SVC, GpuSvmError, ModelFileError, load_model, save_model, to_onnx, to_sklearn
+from gpusvm.errors import OutputError, UsageError
+from gpusvm.model_file import to_sklearn_pipeline
+from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler
+
+KERNELS = [
+    {"kernel": "rbf", "gamma": 0.05},
+    {"kernel": "linear"},
+    {"kernel": "poly", "gamma": 0.1, "degree": 2, "coef0": 1.0},
+    {"kernel": "sigmoid", "gamma": 0.01, "coef0": -0.1},
+]
+
+
+def train(digits, n_classes=10, **options):
+    keep = digits[1] < n_classes
+    X, y = digits[0][keep][:400], digits[1][keep][:400]
+    return SVC(C=5, backend="sklearn", **options).fit(X, y).model_
+
+
+def test_round_trip(digits_model, tmp_path):
+    model = replace(digits_model, preprocessing=(PixelScaler(),), image_shape=(8, 8))
+    save_model(model, tmp_path / "m.svm")
+    again = load_model(tmp_path / "m.svm")
+    for name in (
+        "support_vectors",
+        "support_indices",
+        "n_support",
+        "dual_coef",
+        "intercept",
+        "classes",
+        "n_iter",
+    ):
+        found, expected = getattr(again, name), getattr(model, name)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+    assert again.params == model.params and again.provenance == model.provenance
+    assert again.image_shape == (8, 8) and again.preprocessing[0].maximum == 255.0
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array(["ant", "bee", "cat"]), np.array([-3, 5, 7], np.int16), np.array([1.0, 2.0, 5.0]),
+               np.array([1, 2, 2**60])],
+)  # fmt: skip
+def test_labels_of_every_kind_survive(digits, tmp_path, labels):
+    keep = digits[1] < 3
+    model = SVC(backend="sklearn").fit(digits[0][keep][:100], labels[digits[1][keep][:100]]).model_
+    save_model(model, tmp_path / "m.svm")
+    again = load_model(tmp_path / "m.svm")
+    np.testing.assert_array_equal(again.classes, labels)
+    assert again.classes.dtype.kind == labels.dtype.kind
+
+
+# -- what must be refused ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(digits_model, tmp_path):
+    save_model(digits_model, tmp_path / "m.svm")
+    return tmp_path / "m.svm"
+
+
+def rewrite(path, change_tensors=lambda t: None, change_metadata=lambda m: None, change_header=lambda h: None):
+    with safe_open(path, framework="numpy") as file:
+        tensors, metadata = {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata())  # noqa: SIM118
+    header = json.loads(metadata["model"])
+    change_tensors(tensors)
+    change_header(header)
+    metadata["model"] = json.dumps(header)
+    change_metadata(metadata)
+    save_file(tensors, path, metadata=metadata)
+
+
+def nan_coefficient(tensors):
+    tensors["dual_coef"][0, 0] = np.nan
+
+
+DAMAGE = {
+    "missing": ({"change_tensors": lambda t: t.pop("dual_coef")}, "array dual_coef is missing"),
+    "misshapen": ({"change_tensors": lambda t: t.update(intercept=t["intercept"][:-1])}, "intercept has shape"),
+    "other dtype": (
+        {"change_tensors": lambda t: t.update(n_support=t["n_support"].astype(np.int32))}, "n_support is int32"),
+    "nan": ({"change_tensors": nan_coefficient}, "dual_coef holds NaN"),
+    "negative counts": ({"change_tensors": lambda t: t.update(n_support=-t["n_support"])}, "n_support does not count"),
+    "version": ({"change_metadata": lambda m: m.update(version="99")}, "version '99' is unknown"),
+    "foreign": ({"change_metadata": lambda m: m.update(format="other")}, "not a gpusvm model"),
+    "no header": ({"change_metadata": lambda m: m.pop("model")}, "description is damaged"),
+    "kernel": ({"change_header": lambda h: h["params"]["kernel"].update(name="laplace")}, "kernel must be one of"),
+    "C": ({"change_header": lambda h: h["params"].update(C=-1.0)}, "C is -1"),
+    "unknown parameter": ({"change_header": lambda h: h["params"].update(nu=0.5)}, "description is damaged"),
+    "step": ({"change_header": lambda h: h.update(preprocessing=[{"step": "os.system"}])}, "os.system"),
+    "duplicate labels": ({"change_tensors": lambda t: t.update(classes=t["classes"] * 0)}, "not all different"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named(saved, kind):
+    change, message = DAMAGE[kind]
+    rewrite(saved, **change)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(saved)
+    assert str(saved) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 5000, -1])
+def test_a_truncated_file_is_refused(saved, keep):
+    saved.write_bytes(saved.read_bytes()[:keep])
+    with pytest.raises(ModelFileError, match=r"truncated or foreign"):
+        load_model(saved)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(ModelFileError, match="no such model file"):
+        load_model(tmp_path / "none.svm")
+    with pytest.raises(ModelFileError):
+        load_model(tmp_path)
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    (tmp_path / "m.svm").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ModelFileError):
+        load_model(tmp_path / "m.svm")
+    assert not (tmp_path / "owned").exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_flipped_bytes_give_a_model_or_a_clear_error(digits, tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("flipped") / "m.svm"
+    save_model(train(digits, n_classes=2), path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content) - 1, 3000)))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        load_model(path).predict(digits[2])
+    except GpuSvmError as error:
+        assert "\n" not in str(error)
+
+
+def test_an_unwritable_path_leaves_no_trace(digits_model, tmp_path):
+    (tmp_path / "file").write_text("a file, not a folder")
+    with pytest.raises(OutputError, match="cannot write"):
+        save_model(digits_model, tmp_path / "file" / "m.svm")
+    with pytest.raises(OutputError, match="is a folder"):
+        save_model(digits_model, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_save_keeps_the_old_file(saved, digits_model, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gpusvm.model_file.save_file", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        save_model(digits_model, saved)
+    assert saved.read_bytes() == before and len(list(saved.parent.iterdir())) == 1
+
+
+# -- other libraries' forms --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 10])
+@pytest.mark.parametrize("options", KERNELS, ids=lambda o: o["kernel"])
+def test_to_sklearn_decides_alike(digits, options, n_classes):
+    model = train(digits, n_classes, **options)
+    svc = to_sklearn(model)
+    np.testing.assert_array_equal(svc.predict(digits[2]), model.predict(digits[2].astype(np.float64)))
+    for shape in ("ovr", "ovo"):
+        svc.decision_function_shape = shape
+        np.testing.assert_allclose(
+            svc.decision_function(digits[2]),
+            model.decision_function(digits[2].astype(np.float64), shape),
+            atol=1e-9,
+        )
+
+
+def test_to_sklearn_with_a_precomputed_kernel(digits):
+    X, y, X_test = digits[0][:200], digits[1][:200], digits[2]
+    model = SVC(kernel="precomputed", backend="sklearn").fit(X @ X.T, y).model_
+    np.testing.assert_array_equal(to_sklearn(model).predict(X_test @ X.T), model.predict(X_test @ X.T))
+
+
+def test_to_sklearn_pipeline_takes_raw_pixels(digits, digits_model):
+    model = replace(digits_model, preprocessing=(PixelScaler(),))
+    raw = np.rint(digits[2] * 255).astype(np.uint8)
+    np.testing.assert_array_equal(to_sklearn_pipeline(model).predict(raw), digits_model.predict(digits[2]))
+
+
+@pytest.mark.parametrize("n_classes", [2, 10])
+@pytest.mark.parametrize("options", KERNELS, ids=lambda o: o["kernel"])
+def test_onnx_decides_alike(digits, options, n_classes):
+    model = train(digits, n_classes, **options)
+    session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    label, decision = session.run(None, {"X": digits[2]})
+    expected = model.pair_decisions(digits[2].astype(np.float64))
+    np.testing.assert_allclose(decision, expected, atol=1e-4)
+    clear = np.abs(expected).min(axis=1) > 1e-4
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(label[clear], model.predict(digits[2])[clear])
+
+
+def test_onnx_holds_the_pixel_steps_and_text_labels(digits):
+    names = np.array([f"digit {d}" for d in range(10)])
+    binary = (digits[0][:300] > 0.5).astype(np.float32)
+    model = SVC(gamma=0.05, backend="sklearn").fit(binary, names[digits[1][:300]]).model_
+    model = replace(model, preprocessing=(PixelScaler(), PixelBinarizer(threshold=0.5)))
+    session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    label, _ = session.run(["label", "decision"], {"X": digits[2] * 255})
+    expected = model.predict((digits[2] > 0.5).astype(np.float32))
+    assert (label == expected).mean() > 0.99 and label[0].startswith("digit ")
+
+
+def test_onnx_refuses_what_a_graph_cannot_hold(digits, digits_model):
+    with pytest.raises(UsageError, match="Deskewer has no ONNX form"):
+        to_onnx(replace(digits_model, preprocessing=(Deskewer(),)))
+    precomputed = SVC(kernel="precomputed", backend="sklearn").fit(np.eye(4), [0, 1, 0, 1]).model_
+    with pytest.raises(UsageError, match="precomputed"):
+        to_onnx(precomputed)
