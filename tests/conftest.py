@@ -7,9 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gpusvm.backends import get_backend
 from gpusvm.data import find_local, load_dataset
+
+# What property tests assert never depends on how fast the machine is; on a busy one Hypothesis's clocks would fail.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
