@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -232,14 +234,50 @@ class SVC(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self.model_.predict(X)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted machine to `path`; see `gpusvm.load_model`. Raises OutputError."""
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        preprocessing: Sequence[Any] = (),
+        image_shape: tuple[int, int] | None = None,
+    ) -> None:
+        """Write the fitted machine to `path`; see `gpusvm.load_model`.
+
+        Parameters
+        ----------
+        path : str or path
+        preprocessing : sequence of transformers
+            The steps of `gpusvm.preprocess` that made X from images. With them in the file, ``gpusvm evaluate``
+            and ``predict`` take images through the same steps. Left out, the model keeps those it has.
+        image_shape : (height, width), optional
+            Of those images.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        ModelFileError
+            A step is none of `gpusvm.preprocess`.
+        """
         check_is_fitted(self)
-        save_model(self.model_, path)
+        model = replace(
+            self.model_,
+            preprocessing=tuple(preprocessing) or self.model_.preprocessing,
+            image_shape=image_shape or self.model_.image_shape,
+        )
+        save_model(model, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SVC:
-        """A fitted estimator from a model file, whoever trained it. Raises ModelFileError."""
+        """A fitted estimator from a model file, whoever trained it.
+
+        `predict` takes X as the machine was trained on it. Steps that the file has stay on ``svc.model_``
+        and are not applied by the estimator: ``svc.predict(svc.model_.preprocess(images))``.
+
+        Raises
+        ------
+        ModelFileError
+            See `gpusvm.load_model`.
+        """
         return cls.from_model(load_model(path))
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.errors import DataError
-from gpusvm.kernels import Array, Kernel, array_module, squared_norms
+from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, squared_norms
 from gpusvm.preprocess import apply_steps
 
 BLOCK_BYTES = 32 * 2**20
@@ -85,6 +85,7 @@ class SVMModel:
     n_features : int
         Columns expected of X; for a precomputed kernel the number of training samples.
     n_iter : (n_pairs,) int64 array
+        As the backend's library counts: SMO steps in LIBSVM, outer iterations (of many steps each) in cuML.
     kkt_gap, dual_objective : (n_pairs,) float64 arrays, optional
         As the solver saw them, from a backend that tells.
     preprocessing : tuple of transformers
@@ -213,10 +214,15 @@ class _Machine:
         self.slices = list(model.class_slices())
         self.coef = xp.asarray(model.dual_coef.astype(dtype))
         self.intercept = xp.asarray(model.intercept)
+        self.offset = None
         if self.kernel.precomputed:
             self.columns = xp.asarray(model.support_indices)
         else:
             self.support_vectors = xp.asarray(model.support_vectors.astype(dtype, copy=False))
+            if self.kernel.name == "rbf":
+                self.offset = rbf_offset(self.support_vectors)
+            if self.offset is not None:
+                self.support_vectors = self.support_vectors - self.offset
             self.norms = squared_norms(self.support_vectors) if self.kernel.uses_norms else None
 
     def decisions(self, X: Array) -> Array:
@@ -225,6 +231,8 @@ class _Machine:
             block = X[:, self.columns].astype(self.dtype, copy=False)
         else:
             rows = self.xp.ascontiguousarray(X, dtype=self.dtype)
+            if self.offset is not None:
+                rows = rows - self.offset
             block = self.kernel(rows, self.support_vectors, Y_norms=self.norms)
         n_classes = len(self.slices)
         # sums[c][:, k] is what the support vectors of class c add to c's pair with its k-th other class

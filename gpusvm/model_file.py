@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.kernels import Kernel
@@ -67,7 +67,8 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
         header["classes"] = [str(label) for label in labels]
     metadata = {"format": FORMAT, "version": str(VERSION), "model": json.dumps(header)}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        # Not save_file: what it raises on a full disk is no OSError.
+        temporary.write_bytes(save(tensors, metadata=metadata))
 
 
 def load_model(path: str | os.PathLike[str]) -> SVMModel:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.errors import UsageError
-from gpusvm.kernels import squared_norms
+from gpusvm.kernels import rbf_offset, squared_norms
 from gpusvm.model import SVMModel
 from gpusvm.preprocess import PixelBinarizer, PixelScaler
 
@@ -89,6 +89,9 @@ def _decisions(graph: _Graph, model: SVMModel, X: str) -> str:
 
 def _kernel_block(graph: _Graph, model: SVMModel, X: str) -> str:
     kernel, vectors = model.kernel, model.support_vectors
+    offset = rbf_offset(vectors) if kernel.name == "rbf" else None
+    if offset is not None:
+        X, vectors = graph.apply("Sub", X, graph.constant("offset", offset)), vectors - offset
     inner = graph.apply("MatMul", X, graph.constant("support_vectors", vectors.T))
     gamma = graph.constant("gamma", kernel.gamma)
     if kernel.name == "linear":

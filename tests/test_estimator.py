@@ -15,6 +15,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gpusvm import SVC, BackendUnavailableError, load_model
 from gpusvm.backends import get_backend
+from gpusvm.data import load_dataset
+from gpusvm.preprocess import apply_steps, build_steps
 
 
 def expected_failures(estimator):
@@ -173,3 +175,15 @@ def test_full_round_on_a_gpu(digits, tmp_path):
     host = SVC.load(tmp_path / "m.svm")
     assert host.score(digits[2], digits[3]) == svc.score(digits[2], digits[3]) > 0.93
     assert get_backend("cuml").probe().detail["devices"]
+
+
+def test_save_can_store_the_steps_that_made_X(digits, tmp_path):
+    train = load_dataset("digits", "train")
+    steps = build_steps(train.image_shape)
+    svc = SVC(C=10, backend="sklearn").fit(apply_steps(steps, train.images), train.labels)
+    svc.save(tmp_path / "m.svm", preprocessing=steps, image_shape=train.image_shape)
+    again = SVC.load(tmp_path / "m.svm")
+    images = load_dataset("digits", "test").images
+    np.testing.assert_array_equal(again.predict(again.model_.preprocess(images)), svc.predict(digits[2]))
+    again.save(tmp_path / "again.svm")
+    assert SVC.load(tmp_path / "again.svm").model_.image_shape == (8, 8)

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.utils.multiclass import _ovr_decision_function
 
+from gpusvm import SVC, to_onnx
 from gpusvm import model as model_module
 from gpusvm.errors import DataError
+from gpusvm.kernels import rbf_offset
 from gpusvm.model import class_pairs, one_vs_rest, vote
 
 
@@ -62,3 +64,32 @@ def test_votes_and_one_vs_rest_are_scikit_learns_even_in_ties(decisions):
     np.testing.assert_allclose(
         one_vs_rest(decisions, n_classes), _ovr_decision_function(decisions < 0, -decisions, n_classes)
     )
+
+
+@pytest.fixture(scope="module")
+def far_from_origin():
+    """A three-class machine on samples around 1000 whose spread is 1."""
+    rng = np.random.default_rng(7)
+    y = np.repeat([0, 1, 2], 60)
+    X = (1000 + rng.normal(size=(180, 20)) + y[:, None] * 0.5).astype(np.float32)
+    return SVC(gamma=0.05, backend="sklearn").fit(X, y).model_, X
+
+
+def test_float32_far_from_the_origin_predicts_as_float64_does(far_from_origin):
+    model, X = far_from_origin
+    expected = definition(model, X)
+    np.testing.assert_allclose(model.pair_decisions(X), expected, atol=1e-3)
+    np.testing.assert_array_equal(model.predict(X), model.classes[vote(expected, 3)])
+
+
+def test_float32_far_from_the_origin_in_onnx(far_from_origin):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, X = far_from_origin
+    session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    np.testing.assert_allclose(session.run(["decision"], {"X": X})[0], definition(model, X), atol=1e-3)
+
+
+def test_pixels_are_not_moved(digits_model):
+    assert rbf_offset(digits_model.support_vectors) is None
+    assert rbf_offset(255 - 255 * digits_model.support_vectors) is None
+    assert rbf_offset(np.zeros((0, 4), np.float32)) is None and rbf_offset(np.zeros((3, 4), np.float32)) is None

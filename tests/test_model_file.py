@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -237,3 +239,24 @@ def test_onnx_refuses_what_a_graph_cannot_hold(digits, digits_model):
     precomputed = SVC(kernel="precomputed", backend="sklearn").fit(np.eye(4), [0, 1, 0, 1]).model_
     with pytest.raises(UsageError, match="precomputed"):
         to_onnx(precomputed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
+def test_a_full_disk_is_an_output_error_and_leaves_the_old_file(digits_model, tmp_path):
+    save_model(digits_model, tmp_path / "m.svm")
+    old = (tmp_path / "m.svm").read_bytes()
+    program = """
+import resource, sys
+from gpusvm import load_model, save_model
+from gpusvm.errors import OutputError
+model = load_model(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    save_model(model, sys.argv[1])
+except OutputError as error:
+    print("OutputError", error)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "m.svm")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.stdout.startswith("OutputError") and "cannot write" in result.stdout, result.stderr
+    assert (tmp_path / "m.svm").read_bytes() == old and len(list(tmp_path.iterdir())) == 1

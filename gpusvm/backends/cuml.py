@@ -2,6 +2,10 @@
 
 cuML's own multi-class SVC hands the data back to the host, loops scikit-learn's OneVsOneClassifier
 and ignores sample weights; its binary one does neither, so the loop is ours.
+
+cuML's ``max_iter`` bounds inner iterations, and its ``n_iter_`` counts outer ones, each of many inner.
+So a model's `n_iter` is not comparable with LIBSVM's, and a fit that ran into a `max_iter` may count as
+converged: `gpusvm.certify` tells what was reached.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ class CumlBackend:
         import cuml
         import cupy
 
-        data = group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
+        data = _group_on_device(X, y, params, sample_weight)
         solutions = []
         for pair in data.pairs:
             try:
@@ -71,6 +75,19 @@ def _probe() -> Availability:
     return Availability(True, f"{device.reason}, cuML {cuml.__version__}", detail=device.detail)
 
 
+def _group_on_device(X: Any, y: np.ndarray, params: SVCParams, sample_weight: np.ndarray | None) -> GroupedData:
+    import cupy
+
+    try:
+        return group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
+    except (RuntimeError, MemoryError) as error:
+        raise TrainingError(
+            f"the samples could not be taken to the GPU ({_in_short(error)}); if memory ran out, they need about "
+            f"{2 * X.shape[0] * X.shape[1] * 4 / 2**20:.0f} MB on the device: take fewer, or train with "
+            "--backend sklearn"
+        ) from error
+
+
 def _solve_pair(data: GroupedData, pair: tuple[int, int], params: SVCParams) -> PairSolution:
     import cupy
     from cuml.svm import SVC
@@ -96,18 +113,22 @@ def _solve_pair(data: GroupedData, pair: tuple[int, int], params: SVCParams) -> 
         dual_coef=dual_coef[ascending],
         intercept=-float(cupy.asarray(svc.intercept_).get().ravel()[0]),
         n_iter=n_iter,
+        # Right without a bound; with one, see the top of this file.
         converged=params.max_iter < 0 or n_iter < params.max_iter,
     )
 
 
 def _failure(data: GroupedData, pair: tuple[int, int], error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
     need_mb = 2 * data.pair_size(pair) * data.X.shape[1] * 4 / 2**20
     return (
-        f"cuML failed on the pair {describe_pair(data.classes, pair)} ({type(error).__name__}: {text}); "
+        f"cuML failed on the pair {describe_pair(data.classes, pair)} ({_in_short(error)}); "
         f"if memory ran out, the pair needs about {need_mb:.0f} MB plus cache_size on the device: "
         "lower cache_size, or train with --backend sklearn"
     )
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 backend = CumlBackend()

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from gpusvm.backends.base import Progress as ProgressCallback
+from gpusvm.model import SVMModel
 
 UNBROKEN_COLUMNS = 400
 PLAIN_SECONDS = 10.0
@@ -33,6 +34,17 @@ def results() -> Console:
 def messages() -> Console:
     """Standard error, for progress, notices and errors."""
     return _console(stderr=True)
+
+
+def note_raw_pixels(console: Console, model: SVMModel) -> None:
+    """Say that a model without steps of its own sees the pixels as they are: most were trained on scaled ones."""
+    if not model.preprocessing:
+        console.print(
+            "note: this model has no preprocessing steps of its own (it was saved from Python): it is given raw"
+            " pixels 0 to 255; if it was trained on others, save it with SVC.save(path, preprocessing=steps)",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 class _Console(Console):

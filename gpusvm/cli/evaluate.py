@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpusvm.cli.console import image_progress, messages, results
+from gpusvm.cli.console import image_progress, messages, note_raw_pixels, results
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_images
 from gpusvm.model import SVMModel
@@ -46,6 +46,7 @@ def evaluate(
     notes = messages()
     check_writable(json_path, None if report is None else report / "index.html")
     machine = load_model(model)
+    note_raw_pixels(notes, machine)
     source = source or trained_on(machine)
     split = split or _default_split(notes, source, data_dir)
     data = load_dataset(source, split, limit=limit, seed=seed, data_dir=data_dir, progress=notes.is_terminal)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gpusvm.cli.console import messages
+from gpusvm.cli.console import messages, note_raw_pixels
 from gpusvm.model_file import load_model, to_onnx, to_sklearn_pipeline
 from gpusvm.output import check_writable, replacing
 
@@ -35,6 +35,7 @@ def export(
     path = out or model.with_suffix(_SUFFIXES[to])
     check_writable(path)
     machine = load_model(model)
+    note_raw_pixels(messages(), machine)
     if to is Target.onnx:
         content = to_onnx(machine).SerializeToString()
         with replacing(path) as temporary:

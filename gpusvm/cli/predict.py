@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gpusvm.cli.console import image_progress, messages
+from gpusvm.cli.console import image_progress, messages, note_raw_pixels
 from gpusvm.data import load_dataset, load_images
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.evaluation import agreement, predict_images
@@ -34,6 +34,7 @@ def predict(
     notes = messages()
     check_writable(out)
     machine = load_model(model)
+    note_raw_pixels(notes, machine)
     pixels, ids, true = _load(images)
     ids = _renumbered(ids, start_id)
     with image_progress(notes, len(pixels)) as progress:

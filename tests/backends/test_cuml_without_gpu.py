@@ -67,3 +67,13 @@ def test_the_model_predicts_device_arrays_on_the_device(cupy, digits_model, digi
     assert type(on_device) is fake_cuda.FakeArray
     np.testing.assert_allclose(on_device.get(), digits_model.pair_decisions(digits[2]), atol=1e-6)
     np.testing.assert_array_equal(digits_model.predict(cupy.asarray(digits[2])), digits_model.predict(digits[2]))
+
+
+@pytest.mark.parametrize("error", [MemoryError("out of memory allocating"), RuntimeError("cudaErrorMemoryAllocation")])
+def test_out_of_memory_on_the_way_to_the_device_says_what_to_do(cupy, digits, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(cupy, "asarray", fail, raising=False)
+    with pytest.raises(TrainingError, match=r"could not be taken to the GPU .*emory.*--backend sklearn"):
+        CumlBackend().fit(digits[0][:100], digits[1][:100], PARAMS)

@@ -152,3 +152,13 @@ def test_unwritable_output_fails_before_the_work(model_path, tmp_path, option) -
     assert result.exit_code == 1
     assert "Accuracy" not in result.stdout
     assert (tmp_path / "file").read_text() == "keep"
+
+
+@pytest.mark.parametrize("has_steps", [True, False])
+def test_a_model_without_steps_is_said_to_see_raw_pixels(digits_model, model_path, tmp_path, has_steps) -> None:
+    path = model_path
+    if not has_steps:
+        save_model(digits_model, path := tmp_path / "raw.svm")
+    result = run(path, "digits")
+    assert result.exit_code == 0
+    assert result.stderr.count("this model has no preprocessing steps of its own") == (not has_steps)

@@ -174,3 +174,9 @@ def test_a_reader_that_goes_away_is_no_error(model_path, data, tmp_path) -> None
         stderr = process.stderr.read().decode()
         assert process.wait(timeout=60) == 0
     assert "30 images predicted" in stderr and "Traceback" not in stderr and "Exception" not in stderr
+
+
+def test_a_model_without_steps_is_said_to_see_raw_pixels(digits_model, data, tmp_path) -> None:
+    save_model(digits_model, tmp_path / "raw.svm")
+    result = run(tmp_path / "raw.svm", write_npz(tmp_path / "i.npz", data.images))
+    assert result.exit_code == 0 and "raw pixels 0 to 255" in result.stderr
