@@ -14,8 +14,9 @@ export GPUSVM_DATA_DIR ?= $(abspath $(dir $(LOCAL_DATA)))
 endif
 
 # GPU packages are installed where an NVIDIA driver answers, for the CUDA version it runs; GPU= turns this off.
+# There are none for a driver that stops at CUDA 11 or before.
 CUDA_MAJOR := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p')
-GPU ?= $(if $(CUDA_MAJOR),$(if $(filter 12,$(CUDA_MAJOR)),cuda12,cuda13))
+GPU ?= $(if $(filter-out 8 9 10 11,$(CUDA_MAJOR)),$(if $(filter 12,$(CUDA_MAJOR)),cuda12,cuda13))
 
 comma := ,
 run_extras := $(GPU)

@@ -256,8 +256,8 @@ def to_onnx(model: SVMModel) -> Any:
     Raises
     ------
     UsageError
-        The package onnx is missing, or the model deskews or has a precomputed kernel, which the
-        graph cannot express.
+        The package onnx is missing, or the model deskews, has a precomputed kernel, or has class labels that
+        are neither text nor fit int64, which the graph cannot express.
     """
     from gpusvm.onnx_graph import build_graph
 

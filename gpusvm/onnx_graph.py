@@ -120,9 +120,20 @@ def _labels(graph: _Graph, model: SVMModel, decision: str) -> int:
     swings = graph.apply("MatMul", graph.apply("Cast", wins, to=proto.FLOAT), graph.constant("swing", swing))
     votes = graph.apply("Add", swings, graph.constant("as_second", as_second))
     winner = graph.apply("ArgMax", votes, axis=1, keepdims=0)
-    is_text = model.classes.dtype.kind not in "iub"
+    is_text = _has_text_labels(model.classes)
     labels = [str(label) for label in model.classes] if is_text else model.classes.astype(np.int64)
     label_type = proto.STRING if is_text else proto.INT64
     graph.constants.append(graph.onnx.helper.make_tensor("labels", label_type, [model.n_classes], list(labels)))
     graph.apply("Gather", "labels", winner, output="label")
     return int(label_type)
+
+
+def _has_text_labels(classes: np.ndarray) -> bool:
+    """Text or int64 is what the output `label` can be. Raises UsageError for labels that are neither."""
+    if classes.dtype.kind not in "iub":
+        if classes.dtype.kind == "f":
+            raise UsageError("class labels that are fractions have no ONNX form; train on whole numbers or on text")
+        return True
+    if classes.dtype.kind == "u" and classes.max() > np.iinfo(np.int64).max:
+        raise UsageError(f"the class label {classes.max()} does not fit ONNX's int64; train on smaller numbers or text")
+    return False

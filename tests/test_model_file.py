@@ -167,18 +167,6 @@ def test_an_unwritable_path_leaves_no_trace(digits_model, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_failed_save_keeps_the_old_file(saved, digits_model, monkeypatch):
-    before = saved.read_bytes()
-
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("gpusvm.model_file.save_file", full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        save_model(digits_model, saved)
-    assert saved.read_bytes() == before and len(list(saved.parent.iterdir())) == 1
-
-
 # -- other libraries' forms --------------------------------------------------------------------------
 
 
@@ -260,3 +248,10 @@ except OutputError as error:
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.stdout.startswith("OutputError") and "cannot write" in result.stdout, result.stderr
     assert (tmp_path / "m.svm").read_bytes() == old and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("classes", [np.array([0.5, 1.5]), np.array([1, 2**63 + 1], np.uint64)])
+def test_onnx_refuses_labels_that_it_would_change(digits, classes):
+    model = replace(train(digits, n_classes=2), classes=classes)
+    with pytest.raises(UsageError, match="class label"):
+        to_onnx(model)

@@ -45,7 +45,7 @@ class Contender(Protocol):
     uses_kernel : bool
         Whether a case's kernel and C mean anything to it.
     packages : tuple of str
-        Whose versions belong to its figures; see `gpusvm.bench.machine.package_versions`.
+        Whose versions belong to its figures; see `gpusvm.packages.package_versions`.
     """
 
     @property

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from gpusvm.device import probe_cuda
+from gpusvm.packages import package_versions
 from gpusvm.version import __version__
 
-_DISTRIBUTIONS = {
-    "numpy": ("numpy",),
-    "scipy": ("scipy",),
-    "scikit-learn": ("scikit-learn",),
-    "joblib": ("joblib",),
-    "scikit-learn-intelex": ("scikit-learn-intelex",),
-    "numba": ("numba",),
-    "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
-    "cuml": ("cuml-cu13", "cuml-cu12", "cuml"),
-}
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "joblib", "scikit-learn-intelex", "numba", "cupy", "cuml")
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -45,29 +35,11 @@ def describe_machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "os": _os_name(),
         "python": platform.python_version(),
-        "versions": {"gpusvm": __version__, **package_versions(_DISTRIBUTIONS)},
+        "versions": {"gpusvm": __version__, **package_versions(_PACKAGES)},
         "blas": _blas(),
         "gpu": _gpu(),
         "environment": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
     }
-
-
-def package_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those of the packages that are installed, nothing imported.
-
-    CuPy and cuML are published under a name for each CUDA version; here they are "cupy" and "cuml".
-    """
-    found = {package: _version(package) for package in packages}
-    return {package: number for package, number in found.items() if number is not None}
-
-
-def _version(package: str) -> str | None:
-    for distribution in _DISTRIBUTIONS.get(package, (package,)):
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return None
 
 
 def _cpu_model() -> str:

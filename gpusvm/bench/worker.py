@@ -20,7 +20,6 @@ from typing import IO, Any
 import numpy as np
 
 from gpusvm.bench.contenders import Contender, Trained, get_contender
-from gpusvm.bench.machine import package_versions
 from gpusvm.bench.peak import DeviceMemory
 from gpusvm.bench.samples import Samples
 from gpusvm.bench.spec import Spec
@@ -28,6 +27,7 @@ from gpusvm.certificate import certify
 from gpusvm.errors import GpuSvmError, TrainingError
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
 from gpusvm.model import SVCParams, SVMModel
+from gpusvm.packages import package_versions
 
 
 def main() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from gpusvm.bench.machine import describe_machine, package_versions
+from gpusvm.bench.machine import describe_machine
 from gpusvm.bench.record import load_record
 from gpusvm.bench.runner import Job, new_run, plan, resumed_run
 from gpusvm.bench.suite import Case, Override, Suite
 from gpusvm.errors import DataError, OutputError, UsageError
+from gpusvm.packages import package_versions
 
 SUITE = Suite(
     name="small",
