@@ -8,7 +8,15 @@
 from __future__ import annotations
 
 from gpusvm.certificate import Certificate, certify
-from gpusvm.errors import BackendUnavailableError, DataError, GpuSvmError, ModelFileError
+from gpusvm.errors import (
+    BackendUnavailableError,
+    DataError,
+    GpuSvmError,
+    ModelFileError,
+    OutputError,
+    TrainingError,
+    UsageError,
+)
 from gpusvm.estimator import SVC
 from gpusvm.model import SVCParams, SVMModel
 from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
@@ -21,8 +29,11 @@ __all__ = [
     "DataError",
     "GpuSvmError",
     "ModelFileError",
+    "OutputError",
     "SVCParams",
     "SVMModel",
+    "TrainingError",
+    "UsageError",
     "__version__",
     "certify",
     "load_model",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell gives it: 128 and SIGINT's number."""
+
 
 class GpuSvmError(Exception):
     """Something the user can mend. The message says what, where, and what to do, on one line."""
@@ -29,8 +32,11 @@ class TrainingError(GpuSvmError):
     """A backend's library failed while it trained."""
 
 
-class UsageError(GpuSvmError):
-    """Options that make no sense together, or a name that does not exist."""
+class UsageError(GpuSvmError, ValueError):
+    """Options that make no sense together, or a name that does not exist.
+
+    A ValueError too, since that is what callers from Python expect of a wrong argument.
+    """
 
     exit_code = 2
 

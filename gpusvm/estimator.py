@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -44,7 +45,7 @@ class SVC(ClassifierMixin, BaseEstimator):
     tol : float, default=1e-3
         Largest KKT violation left when training stops.
     cache_size : float, optional
-        Memory for kernel values in MB; by default a third of what is free.
+        Memory for kernel values in MB; by default chosen by the backend, at most a third of the free memory.
     class_weight : dict or 'balanced', optional
         Factor on C for each class.
     verbose : bool, default=False
@@ -173,6 +174,13 @@ class SVC(ClassifierMixin, BaseEstimator):
 
     def fit_with_progress(self, X: Any, y: Any, sample_weight: Any = None, *, progress: Progress | None = None) -> SVC:
         """`fit`, calling ``progress(done, total, latest)`` after each class pair."""
+        fitted = copy(self)
+        fitted._fit(X, y, sample_weight, progress)
+        # Only now, so that a fit that fails leaves the estimator as it was.
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, progress: Progress | None) -> None:
         self._validate_params()
         if self.break_ties and self.decision_function_shape == "ovo":
             raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
@@ -189,7 +197,6 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = int(self.max_iter >= 0 and bool((self.model_.n_iter >= self.max_iter).any()))
         self.shape_fit_ = X.shape
-        return self
 
     def _validate_targets(self, y: Any) -> np.ndarray:
         y = column_or_1d(y, warn=True)
@@ -222,13 +229,13 @@ class SVC(ClassifierMixin, BaseEstimator):
         (n,) float64 array with two classes, positive for ``classes_[1]``; else (n, n_classes)
         or, with ``decision_function_shape="ovo"``, (n, n_pairs)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self.model_.decision_function(X, self.decision_function_shape)
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n,) of the rows of X (n, n_features), by the votes of the class pairs."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         if self.break_ties and len(self.classes_) > 2:
             return self.classes_[self.decision_function(X).argmax(axis=1)]
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
@@ -258,7 +265,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         ModelFileError
             A step is none of `gpusvm.preprocess`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         model = replace(
             self.model_,
             preprocessing=tuple(preprocessing) or self.model_.preprocessing,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+UNKNOWN_MB = 2048.0
+"""Taken to be free where the system does not say."""
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+# Version 1 writes "no limit" as the largest number of pages.
+_V1_NO_LIMIT = 2**62
 
 
 def available_mb() -> float:
@@ -30,6 +36,10 @@ def peak_rss_mb() -> float:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
+    try:
+        import resource  # which Windows does not have
+    except ImportError:
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -39,14 +49,32 @@ def _machine_available_mb() -> float:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) / 1024
+    if not hasattr(os, "sysconf"):
+        return UNKNOWN_MB
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20 / 2
 
 
-def _cgroup_available_mb() -> float | None:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        return None if limit == "max" else max(0.0, (int(limit) - used) / 2**20)
-    except (OSError, ValueError):
-        return None
+def _cgroup_available_mb(root: Path = CGROUP_ROOT) -> float | None:
+    """What the control group's limit leaves, or None without one.
+
+    Pages of files read long ago count as used, and yet the kernel gives them up before it refuses
+    memory: a container that has read its data would else seem full.
+    """
+    for folder, limit_name, used_name, idle_name in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with suppress(OSError, ValueError):
+            limit = int((folder / limit_name).read_text())  # "max" is no number
+            used = int((folder / used_name).read_text()) - _statistic(folder / "memory.stat", idle_name)
+            return None if limit >= _V1_NO_LIMIT else max(0.0, (limit - used) / 2**20)
+    return None
+
+
+def _statistic(path: Path, name: str) -> int:
+    with suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0

@@ -17,14 +17,19 @@ from gpusvm.errors import OutputError
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
 
-    Missing parent folders are created.
+    Missing parent folders are created. Of a link, what it points to is replaced and the link stays. What
+    is no file (a pipe, ``/dev/stdout``) cannot be replaced: the path given is then `path` itself.
 
     Raises
     ------
     OutputError
         The file cannot be written (no permission, disk full, a folder stands at `path`).
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if _is_stream(path):
+        with _reported(Path(path)):
+            yield Path(path)
+        return
     try:
         if target.is_dir():
             raise OutputError(f"{target}: is a folder; name a file in it")
@@ -35,16 +40,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
+        with _reported(target):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(target)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reported(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def _is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether something that is no file stands there, or a name for one that the shell has open."""
+    target = Path(path)
+    if target.parent in (Path("/dev"), Path("/dev/fd")) and target.exists():
+        return True
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -63,7 +83,9 @@ def check_writable(*paths: str | os.PathLike[str] | None) -> None:
     for path in paths:
         if path is None:
             continue
-        target = Path(path)
+        if _is_stream(path) and os.access(path, os.W_OK):
+            continue
+        target = Path(os.path.realpath(path))
         folder = next((p for p in target.absolute().parents if p.exists()), Path("/"))
         if target.is_dir():
             raise OutputError(f"{target}: is a folder; name a file in it")

@@ -1,4 +1,4 @@
-"""From images to a finished model: preprocess, fit, test, and record where it all came from."""
+"""From images to a finished model: split, preprocess, fit, and record where it all came from."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from gpusvm.backends.base import Progress
 from gpusvm.data import CATALOGUE, Dataset, has_split, load_dataset
 from gpusvm.errors import DataError
 from gpusvm.estimator import SVC
+from gpusvm.evaluation import class_indices
 from gpusvm.model import SVMModel
-from gpusvm.preprocess import apply_steps
+from gpusvm.preprocess import apply_steps, check_image_shape
 from gpusvm.version import __version__
 
 DEFAULT_TEST_SIZE = 0.2
@@ -32,22 +33,12 @@ class Split:
     description: str
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """How a model did on images it was not trained on."""
-
-    predicted: np.ndarray
-    accuracy: float
-    predict_seconds: float
-
-
 def load_split(
     source: str,
     *,
     limit: int | None = None,
     test_size: float | None = None,
     seed: int = 0,
-    shuffle_limit: bool = False,
     data_dir: str | None = None,
     progress: bool = False,
 ) -> Split:
@@ -60,29 +51,23 @@ def load_split(
     source : str
         A catalogue name, a file or a folder; see `gpusvm.data.load_dataset`.
     limit : int, optional
-        Train on (and hold out of) so many images: the first ones, or random ones with `shuffle_limit`.
+        Train on (and hold out of) so many images, the first ones.
     test_size : float, optional
         Fraction to hold out, also where the source has test images of its own.
     seed : int
-        Of the random choices.
+        Of the choice of held-out images.
 
     Raises
     ------
     DataError
-        The source cannot be read, has no labels, or is too small to split.
+        The source cannot be read, has no labels, is too small to split, or has test images of another
+        size or of classes that are not among the training images.
     """
-    data = load_dataset(
-        source,
-        "train",
-        limit=limit,
-        seed=seed if shuffle_limit else None,
-        data_dir=data_dir,
-        progress=progress,
-    )
+    data = load_dataset(source, "train", limit=limit, data_dir=data_dir, progress=progress)
     _require_two_classes(data)
     if test_size is None and has_split(source, "test", data_dir):
         test = load_dataset(source, "test", data_dir=data_dir)
-        test.require_labels()
+        _require_same_kind(data, test)
         return Split(data, test, f"the {len(test):,} test images of {data.name}")
     fraction = DEFAULT_TEST_SIZE if test_size is None else test_size
     train, test = _hold_out(data, fraction, seed)
@@ -108,6 +93,13 @@ def _require_two_classes(data: Dataset) -> None:
             f"{data.name}: all {len(data)} images have the label {labels[0]}; an SVM needs at least two classes, "
             "so take more images (--limit) or another source"
         )
+
+
+def _require_same_kind(train: Dataset, test: Dataset) -> None:
+    """What would stop the evaluation is found before hours of training."""
+    where = f"{test.name}, test split"
+    check_image_shape(test.images, train.image_shape)
+    class_indices(np.unique(train.require_labels()), test.require_labels(), where=where)
 
 
 def recommended_parameters(source: str) -> dict[str, Any]:
@@ -146,11 +138,3 @@ def train_model(svc: SVC, data: Dataset, steps: Sequence[Any], progress: Progres
     )
     svc.model_ = model
     return model
-
-
-def measure(model: SVMModel, data: Dataset) -> Measured:
-    """Predict the images of `data` and compare with their labels."""
-    start = time.perf_counter()
-    predicted = model.predict(model.preprocess(data.images))
-    seconds = time.perf_counter() - start
-    return Measured(predicted, float((predicted == data.require_labels()).mean()), seconds)

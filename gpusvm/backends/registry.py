@@ -30,6 +30,8 @@ class Choice:
     backend : Backend
     reason : str
         A phrase to print after the backend's name.
+    asked_by : str
+        Who named the backend: "the caller" or the environment variable; empty where ``auto`` found it.
     notice : str
         Empty, or one line for a machine with an NVIDIA device that trains on its CPU all the same:
         what is missing and the command that brings it.
@@ -37,6 +39,7 @@ class Choice:
 
     backend: Backend
     reason: str
+    asked_by: str = ""
     notice: str = ""
 
 
@@ -45,10 +48,10 @@ def backend_names() -> list[str]:
     return list(_MODULES)
 
 
-def get_backend(name: str) -> Backend:
-    """The backend of that name. Raises UsageError for a name that does not exist."""
+def get_backend(name: str, origin: str = "") -> Backend:
+    """The backend of that name. Raises UsageError for a name that does not exist; `origin` is said after it."""
     if name not in _MODULES:
-        raise UsageError(f"no backend is called {name!r}; choose from auto, {', '.join(_MODULES)}")
+        raise UsageError(f"no backend is called {name!r}{origin}; choose from auto, {', '.join(_MODULES)}")
     backend: Backend = import_module(_MODULES[name]).backend
     return backend
 
@@ -78,10 +81,9 @@ def choose_backend(name: str = "auto", *, require_gpu: bool = False) -> Choice:
     BackendUnavailableError
         The backend asked for cannot run here, or a GPU is required and none is usable.
     """
-    asked_by = ""
-    if name == "auto" and os.environ.get(ENVIRONMENT_VARIABLE, "auto") != "auto":
-        name = os.environ[ENVIRONMENT_VARIABLE]
-        asked_by = f" (from {ENVIRONMENT_VARIABLE})"
+    asked_by = "the caller"
+    if name == "auto" and (from_environment := os.environ.get(ENVIRONMENT_VARIABLE)):
+        name, asked_by = from_environment, ENVIRONMENT_VARIABLE
     choice = _best_available() if name == "auto" else _as_asked(name, asked_by)
     if require_gpu and choice.backend.name not in GPU_BACKENDS:
         raise BackendUnavailableError(_no_gpu(choice))
@@ -89,12 +91,18 @@ def choose_backend(name: str = "auto", *, require_gpu: bool = False) -> Choice:
 
 
 def _as_asked(name: str, asked_by: str) -> Choice:
-    backend = get_backend(name)
+    origin = _origin(asked_by)
+    backend = get_backend(name, origin)
     found = backend.probe()
     if not found.ok:
         mend = f"; try: {found.hint}" if found.hint else "; gpusvm info shows what this machine can run"
-        raise BackendUnavailableError(f"backend {name}{asked_by} cannot run here: {found.reason}{mend}")
-    return Choice(backend, f"asked for{asked_by}: {found.reason}")
+        raise BackendUnavailableError(f"backend {name}{origin} cannot run here: {found.reason}{mend}")
+    return Choice(backend, f"asked for{origin}: {found.reason}", asked_by)
+
+
+def _origin(asked_by: str) -> str:
+    """What is said after a backend's name where it is not plain who named it."""
+    return f" (from {asked_by})" if asked_by == ENVIRONMENT_VARIABLE else ""
 
 
 def _best_available() -> Choice:
@@ -104,7 +112,7 @@ def _best_available() -> Choice:
         found = backend.probe()
         if found.ok:
             reasons = "; ".join(f"{other} cannot run: {no.reason}" for other, no in refusals)
-            return Choice(backend, reasons or found.reason, _notice(refusals))
+            return Choice(backend, reasons or found.reason, notice=_notice(refusals))
         refusals.append((name, found))
     raise AssertionError("sklearn is always available")
 
@@ -118,8 +126,9 @@ def _notice(refusals: list[tuple[str, Availability]]) -> str:
 
 
 def _no_gpu(choice: Choice) -> str:
-    if choice.reason.startswith("asked for"):
-        return f"a GPU is required but backend {choice.backend.name} runs on the CPU; use --backend auto or cuml"
+    if choice.asked_by:
+        name = choice.backend.name + _origin(choice.asked_by)
+        return f"a GPU is required but backend {name} runs on the CPU; use --backend auto or cuml"
     found = get_backend("cuml").probe()
     mend = f"; try: {found.hint}" if found.hint else ""
     return f"a GPU is required but none is usable: {found.reason}{mend}"

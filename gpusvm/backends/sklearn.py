@@ -17,6 +17,10 @@ from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class
 from gpusvm.memory import available_mb
 from gpusvm.model import SVCParams, SVMModel, describe_pair
 
+LEAST_CACHE_MB = 200.0
+"""Cache for one pair if none was asked for, however little memory is free: scikit-learn's default, and LIBSVM
+takes no more of it than the pair has kernel values."""
+
 
 class SklearnBackend:
     """LIBSVM pair by pair. Its training releases the GIL, so threads are enough for all cores.
@@ -43,7 +47,7 @@ class SklearnBackend:
     ) -> SVMModel:
         data = group_by_class(X, y, params, sample_weight)
         n_jobs = min(effective_jobs(params.n_jobs), len(data.pairs))
-        cache_mb = (params.cache_size or available_mb() / 3) / n_jobs
+        cache_mb = params.cache_size / n_jobs if params.cache_size else max(LEAST_CACHE_MB, available_mb() / 3 / n_jobs)
         # The largest first: a long pair started last would leave the other cores idle.
         largest_first = sorted(range(len(data.pairs)), key=lambda p: -data.pair_size(data.pairs[p]))
         solutions = self._solve(data, largest_first, params, cache_mb, n_jobs, progress)
@@ -89,10 +93,16 @@ def effective_jobs(n_jobs: int | None) -> int:
     Inside another joblib worker (a grid search, say) the default is one, so that levels do not multiply.
     """
     if n_jobs is None:
-        context, context_jobs = joblib.parallel.get_active_backend(prefer="threads")
+        context, context_jobs = joblib.parallel.get_active_backend()
         nested = bool(getattr(context, "nesting_level", 0))
-        n_jobs = context_jobs if nested or context_jobs != 1 else -1
+        n_jobs = context_jobs if nested or _context_sets_jobs() else -1
     return joblib.effective_n_jobs(n_jobs)
+
+
+def _context_sets_jobs() -> bool:
+    """Whether a ``parallel_config`` says how many jobs; joblib's answer is 1 also where nobody said anything."""
+    config = getattr(joblib.parallel._backend, "config", joblib.parallel.default_parallel_config)
+    return config["n_jobs"] is not joblib.parallel.default_parallel_config["n_jobs"]
 
 
 def _return_as() -> str:

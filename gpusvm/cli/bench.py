@@ -12,12 +12,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gpusvm.cli.console import messages, results
-from gpusvm.errors import UsageError
+from gpusvm.errors import INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
     from gpusvm.bench.runner import Job, Run
 
-_INTERRUPTED = 130
 
 Item = TypeVar("Item")
 
@@ -95,7 +94,7 @@ def _measure(run: Run) -> None:
             run.measure(reporter)
         except KeyboardInterrupt:
             reporter.say(f"stopped; what was measured is in {run.path}: go on with gpusvm bench --resume {run.path}")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
 
 
 class _Reporter:
@@ -122,7 +121,7 @@ class _Reporter:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
     def started(self, job: Job, number: int, total: int) -> None:
         self._progress.update(self._task, description=_describe(job), completed=number - 1, total=total)
@@ -161,6 +160,6 @@ def _show(run: Run) -> None:
                 drawn.add_row(*map(Text, cells))
             console.print(drawn)
         else:
-            console.print(f"## {table.title}\n\n{markdown_table(table)}\n", markup=False, soft_wrap=True)
+            console.print(f"## {table.title}\n\n{markdown_table(table)}\n", soft_wrap=True)
     for line in (*footnotes(content), f"Results: {run.path} and {run.path.with_suffix('.md').name}"):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

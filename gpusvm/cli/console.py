@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.backends.base import Progress as ProgressCallback
 from gpusvm.model import SVMModel
@@ -42,22 +45,52 @@ def note_raw_pixels(console: Console, model: SVMModel) -> None:
         console.print(
             "note: this model has no preprocessing steps of its own (it was saved from Python): it is given raw"
             " pixels 0 to 255; if it was trained on others, save it with SVC.save(path, preprocessing=steps)",
-            markup=False,
             soft_wrap=True,
         )
 
 
 class _Console(Console):
+    """Prints text as it is. Class names, paths and pip commands have brackets in them that are no markup."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
     def on_broken_pipe(self) -> None:
-        """The reader went away (``| head``): nothing is wrong, and nobody is listening."""
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what is buffered has nowhere to go
-        raise SystemExit(0)
+        """The reader went away (``| head``): the work goes on, a model must still be saved."""
+        discard(self.file)
+
+
+def bold(text: str) -> Text:
+    """Text that stands out on a terminal."""
+    return Text(text, style="bold")
+
+
+def discard(stream: IO[str]) -> None:
+    """Send a stream that nobody reads to nowhere, so that what it has buffered does not fail again at exit."""
+    with suppress(OSError):  # a stream without a file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _console(stderr: bool) -> Console:
-    console = _Console(stderr=stderr, highlight=False)
+    console = _Console(stderr=stderr)
     # A file or a pipe has no width: lines there are left whole.
-    return console if console.is_terminal else _Console(stderr=stderr, highlight=False, width=UNBROKEN_COLUMNS)
+    return console if console.is_terminal else _Console(stderr=stderr, width=UNBROKEN_COLUMNS)
+
+
+@contextmanager
+def convergence_notes(console: Console) -> Iterator[None]:
+    """Print a ConvergenceWarning as one line, without the place in the code that Python adds."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_in_short(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, ConvergenceWarning):
+                console.print(f"note: {message}", soft_wrap=True)
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = show_in_short
+        yield
 
 
 @contextmanager
@@ -74,7 +107,7 @@ def pair_progress(console: Console) -> Iterator[ProgressCallback]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[latest]}"),
+        TextColumn("{task.fields[latest]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("training", total=None, latest="")

@@ -11,12 +11,11 @@ import numpy as np
 import typer
 from rich.color import Color
 from rich.console import Console
-from rich.markup import escape
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from gpusvm.cli.console import messages, results
+from gpusvm.cli.console import bold, messages, results
 from gpusvm.data import CATALOGUE, Dataset, FileCheck, find_local, load_dataset
 from gpusvm.data import fetch as fetch_dataset
 from gpusvm.data import verify as verify_dataset
@@ -54,12 +53,13 @@ def list_(data_dir: DataDir = None) -> None:
     table = _table("name", "train", "test", "what", "where")
     for name, entry in CATALOGUE.items():
         folder = find_local(name, data_dir)
+        place: str | Text
         if not entry.files:
             place = "inside scikit-learn"
         elif folder is None:
-            place = f"[yellow]not on this machine: gpusvm data fetch {name}[/]"
+            place = Text(f"not on this machine: gpusvm data fetch {name}", style="yellow")
         else:
-            place = escape(str(folder))
+            place = str(folder)
         table.add_row(name, f"{entry.n_train:,}", f"{entry.n_test:,}", entry.title, place)
     results().print(table)
 
@@ -72,7 +72,7 @@ def fetch(
     """Download a data set, unless a good copy is already here, and print its folder."""
     folder = fetch_dataset(name, data_dir, progress=True)
     messages().print(f"{name} is complete and verified, in")
-    results().print(escape(str(folder)), soft_wrap=True)
+    results().print(str(folder), soft_wrap=True)
 
 
 @app.command()
@@ -88,13 +88,17 @@ def verify(
     table = _table("data set", "file", "", "where")
     for each, files in checked.items():
         for file in files:
-            table.add_row(each, file.name, _status(file), escape(str(file.path or "")))
+            table.add_row(each, file.name, _status(file), str(file.path or ""))
         if not files:
             table.add_row(each, "", _mark("ok"), "inside scikit-learn")
     results().print(table)
     bad = [each for each, files in checked.items() if _is_bad(files, was_named=name is not None)]
     if bad:
-        raise DataError(f"{', '.join(bad)}: not as published; gpusvm data fetch {bad[0]} gets what is missing or wrong")
+        wrong = [f"{file.path or file.name} ({file.status})" for file in checked[bad[0]] if file.status != "ok"]
+        raise DataError(
+            f"{', '.join(bad)}: not as published: {', '.join(wrong)}; gpusvm data fetch {bad[0]} gets what is missing"
+            " or wrong"
+        )
 
 
 @app.command()
@@ -114,11 +118,11 @@ def show(
     data = load_dataset(source, split, limit=limit, data_dir=data_dir, progress=True)
     if out is not None:
         save_overview(data, out)
-        messages().print(f"Wrote {escape(str(out))}", soft_wrap=True)
+        messages().print(f"Wrote {out}", soft_wrap=True)
         return
     console = results()
     height, width = data.image_shape
-    console.print(f"[bold]{escape(data.name)}[/], {split}: {len(data):,} images of {width}x{height}", soft_wrap=True)
+    console.print(bold(f"{data.name},"), f"{split}: {len(data):,} images of {width}x{height}", soft_wrap=True)
     console.print(f"SHA-256 of images and labels: {data.digest}\n", soft_wrap=True)
     _print_rows(console, data)
     _print_counts(console, data)
@@ -134,11 +138,11 @@ def _table(*titles: str) -> Table:
     return table
 
 
-def _mark(status: str) -> str:
-    return f"[{'green' if status == 'ok' else 'yellow' if status == 'missing' else 'red'}]{status}[/]"
+def _mark(status: str) -> Text:
+    return Text(status, style="green" if status == "ok" else "yellow" if status == "missing" else "red")
 
 
-def _status(file: FileCheck) -> str:
+def _status(file: FileCheck) -> Text:
     return _mark(file.status)
 
 
@@ -154,7 +158,7 @@ def _print_rows(console: Console, data: Dataset) -> None:
     columns = range(first, min(first + _N_PIXELS, width))
     table = _table("row", "label", *(f"pixel{row * width + column}" for column in columns))
     for index in range(min(_N_ROWS, len(data))):
-        label = "-" if data.labels is None else escape(str(data.labels[index]))
+        label = "-" if data.labels is None else str(data.labels[index])
         table.add_row(str(index), label, *(str(data.images[index, row, column]) for column in columns))
     console.print("First rows, a few pixels from the middle of each", style="bold")
     console.print(table, "")
@@ -169,7 +173,7 @@ def _print_counts(console: Console, data: Dataset) -> None:
     table = _table("class", "images", "share", "")
     for name, count in counts[:_MOST_CLASSES]:
         share = f"{count / len(data):.1%}"
-        table.add_row(escape(str(name)), f"{count:,}", share, _bar(count / largest, console))
+        table.add_row(str(name), f"{count:,}", share, _bar(count / largest, console))
     console.print(f"{len(counts):,} classes", style="bold")
     console.print(table)
     if len(counts) > _MOST_CLASSES:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpusvm.cli.console import image_progress, messages, note_raw_pixels, results
+from gpusvm.cli.console import bold, image_progress, messages, note_raw_pixels, results
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_images
 from gpusvm.model import SVMModel
@@ -55,7 +55,6 @@ def evaluate(
     if is_training_data(machine, data):
         notes.print(
             f"note: the model was trained on {data.name}, {data.split} split: it may have seen these images",
-            markup=False,
             soft_wrap=True,
         )
     with image_progress(notes, len(data)) as progress:
@@ -71,7 +70,7 @@ def evaluate(
         written.append(write_report(machine, evaluation, data, predictions, report, title=model.name))
     show(results(), machine, evaluation, data)
     for path in written:
-        notes.print(f"Wrote {path}", markup=False, soft_wrap=True)
+        notes.print(f"Wrote {path}", soft_wrap=True)
 
 
 def trained_on(model: SVMModel) -> str:
@@ -104,7 +103,7 @@ def figures(evaluation: Evaluation, data: Dataset, model: Path) -> dict[str, obj
 def _default_split(notes: Console, source: str, data_dir: Path | None) -> str:
     if has_split(source, "test", data_dir):
         return "test"
-    notes.print(f"{source} has no test split: evaluating on all its images", markup=False, soft_wrap=True)
+    notes.print(f"{source} has no test split: evaluating on all its images", soft_wrap=True)
     return "train"
 
 
@@ -114,11 +113,11 @@ def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Datase
     console.print(
         f"{data.name}, {data.split} split: {evaluation.n:,} images;"
         f" {model.n_support_vectors:,} support vectors, {model.kernel.name} kernel",
-        markup=False,
         soft_wrap=True,
     )
     console.print(
-        f"[bold]Accuracy: {evaluation.accuracy:.4f}[/] ({evaluation.n_errors:,} wrong;"
+        bold(f"Accuracy: {evaluation.accuracy:.4f}"),
+        f"({evaluation.n_errors:,} wrong;"
         f" predicted in {evaluation.predict_seconds or 0:.2f} s,"
         f" {evaluation.images_per_second or 0:,.0f} images a second)\n",
         soft_wrap=True,
@@ -134,9 +133,9 @@ def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Datase
             soft_wrap=True,
         )
     else:
-        console.print("\n[bold]Confusion matrix[/] (rows: true class, columns: predicted class)")
+        console.print(bold("\nConfusion matrix"), "(rows: true class, columns: predicted class)")
         console.print(matrix, width=width)
-    console.print("\n[bold]Most frequent mistakes[/] (true -> predicted)")
+    console.print(bold("\nMost frequent mistakes"), "(true -> predicted)")
     console.print(mistake_table(evaluation), width=width)
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import joblib
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from gpusvm.backends.registry import ENVIRONMENT_VARIABLE, choose_backend, get_backend, probe_all
-from gpusvm.cli.console import results
+from gpusvm.cli.console import bold, results
 from gpusvm.data import CATALOGUE, find_local
 from gpusvm.device import probe_cuda
 from gpusvm.errors import GpuSvmError
 from gpusvm.memory import available_mb
+from gpusvm.packages import package_versions
 from gpusvm.version import __version__
 
 _PACKAGES = ("numpy", "scikit-learn", "joblib", "scikit-learn-intelex", "cupy", "cuml", "onnx", "matplotlib")
-_CUDA_FLAVOURS = ("-cuda13x", "-cuda12x", "-cu13", "-cu12")
 
 
 def info(
@@ -34,8 +34,9 @@ def info(
         return
     machine = facts["machine"]
     console.print(
-        f"[bold]gpusvm {__version__}[/], Python {machine['python']} on {machine['system']}: "
-        f"{machine['cores']} cores, {machine['memory_available_mb'] / 1024:.1f} GB of memory free"
+        bold(f"gpusvm {__version__},"),
+        f"Python {machine['python']} on {machine['system']}: "
+        f"{machine['cores']} cores, {machine['memory_available_mb'] / 1024:.1f} GB of memory free",
     )
     console.print(f"CUDA: {facts['cuda']['reason']}")
     for device in facts["cuda"]["detail"].get("devices", []):
@@ -45,7 +46,9 @@ def info(
         )
     console.print()
     console.print(_backend_table(facts["backends"]))
-    console.print(f"\nauto is [bold]{facts['auto']['backend'] or 'nothing'}[/]: {facts['auto']['reason']}")
+    console.print(
+        "\nauto is", bold(f"{facts['auto']['backend'] or 'nothing'}:"), facts["auto"]["reason"], soft_wrap=True
+    )
     console.print()
     console.print("Packages: " + ", ".join(f"{name} {found or '-'}" for name, found in facts["packages"].items()))
     for name, place in facts["data"].items():
@@ -54,7 +57,7 @@ def info(
 
 def gather() -> dict[str, Any]:
     """Everything `info` tells, as plain JSON values."""
-    cuda = probe_cuda()
+    cuda, versions = probe_cuda(), package_versions(_PACKAGES)
     return {
         "gpusvm": __version__,
         "machine": {
@@ -69,7 +72,7 @@ def gather() -> dict[str, Any]:
             for name, found in probe_all().items()
         },
         "auto": _auto(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: versions.get(name) for name in _PACKAGES},
         "data": {name: _place(name) for name in CATALOGUE},
     }
 
@@ -80,7 +83,7 @@ def _auto() -> dict[str, str | None]:
     except GpuSvmError as error:
         return {"backend": None, "reason": str(error)}
     reason = choice.reason + (f". {choice.notice}" if choice.notice else "")
-    if ENVIRONMENT_VARIABLE not in os.environ:
+    if not os.environ.get(ENVIRONMENT_VARIABLE):
         reason += f" ({ENVIRONMENT_VARIABLE} would change what auto means)"
     return {"backend": choice.backend.name, "reason": reason}
 
@@ -90,20 +93,10 @@ def _backend_table(backends: dict[str, Any]) -> Table:
     for title in ("backend", "", "runs", "why"):
         table.add_column(title, overflow="fold")
     for name, found in backends.items():
-        mark = "[green]yes[/]" if found["ok"] else "[red]no[/]"
+        mark = Text("yes", style="green") if found["ok"] else Text("no", style="red")
         hint = f"; try: {found['hint']}" if found["hint"] else ""
-        # Brackets in a pip command (gpusvm[cuda13]) would be read as markup.
-        table.add_row(name, mark, found["runs"], (found["reason"] + hint).replace("[", r"\["))
+        table.add_row(name, mark, found["runs"], found["reason"] + hint)
     return table
-
-
-def _version(package: str) -> str | None:
-    for name in (package, *(package + flavour for flavour in _CUDA_FLAVOURS)):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return None
 
 
 def _place(name: str) -> str | None:

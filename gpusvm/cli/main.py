@@ -7,14 +7,13 @@ import traceback
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 from typer.core import TyperGroup
 
 from gpusvm.cli import bench, data, evaluate, export, info, predict, train
 from gpusvm.cli.console import messages
-from gpusvm.errors import GpuSvmError
+from gpusvm.errors import INTERRUPTED, GpuSvmError
 from gpusvm.version import __version__
-
-INTERRUPTED = 130
 
 
 class _Commands(TyperGroup):
@@ -28,7 +27,7 @@ class _Commands(TyperGroup):
         except (GpuSvmError, OSError) as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            messages().print(f"[bold red]error:[/] {_escape(_describe(error))}", soft_wrap=True)
+            messages().print(Text("error:", style="bold red"), _describe(error), soft_wrap=True)
             raise typer.Exit(getattr(error, "exit_code", GpuSvmError.exit_code)) from None
         except KeyboardInterrupt:
             messages().print("interrupted; results that were not finished are not written")
@@ -86,12 +85,6 @@ def _describe(error: Exception) -> str:
         where = error.filename or "standard output"
         return f"{where}: {error.strerror or error}; check that it can be read or written, and the space left there"
     return str(error)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

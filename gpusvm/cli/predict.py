@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gpusvm.cli.console import image_progress, messages, note_raw_pixels
+from gpusvm.cli.console import discard, image_progress, messages, note_raw_pixels
 from gpusvm.data import load_dataset, load_images
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.evaluation import agreement, predict_images
@@ -49,7 +48,6 @@ def predict(
     notes.print(
         f"{len(predictions):,} image{'s' if len(predictions) > 1 else ''} predicted in {predictions.seconds:.2f} s"
         f" ({predictions.images_per_second:,.0f} a second){accuracy}{f'; wrote {out}' if out else ''}",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -86,8 +84,7 @@ def _print(text: bytes) -> None:
     try:
         typer.echo(text, nl=False)
     except OSError as error:
-        # What is still buffered must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             return  # the reader has seen enough (``| head``)
         raise OutputError(f"standard output: cannot write: {error.strerror}; use --out, or free some space") from error

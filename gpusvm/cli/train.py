@@ -14,18 +14,19 @@ from rich.console import Console
 
 from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify
-from gpusvm.cli.console import messages, pair_progress, results
+from gpusvm.cli.console import bold, convergence_notes, image_progress, messages, pair_progress, results
 from gpusvm.cli.predict import to_csv
 from gpusvm.data import Dataset, default_source, has_split, load_dataset
 from gpusvm.errors import UsageError
 from gpusvm.estimator import SVC
+from gpusvm.evaluation import Predictions, agreement, predict_images
 from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.memory import peak_rss_mb
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.model_file import save_model
 from gpusvm.output import check_writable, replacing, write_json
 from gpusvm.preprocess import build_steps
-from gpusvm.training import Measured, Split, load_split, measure, recommended_parameters, train_model
+from gpusvm.training import Split, load_split, recommended_parameters, train_model
 
 KernelName = StrEnum("KernelName", {name: name for name in KERNEL_NAMES if name != "precomputed"})  # type: ignore[misc]
 
@@ -82,7 +83,10 @@ def train(
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes inversely to how frequent they are.")
     ] = False,
-    cache_size: Annotated[float | None, typer.Option(help="MB for kernel values; default: a third of free.")] = None,
+    cache_size: Annotated[
+        float | None,
+        typer.Option(help="MB for kernel values; default: the backend's choice, at most a third of the free memory."),
+    ] = None,
     n_jobs: Annotated[int | None, typer.Option(help="Class pairs side by side on a CPU; default: all cores.")] = None,
     binarize: Annotated[bool, typer.Option("--binarize", help="Make every pixel 0 or 1.")] = False,
     deskew: Annotated[bool, typer.Option("--deskew", help="Straighten slanted digits first.")] = False,
@@ -97,17 +101,14 @@ def train(
     console, notes = results(), messages()
     given = {"C": C, "gamma": None if gamma is None else parse_gamma(gamma)}
     plan = make_plan(source, preset, given, limit, test_size, seed, binarize, deskew, data_dir)
-    if not (tol > 0 and math.isfinite(tol)):
-        raise UsageError(f"--tol must be positive, got {tol:g}")
-    if cache_size is not None and not cache_size > 0:
-        raise UsageError(f"--cache-size must be positive, got {cache_size:g} MB")
+    check_options(tol, coef0, max_iter, cache_size, n_jobs)
     model_path = out or Path(f"{Path(plan.source).stem or 'model'}.svm")
     predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
     check_writable(model_path, json_path, predictions_path)
     choice = choose_backend(backend, require_gpu=require_gpu)
     for notice in (*plan.notices, choice.notice):
         if notice:
-            notes.print(notice, markup=False, soft_wrap=True)
+            notes.print(notice, soft_wrap=True)
 
     split = load_split(
         plan.source, limit=plan.limit, test_size=plan.test_size, seed=plan.seed,
@@ -122,17 +123,32 @@ def train(
         show_first_rows(console, load_dataset(plan.source, limit=plan.limit, data_dir=data_dir))
     announce(console, split, svc, choice, plan)
     steps = build_steps(split.train.image_shape, binarize=plan.binarize, deskew=plan.deskew)
-    with pair_progress(notes) as progress:
+    with convergence_notes(notes), pair_progress(notes) as progress:
         model = train_model(svc, split.train, steps, progress)
     save_model(model, model_path)
-    measured = measure(model, split.test)
+    with image_progress(notes, len(split.test)) as images_done:
+        predictions = predict_images(model, split.test.images, images_done)
     certificate = _certify(notes, model, split) if certify_it else None
-    report(console, model, split, measured, certificate)
+    report(console, model, split, predictions, certificate)
     console.print(f"Model: {model_path} ({model_path.stat().st_size / 2**20:.1f} MB)", soft_wrap=True)
     if json_path is not None:
-        write_json(json_path, metrics(model, split, measured, certificate))
+        write_json(json_path, metrics(model, split, predictions, certificate))
     if predictions_path is not None:
         finish_tutorial(console, model, plan.source, predictions_path, data_dir, split)
+
+
+def check_options(tol: float, coef0: float, max_iter: int, cache_size: float | None, n_jobs: int | None) -> None:
+    """Raise UsageError for a number that is none, or that asks for nothing to be done."""
+    if not (tol > 0 and math.isfinite(tol)):
+        raise UsageError(f"--tol must be positive, got {tol:g}")
+    if not math.isfinite(coef0):
+        raise UsageError(f"--coef0 must be a finite number, got {coef0:g}")
+    if max_iter == 0:
+        raise UsageError("--max-iter must be at least 1, or -1 for no bound; got 0")
+    if cache_size is not None and not (cache_size > 0 and math.isfinite(cache_size)):
+        raise UsageError(f"--cache-size must be a positive number of MB, got {cache_size:g}")
+    if n_jobs == 0:
+        raise UsageError("--n-jobs must be at least 1, or -1 for every core; got 0")
 
 
 def parse_gamma(text: str) -> float | str:
@@ -183,18 +199,17 @@ def announce(console: Console, split: Split, svc: SVC, choice: Choice, plan: Pla
     extra = "".join(f", {word}" for word, on in (("binarised", plan.binarize), ("deskewed", plan.deskew)) if on)
     console.print(
         f"Training on {len(data):,} images of {height} x {width} pixels{extra} from {data.name}: "
-        f"{len(labels)} classes, {n_pairs} class pairs; testing on {split.description}",
-        markup=False,
+        f"{len(labels)} classes, {n_pairs} class pairs; testing on {split.description}"
     )
     parts = [f"kernel {svc.kernel}", f"C={svc.C:g}"]
     if svc.kernel != "linear":
         parts.append(f"gamma={svc.gamma if isinstance(svc.gamma, str) else format(svc.gamma, 'g')}")
     console.print(f"SVC: {', '.join(parts)}, tol={svc.tol:g}")
-    console.print(f"Backend: {choice.backend.name} ({choice.backend.runs}); {choice.reason}", markup=False)
+    console.print(f"Backend: {choice.backend.name} ({choice.backend.runs}); {choice.reason}")
 
 
 def report(
-    console: Console, model: SVMModel, split: Split, measured: Measured, certificate: Certificate | None
+    console: Console, model: SVMModel, split: Split, predictions: Predictions, certificate: Certificate | None
 ) -> None:
     """Print how the training went and how well the model does."""
     console.print(
@@ -202,8 +217,8 @@ def report(
         f"{int(model.n_iter.sum()):,} iterations"
     )
     console.print(
-        f"[bold]Accuracy: {measured.accuracy:.4f}[/] on {len(split.test):,} test images "
-        f"(predicted in {measured.predict_seconds:.2f} s)"
+        bold(f"Accuracy: {_accuracy(split, predictions):.4f}"),
+        f"on {len(split.test):,} test images (predicted in {predictions.seconds:.2f} s)",
     )
     if certificate is not None:
         worst = model.pairs[int(certificate.kkt_gap.argmax())]
@@ -215,7 +230,7 @@ def report(
         )
 
 
-def metrics(model: SVMModel, split: Split, measured: Measured, certificate: Certificate | None) -> dict[str, Any]:
+def metrics(model: SVMModel, split: Split, predictions: Predictions, certificate: Certificate | None) -> dict[str, Any]:
     """What ``--json`` writes; null where a backend cannot say."""
     gap, objective = model.kkt_gap, model.dual_objective
     return {
@@ -223,8 +238,8 @@ def metrics(model: SVMModel, split: Split, measured: Measured, certificate: Cert
         "n_train": len(split.train),
         "n_test": len(split.test),
         "fit_seconds": model.provenance["fit_seconds"],
-        "predict_seconds": measured.predict_seconds,
-        "accuracy": measured.accuracy,
+        "predict_seconds": predictions.seconds,
+        "accuracy": _accuracy(split, predictions),
         "n_support_vectors": model.n_support_vectors,
         "dual_objective": None if objective is None else float(objective.sum()),
         "kkt_gap": None if gap is None else float(gap.max()),
@@ -252,6 +267,10 @@ def metrics(model: SVMModel, split: Split, measured: Measured, certificate: Cert
     }
 
 
+def _accuracy(split: Split, predictions: Predictions) -> float:
+    return agreement(split.test.require_labels(), predictions.labels)
+
+
 def _certify(notes: Console, model: SVMModel, split: Split) -> Certificate:
     notes.print("Recomputing the gap and the objective in float64 ...")
     return certify(model, model.preprocess(split.train.images), split.train.require_labels())
@@ -263,9 +282,9 @@ def show_first_rows(console: Console, data: Dataset) -> None:
     middle = pixels.shape[1] // 2
     console.print(f"The first rows (label, then pixels {middle} to {middle + 9} of {pixels.shape[1]}):")
     for label, row in zip(labels[:5], pixels[:5, middle : middle + 10], strict=False):
-        console.print(f"  {label!s:>6}  " + " ".join(f"{value:3d}" for value in row), markup=False)
+        console.print(f"  {label!s:>6}  " + " ".join(f"{value:3d}" for value in row))
     counts = ", ".join(f"{v}: {c}" for v, c in zip(*np.unique(labels, return_counts=True), strict=True))
-    console.print(f"Images of each class: {counts}", markup=False)
+    console.print(f"Images of each class: {counts}")
 
 
 def finish_tutorial(
@@ -280,8 +299,10 @@ def finish_tutorial(
     with replacing(path) as temporary:
         temporary.write_bytes(to_csv([str(number) for number in range(1, len(labels) + 1)], labels))
     console.print(f"Sample predictions: {path} ({len(labels):,} rows of ImageId,Label)", soft_wrap=True)
+    tuned = "all images with tuned parameters, does much better"
+    full = tuned if recommended_parameters(source) else "with all images, in shades of grey"
     console.print(
         f"\nThat was the first walk: {len(split.train):,} images, black-and-white pixels, textbook parameters.\n"
-        f"The full run, all images with tuned parameters, does much better:\n\n    gpusvm train {source}\n",
+        f"The full run, {full}:\n\n    gpusvm train {source}\n",
         soft_wrap=True,
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from gpusvm.data import idx
 from gpusvm.data.download import download
-from gpusvm.errors import DataError, DownloadError, UsageError
+from gpusvm.errors import DataError, DownloadError, OutputError, UsageError
 
 _N_DIGITS_TRAIN = 1437
 # A gzip stream can be longer than what it holds, by its own headers and no more.
@@ -198,9 +198,9 @@ def read_split(
 def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, progress: bool = False) -> Path:
     """Make sure that a data set is on this machine, whole and verified, and say in which folder.
 
-    With `data_dir` it goes to `data_dir/<name>`. Without, a good copy that is already there is left
-    alone, and else it goes to the cache. Files that are there and right are not fetched again;
-    damaged .gz files are replaced.
+    A copy that is already there is the one a load would use, so it is that one which is mended: files
+    that are right are left alone, damaged .gz files are replaced. Where there is none, the set goes to
+    `data_dir/<name>` or, without `data_dir`, to the cache.
 
     Raises
     ------
@@ -216,11 +216,7 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, progress: b
     entry = get_entry(name)
     if not entry.files:
         return _scikit_learn_folder()
-    if data_dir is None:
-        local = find_local(name)
-        if local is not None and all(_is_right(local, file) for file in entry.files):
-            return local
-    folder = (cache_dir() if data_dir is None else Path(data_dir)) / name
+    folder = _folder_to_mend(name, data_dir) or (cache_dir() if data_dir is None else Path(data_dir)) / name
     for file in entry.files:
         if not _is_right(folder, file):
             _fetch_file(entry, file, folder, progress)
@@ -255,7 +251,7 @@ def default_source(data_dir: str | os.PathLike[str] | None = None, progress: boo
         return "mnist", None
     try:
         fetch("mnist", data_dir, progress)
-    except DownloadError as error:
+    except (DownloadError, OutputError) as error:
         n_images = CATALOGUE["digits"].n_train + CATALOGUE["digits"].n_test
         return "digits", f"using digits, scikit-learn's {n_images:,} bundled 8x8 images, because {error}"
     return "mnist", None
@@ -271,6 +267,13 @@ def _candidates(entry: CatalogueEntry, data_dir: str | os.PathLike[str] | None) 
         yield from (root / folder for folder in entry.folders)
     if entry.folders:
         yield cache_dir() / entry.name
+
+
+def _folder_to_mend(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
+    """Where a load would find the set, unless that is outside of the `data_dir` that was asked for."""
+    local = find_local(name, data_dir)
+    inside = local is not None and (data_dir is None or local.is_relative_to(data_dir))
+    return local if inside else None
 
 
 def _fetch_file(entry: CatalogueEntry, file: CatalogueFile, folder: Path, progress: bool) -> None:

@@ -177,6 +177,10 @@ def load_images(path: PathLike) -> tuple[np.ndarray, list[str]]:
         There is no such file, or it is malformed.
     """
     file = Path(path)
+    if str(file) in CATALOGUE and not file.exists():
+        raise DataError(
+            f"{file}: is the name of a data set, and a file is needed here; gpusvm evaluate MODEL {file} takes names"
+        )
     kind = _kind(file)
     if kind == "picture folder":
         return images.read_flat_folder(file)

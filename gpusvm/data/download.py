@@ -165,7 +165,7 @@ class _Progress:
         if not console.is_terminal:
             print(f"fetching {description} ({self.total / 1e6:.1f} MB)", file=sys.stderr)
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task(description, total=self.total or None)

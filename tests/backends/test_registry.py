@@ -46,8 +46,13 @@ def test_environment_variable_sets_what_auto_means(cuml_says, monkeypatch):
     assert choice.backend.name == "sklearn" and "GPUSVM_BACKEND" in choice.reason
     assert choose_backend("cuml").backend.name == "cuml", "a name given beats the variable"
     monkeypatch.setenv("GPUSVM_BACKEND", "nonsense")
-    with pytest.raises(UsageError, match="nonsense"):
+    with pytest.raises(UsageError, match="'nonsense' \\(from GPUSVM_BACKEND\\)"):
         choose_backend()
+    monkeypatch.setenv("GPUSVM_BACKEND", "")
+    assert choose_backend().backend.name == "cuml", "an empty value says nothing"
+    monkeypatch.setenv("GPUSVM_BACKEND", "sklearn")
+    with pytest.raises(BackendUnavailableError, match="sklearn \\(from GPUSVM_BACKEND\\) runs on the CPU"):
+        choose_backend(require_gpu=True)
 
 
 def test_require_gpu_turns_a_fallback_into_an_error(cuml_says):

@@ -47,6 +47,12 @@ def test_jobs_default_to_every_core_or_to_what_the_context_says():
     assert effective_jobs(1) == 1
     with joblib.parallel_config(backend="threading", n_jobs=3):
         assert effective_jobs(None) == 3
+    with joblib.parallel_config(n_jobs=3):
+        assert effective_jobs(None) == 3
+    with joblib.parallel_config(n_jobs=1):
+        assert effective_jobs(None) == 1
+    with joblib.parallel_config(backend="threading"):
+        assert effective_jobs(None) == joblib.effective_n_jobs(-1)
 
 
 def test_inside_another_worker_pairs_do_not_multiply_the_threads():

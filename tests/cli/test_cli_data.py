@@ -77,7 +77,7 @@ class TestVerify:
         folder.mkdir(parents=True)
         (folder / f"{NAMES[0]}.gz").write_bytes(gzip.compress(b"another"))
         result = run("verify", "--data-dir", tmp_path / "sets")
-        assert isinstance(result.exception, DataError) and "mnist" in str(result.exception)
+        assert isinstance(result.exception, DataError) and f"{folder / NAMES[0]}.gz" in str(result.exception)
         first = next(line for line in result.stdout.splitlines() if NAMES[0] in line)
         assert "wrong sum" in first and str(folder) in first
 

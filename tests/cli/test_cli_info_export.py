@@ -125,3 +125,14 @@ def test_ctrl_c_ends_a_long_training_and_writes_nothing(tmp_path):
     assert "interrupted" in errors and "Traceback" not in errors
     assert time.perf_counter() - start < 10
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_auto_line_has_the_whole_pip_command(monkeypatch):
+    from gpusvm.device import Availability, Driver
+
+    hint = 'pip install "gpusvm[cuda13]"'
+    monkeypatch.setattr("gpusvm.backends.cuml._probe", lambda: Availability(False, "CuPy is not installed", hint))
+    monkeypatch.setattr("gpusvm.backends.registry.query_driver", lambda: Driver(0, 13000, 1))
+    lines = gpusvm("info").stdout.splitlines()
+    assert hint in next(line for line in lines if line.startswith("auto is sklearn:"))
+    assert hint in next(line for line in lines if line.startswith("cuml"))

@@ -180,3 +180,9 @@ def test_a_model_without_steps_is_said_to_see_raw_pixels(digits_model, data, tmp
     save_model(digits_model, tmp_path / "raw.svm")
     result = run(tmp_path / "raw.svm", write_npz(tmp_path / "i.npz", data.images))
     assert result.exit_code == 0 and "raw pixels 0 to 255" in result.stderr
+
+
+def test_a_data_sets_name_is_pointed_to_evaluate(model_path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(model_path, "mnist")
+    assert result.exit_code == 1 and "gpusvm evaluate MODEL mnist" in result.stderr

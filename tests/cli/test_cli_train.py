@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from gpusvm import load_model
+from gpusvm.cli.console import pair_progress
 from gpusvm.cli.main import app
 from gpusvm.data import load_dataset
 
@@ -164,6 +170,10 @@ def test_a_truncated_gzip(tmp_path):
         (["digits", "--gamma", "wide"], 2, "--gamma must be"),
         (["digits", "--C", "-1"], 2, "--C must be positive"),
         (["digits", "--tol", "0"], 2, "--tol must be positive"),
+        (["digits", "--coef0", "nan"], 2, "--coef0 must be a finite number"),
+        (["digits", "--max-iter", "0"], 2, "--max-iter must be at least 1"),
+        (["digits", "--cache-size", "inf"], 2, "--cache-size must be a positive number"),
+        (["digits", "--n-jobs", "0"], 2, "--n-jobs must be at least 1"),
         (["digits", "--limit", "3", "--test-size", "0.9"], 1, "hold out"),
         (["digits", "--out", "."], 1, "is a folder"),
     ],
@@ -204,3 +214,64 @@ def test_an_interrupt_writes_nothing_and_says_so(tmp_path, monkeypatch):
     result = gpusvm("train", "digits")
     assert result.exit_code == 130 and "interrupted" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# -- what a class is called, who listens, and what stops a training ---------------------------------------
+
+
+def write_pictures(folder, classes, n=12):
+    data = load_dataset("digits", "train")
+    for digit, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for k, image in enumerate(data.images[data.labels == digit][:n]):
+            Image.fromarray(image).save(folder / name / f"{k}.png")
+
+
+def test_a_class_whose_name_looks_like_markup(tmp_path):
+    # A name that has a slash cannot be a folder's, so it comes from an .npz.
+    data = load_dataset("digits", "train", limit=200)
+    np.savez("odd.npz", images=data.images, labels=np.array(["[/x]", "[bold]", *"cdefghij"])[data.labels])
+    result = gpusvm("train", "odd.npz", "--certify")
+    assert result.exit_code == 0, result.output
+    assert gpusvm("evaluate", "odd.svm", "odd.npz").exit_code == 0
+    write_pictures(tmp_path / "pictures", ["[x]", "[red]"])
+    result = gpusvm("train", "pictures", "--preset", "tutorial")
+    assert "[red]: 12, [x]: 12" in result.stdout
+
+
+def test_the_bar_shows_class_names_as_they_are():
+    with pair_progress(Console(file=io.StringIO(), force_terminal=True, width=200)) as progress:
+        progress(1, 1, "[/x] vs [bold]")
+
+
+def test_the_model_is_saved_though_nobody_reads_the_output(tmp_path):
+    command = [sys.executable, "-m", "gpusvm.cli.main", "train", "digits", "--out", str(tmp_path / "m.svm")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        process.stdout.close()
+        stderr = process.stderr.read().decode()
+        assert process.wait(timeout=120) == 0, stderr
+    assert "Traceback" not in stderr and "Exception" not in stderr
+    assert load_model(tmp_path / "m.svm").n_classes == 10
+
+
+def test_an_early_stop_is_one_line_on_standard_error(tmp_path):
+    result = gpusvm("train", "digits", "--max-iter", 3, "--backend", "sklearn")
+    assert result.exit_code == 0, result.output
+    notes = [line for line in result.stderr.splitlines() if "max_iter=3" in line]
+    assert len(notes) == 1 and notes[0].startswith("note: 45 of 45 class pairs stopped")
+    assert "ConvergenceWarning" not in result.stderr and ".py:" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("test_images", "test_labels", "message"),
+    [
+        (np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 7], "7 among the labels"),
+        (np.zeros((4, 9, 9), np.uint8), [0, 1, 0, 1], "got 9x9 images, the model expects 8x8"),
+    ],
+)
+def test_test_images_that_do_not_fit_are_found_before_the_work(monkeypatch, test_images, test_labels, message):
+    data = load_dataset("digits", "train")
+    rows = data.labels < 2
+    np.savez("two.npz", x_train=data.images[rows], y_train=data.labels[rows], x_test=test_images, y_test=test_labels)
+    monkeypatch.setattr("gpusvm.cli.train.train_model", lambda *args: pytest.fail("it was trained"))
+    assert message in one_line_error(gpusvm("train", "two.npz"))

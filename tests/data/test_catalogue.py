@@ -210,6 +210,18 @@ class TestFetching:
         assert asked == [f"/{NAMES[1]}.gz"]
         assert {check.status for check in verify("mnist")} == {"ok"}
 
+    @pytest.mark.parametrize("explicit", [True, False])
+    def test_the_copy_that_a_load_would_use_is_the_one_mended(
+        self, tmp_path, small, contents, mirror, monkeypatch, explicit
+    ):
+        small(mirror(zipped(contents))[0])
+        folder = fill(tmp_path / "sets" / "MNIST" / "raw", contents)
+        (folder / f"{NAMES[1]}.gz").write_bytes(b"\x1f\x8b damaged")
+        monkeypatch.setenv("GPUSVM_DATA_DIR", str(tmp_path / "sets"))
+        assert fetch("mnist", tmp_path / "sets" if explicit else None) == folder
+        assert {check.status for check in verify("mnist")} == {"ok"}
+        assert len(load_dataset("mnist")) == 6
+
     def test_somebodys_own_decompressed_file_is_left_alone(self, tmp_path, small, contents, mirror):
         small(mirror(zipped(contents))[0])
         own = tmp_path / "own" / "mnist" / NAMES[0]
@@ -309,6 +321,13 @@ class TestDefaultSource:
         assert name == "digits"
         assert notice.startswith("using digits, scikit-learn's 1,797 bundled 8x8 images") and "\n" not in notice
         assert "cannot be reached" in notice
+
+    def test_digits_where_nothing_can_be_written(self, tmp_path, small, contents, mirror, monkeypatch):
+        small(mirror(zipped(contents))[0])
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("GPUSVM_CACHE_DIR", str(tmp_path / "file"))
+        name, notice = default_source()
+        assert name == "digits" and "cannot write" in notice
 
 
 def test_entries_are_complete():

@@ -1,0 +1,45 @@
+"""Free memory under a control group's limit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from gpusvm.memory import _cgroup_available_mb
+
+MB = 2**20
+
+
+def write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{content}\n")
+
+
+@pytest.mark.parametrize(("cached_mb", "free_mb"), [(0, 400), (250, 650)])
+def test_version_2_counts_the_page_cache_as_free(tmp_path, cached_mb, free_mb):
+    stat = f"anon 5\ninactive_file {cached_mb * MB}\nactive_file 7"
+    write(tmp_path, memory__max=1000 * MB, memory__current=600 * MB, memory__stat=stat)
+    assert _cgroup_available_mb(tmp_path) == free_mb
+
+
+def test_version_1(tmp_path):
+    stat = f"inactive_file 1\ntotal_inactive_file {100 * MB}"
+    files = {"memory__limit_in_bytes": 1000 * MB, "memory__usage_in_bytes": 600 * MB, "memory__stat": stat}
+    write(tmp_path / "memory", **files)
+    assert _cgroup_available_mb(tmp_path) == 500
+    write(tmp_path / "memory", memory__limit_in_bytes=9223372036854771712)
+    assert _cgroup_available_mb(tmp_path) is None
+
+
+def test_no_limit_and_no_control_group(tmp_path):
+    assert _cgroup_available_mb(tmp_path) is None
+    write(tmp_path, memory__max="max", memory__current=600 * MB)
+    assert _cgroup_available_mb(tmp_path) is None
+
+
+def test_gpusvm_can_be_imported_where_there_is_no_module_resource():
+    code = "import sys; sys.modules['resource'] = None; import gpusvm.cli.main"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,54 @@
+"""Where results go: whole files, behind links, or into what is no file at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from gpusvm.errors import OutputError
+from gpusvm.output import check_writable, replacing, write_text
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes with names")
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    target = tmp_path / "r.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@posix
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "real.txt", tmp_path / "link.txt"
+    real.write_text("old")
+    link.symlink_to(real)
+    check_writable(link)
+    write_text(link, "new")
+    assert link.is_symlink() and real.read_text() == "new"
+
+
+@posix
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    check_writable(pipe)
+    write_text(pipe, "through")
+    reader.join(timeout=10)
+    assert read == ["through"] and pipe.is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without space")
+def test_devices_are_written_to():
+    write_text("/dev/null", "gone")
+    with pytest.raises(OutputError, match="No space left"):
+        write_text("/dev/full", "too much")
