@@ -12,7 +12,7 @@ import numpy as np
 from gpusvm.errors import DataError
 from gpusvm.model import SVMModel, vote
 
-CHUNK_ROWS = 2000
+CHUNK_ROWS = 10_000
 """Images preprocessed and predicted at a time: float32 copies of them stay small."""
 
 _NAMED_LABELS = 10

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 
 from gpusvm.errors import DataError
 from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, squared_norms
@@ -15,6 +16,9 @@ from gpusvm.preprocess import apply_steps
 
 BLOCK_BYTES = 32 * 2**20
 """Size aimed at for one block of kernel values while predicting: small enough to stay in cache."""
+
+COMPILED_WORK = 3e10
+"""Multiplications (rows times support vectors times features) from which on loading the compiled kernels pays."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,10 @@ class SVMModel:
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise DataError(f"X has shape {X.shape} but the model expects {self.n_features} features a row")
         dtype = np.dtype(dtype or (np.float64 if X.dtype == np.float64 else np.float32))
+        if xp is np and dtype == np.float32:
+            compiled = self._compiled_decisions(X)
+            if compiled is not None:
+                return compiled
         machine = _Machine(self, xp, dtype)
         decisions = xp.empty((len(X), len(self.intercept)), dtype=np.float64)
         row_bytes = dtype.itemsize * max(self.n_support_vectors, self.n_classes**2)
@@ -183,6 +191,22 @@ class SVMModel:
         for start in range(0, len(X), step):
             decisions[start : start + step] = machine.decisions(X[start : start + step])
         return decisions
+
+    def _compiled_decisions(self, X: np.ndarray) -> np.ndarray | None:
+        """The same through the solver's compiled kernels; None where NumPy serves as well or Numba is missing."""
+        work = len(X) * self.n_support_vectors * self.n_features
+        if self.kernel.precomputed or work < COMPILED_WORK:
+            return None
+        try:
+            from gpusvm.solver.prediction import class_sums
+        except ImportError:
+            return None
+        if self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None:
+            return None
+        rows = np.ascontiguousarray(X, dtype=np.float32)
+        slices = list(self.class_slices())
+        sums = class_sums(rows, self.support_vectors, slices, self.dual_coef, self.kernel, cpu_count())
+        return None if sums is None else add_up(sums, self.intercept)
 
     def predict(self, X: Array) -> np.ndarray:
         """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
@@ -234,15 +258,21 @@ class _Machine:
             if self.offset is not None:
                 rows = rows - self.offset
             block = self.kernel(rows, self.support_vectors, Y_norms=self.norms)
-        n_classes = len(self.slices)
-        # sums[c][:, k] is what the support vectors of class c add to c's pair with its k-th other class
-        sums = [block[:, s] @ self.coef[:, s].T for s in self.slices]
-        result = self.xp.empty((len(X), len(self.intercept)), dtype=np.float64)
-        for p, (i, j) in enumerate(class_pairs(n_classes)):
-            result[:, p] = sums[i][:, j - 1]
-            result[:, p] += sums[j][:, i]
-        result += self.intercept
-        return result
+        return add_up([block[:, s] @ self.coef[:, s].T for s in self.slices], self.intercept)
+
+
+def add_up(sums: Sequence[Array], intercept: Array) -> Array:
+    """Decision values (n, n_pairs) float64 of what each class adds to its pairs.
+
+    ``sums[c]`` (n, n_classes - 1) holds in column k what the support vectors of class c add to the pair of c
+    with its k-th other class.
+    """
+    result = array_module(sums[0]).empty((len(sums[0]), len(intercept)), dtype=np.float64)
+    for p, (i, j) in enumerate(class_pairs(len(sums))):
+        result[:, p] = sums[i][:, j - 1]
+        result[:, p] += sums[j][:, i]
+    result += intercept
+    return result
 
 
 def _pair_columns(n_classes: int) -> Iterator[tuple[int, slice]]:

@@ -28,7 +28,7 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [SVC(backend="sklearn"), SVC(backend="sklearn", kernel="precomputed")],
+    [SVC(backend=name, kernel=kernel) for name in ("sklearn", "native-cpu") for kernel in ("rbf", "precomputed")],
     expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_compatible(estimator, check):

@@ -93,3 +93,18 @@ def test_pixels_are_not_moved(digits_model):
     assert rbf_offset(digits_model.support_vectors) is None
     assert rbf_offset(255 - 255 * digits_model.support_vectors) is None
     assert rbf_offset(np.zeros((0, 4), np.float32)) is None and rbf_offset(np.zeros((3, 4), np.float32)) is None
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+@pytest.mark.parametrize("n_classes", [2, 10])
+def test_the_compiled_kernels_decide_as_the_definition_says(digits, monkeypatch, pixels, n_classes):
+    from gpusvm import SVC
+
+    monkeypatch.setattr(model_module, "COMPILED_WORK", 0)
+    keep = digits[1] < n_classes
+    scale = np.float32(1.0 if pixels else 0.7)
+    sparse = np.where(digits[0] > 0.9, digits[0], 0).astype(np.float32)
+    X, X_test = sparse[keep] * scale, np.where(digits[2] > 0.9, digits[2], 0).astype(np.float32) * scale
+    model = SVC(C=10, gamma=0.05, backend="sklearn").fit(X, digits[1][keep]).model_
+    assert model._compiled_decisions(X_test) is not None, "the compiled kernels were not used"
+    np.testing.assert_allclose(model.pair_decisions(X_test), definition(model, X_test), atol=2e-5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,25 +25,31 @@ class GroupedData:
 
     Attributes
     ----------
-    X : (n, n_features) array
-        For a precomputed kernel (n, n), both axes sorted.
+    given : (n_given, n_features) array
+        The data as given to fit.
+    precomputed : bool
+        Whether they are kernel values, (n_given, n_given).
     rows : (n,) int64 array
-        Where each sample stood in the data given to fit.
+        Where each sample stands in them.
     weights : (n,) float64 array or None
         Factor on C: class weight times sample weight; None where all are one.
     classes : (n_classes,) array
     starts : (n_classes + 1,) int64 array
         Class c is ``X[starts[c]:starts[c + 1]]``.
-    n_given : int
-        Samples given to fit, those of weight zero included.
     """
 
-    X: Array
+    given: Array
+    precomputed: bool
     rows: np.ndarray
     weights: np.ndarray | None
     classes: np.ndarray
     starts: np.ndarray
-    n_given: int
+
+    @cached_property
+    def X(self) -> Array:
+        """(n, n_features): a copy of the samples, sorted; of both axes for a precomputed kernel."""
+        taken = array_module(self.given).asarray(self.rows)
+        return self.given[taken][:, taken] if self.precomputed else self.given[taken]
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -74,6 +81,8 @@ class PairSolution:
     intercept : float
     n_iter : int
     converged : bool
+    kkt_gap, dual_objective : float, optional
+        As the solver saw them, where it tells.
     """
 
     support: np.ndarray
@@ -81,6 +90,8 @@ class PairSolution:
     intercept: float
     n_iter: int
     converged: bool = True
+    kkt_gap: float | None = None
+    dual_objective: float | None = None
 
 
 def group_by_class(X: Array, y: np.ndarray, params: SVCParams, sample_weight: np.ndarray | None = None) -> GroupedData:
@@ -91,7 +102,6 @@ def group_by_class(X: Array, y: np.ndarray, params: SVCParams, sample_weight: np
     ValueError
         The samples of positive weight do not cover every class.
     """
-    xp = array_module(X)
     classes, codes = np.unique(y, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     if sample_weight is not None:
@@ -107,9 +117,8 @@ def group_by_class(X: Array, y: np.ndarray, params: SVCParams, sample_weight: np
         weights = np.ones(len(order)) if sample_weight is None else sample_weight[order].astype(np.float64)
         if params.class_weight is not None:
             weights = weights * np.asarray(params.class_weight)[codes[order]]
-    taken = xp.asarray(order)
-    grouped = X[taken][:, taken] if params.kernel.precomputed else X[taken]
-    return GroupedData(grouped, order, weights, classes, np.concatenate([[0], np.cumsum(counts)]), len(y))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return GroupedData(X, params.kernel.precomputed, order, weights, classes, starts)
 
 
 def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, order: str = "C") -> Array:
@@ -152,7 +161,14 @@ def merge(
         converged=np.array([s.converged for s in solutions]),
         params=params,
         provenance=provenance,
+        kkt_gap=_told([s.kkt_gap for s in solutions]),
+        dual_objective=_told([s.dual_objective for s in solutions]),
     )
+
+
+def _told(values: list[float | None]) -> np.ndarray | None:
+    """The values as an array, or None where a solver does not tell them."""
+    return None if any(value is None for value in values) else np.array(values, dtype=np.float64)
 
 
 def assemble(
@@ -164,6 +180,8 @@ def assemble(
     converged: np.ndarray,
     params: SVCParams,
     provenance: dict[str, Any],
+    kkt_gap: np.ndarray | None = None,
+    dual_objective: np.ndarray | None = None,
 ) -> SVMModel:
     """Make a model of coefficients (n_classes - 1, n) given for all of `data`, support vector or not.
 
@@ -176,21 +194,24 @@ def assemble(
     return SVMModel(
         params=params,
         classes=data.classes,
-        support_vectors=_take_rows(data.X, support, params.kernel.precomputed),
+        support_vectors=_take_rows(data, support),
         support_indices=data.rows[support],
         n_support=np.bincount(owners, minlength=len(data.classes)).astype(np.int64),
         dual_coef=coef[:, support],
         intercept=intercept,
-        n_features=data.n_given if params.kernel.precomputed else data.X.shape[1],
+        n_features=data.given.shape[1],
         n_iter=n_iter.astype(np.int64),
-        provenance={**provenance, "n_train": data.n_given},
+        kkt_gap=kkt_gap,
+        dual_objective=dual_objective,
+        provenance={**provenance, "n_train": len(data.given)},
     )
 
 
-def _take_rows(X: Array, rows: np.ndarray, precomputed: bool) -> np.ndarray:
-    if precomputed:
-        return np.empty((len(rows), 0), dtype=np.float32)
-    taken = X[array_module(X).asarray(rows)]
+def _take_rows(data: GroupedData, positions: np.ndarray) -> np.ndarray:
+    """(k, n_features) float32: the samples at these places of the sorted data, on the host."""
+    if data.precomputed:
+        return np.empty((len(positions), 0), dtype=np.float32)
+    taken = data.given[array_module(data.given).asarray(data.rows[positions])]
     return np.ascontiguousarray(taken if isinstance(taken, np.ndarray) else taken.get(), dtype=np.float32)
 
 

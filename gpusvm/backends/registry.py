@@ -14,9 +14,11 @@ ENVIRONMENT_VARIABLE = "GPUSVM_BACKEND"
 
 _MODULES = {
     "cuml": "gpusvm.backends.cuml",
+    "native-cpu": "gpusvm.backends.native",
     "sklearn": "gpusvm.backends.sklearn",
     "sklearnex": "gpusvm.backends.sklearnex",
 }
+ALIASES = {"native": "native-cpu"}
 GPU_BACKENDS = frozenset({"cuml"})
 _AUTO_ORDER = ("cuml", "sklearn")
 
@@ -50,8 +52,10 @@ def backend_names() -> list[str]:
 
 def get_backend(name: str, origin: str = "") -> Backend:
     """The backend of that name. Raises UsageError for a name that does not exist; `origin` is said after it."""
+    name = ALIASES.get(name, name)
     if name not in _MODULES:
-        raise UsageError(f"no backend is called {name!r}{origin}; choose from auto, {', '.join(_MODULES)}")
+        known = ", ".join(("auto", *_MODULES, *ALIASES))
+        raise UsageError(f"no backend is called {name!r}{origin}; choose from {known}")
     backend: Backend = import_module(_MODULES[name]).backend
     return backend
 

@@ -1,0 +1,200 @@
+"""Rows of the kernel matrix: inner products a thousand columns at a time, each chunk turned into kernel
+values by a compiled loop while it is still in cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Protocol
+
+import numba
+import numpy as np
+
+from gpusvm.kernels import Kernel
+from gpusvm.solver.operands import Operand, Samples
+
+CHUNK_COLUMNS = 1024
+"""Columns per product. Fixed, and each product is one thread's, so that the bits of a kernel value do not
+depend on how many threads there are."""
+
+_KINDS = {"linear": 0, "rbf": 1, "poly": 2, "sigmoid": 3}
+
+
+class RowSource(Protocol):
+    """Computes kernel values between samples of one class and all samples of another, or of the same."""
+
+    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, each_chunk: EachChunk) -> None:
+        """Write the kernel values of `samples` (m,) of the left class into rows `slots` (m,) of `into`."""
+
+
+class KernelRows:
+    """Kernel values of some samples' `rows`, the left class, against an operand."""
+
+    def __init__(
+        self, kernel: Kernel, samples: Samples, rows: np.ndarray, left_norms: np.ndarray, right: Operand
+    ) -> None:
+        self.kernel, self.samples, self.rows = kernel, samples, rows
+        self.left_norms, self.right = left_norms, right
+
+    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, each_chunk: EachChunk) -> None:
+        products = self.right.products(self.samples, self.rows[samples])
+        norms = self.left_norms[samples]
+
+        def one_chunk(start: int, stop: int) -> None:
+            inner = products.columns(start, stop)
+            write_kernel(self.kernel, inner, self.right.unit, norms, self.right.norms[start:stop], into, slots, start)
+
+        each_chunk(one_chunk, self.right.n)
+
+
+class GivenRows:
+    """The same, where the kernel values were given: ``K[rows][:, columns]``."""
+
+    def __init__(self, K: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+        self.K, self.rows, self.columns = K, rows, columns
+
+    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, each_chunk: EachChunk) -> None:
+        into[slots] = self.K[self.rows[samples][:, None], self.columns]
+
+
+class EachChunk:
+    """Calls a function for each chunk of columns, on this thread or on several."""
+
+    def __init__(self, pool: Executor | None = None) -> None:
+        self.pool = pool
+
+    def __call__(self, function: Callable[[int, int], None], n_columns: int) -> None:
+        bounds = [(start, min(start + CHUNK_COLUMNS, n_columns)) for start in range(0, n_columns, CHUNK_COLUMNS)]
+        if self.pool is None or len(bounds) == 1:
+            for start, stop in bounds:
+                function(start, stop)
+        else:
+            list(self.pool.map(lambda bound: function(*bound), bounds))
+
+
+def write_kernel(
+    kernel: Kernel,
+    inner: np.ndarray,
+    unit: float,
+    left_norms: np.ndarray,
+    right_norms: np.ndarray,
+    into: np.ndarray,
+    slots: np.ndarray,
+    start: int,
+) -> None:
+    """Turn inner products into kernel values in ``into[slots, start:start + n]``.
+
+    `inner` (m, n), float32 or int32, times `unit` are the inner products; the other arrays are float32.
+    """
+    gamma, coef0 = np.float32(kernel.gamma), np.float32(kernel.coef0)
+    _write_kernel(
+        _KINDS[kernel.name], inner, np.float32(unit), left_norms, right_norms,
+        gamma, coef0, kernel.degree, into, slots, start,
+    )  # fmt: skip
+
+
+@numba.njit(inline="always")
+def _exp(x):  # type: ignore[no-untyped-def]
+    """exp(x) for float32 x <= 0 to a few units in the last place, in operations that vectorise.
+
+    x = k ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts so that k ln 2 is exact (Cody and Waite); exp(r) by
+    its Taylor polynomial of degree 6, times 2^k put together from bits. Below -87 the result is no longer a
+    normal number and is taken as 0.
+    """
+    k = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - k * np.float32(0.693359375)
+    r = r + k * np.float32(2.12194440e-4)
+    p = np.float32(1.0 / 720.0)
+    p = p * r + np.float32(1.0 / 120.0)
+    p = p * r + np.float32(1.0 / 24.0)
+    p = p * r + np.float32(1.0 / 6.0)
+    p = p * r + np.float32(0.5)
+    p = p * r + np.float32(1.0)
+    p = p * r + np.float32(1.0)
+    scale = np.int32((np.int32(k) + 127) << 23).view(np.float32)
+    return p * scale if x > np.float32(-87.0) else np.float32(0.0)
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+def _write_kernel(
+    kind: int,
+    inner: np.ndarray,
+    unit: np.float32,
+    left_norms: np.ndarray,
+    right_norms: np.ndarray,
+    gamma: np.float32,
+    coef0: np.float32,
+    degree: int,
+    into: np.ndarray,
+    slots: np.ndarray,
+    start: int,
+) -> None:
+    n, twice, slope = inner.shape[1], np.float32(2.0) * unit, gamma * unit
+    for r in range(inner.shape[0]):
+        source = inner[r]
+        target = into[slots[r], start : start + n]
+        if kind == 1:
+            norm = left_norms[r]
+            for c in range(n):
+                distance = norm + right_norms[c] - twice * np.float32(source[c])
+                target[c] = _exp(-gamma * max(distance, np.float32(0.0)))
+        elif kind == 0:
+            for c in range(n):
+                target[c] = unit * np.float32(source[c])
+        elif kind == 2:
+            for c in range(n):
+                base = slope * np.float32(source[c]) + coef0
+                power = np.float32(1.0)
+                for _ in range(degree):
+                    power *= base
+                target[c] = power
+        else:
+            for c in range(n):
+                x = slope * np.float32(source[c]) + coef0
+                e = _exp(np.float32(-2.0) * abs(x))
+                t = (np.float32(1.0) - e) / (np.float32(1.0) + e)
+                target[c] = t if x >= 0 else -t
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def subtract_combination(rows: np.ndarray, slots: np.ndarray, coefficients: np.ndarray, v: np.ndarray) -> None:
+    """v -= sum_r coefficients[r] rows[slots[r]], in float64; rows (capacity, >= n) float32, v (n,) float64."""
+    n, m = v.shape[0], slots.shape[0]
+    width = 1024  # of v in float64: a quarter of a first-level cache
+    for start in range(0, n, width):
+        stop = min(start + width, n)
+        r = 0
+        while r + 4 <= m:
+            c0, c1, c2, c3 = coefficients[r], coefficients[r + 1], coefficients[r + 2], coefficients[r + 3]
+            r0, r1, r2, r3 = rows[slots[r]], rows[slots[r + 1]], rows[slots[r + 2]], rows[slots[r + 3]]
+            for k in range(start, stop):
+                v[k] -= (
+                    c0 * np.float64(r0[k]) + c1 * np.float64(r1[k]) + c2 * np.float64(r2[k]) + c3 * np.float64(r3[k])
+                )
+            r += 4
+        while r < m:
+            c0, r0 = coefficients[r], rows[slots[r]]
+            for k in range(start, stop):
+                v[k] -= c0 * np.float64(r0[k])
+            r += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def gather(
+    rows: np.ndarray, slots: np.ndarray, columns: np.ndarray, into: np.ndarray, first_row: int, places: np.ndarray
+) -> None:
+    """``into[first_row + r, places[c]] = rows[slots[r], columns[c]]``, and its mirror image.
+
+    The mirror image is written 16 rows at a time: a cache line each, instead of single numbers far apart.
+    """
+    m = slots.shape[0]
+    for begin in range(0, m, 16):
+        end = min(begin + 16, m)
+        for r in range(begin, end):
+            source, target = rows[slots[r]], into[first_row + r]
+            for c in range(columns.shape[0]):
+                target[places[c]] = source[columns[c]]
+        for c in range(columns.shape[0]):
+            mirror = into[places[c]]
+            for r in range(begin, end):
+                mirror[first_row + r] = into[first_row + r, places[c]]

@@ -1,0 +1,82 @@
+"""Decision values of many samples on all CPU cores, by the compiled kernel rows that training uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+
+from gpusvm.kernels import Kernel
+from gpusvm.solver.kernel_rows import EachChunk, KernelRows
+from gpusvm.solver.operands import BlasOperand, Samples, make_operand
+
+ROWS_AT_ONCE = 512
+"""Samples whose kernel values are computed together: enough to use each part of an operand that is in cache."""
+
+
+def class_sums(
+    X: np.ndarray,
+    support_vectors: np.ndarray,
+    slices: Sequence[slice],
+    dual_coef: np.ndarray,
+    kernel: Kernel,
+    n_threads: int,
+) -> list[np.ndarray] | None:
+    """What the support vectors of each class add to the decision values of its pairs.
+
+    Parameters
+    ----------
+    X : (n, n_features) float32 array, C order
+    support_vectors : (n_sv, n_features) float32 array, C order
+        Grouped by class.
+    slices : n_classes slices
+        Each class's support vectors.
+    dual_coef : (n_classes - 1, n_sv) float64 array
+        In LIBSVM's layout.
+    kernel : Kernel
+        Any but a precomputed one.
+    n_threads : int
+
+    Returns
+    -------
+    n_classes arrays (n, n_classes - 1) float64, or None
+        K(X, support vectors of the class) times their coefficients. None where the support vectors are not
+        sparse: one large BLAS product is faster there than anything below.
+    """
+    vectors, samples = Samples.of(support_vectors), Samples.of(X)
+    if (vectors.pixels is None) != (samples.pixels is None) or vectors.scale != samples.scale:
+        vectors, samples = Samples(support_vectors), Samples(X)
+    coef = np.ascontiguousarray(dual_coef)
+    sums = [np.empty((len(X), len(coef))) for _ in slices]
+    with ThreadPoolExecutor(n_threads) as pool:
+        operands = list(pool.map(lambda s: make_operand(vectors, np.arange(s.start, s.stop)), slices))
+        if any(isinstance(operand, BlasOperand) for operand in operands):
+            return None
+
+        def one_part(start: int) -> None:
+            rows = np.arange(start, min(start + ROWS_AT_ONCE, len(X)))
+            norms, places = samples.squared_norms(rows), np.arange(len(rows))
+            for operand, s, into in zip(operands, slices, sums, strict=True):
+                block = np.empty((len(rows), operand.n), dtype=np.float32)
+                KernelRows(kernel, samples, rows, norms, operand).compute(places, block, places, EachChunk())
+                _combine(block, coef[:, s], into[start : start + len(rows)])
+
+        list(pool.map(one_part, range(0, len(X), ROWS_AT_ONCE)))
+    return sums
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def _combine(block: np.ndarray, coef: np.ndarray, into: np.ndarray) -> None:
+    """into (m, k) = block (m, n) float32 times coef (k, n) transposed, summed in float64.
+
+    Written out because BLAS, called by several threads at once, would start threads of its own in each.
+    """
+    for r in range(block.shape[0]):
+        row = block[r]
+        for j in range(coef.shape[0]):
+            weights, total = coef[j], 0.0
+            for k in range(row.shape[0]):
+                total += np.float64(row[k]) * weights[k]
+            into[r, j] = total

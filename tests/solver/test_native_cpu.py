@@ -1,0 +1,267 @@
+"""native-cpu against LIBSVM, and against a float64 check of what it claims."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import sklearn.svm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from gpusvm import SVC, certify
+from gpusvm.backends import get_backend
+from gpusvm.errors import TrainingError
+from gpusvm.kernels import Kernel
+from gpusvm.model import SVCParams
+from gpusvm.solver import one_vs_one
+
+NATIVE = get_backend("native-cpu")
+LIBSVM = get_backend("sklearn")
+
+
+def check(X, y, params, *, sample_weight=None, X_test=None):
+    """The promises of the solver on one problem; returns its model."""
+    X = np.asarray(X, np.float32)
+    model = NATIVE.fit(X, y, params, sample_weight=sample_weight)
+    theirs = LIBSVM.fit(X, y, params, sample_weight=sample_weight)
+    found = certify(model, X, y, sample_weight=sample_weight)
+    reference = certify(theirs, X, y, sample_weight=sample_weight)
+    assert found.max_kkt_gap <= 2 * params.tol
+    assert found.box_violation.max() <= 1e-9 and found.equality_violation.max() <= 1e-9
+    scale = np.maximum(np.abs(reference.dual_objective), 1e-6)
+    assert (np.abs(found.dual_objective - reference.dual_objective) / scale).max() <= 1e-4
+    # Weak duality: no dual objective exceeds any primal one.
+    assert (found.dual_objective <= reference.primal_objective * (1 + 1e-6) + 1e-9).all()
+    np.testing.assert_allclose(model.kkt_gap, found.kkt_gap, atol=params.tol)
+    np.testing.assert_allclose(model.dual_objective, found.dual_objective, rtol=1e-4, atol=1e-4)
+    points = X if X_test is None else np.asarray(X_test, np.float32)
+    clear = np.abs(theirs.pair_decisions(points.astype(np.float64))).min(axis=1) > 1e-2
+    np.testing.assert_array_equal(model.predict(points)[clear], theirs.predict(points)[clear])
+    return model
+
+
+KERNELS = [
+    Kernel("rbf", gamma=0.05),
+    Kernel("linear"),
+    Kernel("poly", gamma=0.1, degree=3, coef0=1.0),
+    Kernel("sigmoid", gamma=0.01),
+]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+@pytest.mark.parametrize("C", [1e-3, 1.0, 1e5])
+def test_every_kernel_from_tiny_to_huge_C(digits, kernel, C):
+    check(digits[0][:500], digits[1][:500], SVCParams(kernel=kernel, C=C), X_test=digits[2])
+
+
+def test_an_active_set_that_grows_over_many_rounds(digits, monkeypatch):
+    monkeypatch.setattr("gpusvm.solver.pair.SMALL_PAIR", 8)
+    monkeypatch.setattr("gpusvm.solver.pair.FIRST_ACTIVE", 8)
+    monkeypatch.setattr("gpusvm.solver.pair.MOST_JOINING", 5)
+    check(digits[0], digits[1], SVCParams(kernel=KERNELS[0], C=10.0), X_test=digits[2])
+
+
+def test_an_active_set_that_must_let_members_go(digits, monkeypatch):
+    monkeypatch.setattr("gpusvm.solver.pair.SMALL_PAIR", 8)
+    monkeypatch.setattr("gpusvm.solver.pair.FIRST_ACTIVE", 16)
+    monkeypatch.setattr(one_vs_one, "MOST_ACTIVE", 24)
+    monkeypatch.setattr(one_vs_one, "LEAST_ACTIVE", 8)
+    model = check(digits[0], digits[1], SVCParams(kernel=Kernel("rbf", gamma=0.5), C=10.0), X_test=digits[2])
+    assert model.n_support.max() > 24, "the active set was never too small: nothing was tested"
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_few_classes(digits, n_classes):
+    keep = digits[1] < n_classes
+    check(digits[0][keep], digits[1][keep], SVCParams(kernel=KERNELS[0], C=10.0))
+
+
+def test_weights(digits, rng):
+    X, y = digits[0][:600], digits[1][:600]
+    params = SVCParams(kernel=KERNELS[0], C=0.5, class_weight=tuple(rng.uniform(0.1, 3.0, 10)))
+    weights = rng.uniform(0.0, 2.0, len(y)) * (rng.random(len(y)) < 0.8)
+    model = check(X, y, params, sample_weight=weights)
+    assert (weights[model.support_indices] > 0).all()
+
+
+def test_precomputed(digits):
+    X, y = digits[0][:400], digits[1][:400]
+    K = KERNELS[0](X, X)
+    given_values = NATIVE.fit(K, y, SVCParams(kernel=Kernel("precomputed"), C=5.0))
+    direct = NATIVE.fit(X, y, SVCParams(kernel=KERNELS[0], C=5.0))
+    np.testing.assert_allclose(given_values.pair_decisions(K), direct.pair_decisions(X), atol=5e-3)
+    assert certify(given_values, K, y).max_kkt_gap <= 2e-3
+
+
+def test_dense_features_of_very_different_scale(rng):
+    X = rng.normal(size=(800, 50)) * np.where(np.arange(50) < 5, 50.0, 1.0) ** 0.5
+    y = (X[:, 0] + 3 * X[:, 10] + rng.normal(size=800) > 0).astype(int) + (X[:, 1] > 5)
+    check(X, y, SVCParams(kernel=Kernel("rbf", gamma=1 / X.var() / 50), C=10.0))
+
+
+# -- awkward data --------------------------------------------------------------------------------------
+
+PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.5), C=10.0)
+
+
+def test_two_samples():
+    model = check(np.array([[0.0], [1.0]]), np.array([0, 1]), PARAMS)
+    assert model.n_support_vectors == 2
+
+
+def test_one_sample_in_a_class(rng):
+    check(rng.normal(size=(30, 3)), np.r_[np.zeros(28, int), 1, 2], PARAMS)
+
+
+def test_two_hundred_classes(rng):
+    y = np.repeat(np.arange(200), 3)
+    X = (rng.normal(size=(600, 10)) + 3 * rng.normal(size=(200, 10))[y]).astype(np.float32)
+    model = NATIVE.fit(X, y, PARAMS)
+    theirs = sklearn.svm.SVC(C=PARAMS.C, gamma=PARAMS.kernel.gamma, decision_function_shape="ovo").fit(X, y)
+    np.testing.assert_allclose(model.decision_function(X, "ovo"), theirs.decision_function(X), atol=1e-2)
+    assert (model.predict(X) == theirs.predict(X)).mean() > 0.99
+    assert certify(model, X, y).max_kkt_gap <= 2e-3
+
+
+@pytest.mark.parametrize("offset", [100.0, 1000.0])
+def test_samples_far_from_the_origin(rng, offset):
+    X = (rng.normal(size=(300, 5)) + offset).astype(np.float32)
+    check(X, (X[:, 0] * X[:, 1] > np.median(X[:, 0] * X[:, 1])).astype(int), dataclasses.replace(PARAMS, C=1.0))
+
+
+def test_duplicates_and_conflicting_labels(rng):
+    X = np.repeat(rng.normal(size=(20, 3)), 6, axis=0)
+    y = np.tile([0, 0, 0, 0, 1, 1], 20)
+    check(X, y, PARAMS)
+
+
+def test_all_points_the_same():
+    model = NATIVE.fit(np.ones((40, 3), np.float32), np.arange(40) % 2, PARAMS)
+    assert np.isfinite(model.dual_coef).all()
+    assert certify(model, np.ones((40, 3), np.float32), np.arange(40) % 2).max_kkt_gap <= 2e-3
+
+
+def test_constant_and_absent_features(rng):
+    X = np.column_stack([rng.normal(size=(100, 2)), np.ones(100), np.zeros((100, 3))])
+    check(X, (X[:, 0] > 0).astype(int), PARAMS)
+
+
+@pytest.mark.parametrize("kind", ["reversed", "column-major", "float64", "integers"])
+def test_input_in_any_form(digits, kind):
+    X, y = digits[0][:300], digits[1][:300]
+    other = {
+        "reversed": X[::-1][::-1],
+        "column-major": np.asfortranarray(X),
+        "float64": X.astype(np.float64),
+        "integers": np.rint(X * 16).astype(np.int64),
+    }[kind]
+    gamma = 0.05 / 256 if kind == "integers" else 0.05
+    found = SVC(C=5, gamma=gamma, backend="native-cpu").fit(other, y)
+    expected = SVC(C=5, gamma=0.05, backend="native-cpu").fit(X, y)
+    assert (found.predict(other) == expected.predict(X)).mean() > 0.99
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_any_small_problem(data):
+    n_classes = data.draw(st.integers(2, 4))
+    n = data.draw(st.integers(n_classes, 40))
+    seed = data.draw(st.integers(0, 10**6))
+    rng = np.random.default_rng(seed)
+    y = np.r_[np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)]
+    X = np.round(rng.normal(size=(n, data.draw(st.integers(1, 6)))), data.draw(st.integers(0, 3)))
+    kernel = data.draw(
+        st.sampled_from([Kernel("rbf", gamma=0.3), Kernel("linear"), Kernel("poly", gamma=0.5, degree=2, coef0=1.0)])
+    )
+    C = data.draw(st.sampled_from([0.01, 1.0, 10.0]))
+    check(X, y, SVCParams(kernel=kernel, C=C, tol=data.draw(st.sampled_from([1e-3, 1e-4]))))
+
+
+# -- resources -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("density", [0.2, 1.0])
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+def test_the_bits_do_not_depend_on_the_number_of_threads(rng, density, n_classes):
+    X = (rng.random((3000, 40)) * (rng.random((3000, 40)) < density)).astype(np.float32)
+    y = rng.integers(0, n_classes, 3000)
+    X[:, 0] += y % 2
+    fits = [
+        NATIVE.fit(X, y, SVCParams(kernel=Kernel("rbf", gamma=0.5), C=1.0, n_jobs=jobs, cache_size=100))
+        for jobs in (1, 2, 5)
+    ]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.dual_coef, fits[0].dual_coef)
+        np.testing.assert_array_equal(other.intercept, fits[0].intercept)
+        np.testing.assert_array_equal(other.n_iter, fits[0].n_iter)
+
+
+def test_a_small_budget_gives_the_same_solution_and_too_small_a_one_says_what_is_needed(digits):
+    X, y = np.tile(digits[0], (4, 1)), np.tile(digits[1], 4)
+    X = X + np.random.default_rng(0).normal(scale=0.05, size=X.shape).astype(np.float32)
+    params = SVCParams(kernel=Kernel("rbf", gamma=0.2), C=10.0, n_jobs=2)
+    plenty = NATIVE.fit(X, y, params)
+    tight = NATIVE.fit(X, y, dataclasses.replace(params, cache_size=4.0))
+    objectives = [certify(m, X, y).total_dual_objective for m in (plenty, tight)]
+    assert objectives[1] == pytest.approx(objectives[0], rel=1e-5)
+    with pytest.raises(TrainingError, match=r"cache_size=1 MB is too little.*MB are needed"):
+        NATIVE.fit(X, y, dataclasses.replace(params, cache_size=1.0))
+
+
+def test_the_callers_blas_threads_are_left_as_they_were(digits):
+    with threadpool_limits(2, user_api="blas"):
+        before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        NATIVE.fit(digits[0][:300], digits[1][:300], PARAMS)
+        after = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert before == after
+
+
+def test_an_interrupt_stops_the_threads_within_a_second(rng):
+    X = rng.normal(size=(12_000, 20)).astype(np.float32)
+    y = rng.integers(0, 4, 12_000)
+    started = []
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(done, total, latest):
+        started.append(time.perf_counter())
+        raise Stop
+
+    with pytest.raises(Stop):
+        NATIVE.fit(X, y, SVCParams(kernel=Kernel("rbf", gamma=0.02), C=1.0, max_iter=20_000), progress=interrupt)
+    assert time.perf_counter() - started[0] < 1.0
+
+
+def test_progress_tells_the_gap_and_the_model_keeps_it(digits):
+    lines = []
+    model = NATIVE.fit(digits[0], digits[1], PARAMS, progress=lambda *c: lines.append(c))
+    assert lines[-1][:2] == (45, 45) and all("gap" in latest for _, _, latest in lines)
+    assert model.kkt_gap.shape == model.dual_objective.shape == (45,)
+    assert (model.kkt_gap <= PARAMS.tol).all() and (model.dual_objective > 0).all()
+
+
+@pytest.mark.mnist
+def test_full_mnist():
+    """All 60,000 images: a test of accuracy and gap, not of time."""
+    from gpusvm.data import load_dataset
+    from gpusvm.preprocess import PixelScaler
+
+    train, test = load_dataset("mnist", "train"), load_dataset("mnist", "test")
+    X, X_test = (PixelScaler().fit_transform(d.images.reshape(len(d), -1)) for d in (train, test))
+    model = NATIVE.fit(X, train.labels, SVCParams(kernel=Kernel("rbf", gamma=0.02), C=10.0))
+    accuracy = (model.predict(X_test) == test.labels).mean()
+    assert 0.9852 <= accuracy <= 0.9854
+    assert abs(model.n_support_vectors - 13_370) <= 20
+    assert certify(model, X, train.labels).max_kkt_gap <= 2e-3
+
+
+def test_libsvm_is_still_the_reference_here(digits):
+    """That `check` compares with LIBSVM itself, not with another run of our own."""
+    theirs = LIBSVM.fit(digits[0][:200], digits[1][:200], PARAMS)
+    svc = sklearn.svm.SVC(C=10.0, gamma=0.5, decision_function_shape="ovo").fit(digits[0][:200], digits[1][:200])
+    np.testing.assert_allclose(theirs.pair_decisions(digits[2]), svc.decision_function(digits[2]), atol=1e-4)
