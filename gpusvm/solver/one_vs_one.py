@@ -54,7 +54,8 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
     """Divide `budget_mb` between what the pairs share and what each needs while it is solved.
 
     Half is for rows within the classes, which every pair of a class uses; half for the pairs being
-    solved. Both halves must hold the rows of a whole active set, which bounds its size.
+    solved. Both halves must hold the rows of a whole active set, which bounds its size. Shares are cut for as
+    many pairs as could ever run side by side: sizes that followed the number of threads would change the result.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
     """
     n_total = sum(counts)
     largest, second = sorted(counts)[-1], sorted(counts)[-2]
-    n_side_by_side = max(1, min(n_threads, len(counts) // 2))
+    n_shares = max(1, len(counts) // 2)
     half = budget_mb * _MB / 2
 
     def active_in(share: float) -> int:
@@ -77,9 +78,9 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
         row = 4.0 * 2 * largest
         return int((-row + np.sqrt(row * row + 16.0 * share)) / 8.0)
 
-    while n_side_by_side > 1 and active_in(half / n_side_by_side) < 4 * LEAST_ACTIVE:
-        n_side_by_side -= 1
-    most_active = min(active_in(half / n_side_by_side), int(half / (4 * n_total)), MOST_ACTIVE)
+    while n_shares > 1 and active_in(half / n_shares) < 4 * LEAST_ACTIVE:
+        n_shares -= 1
+    most_active = min(active_in(half / n_shares), int(half / (4 * n_total)), MOST_ACTIVE)
     if most_active < LEAST_ACTIVE and most_active < largest + second:
         needed = 2 * max(4 * LEAST_ACTIVE * (LEAST_ACTIVE + 2 * largest), 4 * LEAST_ACTIVE * n_total) / _MB
         raise MemoryError(
@@ -87,8 +88,9 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
             f"at least {np.ceil(needed):.0f} MB are needed"
         )
     most_active = max(2, min(most_active, largest + second))
-    cross_bytes = int((half / n_side_by_side - 4.0 * most_active**2) / 2)
+    cross_bytes = int((half / n_shares - 4.0 * most_active**2) / 2)
     own = [min(n, max(most_active, int(half * n / n_total / (4 * n)))) for n in counts]
+    n_side_by_side = max(1, min(n_threads, n_shares))
     return MemoryPlan(n_side_by_side, most_active, max(cross_bytes, 4 * most_active * largest), tuple(own))
 
 

@@ -200,6 +200,16 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(rng, density, n_classes
         np.testing.assert_array_equal(other.n_iter, fits[0].n_iter)
 
 
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_nor_under_a_budget_that_throws_rows_out(rng, density):
+    X = (rng.random((3000, 40)) * (rng.random((3000, 40)) < density)).astype(np.float32)
+    y = rng.integers(0, 6, 3000)
+    params = SVCParams(kernel=Kernel("rbf", gamma=0.5), C=1.0, cache_size=6.0)
+    fits = [NATIVE.fit(X, y, dataclasses.replace(params, n_jobs=jobs)) for jobs in (1, 2, 3)]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.dual_coef, fits[0].dual_coef)
+
+
 def test_a_small_budget_gives_the_same_solution_and_too_small_a_one_says_what_is_needed(digits):
     X, y = np.tile(digits[0], (4, 1)), np.tile(digits[1], 4)
     X = X + np.random.default_rng(0).normal(scale=0.05, size=X.shape).astype(np.float32)
