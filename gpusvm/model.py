@@ -20,6 +20,9 @@ BLOCK_BYTES = 32 * 2**20
 COMPILED_WORK = 3e10
 """Multiplications (rows times support vectors times features) from which on loading the compiled kernels pays."""
 
+COMPILATION_WORK = 1e12
+"""The same where they are yet to be compiled, which takes some seconds once on a machine."""
+
 
 @dataclass(frozen=True)
 class SVCParams:
@@ -198,8 +201,10 @@ class SVMModel:
         if self.kernel.precomputed or work < COMPILED_WORK:
             return None
         try:
-            from gpusvm.solver.prediction import class_sums
+            from gpusvm.solver.prediction import class_sums, is_ready
         except ImportError:
+            return None
+        if work < COMPILATION_WORK and not is_ready():
             return None
         if self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None:
             return None

@@ -101,6 +101,7 @@ def test_the_compiled_kernels_decide_as_the_definition_says(digits, monkeypatch,
     from gpusvm import SVC
 
     monkeypatch.setattr(model_module, "COMPILED_WORK", 0)
+    monkeypatch.setattr(model_module, "COMPILATION_WORK", 0)
     keep = digits[1] < n_classes
     scale = np.float32(1.0 if pixels else 0.7)
     sparse = np.where(digits[0] > 0.9, digits[0], 0).astype(np.float32)
@@ -108,3 +109,9 @@ def test_the_compiled_kernels_decide_as_the_definition_says(digits, monkeypatch,
     model = SVC(C=10, gamma=0.05, backend="sklearn").fit(X, digits[1][keep]).model_
     assert model._compiled_decisions(X_test) is not None, "the compiled kernels were not used"
     np.testing.assert_allclose(model.pair_decisions(X_test), definition(model, X_test), atol=2e-5)
+
+
+def test_a_prediction_does_not_wait_for_a_compiler_that_costs_more_than_it_saves(digits_model, digits, monkeypatch):
+    monkeypatch.setattr(model_module, "COMPILED_WORK", 0)
+    monkeypatch.setattr("gpusvm.solver.prediction.is_ready", lambda: False)
+    assert digits_model._compiled_decisions(digits[2]) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -93,20 +92,11 @@ def _solution(result: Any) -> PairSolution:
 
 def announce_compilation() -> None:
     """Say so, once on a machine, before the solver is compiled: some 20 s in which nothing else happens."""
-    from gpusvm.solver import smo
+    from gpusvm.solver.compilation import is_compiled
+    from gpusvm.solver.smo import solve_working_set
 
-    if smo.solve_working_set.signatures or _is_cached(smo.solve_working_set):
-        return
-    print("gpusvm: compiling the solver for this machine (once; it is kept for later runs) ...", file=sys.stderr)
-
-
-def _is_cached(function: Any) -> bool:
-    """Whether Numba has compiled code of `function` on disk: its index file is there."""
-    numba_cache = getattr(function, "_cache", None)
-    stem = getattr(getattr(numba_cache, "_impl", None), "filename_base", None)
-    if numba_cache is None or stem is None:
-        return False
-    return any(Path(numba_cache.cache_path).glob(f"{stem}*.nbi"))
+    if not is_compiled(solve_working_set):
+        print("gpusvm: compiling the solver for this machine (once; it is kept for later runs) ...", file=sys.stderr)
 
 
 backend = NativeCpuBackend()

@@ -9,11 +9,17 @@ import numba
 import numpy as np
 
 from gpusvm.kernels import Kernel
+from gpusvm.solver.compilation import is_compiled
 from gpusvm.solver.kernel_rows import EachChunk, KernelRows
 from gpusvm.solver.operands import BlasOperand, Samples, make_operand
 
 ROWS_AT_ONCE = 512
 """Samples whose kernel values are computed together: enough to use each part of an operand that is in cache."""
+
+
+def is_ready() -> bool:
+    """Whether `class_sums` runs without being compiled first, which takes some seconds."""
+    return is_compiled(_combine)
 
 
 def class_sums(

@@ -33,6 +33,8 @@ def solve_working_set(
 ) -> int:
     """Sequential minimal optimisation with second-order selection, on the first q variables of K.
 
+    Ends at the tolerance, after `max_iter` steps, or where rounding allows no further step.
+
     Each step takes i, the largest v of those that may grow, and j, the one that may shrink whose
     exchange with i gains most by the second-order model (Fan, Chen, Lin 2005, WSS 2), and moves
     as much of beta from j to i as curvature and bounds allow.
@@ -79,13 +81,18 @@ def solve_working_set(
                 gain = difference * difference / a
                 if gain > best:
                     best, j, a_j = gain, k, a
+        if j < 0:
+            break  # kernel values that are not numbers
         step = (v_i - v[j]) / a_j
         room_i, room_j = upper[i] - beta[i], beta[j] - lower[j]
         if step >= room_i or step >= room_j:
             step = min(room_i, room_j)
         # A variable that reaches its bound is put on it exactly, whatever the rounding.
-        beta[i] = upper[i] if step == room_i else beta[i] + step
-        beta[j] = lower[j] if step == room_j else beta[j] - step
+        beta_i = upper[i] if step == room_i else beta[i] + step
+        beta_j = lower[j] if step == room_j else beta[j] - step
+        if beta_i == beta[i] and beta_j == beta[j]:
+            break  # a tolerance finer than float64 can follow
+        beta[i], beta[j] = beta_i, beta_j
         row_j = K[j]
         for k in range(q):
             v[k] -= step * (np.float64(row_i[k]) - np.float64(row_j[k]))

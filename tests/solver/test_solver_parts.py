@@ -259,3 +259,23 @@ def test_smo_stops_at_its_last_step_and_at_an_optimum():
     assert solve_working_set(*args, 1e-3, 10) == 1
     np.testing.assert_allclose(beta, [0.5, -0.5])
     assert solve_working_set(*args, 1e-3, 10) == 0
+
+
+def test_smo_ends_where_rounding_allows_no_further_step(rng):
+    X = rng.normal(size=(40, 3))
+    signs = np.where(X[:, 0] > 0, 1.0, -1.0)
+    K = Kernel("rbf", gamma=0.2)(X, X).astype(np.float32)
+    beta, v = np.zeros(40), signs.copy()
+    bounds = np.minimum(0, 10 * signs), np.maximum(0, 10 * signs)
+    most = 10**7
+    assert solve_working_set(K, np.diagonal(K).astype(np.float64), beta, v, *bounds, 0.0, most) < most
+    assert np.isfinite(beta).all()
+
+
+def test_smo_ends_on_kernel_values_that_are_not_numbers():
+    K = np.full((4, 4), np.nan, np.float32)
+    signs = np.array([1.0, 1.0, -1.0, -1.0])
+    beta = np.zeros(4)
+    bounds = np.minimum(0, signs), np.maximum(0, signs)
+    assert solve_working_set(K, np.full(4, np.nan), beta, signs.copy(), *bounds, 1e-3, 1000) == 0
+    np.testing.assert_array_equal(beta, 0)
