@@ -41,6 +41,9 @@ class NativeCpuBackend:
     ) -> SVMModel:
         announce_compilation()
         from gpusvm.solver import PairResult, solve_one_vs_one
+        from gpusvm.solver.prediction import prepare
+
+        prepare()
 
         data = group_by_class(X, y, params, sample_weight)
         slices = [data.class_slice(c) for c in range(len(data.classes))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -73,6 +74,13 @@ def run() -> None:
     """Entry point of the ``gpusvm`` script."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Threads may still be inside a library; winding the interpreter up under them can crash it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
     except BrokenPipeError:
         # The reader of our output went away (``| head``): nothing is wrong, and nobody is listening.
         sys.stderr.close()

@@ -27,6 +27,12 @@ joined 64 at a time, 1,720 by 128, 1,870 by 256 and 2,550 by 512; over all pairs
 CHANGING_ACTIVE = 2048
 """Size of an active set that is chosen anew each round, once not all support vectors fit into one that grows."""
 
+MOST_STEPS = 10_000_000
+"""Steps after which a pair is given up where the caller sets no bound: LIBSVM's own, with its 100 a sample."""
+
+STEPS_AT_ONCE = 20_000
+"""Steps between two looks at whether to stop: a tenth of a second or two."""
+
 SMALL_PAIR = 512
 """A pair of no more samples is solved whole, without an active set."""
 
@@ -112,7 +118,7 @@ class PairSolver:
         self.K, self.most_active = K, min(len(K), self.n)
         self.active = np.empty(0, dtype=np.int64)
         self.growing = True
-        self.steps_left = max_iter if max_iter >= 0 else np.iinfo(np.int64).max
+        self.steps_left = max_iter if max_iter >= 0 else max(MOST_STEPS, 100 * self.n)
         self.n_iter = 0
 
     def solve(self, stopped: Callable[[], bool] = lambda: False) -> PairResult:
@@ -120,7 +126,7 @@ class PairSolver:
         joining = self.first_active()
         while True:
             self.join(joining)
-            moved = self.optimise_active()
+            moved = self.optimise_active(stopped)
             gap = self.gap()
             if gap <= self.tol:
                 self.recompute_gradient()
@@ -151,7 +157,7 @@ class PairSolver:
         if self.growing and len(self.active) + len(joining) > self.most_active:
             self.growing = False
         if not self.growing:
-            self.active, joining = np.empty(0, dtype=np.int64), self.worst(self.scores(), CHANGING_ACTIVE)
+            self.active, joining = np.empty(0, dtype=np.int64), self.worst_of_both_kinds(CHANGING_ACTIVE)
         joining = np.sort(joining)  # each class together, as gather() wants them
         old = len(self.active)
         self.active = np.concatenate([self.active, joining])
@@ -185,22 +191,25 @@ class PairSolver:
                 gather(own.rows, own.slot_of[joined], members, self.K, first_row, places)
                 gather(cross.rows, cross.slot_of[joined], other_members, self.K, first_row, other_places)
 
-    def optimise_active(self) -> bool:
+    def optimise_active(self, stopped: Callable[[], bool]) -> bool:
         """SMO on the active set, and its effect on every sample's gradient; whether anything moved."""
         active = self.active
         beta, v = self.beta[active], self.v[active]
+        lower, upper = self.lower[active], self.upper[active]
         tol = max(0.1 * self.gap(), 0.5 * self.tol)
         diagonal = np.diagonal(self.K)[: len(active)].astype(np.float64)
-        steps = solve_working_set(
-            self.K, diagonal, beta, v, self.lower[active], self.upper[active], tol, self.steps_left
-        )  # fmt: skip
-        self.n_iter += steps
-        self.steps_left -= steps
+        while self.steps_left > 0 and not stopped():
+            allowed = min(self.steps_left, STEPS_AT_ONCE)
+            steps = solve_working_set(self.K, diagonal, beta, v, lower, upper, tol, allowed)
+            self.n_iter += steps
+            self.steps_left -= steps
+            if steps < allowed:
+                break
         change = beta - self.beta[active]
         changed = np.flatnonzero(change)
         self.beta[active] = beta
         self.subtract(active[changed], change[changed])
-        return steps > 0
+        return len(changed) > 0
 
     def subtract(self, samples: np.ndarray, coefficients: np.ndarray) -> None:
         """v -= K[:, samples] coefficients, from rows that are in the stores."""
@@ -243,6 +252,15 @@ class PairSolver:
         count = min(count, self.most_active // 2 if self.growing else self.most_active)
         worst = np.argpartition(score, -count)[-count:] if count < self.n else np.arange(self.n)
         return worst[score[worst] > 0.5 * self.tol]
+
+    def worst_of_both_kinds(self, count: int) -> np.ndarray:
+        """Half of them samples whose beta should grow, half such whose beta should shrink: however many scores are
+        equal, SMO finds two to exchange."""
+        half = min(count, self.most_active) // 2
+        middle = sum(self.extremes()) / 2
+        grow = np.where(self.beta < self.upper, self.v - middle, -np.inf)
+        shrink = np.where(self.beta > self.lower, middle - self.v, -np.inf)
+        return np.union1d(self.worst(grow, half), self.worst(shrink, half))
 
     def scores(self) -> np.ndarray:
         """By how much each sample's v is on the wrong side of the middle of the gap."""

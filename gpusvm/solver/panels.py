@@ -293,7 +293,8 @@ def multiply_integers(
 @cache
 def integer_products_are_exact() -> bool:
     """Whether this processor multiplies pixels as integers, and rightly so: tried once in a process."""
-    if not dict(llvmlite.binding.get_host_cpu_features()).get("avx2", False):
+    compiled_for_another = numba.config.CPU_NAME or numba.config.CPU_FEATURES
+    if compiled_for_another or not dict(llvmlite.binding.get_host_cpu_features()).get("avx2", False):
         return False
     rng = np.random.default_rng(0)
     pixels = rng.choice(np.array([0, 1, 254, 255], dtype=np.uint8), size=(40, 2049))

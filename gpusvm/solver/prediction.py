@@ -22,6 +22,12 @@ def is_ready() -> bool:
     return is_compiled(_combine)
 
 
+def prepare() -> None:
+    """Compile what training does not, so that predictions find everything ready."""
+    block, coef, into = np.zeros((1, 2), dtype=np.float32), np.zeros((1, 4)), np.zeros((2, 1))
+    _combine(block, coef[:, :2], into[:1])
+
+
 def class_sums(
     X: np.ndarray,
     support_vectors: np.ndarray,

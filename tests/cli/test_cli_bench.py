@@ -63,6 +63,7 @@ def test_ctrl_c_says_where_the_rows_are_and_resume_goes_on(elsewhere: Path) -> N
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored, if we run in the background
     )
     assert command.stderr is not None
     while not command.stderr.readline().startswith("[1/40]"):

@@ -116,6 +116,7 @@ def test_ctrl_c_ends_a_long_training_and_writes_nothing(tmp_path):
         [sys.executable, "-m", "gpusvm.cli.main", "train", "mnist", "--limit", "20000", "--backend", "sklearn"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored, if we run in the background
     )  # fmt: skip
     assert process.stdout is not None
     for line in process.stdout:

@@ -74,6 +74,35 @@ def test_an_active_set_that_must_let_members_go(digits, monkeypatch):
     assert model.n_support.max() > 24, "the active set was never too small: nothing was tested"
 
 
+@pytest.mark.parametrize("positive", [0.1, 0.5])
+def test_a_changing_active_set_among_ties(rng, monkeypatch, positive):
+    """With K = I all violations are equal; a set of one kind only could not move."""
+    monkeypatch.setattr("gpusvm.solver.pair.SMALL_PAIR", 8)
+    monkeypatch.setattr("gpusvm.solver.pair.FIRST_ACTIVE", 16)
+    monkeypatch.setattr(one_vs_one, "MOST_ACTIVE", 48)
+    monkeypatch.setattr(one_vs_one, "LEAST_ACTIVE", 8)
+    X = rng.normal(size=(900, 20))
+    check(X, (np.arange(900) < positive * 900).astype(int), SVCParams(kernel=Kernel("rbf", gamma=50.0), C=1.0))
+
+
+def test_an_interrupt_reaches_a_small_problem_that_takes_long(rng):
+    from gpusvm.solver.pair import PairSolver
+
+    X = rng.normal(size=(450, 20)).astype(np.float32)
+    asked = []
+
+    def stop_at_the_second_look():
+        asked.append(None)
+        return len(asked) > 2
+
+    original = PairSolver.solve
+    start = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="class pairs stopped"):
+        patch.setattr(PairSolver, "solve", lambda self, stopped: original(self, stop_at_the_second_look))
+        NATIVE.fit(X, rng.integers(0, 2, 450), SVCParams(kernel=Kernel("linear"), C=1e5))
+    assert time.perf_counter() - start < 5
+
+
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
 def test_few_classes(digits, n_classes):
     keep = digits[1] < n_classes
