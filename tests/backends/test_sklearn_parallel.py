@@ -31,7 +31,8 @@ def test_every_joblib_backend_gives_the_same_bits(digits, joblib_backend):
 
 
 def test_a_dask_cluster_gives_the_same_bits(digits):
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    import distributed
+
     expected = fit(digits)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
