@@ -81,7 +81,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         Weights of the features; linear kernel only.
     n_iter_ : (n_pairs,) int32 array
     fit_status_ : int
-        0 if every pair reached `tol`, 1 if one stopped at `max_iter`.
+        0 if every pair reached `tol`, 1 if one stopped before.
     shape_fit_ : tuple of int
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X has column names
@@ -195,7 +195,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         choice = choose_backend(self.backend, require_gpu=self.require_gpu)
         self.model_ = choice.backend.fit(X, y, self._params(X), sample_weight=sample_weight, progress=progress)
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
-        self.fit_status_ = int(self.max_iter >= 0 and bool((self.model_.n_iter >= self.max_iter).any()))
+        self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
 
     def _validate_targets(self, y: Any) -> np.ndarray:
@@ -308,7 +308,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         svc.model_, svc.classes_, svc.class_weight_ = model, model.classes, weights
         svc.backend_ = str(model.provenance.get("backend", "unknown"))
         svc.backend_reason_ = "trained before, and loaded"
-        svc.fit_status_ = int(params.max_iter >= 0 and bool((model.n_iter >= params.max_iter).any()))
+        svc.fit_status_ = model.fit_status
         svc.shape_fit_ = (int(model.provenance.get("n_train", 0)), model.n_features)
         svc.n_features_in_ = model.n_features
         return svc

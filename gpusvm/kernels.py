@@ -60,6 +60,25 @@ class Kernel:
         """Whether evaluation needs squared norms, so that a caller can compute them once."""
         return self.name == "rbf"
 
+    def largest_value(self, largest_norm: float) -> float:
+        """A bound on the absolute kernel values of samples whose squared norms are at most `largest_norm`."""
+        if self.name == "linear":
+            return largest_norm
+        if self.name == "poly":
+            with np.errstate(over="ignore"):
+                return float(np.float64(self.gamma * largest_norm + abs(self.coef0)) ** self.degree)
+        return 1.0
+
+    def float32_suffices(self, largest_norm: float, relative_error: float) -> bool:
+        """Whether float32 products and norms give kernel values within about `relative_error` of the true ones.
+
+        Squared norms up to `largest_norm` are rounded by 2^-24 of themselves; gamma times what that makes of a
+        distance is the relative error of an RBF value. Beyond 1e30 or below 1e-30 float32 runs out of exponents.
+        """
+        if not 1e-30 < largest_norm < 1e30:
+            return largest_norm == 0
+        return self.name != "rbf" or 2.0**-23 * self.gamma * largest_norm <= relative_error
+
     def __call__(self, X: Array, Y: Array, *, Y_norms: Array | None = None) -> Array:
         """Kernel values between the rows of `X` and the rows of `Y`, in their common dtype.
 
@@ -112,8 +131,16 @@ def squared_norms(X: Array) -> Array:
     return array_module(X).einsum("ij,ij->i", X, X)
 
 
+def largest_entry(X: Array) -> float:
+    """The largest absolute value in `X` (n, d), which is not empty."""
+    return max(float(X.max()), -float(X.min()))
+
+
 FAR_FROM_ORIGIN = 100.0
 """Squared norm of the mean, over the mean squared distance from it, above which `rbf_offset` moves samples."""
+
+_SQUARES_OVERFLOW = 1e15
+"""Entries above which sums of their squares may exceed float32."""
 
 
 def rbf_offset(Y: Array) -> Array | None:
@@ -125,11 +152,13 @@ def rbf_offset(Y: Array) -> Array | None:
     """
     if not len(Y):
         return None
-    xp = array_module(Y)
+    xp, dtype = array_module(Y), Y.dtype
+    if largest_entry(Y) > _SQUARES_OVERFLOW:
+        Y = Y.astype(np.float64)
     rough_mean = xp.ones(len(Y), dtype=Y.dtype) @ Y / len(Y)
     mean_norm = float(squared_norms(rough_mean[None, :])[0])
     spread = float(squared_norms(Y).mean()) - mean_norm
-    return Y.mean(axis=0, dtype=np.float64).astype(Y.dtype) if mean_norm > FAR_FROM_ORIGIN * spread else None
+    return Y.mean(axis=0, dtype=np.float64).astype(dtype) if mean_norm > FAR_FROM_ORIGIN * spread else None
 
 
 def resolve_gamma(gamma: float | str, X: Array) -> float:

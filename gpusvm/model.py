@@ -8,10 +8,10 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count
 
 from gpusvm.errors import DataError
-from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, squared_norms
+from gpusvm.jobs import effective_jobs
+from gpusvm.kernels import Array, Kernel, array_module, largest_entry, rbf_offset, squared_norms
 from gpusvm.preprocess import apply_steps
 
 BLOCK_BYTES = 32 * 2**20
@@ -22,6 +22,9 @@ COMPILED_WORK = 3e10
 
 COMPILATION_WORK = 1e12
 """The same where they are yet to be compiled, which takes some seconds once on a machine."""
+
+KERNEL_ERROR = 1e-5
+"""Relative error of kernel values above which float32 input is computed in float64."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class SVMModel:
         As the backend's library counts: SMO steps in LIBSVM, outer iterations (of many steps each) in cuML.
     kkt_gap, dual_objective : (n_pairs,) float64 arrays, optional
         As the solver saw them, from a backend that tells.
+    converged : (n_pairs,) bool array, optional
+        Whether the solver reached `params.tol`; None in a model file of a version that did not keep it.
     preprocessing : tuple of transformers
         Fitted steps of `gpusvm.preprocess` that made X from images.
     image_shape : (height, width), optional
@@ -114,6 +119,7 @@ class SVMModel:
     n_iter: np.ndarray
     kkt_gap: np.ndarray | None = None
     dual_objective: np.ndarray | None = None
+    converged: np.ndarray | None = None
     preprocessing: tuple[Any, ...] = ()
     image_shape: tuple[int, int] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -134,6 +140,11 @@ class SVMModel:
     @property
     def n_support_vectors(self) -> int:
         return len(self.support_indices)
+
+    @property
+    def fit_status(self) -> int:
+        """1 if a pair stopped before it reached `params.tol`, else 0; as in scikit-learn."""
+        return int(self.converged is not None and not self.converged.all())
 
     def class_slices(self) -> Iterator[slice]:
         """The columns of `dual_coef` that belong to each class."""
@@ -188,11 +199,13 @@ class SVMModel:
             if compiled is not None:
                 return compiled
         machine = _Machine(self, xp, dtype)
+        if not machine.is_accurate():
+            machine = _Machine(self, xp, np.dtype(np.float64))
         decisions = xp.empty((len(X), len(self.intercept)), dtype=np.float64)
-        row_bytes = dtype.itemsize * max(self.n_support_vectors, self.n_classes**2)
+        row_bytes = machine.dtype.itemsize * max(self.n_support_vectors, self.n_classes**2)
         step = max(16, BLOCK_BYTES // max(1, row_bytes))
         for start in range(0, len(X), step):
-            decisions[start : start + step] = machine.decisions(X[start : start + step])
+            machine.decide(X[start : start + step], decisions[start : start + step])
         return decisions
 
     def _compiled_decisions(self, X: np.ndarray) -> np.ndarray | None:
@@ -201,7 +214,7 @@ class SVMModel:
         if self.kernel.precomputed or work < COMPILED_WORK:
             return None
         try:
-            from gpusvm.solver.prediction import class_sums, is_ready
+            from gpusvm.solver.prediction import each_part, is_ready
         except (ImportError, RuntimeError):  # no Numba, or no folder where it could keep compiled code
             return None
         if work < COMPILATION_WORK and not is_ready():
@@ -209,9 +222,15 @@ class SVMModel:
         if self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None:
             return None
         rows = np.ascontiguousarray(X, dtype=np.float32)
+        decisions = np.empty((len(X), len(self.intercept)))
+
+        def finish(part: slice, sums: list[np.ndarray]) -> None:
+            add_up(sums, self.intercept, decisions[part])
+
+        n_threads = effective_jobs(self.params.n_jobs)
         slices = list(self.class_slices())
-        sums = class_sums(rows, self.support_vectors, slices, self.dual_coef, self.kernel, cpu_count())
-        return None if sums is None else add_up(sums, self.intercept)
+        done = each_part(rows, self.support_vectors, slices, self.dual_coef, self.kernel, n_threads, finish)
+        return decisions if done else None
 
     def predict(self, X: Array) -> np.ndarray:
         """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
@@ -245,7 +264,7 @@ class _Machine:
         self.intercept = xp.asarray(model.intercept)
         self.offset = None
         if self.kernel.precomputed:
-            self.columns = xp.asarray(model.support_indices)
+            self.columns, self.norms = xp.asarray(model.support_indices), None
         else:
             self.support_vectors = xp.asarray(model.support_vectors.astype(dtype, copy=False))
             if self.kernel.name == "rbf":
@@ -254,8 +273,16 @@ class _Machine:
                 self.support_vectors = self.support_vectors - self.offset
             self.norms = squared_norms(self.support_vectors) if self.kernel.uses_norms else None
 
-    def decisions(self, X: Array) -> Array:
-        """(n, n_pairs) decision values of a block of rows, from one kernel block."""
+    def is_accurate(self) -> bool:
+        """Whether kernel values are good to `KERNEL_ERROR`: a large gamma asks for more digits of the distances."""
+        if self.dtype == np.float64 or self.norms is None or not len(self.norms):
+            return True
+        largest = largest_entry(self.support_vectors)
+        norm = float(self.norms.max()) if 1e-15 < largest < 1e15 else largest**2
+        return self.kernel.float32_suffices(norm, KERNEL_ERROR)
+
+    def decide(self, X: Array, into: Array) -> None:
+        """Decision values of a block of rows, from one kernel block, into an (n, n_pairs) array."""
         if self.kernel.precomputed:
             block = X[:, self.columns].astype(self.dtype, copy=False)
         else:
@@ -263,21 +290,19 @@ class _Machine:
             if self.offset is not None:
                 rows = rows - self.offset
             block = self.kernel(rows, self.support_vectors, Y_norms=self.norms)
-        return add_up([block[:, s] @ self.coef[:, s].T for s in self.slices], self.intercept)
+        add_up([block[:, s] @ self.coef[:, s].T for s in self.slices], self.intercept, into)
 
 
-def add_up(sums: Sequence[Array], intercept: Array) -> Array:
-    """Decision values (n, n_pairs) float64 of what each class adds to its pairs.
+def add_up(sums: Sequence[Array], intercept: Array, into: Array) -> None:
+    """Write decision values (n, n_pairs) float64 from what each class adds to its pairs.
 
     ``sums[c]`` (n, n_classes - 1) holds in column k what the support vectors of class c add to the pair of c
     with its k-th other class.
     """
-    result = array_module(sums[0]).empty((len(sums[0]), len(intercept)), dtype=np.float64)
     for p, (i, j) in enumerate(class_pairs(len(sums))):
-        result[:, p] = sums[i][:, j - 1]
-        result[:, p] += sums[j][:, i]
-    result += intercept
-    return result
+        into[:, p] = sums[i][:, j - 1]
+        into[:, p] += sums[j][:, i]
+    into += intercept
 
 
 def _pair_columns(n_classes: int) -> Iterator[tuple[int, slice]]:

@@ -33,7 +33,7 @@ _REQUIRED = {
     "intercept": "float64",
     "n_iter": "int64",
 }
-_OPTIONAL = {"kkt_gap": "float64", "dual_objective": "float64"}
+_OPTIONAL = {"kkt_gap": "float64", "dual_objective": "float64", "converged": "bool"}
 _LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
 
 
@@ -173,6 +173,7 @@ def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int
         "n_iter": (n_pairs,),
         "kkt_gap": (n_pairs,),
         "dual_objective": (n_pairs,),
+        "converged": (n_pairs,),
     }
     for name, shape in expected.items():
         if name in tensors and tensors[name].shape != shape:
@@ -222,7 +223,8 @@ def to_sklearn(model: SVMModel) -> Any:
     svc._dual_coef_, svc._intercept_ = np.ascontiguousarray(model.dual_coef), model.intercept.copy()
     svc.dual_coef_, svc.intercept_ = sign * svc._dual_coef_, sign * svc._intercept_
     svc._probA = svc._probB = np.empty(0)
-    svc._sparse, svc._gamma, svc.fit_status_ = False, kernel.gamma, 0
+    svc._sparse, svc._gamma = False, kernel.gamma
+    svc.fit_status_ = model.fit_status
     svc._num_iter = svc.n_iter_ = model.n_iter.astype(np.int32)
     svc.n_features_in_ = model.n_features
     n_train = model.n_features if kernel.precomputed else int(model.provenance.get("n_train", 0))

@@ -12,7 +12,8 @@ import numpy as np
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.one_vs_one import PairSolution, group_by_class, merge
 from gpusvm.device import installed
-from gpusvm.errors import TrainingError
+from gpusvm.errors import TrainingError, UsageError
+from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Kernel, rbf_offset
 from gpusvm.memory import available_mb
 from gpusvm.model import SVCParams, SVMModel, describe_pair
@@ -54,6 +55,7 @@ class NativeCpuBackend:
                 latest = f"{describe_pair(data.classes, pair)}, gap {result.kkt_gap:.1e}"
                 progress(done, len(data.pairs), latest)
 
+        budget_mb = params.cache_size or available_mb() / 3
         try:
             results = solve_one_vs_one(
                 _near_the_origin(np.ascontiguousarray(X, dtype=np.float32), params.kernel),
@@ -62,16 +64,16 @@ class NativeCpuBackend:
                 params.kernel,
                 tol=params.tol,
                 max_iter=params.max_iter,
-                budget_mb=params.cache_size or available_mb() / 3,
-                n_threads=joblib.effective_n_jobs(-1 if params.n_jobs is None else params.n_jobs),
+                budget_mb=budget_mb,
+                n_threads=effective_jobs(params.n_jobs),
                 progress=report,
             )
         except MemoryError as error:
             raise TrainingError(f"not enough memory to train: {error}") from error
-        return merge(data, [_solution(result) for result in results], params, self._provenance())
-
-    def _provenance(self) -> dict[str, Any]:
-        return {"backend": self.name, "numba": version("numba")}
+        except OverflowError as error:
+            raise UsageError(str(error)) from error
+        provenance = {"backend": self.name, "numba": version("numba"), "cache_mb": round(budget_mb)}
+        return merge(data, [_solution(result) for result in results], params, provenance)
 
 
 def _near_the_origin(X: np.ndarray, kernel: Kernel) -> np.ndarray:

@@ -104,19 +104,18 @@ def group_by_class(X: Array, y: np.ndarray, params: SVCParams, sample_weight: np
     """
     classes, codes = np.unique(y, return_inverse=True)
     order = np.argsort(codes, kind="stable")
-    if sample_weight is not None:
-        order = order[sample_weight[order] > 0]
+    weights = None
+    if sample_weight is not None or params.class_weight is not None:
+        weights = np.ones(len(order)) if sample_weight is None else sample_weight[order].astype(np.float64)
+        if params.class_weight is not None:
+            weights = weights * np.asarray(params.class_weight)[codes[order]]
+        order, weights = order[weights > 0], weights[weights > 0]
     counts = np.bincount(codes[order], minlength=len(classes))
     if (counts == 0).any():
         empty = classes[counts == 0].tolist()
         raise ValueError(
             f"Invalid input - all samples of class {', '.join(map(str, empty))} have zero or negative weights."
         )
-    weights = None
-    if sample_weight is not None or params.class_weight is not None:
-        weights = np.ones(len(order)) if sample_weight is None else sample_weight[order].astype(np.float64)
-        if params.class_weight is not None:
-            weights = weights * np.asarray(params.class_weight)[codes[order]]
     starts = np.concatenate([[0], np.cumsum(counts)])
     return GroupedData(X, params.kernel.precomputed, order, weights, classes, starts)
 
@@ -186,11 +185,11 @@ def assemble(
     """Make a model of coefficients (n_classes - 1, n) given for all of `data`, support vector or not.
 
     `intercept`, `n_iter` and `converged` have a value for each pair. Warns with ConvergenceWarning
-    where pairs stopped at `params.max_iter`.
+    where pairs did not reach `params.tol`.
     """
     support = np.flatnonzero(coef.any(axis=0))
     owners = np.searchsorted(data.starts, support, side="right") - 1
-    _warn_of_early_stops(data, converged, params)
+    _warn_of_early_stops(data, converged, n_iter, params)
     return SVMModel(
         params=params,
         classes=data.classes,
@@ -203,6 +202,7 @@ def assemble(
         n_iter=n_iter.astype(np.int64),
         kkt_gap=kkt_gap,
         dual_objective=dual_objective,
+        converged=converged,
         provenance={**provenance, "n_train": len(data.given)},
     )
 
@@ -215,14 +215,16 @@ def _take_rows(data: GroupedData, positions: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(taken if isinstance(taken, np.ndarray) else taken.get(), dtype=np.float32)
 
 
-def _warn_of_early_stops(data: GroupedData, converged: np.ndarray, params: SVCParams) -> None:
+def _warn_of_early_stops(data: GroupedData, converged: np.ndarray, n_iter: np.ndarray, params: SVCParams) -> None:
     if converged.all():
         return
-    first = data.pairs[int(np.argmin(converged))]
+    first = int(np.argmin(converged))
+    limited = 0 <= params.max_iter <= n_iter[first]
     warnings.warn(
-        f"{(~converged).sum()} of {len(converged)} class pairs stopped at max_iter={params.max_iter} before "
-        f"reaching tol={params.tol:g} (the first: {describe_pair(data.classes, first)}). "
-        "Raise max_iter, or scale the features.",
+        f"{(~converged).sum()} of {len(converged)} class pairs stopped "
+        + (f"at max_iter={params.max_iter} " if limited else f"after {n_iter[first]:,} iterations ")
+        + f"before reaching tol={params.tol:g} (the first: {describe_pair(data.classes, data.pairs[first])}). "
+        + ("Raise max_iter, or scale the features." if limited else "Scale the features, or lower C."),
         ConvergenceWarning,
         stacklevel=5,
     )

@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge, pair_block
+from gpusvm.jobs import effective_jobs
 from gpusvm.memory import available_mb
 from gpusvm.model import SVCParams, SVMModel, describe_pair
 
@@ -85,24 +86,6 @@ class SklearnBackend:
                 if progress is not None:
                     progress(len(solutions), len(sequence), describe_pair(data.classes, data.pairs[p]))
         return [solutions[p] for p in range(len(sequence))]
-
-
-def effective_jobs(n_jobs: int | None) -> int:
-    """How many pairs to solve at once: `n_jobs`, else what joblib's context says, else every core.
-
-    Inside another joblib worker (a grid search, say) the default is one, so that levels do not multiply.
-    """
-    if n_jobs is None:
-        context, context_jobs = joblib.parallel.get_active_backend()
-        nested = bool(getattr(context, "nesting_level", 0))
-        n_jobs = context_jobs if nested or _context_sets_jobs() else -1
-    return joblib.effective_n_jobs(n_jobs)
-
-
-def _context_sets_jobs() -> bool:
-    """Whether a ``parallel_config`` says how many jobs; joblib's answer is 1 also where nobody said anything."""
-    config = getattr(joblib.parallel._backend, "config", joblib.parallel.default_parallel_config)
-    return config["n_jobs"] is not joblib.parallel.default_parallel_config["n_jobs"]
 
 
 def _return_as() -> str:

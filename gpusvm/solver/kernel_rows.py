@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numba
 import numpy as np
+from numba.core import types
+from numba.extending import overload
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.operands import Operand, Samples
@@ -30,19 +32,16 @@ class RowSource(Protocol):
 class KernelRows:
     """Kernel values of some samples' `rows`, the left class, against an operand."""
 
-    def __init__(
-        self, kernel: Kernel, samples: Samples, rows: np.ndarray, left_norms: np.ndarray, right: Operand
-    ) -> None:
-        self.kernel, self.samples, self.rows = kernel, samples, rows
-        self.left_norms, self.right = left_norms, right
+    def __init__(self, kernel: Kernel, samples: Samples, rows: np.ndarray, right: Operand) -> None:
+        self.kernel, self.samples, self.rows, self.right = kernel, samples, rows, right
 
     def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, each_chunk: EachChunk) -> None:
         products = self.right.products(self.samples, self.rows[samples])
-        norms = self.left_norms[samples]
 
         def one_chunk(start: int, stop: int) -> None:
             inner = products.columns(start, stop)
-            write_kernel(self.kernel, inner, self.right.unit, norms, self.right.norms[start:stop], into, slots, start)
+            norms = products.norms, self.right.norms[start:stop]
+            write_kernel(self.kernel, inner, self.right.unit, *norms, into, slots, start)
 
         each_chunk(one_chunk, self.right.n)
 
@@ -84,13 +83,36 @@ def write_kernel(
 ) -> None:
     """Turn inner products into kernel values in ``into[slots, start:start + n]``.
 
-    `inner` (m, n), float32 or int32, times `unit` are the inner products; the other arrays are float32.
+    `inner` (m, n) and the norms are all int32, float32 or float64, and in the same `unit`. The arithmetic is float32,
+    after distances that are exact for int32, or all float64.
     """
-    gamma, coef0 = np.float32(kernel.gamma), np.float32(kernel.coef0)
+    real = np.float64 if inner.dtype == np.float64 else np.float32
     _write_kernel(
-        _KINDS[kernel.name], inner, np.float32(unit), left_norms, right_norms,
-        gamma, coef0, kernel.degree, into, slots, start,
+        _KINDS[kernel.name], inner, real(unit), left_norms, right_norms,
+        real(kernel.gamma * unit), real(kernel.coef0), kernel.degree, into, slots, start,
     )  # fmt: skip
+
+
+def _real(x):  # type: ignore[no-untyped-def]
+    """x in the arithmetic that follows: float32 for an integer, else as it is."""
+
+
+def _squared_distance(left_norm, right_norm, inner):  # type: ignore[no-untyped-def]
+    """||x||^2 + ||y||^2 - 2 <x, y>. An int32 may overflow on the way; the distance itself fits."""
+
+
+@overload(_real, inline="always")
+def _real_of(x):  # type: ignore[no-untyped-def]
+    if isinstance(x, types.Integer):
+        return lambda x: np.float32(x)
+    return lambda x: x
+
+
+@overload(_squared_distance, inline="always")
+def _squared_distance_of(left_norm, right_norm, inner):  # type: ignore[no-untyped-def]
+    if isinstance(inner, types.Integer):
+        return lambda left_norm, right_norm, inner: np.float32(np.int32(left_norm + right_norm - 2 * inner))
+    return lambda left_norm, right_norm, inner: left_norm + right_norm - (inner + inner)
 
 
 @numba.njit(inline="always")
@@ -119,38 +141,38 @@ def _exp(x):  # type: ignore[no-untyped-def]
 def _write_kernel(
     kind: int,
     inner: np.ndarray,
-    unit: np.float32,
+    unit: float,
     left_norms: np.ndarray,
     right_norms: np.ndarray,
-    gamma: np.float32,
-    coef0: np.float32,
+    slope: float,
+    coef0: float,
     degree: int,
     into: np.ndarray,
     slots: np.ndarray,
     start: int,
 ) -> None:
-    n, twice, slope = inner.shape[1], np.float32(2.0) * unit, gamma * unit
+    n = inner.shape[1]
     for r in range(inner.shape[0]):
         source = inner[r]
         target = into[slots[r], start : start + n]
         if kind == 1:
             norm = left_norms[r]
             for c in range(n):
-                distance = norm + right_norms[c] - twice * np.float32(source[c])
-                target[c] = _exp(-gamma * max(distance, np.float32(0.0)))
+                exponent = np.float32(-slope * _squared_distance(norm, right_norms[c], source[c]))
+                target[c] = _exp(min(exponent, np.float32(0.0)))
         elif kind == 0:
             for c in range(n):
-                target[c] = unit * np.float32(source[c])
+                target[c] = unit * _real(source[c])
         elif kind == 2:
             for c in range(n):
-                base = slope * np.float32(source[c]) + coef0
-                power = np.float32(1.0)
+                base = slope * _real(source[c]) + coef0
+                power = _real(1)
                 for _ in range(degree):
                     power *= base
                 target[c] = power
         else:
             for c in range(n):
-                x = slope * np.float32(source[c]) + coef0
+                x = np.float32(slope * _real(source[c]) + coef0)
                 e = _exp(np.float32(-2.0) * abs(x))
                 t = (np.float32(1.0) - e) / (np.float32(1.0) + e)
                 target[c] = t if x >= 0 else -t

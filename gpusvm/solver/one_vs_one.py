@@ -91,7 +91,8 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
     cross_bytes = int((half / n_shares - 4.0 * most_active**2) / 2)
     own = [min(n, max(most_active, int(half * n / n_total / (4 * n)))) for n in counts]
     n_side_by_side = max(1, min(n_threads, n_shares))
-    return MemoryPlan(n_side_by_side, most_active, max(cross_bytes, 4 * most_active * largest), tuple(own))
+    cross_bytes = min(max(cross_bytes, 4 * most_active * largest), 4 * largest * second)
+    return MemoryPlan(n_side_by_side, most_active, cross_bytes, tuple(own))
 
 
 def tournament(n_classes: int) -> list[tuple[int, int]]:
@@ -156,12 +157,14 @@ def solve_one_vs_one(
     ------
     MemoryError
         The budget is too small.
+    OverflowError
+        Kernel values may exceed float32.
     """
     plan = plan_memory([len(m) for m in members], budget_mb, n_threads)
     # BLAS is called from our threads; threads of its own would only compete with them.
     with threadpool_limits(1, user_api="blas"), ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
-        spare = n_threads // plan.n_side_by_side > 1
+        spare = n_threads > plan.n_side_by_side
         shared = _Shared(X, members, kernel, plan, pool)
         each_chunk = EachChunk(pool if spare else None)
 
@@ -202,7 +205,8 @@ class _Shared:
         self.X, self.members, self.kernel = X, members, kernel
         self.operands: list[Operand] = []
         if not kernel.precomputed:
-            self.samples = Samples.of(X)
+            self.samples = Samples.of(X, kernel)
+            _check_range(kernel, self.samples)
             make = pool.map if pool is not None else map
             self.operands = list(make(lambda rows: make_operand(self.samples, rows), members))
         self.stores = [RowStore(len(m), len(m), rows) for m, rows in zip(members, plan.own_rows, strict=True)]
@@ -210,8 +214,7 @@ class _Shared:
     def source(self, left: int, right: int) -> RowSource:
         if self.kernel.precomputed:
             return GivenRows(self.X, self.members[left], self.members[right])
-        norms = self.operands[left].norms
-        return KernelRows(self.kernel, self.samples, self.members[left], norms, self.operands[right])
+        return KernelRows(self.kernel, self.samples, self.members[left], self.operands[right])
 
     def sides(self, pair: tuple[int, int], workspace: _Workspace) -> tuple[Side, Side]:
         first, second = (
@@ -224,6 +227,14 @@ class _Shared:
         n, n_other = len(self.members[own]), len(self.members[other])
         store = RowStore(n, n_other, len(buffer) // n_other, buffer)
         return Side(self.source(own, own), self.stores[own], self.source(own, other), store, n)
+
+
+def _check_range(kernel: Kernel, samples: Samples) -> None:
+    largest = kernel.largest_value(samples.norms.max(initial=0.0) / samples.scale**2)
+    if not largest < np.finfo(np.float32).max:
+        raise OverflowError(
+            f"kernel values of these samples reach {largest:.0e}, more than float32 holds: scale the features"
+        )
 
 
 class _Schedule:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+import numba
 import numpy as np
 
+from gpusvm.kernels import Kernel
 from gpusvm.solver.panels import (
     PANEL_WIDTH,
     integer_products_are_exact,
@@ -29,45 +30,64 @@ PIXEL_SCALES = (255.0, 1.0, 16.0)
 LARGEST_PIXEL = 255
 
 
-@dataclass(frozen=True, eq=False)
+KERNEL_ERROR = 1e-6
+"""Relative error of a kernel value above which products are taken in float64: a thousandth of the usual `tol`."""
+
+LEFT_BLOCK = 64
+"""Rows that BLAS is given at once, always as many: its bits may depend on how many there are."""
+
+
 class Samples:
     """Samples to multiply, and the whole numbers that they are, if they are.
 
     Attributes
     ----------
-    X : (n, n_features) float32 array, C order
+    X : (n, n_features) array, C order
+        float32; float64 where the kernel would suffer from float32 products.
     pixels : (n, n_features) uint8 array or None
         ``X == pixels / scale`` in float32.
     scale : float
+    norms : (n,) float64 array
+        Squared norms; of the pixels, exactly, where there are pixels.
     """
 
-    X: np.ndarray
-    pixels: np.ndarray | None = None
-    scale: float = 1.0
+    def __init__(self, X: np.ndarray, pixels: np.ndarray | None = None, scale: float = 1.0) -> None:
+        self.X, self.pixels, self.scale = X, pixels, scale
+        self.norms = squared_norms(X if pixels is None else pixels)
 
     @classmethod
-    def of(cls, X: np.ndarray) -> Samples:
-        """Look whether X is pixels over one of `PIXEL_SCALES`, and this processor multiplies those exactly."""
+    def of(cls, X: np.ndarray, kernel: Kernel) -> Samples:
+        """Look whether X, float32, is pixels over one of `PIXEL_SCALES`, and this processor multiplies those exactly.
+
+        Otherwise X is used as it is where that suffices for the kernel, else in float64.
+        """
         fits = X.shape[1] * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max
         if X.size and fits and integer_products_are_exact():
             for scale in PIXEL_SCALES:
                 pixels = whole_numbers(X, scale)
                 if pixels is not None:
                     return cls(X, pixels, scale)
-        return cls(X)
+        samples = cls(X)
+        if kernel.float32_suffices(samples.norms.max(initial=0.0), KERNEL_ERROR):
+            return samples
+        return cls(X.astype(np.float64))
 
-    def squared_norms(self, rows: np.ndarray) -> np.ndarray:
-        """||X[r]||^2 for each of `rows`, as (n,) float32; summed in float64, or exactly where X is pixels."""
-        norms = np.empty(len(rows), dtype=np.float32)
-        for start in range(0, len(rows), 4096):
-            part = rows[start : start + 4096]
-            if self.pixels is None:
-                chosen = self.X[part]
-                norms[start : start + 4096] = np.einsum("ij,ij->i", chosen, chosen, dtype=np.float64)
-            else:
-                whole = self.pixels[part]
-                norms[start : start + 4096] = np.einsum("ij,ij->i", whole, whole, dtype=np.int64) / self.scale**2
-        return norms
+    def real_norms(self, rows: np.ndarray) -> np.ndarray:
+        """||X[r]||^2 for each of `rows`, as (n,) in X's dtype."""
+        return (self.norms[rows] / self.scale**2).astype(self.X.dtype)
+
+
+@numba.njit(nogil=True, cache=True)
+def squared_norms(X: np.ndarray) -> np.ndarray:
+    """The squared norm of each row of X (n, d), summed in float64."""
+    norms = np.zeros(X.shape[0])
+    for r in range(X.shape[0]):
+        row, total = X[r], 0.0
+        for f in range(X.shape[1]):
+            x = np.float64(row[f])
+            total += x * x
+        norms[r] = total
+    return norms
 
 
 def whole_numbers(X: np.ndarray, scale: float) -> np.ndarray | None:
@@ -90,9 +110,9 @@ class Operand(Protocol):
 
     n: int
     norms: np.ndarray
-    """(n,) float32: squared norms."""
+    """(n,) int32 where products are, else float32 or float64."""
     unit: float
-    """What the products must be multiplied with to be inner products."""
+    """What norms and products must be multiplied with to be those of the samples."""
 
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
         """Get ready to multiply these rows of the samples with this operand's."""
@@ -101,21 +121,25 @@ class Operand(Protocol):
 class Products(Protocol):
     """A product not computed yet: some left rows against all of an operand."""
 
+    norms: np.ndarray
+    """Of the left rows, in the operand's unit and dtype."""
+
     def columns(self, start: int, stop: int) -> np.ndarray:
-        """Products (m, stop - start), float32 or int32; `start` is a multiple of 16."""
+        """Products (m, stop - start), int32, float32 or float64; `start` is a multiple of 16."""
 
 
 def make_operand(samples: Samples, rows: np.ndarray) -> Operand:
     """The operand that suits `rows` of the samples: panels where they are mostly zeros, else as they are."""
+    if samples.X.dtype == np.float64:
+        return BlasOperand(samples, rows)
     present = np.zeros(samples.X.shape[1], dtype=np.bool_)
     n_nonzeros = mark_nonzeros(samples.X, rows, present)
     features = np.flatnonzero(present)
-    norms = samples.squared_norms(rows)
     if n_nonzeros >= SPARSE_BELOW * len(rows) * len(features):
-        return BlasOperand(samples, rows, norms)
+        return BlasOperand(samples, rows)
     if samples.pixels is not None:
-        return IntegerOperand(samples, rows, norms, present)
-    return PanelOperand(samples, rows, norms, features)
+        return IntegerOperand(samples, rows, present)
+    return PanelOperand(samples, rows, features)
 
 
 class PanelOperand:
@@ -123,22 +147,23 @@ class PanelOperand:
 
     unit = 1.0
 
-    def __init__(self, samples: Samples, rows: np.ndarray, norms: np.ndarray, features: np.ndarray) -> None:
-        self.n, self.norms = len(rows), norms
+    def __init__(self, samples: Samples, rows: np.ndarray, features: np.ndarray) -> None:
+        self.n, self.norms = len(rows), samples.real_norms(rows)
         self.panels = pack_panels(samples.X, rows, features)
         self.position = np.full(samples.X.shape[1], -1, dtype=np.int32)
         self.position[features] = np.arange(len(features), dtype=np.int32)
 
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
-        return _PanelProducts(multiply, np.float32, self.panels, pack_nonzeros(samples.X, rows, self.position))
+        nonzeros = pack_nonzeros(samples.X, rows, self.position)
+        return _PanelProducts(multiply, samples.real_norms(rows), self.panels, nonzeros)
 
 
 class IntegerOperand:
     """Pixels that are mostly zeros: two neighbours at a time, multiplied and summed as 16-bit integers, exactly."""
 
-    def __init__(self, samples: Samples, rows: np.ndarray, norms: np.ndarray, present: np.ndarray) -> None:
+    def __init__(self, samples: Samples, rows: np.ndarray, present: np.ndarray) -> None:
         assert samples.pixels is not None
-        self.n, self.norms, self.unit = len(rows), norms, 1.0 / samples.scale**2
+        self.n, self.norms, self.unit = len(rows), samples.norms[rows].astype(np.int32), 1.0 / samples.scale**2
         even = np.zeros(-(-len(present) // 2), dtype=np.bool_)
         even |= present[::2]
         even[: len(present) // 2] |= present[1::2]
@@ -149,22 +174,23 @@ class IntegerOperand:
 
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
         nonzeros = pack_integers(samples.pixels, rows, self.position)
-        return _PanelProducts(multiply_integers, np.int32, self.panels, nonzeros)
+        norms = samples.norms[rows].astype(np.int32)
+        return _PanelProducts(multiply_integers, norms, self.panels, nonzeros)
 
 
 class _PanelProducts:
     def __init__(
         self,
         function: Callable[..., None],
-        dtype: Any,
+        norms: np.ndarray,
         panels: np.ndarray,
         nonzeros: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
-        self.function, self.dtype, self.panels, self.nonzeros = function, dtype, panels, nonzeros
+        self.function, self.norms, self.panels, self.nonzeros = function, norms, panels, nonzeros
 
     def columns(self, start: int, stop: int) -> np.ndarray:
         chosen = self.panels[start // PANEL_WIDTH : -(-stop // PANEL_WIDTH)]
-        out = np.empty((len(self.nonzeros[0]) - 1, len(chosen) * PANEL_WIDTH), dtype=self.dtype)
+        out = np.empty((len(self.norms), len(chosen) * PANEL_WIDTH), dtype=self.norms.dtype)
         self.function(*self.nonzeros, chosen, out)
         return out[:, : stop - start]
 
@@ -174,17 +200,23 @@ class BlasOperand:
 
     unit = 1.0
 
-    def __init__(self, samples: Samples, rows: np.ndarray, norms: np.ndarray) -> None:
-        self.n, self.norms = len(rows), norms
+    def __init__(self, samples: Samples, rows: np.ndarray) -> None:
+        self.n, self.norms = len(rows), samples.real_norms(rows)
         self.X = samples.X[rows]
 
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
-        return _BlasProducts(samples.X[rows], self.X)
+        return _BlasProducts(samples.X[rows], samples.real_norms(rows), self.X)
 
 
 class _BlasProducts:
-    def __init__(self, left: np.ndarray, right: np.ndarray) -> None:
-        self.left, self.right = left, right
+    def __init__(self, left: np.ndarray, norms: np.ndarray, right: np.ndarray) -> None:
+        missing = -len(left) % LEFT_BLOCK
+        self.left = np.concatenate([left, np.zeros((missing, left.shape[1]), dtype=left.dtype)])
+        self.norms, self.right = norms, right
 
     def columns(self, start: int, stop: int) -> np.ndarray:
-        return self.left @ self.right[start:stop].T
+        out = np.empty((len(self.left), stop - start), dtype=self.right.dtype)
+        columns = self.right[start:stop].T
+        for r in range(0, len(out), LEFT_BLOCK):
+            np.matmul(self.left[r : r + LEFT_BLOCK], columns, out=out[r : r + LEFT_BLOCK])
+        return out[: len(self.norms)]

@@ -25,13 +25,18 @@ join turn out to be no support vectors: on MNIST's 3 against 5, of 1,490 support
 joined 64 at a time, 1,720 by 128, 1,870 by 256 and 2,550 by 512; over all pairs 256 is fastest."""
 
 CHANGING_ACTIVE = 2048
-"""Size of an active set that is chosen anew each round, once not all support vectors fit into one that grows."""
+"""Size of an active set that changes, half of it each round, once not all support vectors fit into one that grows.
+On 3 against 5 of MNIST with gamma=0.125 (10,369 support vectors of 11,552) all of 2,048 anew takes 2.1 s, half of
+2,048 2.2 s, a third of 3,072 2.7 s; on 9,000 samples of twelve kinds 1.8, 0.6 and 0.7 s."""
 
 MOST_STEPS = 10_000_000
 """Steps after which a pair is given up where the caller sets no bound: LIBSVM's own, with its 100 a sample."""
 
 STEPS_AT_ONCE = 20_000
 """Steps between two looks at whether to stop: a tenth of a second or two."""
+
+_MOST_FAILED = 3
+"""Recomputed gaps in a row, none much smaller than one before, after which a pair is given up."""
 
 SMALL_PAIR = 512
 """A pair of no more samples is solved whole, without an active set."""
@@ -85,6 +90,23 @@ class PairResult:
     converged: bool
 
 
+def extremes(beta: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
+    """The largest v of those that may grow, and the smallest of those that may shrink."""
+    return float(v[beta < upper].max(initial=-np.inf)), float(v[beta > lower].min(initial=np.inf))
+
+
+class _Verified:
+    """Gaps from recomputed gradients: where rounding alone moves them, as many more rounds would change nothing."""
+
+    def __init__(self) -> None:
+        self.least, self.n_failed = np.inf, 0
+
+    def no_longer_falls(self, gap: float) -> bool:
+        self.n_failed = 0 if gap < 0.9 * self.least else self.n_failed + 1
+        self.least = min(self.least, gap)
+        return self.n_failed >= _MOST_FAILED
+
+
 class PairSolver:
     """Solves one pair; a method for each part of the outer loop.
 
@@ -124,18 +146,17 @@ class PairSolver:
     def solve(self, stopped: Callable[[], bool] = lambda: False) -> PairResult:
         """Run to the tolerance, to max_iter, or until `stopped()` says so."""
         joining = self.first_active()
-        while True:
+        verified = _Verified()
+        while not stopped():
             self.join(joining)
-            moved = self.optimise_active(stopped)
-            gap = self.gap()
-            if gap <= self.tol:
-                self.recompute_gradient()
-                gap = self.gap()
-            if gap <= self.tol or self.steps_left <= 0 or stopped():
-                break
+            progressed = self.optimise_active(stopped)
             joining = self.violators()
-            if not moved and not (self.growing and len(joining)):
-                break  # float32 kernel values allow no further progress
+            stuck = not progressed and not (self.growing and len(joining))
+            if self.gap() <= self.tol or self.steps_left <= 0 or stuck:
+                self.recompute_gradient()
+                if self.gap() <= self.tol or self.steps_left <= 0 or verified.no_longer_falls(self.gap()):
+                    break
+                joining = self.violators()
         return self.result()
 
     def first_active(self) -> np.ndarray:
@@ -150,19 +171,36 @@ class PairSolver:
     def join(self, joining: np.ndarray) -> None:
         """Make `joining` part of the active set, with their kernel rows.
 
-        A set that would grow too large is given up for one of the worst violators among all samples, chosen
-        anew each round: the decomposition method of Joachims (1998). It holds the most violating two, with which
-        the method converges (Keerthi and Gilbert 2002).
+        A set that would grow too large changes from then on, half of it at a time: the decomposition method of
+        Joachims (1998). It holds the most violating two, with which the method converges (Keerthi and Gilbert 2002).
         """
         if self.growing and len(self.active) + len(joining) > self.most_active:
             self.growing = False
         if not self.growing:
-            self.active, joining = np.empty(0, dtype=np.int64), self.worst_of_both_kinds(CHANGING_ACTIVE)
+            joining = self.exchange()
         joining = np.sort(joining)  # each class together, as gather() wants them
         old = len(self.active)
         self.active = np.concatenate([self.active, joining])
         self.fetch_rows(self.active)
         self.gather_kernel(old)
+
+    def exchange(self) -> np.ndarray:
+        """Give up part of the active set for the worst violators among all samples; returns those not in it yet.
+
+        Those members stay that are violators themselves or free (between their bounds), before others.
+        """
+        size = min(CHANGING_ACTIVE, self.most_active)
+        joining = self.worst_of_both_kinds(size // 2)
+        rank = self.scores()[self.active]
+        beta, lower, upper = (values[self.active] for values in (self.beta, self.lower, self.upper))
+        rank[(beta > lower) & (beta < upper)] = np.inf
+        known = np.isin(self.active, joining)
+        rank[known] = np.inf
+        fresh = joining[~np.isin(joining, self.active[known])]
+        kept = np.sort(np.argsort(-rank, kind="stable")[: size - len(fresh)])
+        self.K[: len(kept), : len(kept)] = self.K[np.ix_(kept, kept)]
+        self.active = self.active[kept]
+        return fresh
 
     def fetch_rows(self, samples: np.ndarray) -> None:
         for side, members, _ in self.by_side(samples):
@@ -192,12 +230,16 @@ class PairSolver:
                 gather(cross.rows, cross.slot_of[joined], other_members, self.K, first_row, other_places)
 
     def optimise_active(self, stopped: Callable[[], bool]) -> bool:
-        """SMO on the active set, and its effect on every sample's gradient; whether anything moved."""
+        """SMO on the active set, and its effect on every sample's gradient.
+
+        Returns whether anything moved, and as far as it should: where rounding ends SMO, more rounds lead nowhere.
+        """
         active = self.active
         beta, v = self.beta[active], self.v[active]
         lower, upper = self.lower[active], self.upper[active]
-        tol = max(0.1 * self.gap(), 0.5 * self.tol)
         diagonal = np.diagonal(self.K)[: len(active)].astype(np.float64)
+        rounding = np.finfo(np.float64).eps * (1.0 + np.abs(beta).max() * np.abs(diagonal).max())
+        tol = max(0.1 * self.gap(), 0.5 * self.tol, rounding)
         while self.steps_left > 0 and not stopped():
             allowed = min(self.steps_left, STEPS_AT_ONCE)
             steps = solve_working_set(self.K, diagonal, beta, v, lower, upper, tol, allowed)
@@ -209,7 +251,8 @@ class PairSolver:
         changed = np.flatnonzero(change)
         self.beta[active] = beta
         self.subtract(active[changed], change[changed])
-        return len(changed) > 0
+        most, least = extremes(beta, v, lower, upper)
+        return len(changed) > 0 and most - least <= tol
 
     def subtract(self, samples: np.ndarray, coefficients: np.ndarray) -> None:
         """v -= K[:, samples] coefficients, from rows that are in the stores."""
@@ -239,7 +282,7 @@ class PairSolver:
         return most - least
 
     def extremes(self) -> tuple[float, float]:
-        return float(self.v[self.beta < self.upper].max()), float(self.v[self.beta > self.lower].min())
+        return extremes(self.beta, self.v, self.lower, self.upper)
 
     def violators(self) -> np.ndarray:
         """Samples outside the active set that violate the optimality conditions most."""

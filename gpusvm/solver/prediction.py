@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 512
 
 
 def is_ready() -> bool:
-    """Whether `class_sums` runs without being compiled first, which takes some seconds."""
+    """Whether `each_part` runs without being compiled first, which takes some seconds."""
     return is_compiled(_combine)
 
 
@@ -28,15 +28,16 @@ def prepare() -> None:
     _combine(block, coef[:, :2], into[:1])
 
 
-def class_sums(
+def each_part(
     X: np.ndarray,
     support_vectors: np.ndarray,
     slices: Sequence[slice],
     dual_coef: np.ndarray,
     kernel: Kernel,
     n_threads: int,
-) -> list[np.ndarray] | None:
-    """What the support vectors of each class add to the decision values of its pairs.
+    finish: Callable[[slice, list[np.ndarray]], None],
+) -> bool:
+    """Compute what the support vectors of each class add to the decision values of its pairs, part by part.
 
     Parameters
     ----------
@@ -50,33 +51,37 @@ def class_sums(
     kernel : Kernel
         Any but a precomputed one.
     n_threads : int
+    finish : callable
+        Called in those threads with some rows of X, as a slice, and for each class an array
+        (rows, n_classes - 1) float64: K(rows, support vectors of the class) times their coefficients.
 
     Returns
     -------
-    n_classes arrays (n, n_classes - 1) float64, or None
-        K(X, support vectors of the class) times their coefficients. None where the support vectors are not
-        sparse: one large BLAS product is faster there than anything below.
+    bool
+        False, and nothing done, where the support vectors are not sparse: one large BLAS product is
+        faster there than anything below.
     """
-    vectors, samples = Samples.of(support_vectors), Samples.of(X)
+    vectors, samples = Samples.of(support_vectors, kernel), Samples.of(X, kernel)
     if (vectors.pixels is None) != (samples.pixels is None) or vectors.scale != samples.scale:
         vectors, samples = Samples(support_vectors), Samples(X)
     coef = np.ascontiguousarray(dual_coef)
-    sums = [np.empty((len(X), len(coef))) for _ in slices]
     with ThreadPoolExecutor(n_threads) as pool:
         operands = list(pool.map(lambda s: make_operand(vectors, np.arange(s.start, s.stop)), slices))
         if any(isinstance(operand, BlasOperand) for operand in operands):
-            return None
+            return False
 
         def one_part(start: int) -> None:
             rows = np.arange(start, min(start + ROWS_AT_ONCE, len(X)))
-            norms, places = samples.squared_norms(rows), np.arange(len(rows))
-            for operand, s, into in zip(operands, slices, sums, strict=True):
+            places, sums = np.arange(len(rows)), []
+            for operand, s in zip(operands, slices, strict=True):
                 block = np.empty((len(rows), operand.n), dtype=np.float32)
-                KernelRows(kernel, samples, rows, norms, operand).compute(places, block, places, EachChunk())
-                _combine(block, coef[:, s], into[start : start + len(rows)])
+                KernelRows(kernel, samples, rows, operand).compute(places, block, places, EachChunk())
+                sums.append(np.empty((len(rows), len(coef))))
+                _combine(block, coef[:, s], sums[-1])
+            finish(slice(start, start + len(rows)), sums)
 
         list(pool.map(one_part, range(0, len(X), ROWS_AT_ONCE)))
-    return sums
+    return True
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gpusvm.backends import get_backend
-from gpusvm.backends.sklearn import effective_jobs
+from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVCParams
 

@@ -22,6 +22,8 @@ KERNELS = [
     Kernel("sigmoid", gamma=0.3, coef0=-0.2),
 ]
 
+LINEAR = KERNELS[1]
+
 
 def sparse_samples(rng, n, d, density=0.2):
     X = rng.uniform(0.1, 1.0, (n, d)) * (rng.random((n, d)) < density)
@@ -37,7 +39,7 @@ def test_panels_multiply(rng, n, density):
     X = sparse_samples(rng, 150, 37, density)
     left, right = rng.permutation(150)[:23], rng.permutation(150)[:n]
     samples = Samples(X)
-    operand = PanelOperand(samples, right, samples.squared_norms(right), np.flatnonzero(X[right].any(axis=0)))
+    operand = PanelOperand(samples, right, np.flatnonzero(X[right].any(axis=0)))
     found = operand.products(samples, left).columns(0, n)
     expected = X[left].astype(np.float64) @ X[right].astype(np.float64).T
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -54,10 +56,10 @@ needs_integers = pytest.mark.skipif(
 def test_integer_panels_multiply_exactly(rng, n, d):
     pixels = (rng.integers(0, 256, (150, d)) * (rng.random((150, d)) < 0.5)).astype(np.uint8)
     pixels[:4] = 255
-    samples = Samples.of(pixels.astype(np.float32) / np.float32(255))
+    samples = Samples.of(pixels.astype(np.float32) / np.float32(255), LINEAR)
     np.testing.assert_array_equal(samples.pixels, pixels)
     left, right = rng.permutation(150)[:23], rng.permutation(150)[:n]
-    operand = IntegerOperand(samples, right, samples.squared_norms(right), pixels[right].any(axis=0))
+    operand = IntegerOperand(samples, right, pixels[right].any(axis=0))
     exact = pixels[left].astype(np.int64) @ pixels[right].astype(np.int64).T
     np.testing.assert_array_equal(operand.products(samples, left).columns(0, n), exact)
     assert operand.unit == pytest.approx(1 / 255**2)
@@ -77,13 +79,13 @@ def test_what_is_not_pixels_is_not_taken_for_them(rng, kind):
         X[3, 4] = np.nextafter(X[3, 4], np.float32(2))
     else:
         X = np.ones((2, 40_000), np.float32)
-    assert Samples.of(X).pixels is None
+    assert Samples.of(X, LINEAR).pixels is None
 
 
 def test_any_part_of_a_product_has_the_same_bits(rng):
     samples = Samples(sparse_samples(rng, 300, 60))
     left, right = np.arange(50), np.arange(50, 300)
-    operand = PanelOperand(samples, right, samples.squared_norms(right), np.arange(60))
+    operand = PanelOperand(samples, right, np.arange(60))
     whole = operand.products(samples, left).columns(0, 250)
     np.testing.assert_array_equal(operand.products(samples, left[7:8]).columns(0, 250), whole[7:8])
     np.testing.assert_array_equal(operand.products(samples, left).columns(32, 101), whole[:, 32:101])
@@ -91,14 +93,16 @@ def test_any_part_of_a_product_has_the_same_bits(rng):
 
 def test_operand_follows_the_data(rng):
     rows = np.arange(80)
-    assert isinstance(make_operand(Samples.of(sparse_samples(rng, 80, 40, 0.2)), rows), PanelOperand)
-    assert isinstance(make_operand(Samples.of(sparse_samples(rng, 80, 40, 0.9)), rows), BlasOperand)
+    assert isinstance(make_operand(Samples.of(sparse_samples(rng, 80, 40, 0.2), LINEAR), rows), PanelOperand)
+    assert isinstance(make_operand(Samples.of(sparse_samples(rng, 80, 40, 0.9), LINEAR), rows), BlasOperand)
     wide = np.zeros((80, 400), np.float32)
     wide[:, :20] = sparse_samples(rng, 80, 20, 0.9)
-    assert isinstance(make_operand(Samples.of(wide), rows), BlasOperand), "features that none has are not sparsity"
+    assert isinstance(make_operand(Samples.of(wide, LINEAR), rows), BlasOperand), (
+        "features that none has are not sparsity"
+    )
     if integer_products_are_exact():
         pixels = np.rint(255 * sparse_samples(rng, 80, 40, 0.2)) / np.float32(255)
-        assert isinstance(make_operand(Samples.of(pixels), rows), IntegerOperand)
+        assert isinstance(make_operand(Samples.of(pixels, LINEAR), rows), IntegerOperand)
 
 
 # -- kernel values -------------------------------------------------------------------------------------
@@ -111,11 +115,11 @@ def test_rows_are_the_kernel_in_float64(rng, kernel, density, pixels):
     X = sparse_samples(rng, 5000, 30, density)
     if pixels:
         X = np.rint(255 * X) / np.float32(255)
-    given, left, right = Samples.of(X), np.arange(40), np.arange(100, 5000)
+    given, left, right = Samples.of(X, kernel), np.arange(40), np.arange(100, 5000)
     operands = make_operand(given, left), make_operand(given, right)
     store, slots = np.full((50, len(right)), np.nan, np.float32), rng.permutation(50)[:7]
     samples = rng.permutation(40)[:7]
-    KernelRows(kernel, given, left, operands[0].norms, operands[1]).compute(samples, store, slots, EachChunk())
+    KernelRows(kernel, given, left, operands[1]).compute(samples, store, slots, EachChunk())
     exact = kernel(X[left[samples]].astype(np.float64), X[right].astype(np.float64))
     np.testing.assert_allclose(store[slots], exact, rtol=1e-5, atol=2e-6)
     assert np.isnan(np.delete(store, slots, axis=0)).all(), "wrote where nothing was asked for"
