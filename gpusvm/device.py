@@ -5,9 +5,15 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+
+import numpy as np
+
+from gpusvm.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
                 f"(built for CUDA {_dotted(detail.get('runtime_cuda_version', 0))})"
             )
             return Availability(False, reason, hint, detail)
-        return Availability(False, f"CuPy is installed but fails: {_one_line(error)}", hint, detail)
+        return Availability(False, f"CuPy is installed but fails: {one_line(error)}", hint, detail)
     if count == 0:
         return Availability(False, "CuPy finds no CUDA device", detail=detail)
     first = detail["devices"][0]
@@ -147,6 +153,51 @@ def _dotted(cuda_version: int) -> str:
     return f"{cuda_version // 1000}.{cuda_version % 1000 // 10}"
 
 
-def _one_line(error: BaseException) -> str:
+@contextmanager
+def on_device(index: int | None) -> Iterator[None]:
+    """Work on CUDA device `index` of those that are visible; None leaves the current one.
+
+    Raises
+    ------
+    UsageError
+        There is no such device.
+    """
+    if index is None:
+        yield
+        return
+    import cupy
+
+    count = cupy.cuda.runtime.getDeviceCount()
+    if not 0 <= index < count:
+        raise UsageError(f"device={index}: this machine has {count} visible CUDA device(s), counted from 0")
+    with cupy.cuda.Device(index):
+        yield
+
+
+_DLPACK_CUDA = 2
+
+
+def as_device_array(X: Any) -> Any | None:
+    """X as a CuPy array that shares its memory, where it lies on a CUDA device; None for anything else.
+
+    Takes CuPy arrays, whatever has ``__cuda_array_interface__`` (numba, PyTorch), and DLPack (PyTorch, JAX).
+    """
+    if type(X).__module__.partition(".")[0] == "cupy":
+        return X
+    if isinstance(X, np.ndarray):
+        return None
+    if getattr(X, "is_cuda", True) and hasattr(X, "__cuda_array_interface__"):
+        import cupy
+
+        return cupy.asarray(X)
+    if hasattr(X, "__dlpack_device__") and X.__dlpack_device__()[0] == _DLPACK_CUDA:
+        import cupy
+
+        return cupy.from_dlpack(X)
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line of at most a few hundred characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}"

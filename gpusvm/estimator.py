@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags, compute_class_weight
+from sklearn.utils import Tags, check_consistent_length, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from gpusvm.backends.base import Progress
-from gpusvm.backends.registry import choose_backend
-from gpusvm.kernels import KERNEL_NAMES, Kernel, resolve_gamma
+from gpusvm.backends.checkpoint import Checkpoint
+from gpusvm.backends.registry import GPU_BACKENDS, choose_backend
+from gpusvm.device import as_device_array
+from gpusvm.errors import UsageError
+from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma
 from gpusvm.model import SVCParams, SVMModel
 from gpusvm.model_file import load_model, save_model
 
@@ -26,7 +29,7 @@ from gpusvm.model_file import load_model, save_model
 class SVC(ClassifierMixin, BaseEstimator):
     """C-support vector classification, one-vs-one, on the best backend of the machine.
 
-    Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last three.
+    Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last four.
     The data are taken as float32.
 
     Parameters
@@ -62,6 +65,12 @@ class SVC(ClassifierMixin, BaseEstimator):
     n_jobs : int, optional
         Class pairs trained side by side on a CPU; None is every core, or what an enclosing
         ``joblib.parallel_config`` says.
+    device : int, optional
+        CUDA device that a GPU backend uses, counted among those that CUDA_VISIBLE_DEVICES leaves; None is the
+        current one.
+
+    X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or DLPack (PyTorch, JAX).
+    A GPU backend then trains on it where it is, and predictions of such an X come back as CuPy arrays.
 
     Attributes
     ----------
@@ -113,6 +122,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         "backend": [str],
         "require_gpu": ["boolean"],
         "n_jobs": [Integral, None],
+        "device": [Interval(Integral, 0, None, closed="left"), None],
     }
 
     def __init__(
@@ -134,6 +144,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         backend: str = "auto",
         require_gpu: bool = False,
         n_jobs: int | None = None,
+        device: int | None = None,
     ) -> None:
         self.C = C
         self.kernel = kernel
@@ -151,6 +162,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.backend = backend
         self.require_gpu = require_gpu
         self.n_jobs = n_jobs
+        self.device = device
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SVC:
         """Train on X (n, n_features) with labels y (n,).
@@ -172,31 +184,77 @@ class SVC(ClassifierMixin, BaseEstimator):
         """
         return self.fit_with_progress(X, y, sample_weight, progress=_print_progress if self.verbose else None)
 
-    def fit_with_progress(self, X: Any, y: Any, sample_weight: Any = None, *, progress: Progress | None = None) -> SVC:
-        """`fit`, calling ``progress(done, total, latest)`` after each class pair."""
+    def fit_with_progress(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> SVC:
+        """`fit`, calling ``progress(done, total, latest)`` after each class pair.
+
+        With a checkpoint, pairs that an earlier call with the same data and parameters left there are not solved
+        again, and pairs solved now are added to it.
+
+        Raises
+        ------
+        UsageError
+            The checkpoint belongs to another training, or the backend keeps none.
+        ModelFileError
+            The checkpoint is damaged.
+        """
         fitted = copy(self)
-        fitted._fit(X, y, sample_weight, progress)
+        fitted._fit(X, y, sample_weight, progress, checkpoint)
         # Only now, so that a fit that fails leaves the estimator as it was.
         self.__dict__ = fitted.__dict__
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, progress: Progress | None) -> None:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, progress: Progress | None, checkpoint: Checkpoint | None
+    ) -> None:
         self._validate_params()
         if self.break_ties and self.decision_function_shape == "ovo":
             raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
-        X, y = validate_data(self, X, y, dtype=np.float32, order="C")
+        choice = choose_backend(self.backend, require_gpu=self.require_gpu)
+        X_device = as_device_array(X)
+        if X_device is None:
+            X, y = validate_data(self, X, y, dtype=np.float32, order="C")
+        else:
+            X, y = self._validate_on_device(X_device, y)
+            if choice.backend.name not in GPU_BACKENDS:
+                X = X.get()
         y = self._validate_targets(y)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            sample_weight = _check_sample_weight(_on_host(sample_weight), X, dtype=np.float64)
         if self.kernel == "precomputed" and X.shape[0] != X.shape[1]:
             raise ValueError(
                 f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
             )
-        choice = choose_backend(self.backend, require_gpu=self.require_gpu)
-        self.model_ = choice.backend.fit(X, y, self._params(X), sample_weight=sample_weight, progress=progress)
+        resuming = {} if checkpoint is None else {"checkpoint": checkpoint}
+        if resuming and not choice.backend.resumable:
+            raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
+        try:
+            self.model_ = choice.backend.fit(
+                X, y, self._params(X), sample_weight=sample_weight, progress=progress, **resuming
+            )
+        except BaseException:
+            if checkpoint is not None and checkpoint.solved:
+                checkpoint.flush()
+            raise
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
+
+    def _validate_on_device(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
+        X = _checked_on_device(X).astype(np.float32, order="C", copy=False)
+        y = np.asarray(_on_host(y))
+        check_consistent_length(np.empty(X.shape[0]), y)
+        self.n_features_in_ = int(X.shape[1])
+        self.__dict__.pop("feature_names_in_", None)
+        return X, y
 
     def _validate_targets(self, y: Any) -> np.ndarray:
         y = column_or_1d(y, warn=True)
@@ -219,6 +277,7 @@ class SVC(ClassifierMixin, BaseEstimator):
             shrinking=bool(self.shrinking),
             cache_size=None if self.cache_size is None else float(self.cache_size),
             n_jobs=self.n_jobs,
+            device=self.device,
         )
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -230,16 +289,22 @@ class SVC(ClassifierMixin, BaseEstimator):
         or, with ``decision_function_shape="ovo"``, (n, n_pairs)
         """
         check_is_fitted(self, "model_")
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._validated(X)
         return self.model_.decision_function(X, self.decision_function_shape)
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n,) of the rows of X (n, n_features), by the votes of the class pairs."""
         check_is_fitted(self, "model_")
         if self.break_ties and len(self.classes_) > 2:
-            return self.classes_[self.decision_function(X).argmax(axis=1)]
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self.model_.predict(X)
+            return self.model_.labels(self.decision_function(X).argmax(axis=1))
+        return self.model_.predict(self._validated(X))
+
+    def _validated(self, X: Any) -> Any:
+        """X ready to predict, on the host or where it lies on a device."""
+        X_device = as_device_array(X)
+        if X_device is not None:
+            return _checked_on_device(X_device)
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
 
     def save(
         self,
@@ -364,6 +429,21 @@ class SVC(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.kernel == "precomputed"
         return tags
+
+
+def _checked_on_device(X: Any) -> Any:
+    """X (n, n_features), a CuPy array. Raises ValueError for another shape, no rows, NaN or infinity."""
+    if X.ndim != 2 or not X.size:
+        raise ValueError(f"Expected 2D array with at least one sample and one feature, got shape {X.shape}")
+    if X.dtype.kind == "f" and not bool(array_module(X).isfinite(X).all()):
+        raise ValueError("Input X contains NaN or infinity.")
+    return X
+
+
+def _on_host(values: Any) -> Any:
+    """Labels or weights as the host's array, wherever they are."""
+    found = as_device_array(values)
+    return values if found is None else found.get()
 
 
 def _print_progress(done: int, total: int, latest: str) -> None:

@@ -131,16 +131,25 @@ def squared_norms(X: Array) -> Array:
     return array_module(X).einsum("ij,ij->i", X, X)
 
 
+_SQUARES_OVERFLOW = 1e15
+"""Entries above which sums of their squares may exceed float32."""
+
+
 def largest_entry(X: Array) -> float:
     """The largest absolute value in `X` (n, d), which is not empty."""
     return max(float(X.max()), -float(X.min()))
 
 
+def largest_norm(X: Array) -> float:
+    """The largest squared norm of the rows of `X` (n, d); an estimate where squares leave the range of float32."""
+    if not X.size:
+        return 0.0
+    entry = largest_entry(X)
+    return float(squared_norms(X).max()) if 1e-15 < entry < _SQUARES_OVERFLOW else entry**2
+
+
 FAR_FROM_ORIGIN = 100.0
 """Squared norm of the mean, over the mean squared distance from it, above which `rbf_offset` moves samples."""
-
-_SQUARES_OVERFLOW = 1e15
-"""Entries above which sums of their squares may exceed float32."""
 
 
 def rbf_offset(Y: Array) -> Array | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpusvm.errors import DataError
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import Array, Kernel, array_module, largest_entry, rbf_offset, squared_norms
+from gpusvm.kernels import Array, Kernel, array_module, largest_norm, rbf_offset, squared_norms
 from gpusvm.preprocess import apply_steps
 
 BLOCK_BYTES = 32 * 2**20
@@ -49,6 +49,8 @@ class SVCParams:
     n_jobs : int, optional
         Class pairs solved side by side on a CPU, as joblib counts; None is every core, or what an
         enclosing ``joblib.parallel_config`` says.
+    device : int, optional
+        CUDA device of a GPU backend, counted among the visible ones; None is the current one.
     """
 
     kernel: Kernel = field(default_factory=Kernel)
@@ -59,6 +61,7 @@ class SVCParams:
     shrinking: bool = True
     cache_size: float | None = None
     n_jobs: int | None = None
+    device: int | None = None
 
 
 def class_pairs(n_classes: int) -> list[tuple[int, int]]:
@@ -123,6 +126,7 @@ class SVMModel:
     preprocessing: tuple[Any, ...] = ()
     image_shape: tuple[int, int] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    _on_devices: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def kernel(self) -> Kernel:
@@ -198,15 +202,28 @@ class SVMModel:
             compiled = self._compiled_decisions(X)
             if compiled is not None:
                 return compiled
-        machine = _Machine(self, xp, dtype)
-        if not machine.is_accurate():
-            machine = _Machine(self, xp, np.dtype(np.float64))
+        machine = self._machine(xp, dtype)
         decisions = xp.empty((len(X), len(self.intercept)), dtype=np.float64)
         row_bytes = machine.dtype.itemsize * max(self.n_support_vectors, self.n_classes**2)
         step = max(16, BLOCK_BYTES // max(1, row_bytes))
         for start in range(0, len(X), step):
             machine.decide(X[start : start + step], decisions[start : start + step])
         return decisions
+
+    def _machine(self, xp: Any, dtype: np.dtype) -> _Machine:
+        """The arrays to predict with; what was taken to a device stays there for the next call."""
+        key = (xp.cuda.runtime.getDevice(), dtype) if xp is not np else None
+        machine = self._on_devices.get(key)
+        if machine is None:
+            machine = _Machine(self, xp, dtype)
+            if not machine.is_accurate():
+                machine = _Machine(self, xp, np.dtype(np.float64))
+            if key is not None:
+                self._on_devices[key] = machine
+        return machine
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_on_devices": {}}
 
     def _compiled_decisions(self, X: np.ndarray) -> np.ndarray | None:
         """The same through the solver's compiled kernels; None where NumPy serves as well or Numba is missing."""
@@ -232,13 +249,21 @@ class SVMModel:
         done = each_part(rows, self.support_vectors, slices, self.dual_coef, self.kernel, n_threads, finish)
         return decisions if done else None
 
-    def predict(self, X: Array) -> np.ndarray:
+    def predict(self, X: Array) -> Array:
         """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
 
+        Of X's module, but for labels that are text: those are always NumPy's.
         Raises DataError where X has another number of columns than the training data.
         """
-        winners = vote(self.pair_decisions(X), self.n_classes)
-        return self.classes[winners if isinstance(winners, np.ndarray) else winners.get()]
+        return self.labels(vote(self.pair_decisions(X), self.n_classes))
+
+    def labels(self, indices: Array) -> Array:
+        """The labels of classes given by their indices (n,)."""
+        xp = array_module(indices)
+        if xp is np:
+            return self.classes[indices]
+        numbers = self.classes.dtype.kind in "iufb"
+        return xp.asarray(self.classes)[indices] if numbers else self.classes[indices.get()]
 
     def decision_function(self, X: Array, shape: str = "ovr") -> Array:
         """Decision values, of each pair (``"ovo"``) or of each class (``"ovr"``).
@@ -277,9 +302,7 @@ class _Machine:
         """Whether kernel values are good to `KERNEL_ERROR`: a large gamma asks for more digits of the distances."""
         if self.dtype == np.float64 or self.norms is None or not len(self.norms):
             return True
-        largest = largest_entry(self.support_vectors)
-        norm = float(self.norms.max()) if 1e-15 < largest < 1e15 else largest**2
-        return self.kernel.float32_suffices(norm, KERNEL_ERROR)
+        return self.kernel.float32_suffices(largest_norm(self.support_vectors), KERNEL_ERROR)
 
     def decide(self, X: Array, into: Array) -> None:
         """Decision values of a block of rows, from one kernel block, into an (n, n_pairs) array."""

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from gpusvm.backends.base import Progress
+from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.data import CATALOGUE, Dataset, has_split, load_dataset
 from gpusvm.errors import DataError
 from gpusvm.estimator import SVC
@@ -108,7 +109,13 @@ def recommended_parameters(source: str) -> dict[str, Any]:
     return dict(entry.recommended) if entry is not None else {}
 
 
-def train_model(svc: SVC, data: Dataset, steps: Sequence[Any], progress: Progress | None = None) -> SVMModel:
+def train_model(
+    svc: SVC,
+    data: Dataset,
+    steps: Sequence[Any],
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> SVMModel:
     """Fit `svc` on the preprocessed images, and give its model the steps and its provenance.
 
     Raises
@@ -118,7 +125,7 @@ def train_model(svc: SVC, data: Dataset, steps: Sequence[Any], progress: Progres
     """
     X, y = apply_steps(steps, data.images), data.require_labels()
     start = time.perf_counter()
-    svc.fit_with_progress(X, y, progress=progress)
+    svc.fit_with_progress(X, y, progress=progress, checkpoint=checkpoint)
     fit_seconds = time.perf_counter() - start
     model = replace(
         svc.model_,

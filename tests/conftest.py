@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gpusvm.backends import get_backend
 from gpusvm.data import find_local, load_dataset
+from gpusvm.device import probe_cuda
 
 # What property tests assert never depends on how fast the machine is; on a busy one Hypothesis's clocks would fail.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,7 +19,7 @@ settings.load_profile("unhurried")
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
-        found = get_backend("cuml").probe()
+        found = probe_cuda()
         if not found.ok:
             pytest.skip(f"no GPU to test on: {found.reason}")
     if item.get_closest_marker("mnist") and find_local("mnist") is None:

@@ -6,6 +6,7 @@ device runs here line by line. `install` puts both packages in place of the real
 
 from __future__ import annotations
 
+import contextlib
 import types
 from typing import Any
 
@@ -46,6 +47,12 @@ class FakeRuntime:
             raise self.error
         return self.devices
 
+    def getDevice(self) -> int:
+        return 0
+
+    def memGetInfo(self) -> tuple[int, int]:
+        return 30 * 2**30, 80 * 2**30
+
     def getDeviceProperties(self, index: int) -> dict[str, Any]:
         return {"name": b"Imaginary GPU", "totalGlobalMem": 80 * 2**30, "major": 9, "minor": 0}
 
@@ -58,7 +65,18 @@ class FakeCupy(types.ModuleType):
         self.__version__ = "14.2.0"
         self.__spec__ = types.SimpleNamespace(name="cupy")  # type: ignore[assignment]
         self.ndarray = FakeArray
-        self.cuda = types.SimpleNamespace(runtime=runtime or FakeRuntime())
+        self.used_devices: list[int] = []
+        self.cuda = types.SimpleNamespace(runtime=runtime or FakeRuntime(), Device=self._device)
+
+    def _device(self, index: int) -> contextlib.AbstractContextManager[None]:
+        self.used_devices.append(index)
+        return contextlib.nullcontext()
+
+    def get_default_memory_pool(self) -> Any:
+        return types.SimpleNamespace(total_bytes=lambda: 2**20, free_all_blocks=lambda: None)
+
+    def from_dlpack(self, array: Any) -> FakeArray:
+        return array.values
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)

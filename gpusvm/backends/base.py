@@ -24,6 +24,8 @@ class Backend(Protocol):
     name: str
     runs: str
     """What trains, and on what, in a few words."""
+    resumable: bool
+    """Whether `fit` takes a `checkpoint`, to which it adds pairs and from which it takes those it need not solve."""
 
     def probe(self) -> Availability:
         """Whether this backend can run here, and why not. Never raises.

@@ -18,7 +18,7 @@ import numpy as np
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge, pair_block
 from gpusvm.backends.sklearn import library_arguments
-from gpusvm.device import extra_for, installed, probe_cuda
+from gpusvm.device import extra_for, installed, on_device, one_line, probe_cuda
 from gpusvm.errors import TrainingError
 from gpusvm.model import SVCParams, SVMModel, describe_pair
 
@@ -28,6 +28,7 @@ class CumlBackend:
 
     name = "cuml"
     runs = "cuML's SVC on a CUDA GPU"
+    resumable = False
 
     def probe(self) -> Availability:
         return _probe()
@@ -40,6 +41,12 @@ class CumlBackend:
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
+    ) -> SVMModel:
+        with on_device(params.device):
+            return self._fit(X, y, params, sample_weight, progress)
+
+    def _fit(
+        self, X: Any, y: np.ndarray, params: SVCParams, sample_weight: np.ndarray | None, progress: Progress | None
     ) -> SVMModel:
         import cuml
         import cupy
@@ -82,7 +89,7 @@ def _group_on_device(X: Any, y: np.ndarray, params: SVCParams, sample_weight: np
         return group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
     except (RuntimeError, MemoryError) as error:
         raise TrainingError(
-            f"the samples could not be taken to the GPU ({_in_short(error)}); if memory ran out, they need about "
+            f"the samples could not be taken to the GPU ({one_line(error)}); if memory ran out, they need about "
             f"{2 * X.shape[0] * X.shape[1] * 4 / 2**20:.0f} MB on the device: take fewer, or train with "
             "--backend sklearn"
         ) from error
@@ -121,14 +128,10 @@ def _solve_pair(data: GroupedData, pair: tuple[int, int], params: SVCParams) -> 
 def _failure(data: GroupedData, pair: tuple[int, int], error: Exception) -> str:
     need_mb = 2 * data.pair_size(pair) * data.X.shape[1] * 4 / 2**20
     return (
-        f"cuML failed on the pair {describe_pair(data.classes, pair)} ({_in_short(error)}); "
+        f"cuML failed on the pair {describe_pair(data.classes, pair)} ({one_line(error)}); "
         f"if memory ran out, the pair needs about {need_mb:.0f} MB plus cache_size on the device: "
         "lower cache_size, or train with --backend sklearn"
     )
-
-
-def _in_short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 backend = CumlBackend()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.one_vs_one import PairSolution, group_by_class, merge
+from gpusvm.backends.checkpoint import Checkpoint
+from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError, UsageError
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import Kernel, rbf_offset
+from gpusvm.kernels import Array, Kernel, rbf_offset
 from gpusvm.memory import available_mb
 from gpusvm.model import SVCParams, SVMModel, describe_pair
+
+if TYPE_CHECKING:
+    from gpusvm.solver import PairResult
 
 
 class NativeCpuBackend:
@@ -24,6 +29,7 @@ class NativeCpuBackend:
 
     name = "native-cpu"
     runs = "gpusvm's own solver on all CPU cores"
+    resumable = True
 
     def probe(self) -> Availability:
         if not installed("numba"):
@@ -39,26 +45,34 @@ class NativeCpuBackend:
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> SVMModel:
         announce_compilation()
-        from gpusvm.solver import PairResult, solve_one_vs_one
+        from gpusvm.solver import solve_one_vs_one
         from gpusvm.solver.prediction import prepare
 
         prepare()
 
         data = group_by_class(X, y, params, sample_weight)
+        if checkpoint is not None:
+            checkpoint.open(data, params, self.name)
+        solved = dict(checkpoint.solved) if checkpoint is not None else {}
+        report = report_pairs(data, progress)
+
+        def keep(done: int, pair: tuple[int, int], result: PairResult) -> None:
+            index = data.pairs.index(pair)
+            solved[index] = pair_solution(result)
+            if checkpoint is not None:
+                checkpoint.add(index, solved[index])
+            report(len(solved), pair, result)
+
         slices = [data.class_slice(c) for c in range(len(data.classes))]
         weights = np.ones(len(data.rows)) if data.weights is None else data.weights
 
-        def report(done: int, pair: tuple[int, int], result: PairResult) -> None:
-            if progress is not None:
-                latest = f"{describe_pair(data.classes, pair)}, gap {result.kkt_gap:.1e}"
-                progress(done, len(data.pairs), latest)
-
         budget_mb = params.cache_size or available_mb() / 3
         try:
-            results = solve_one_vs_one(
-                _near_the_origin(np.ascontiguousarray(X, dtype=np.float32), params.kernel),
+            solve_one_vs_one(
+                near_the_origin(np.ascontiguousarray(X, dtype=np.float32), params.kernel),
                 [data.rows[s] for s in slices],
                 [params.C * weights[s] for s in slices],
                 params.kernel,
@@ -66,23 +80,34 @@ class NativeCpuBackend:
                 max_iter=params.max_iter,
                 budget_mb=budget_mb,
                 n_threads=effective_jobs(params.n_jobs),
-                progress=report,
+                progress=keep,
+                pairs=[pair for p, pair in enumerate(data.pairs) if p not in solved],
             )
         except MemoryError as error:
             raise TrainingError(f"not enough memory to train: {error}") from error
         except OverflowError as error:
             raise UsageError(str(error)) from error
         provenance = {"backend": self.name, "numba": version("numba"), "cache_mb": round(budget_mb)}
-        return merge(data, [_solution(result) for result in results], params, provenance)
+        return merge(data, [solved[p] for p in range(len(data.pairs))], params, provenance)
 
 
-def _near_the_origin(X: np.ndarray, kernel: Kernel) -> np.ndarray:
+def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, tuple[int, int], PairResult], None]:
+    """What the solvers call after each pair, in the words that a person reads."""
+
+    def report(done: int, pair: tuple[int, int], result: PairResult) -> None:
+        if progress is not None:
+            progress(done, len(data.pairs), f"{describe_pair(data.classes, pair)}, gap {result.kkt_gap:.1e}")
+
+    return report
+
+
+def near_the_origin(X: Array, kernel: Kernel) -> Array:
     """X, or X moved where float32 would otherwise lose the distances between its rows."""
     offset = rbf_offset(X) if kernel.name == "rbf" else None
     return X if offset is None else X - offset
 
 
-def _solution(result: Any) -> PairSolution:
+def pair_solution(result: PairResult) -> PairSolution:
     support = np.flatnonzero(result.beta)
     return PairSolution(
         support=support,

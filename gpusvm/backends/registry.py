@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -14,12 +15,15 @@ ENVIRONMENT_VARIABLE = "GPUSVM_BACKEND"
 
 _MODULES = {
     "cuml": "gpusvm.backends.cuml",
+    "native-cuda": "gpusvm.backends.native_cuda",
     "native-cpu": "gpusvm.backends.native",
     "sklearn": "gpusvm.backends.sklearn",
     "sklearnex": "gpusvm.backends.sklearnex",
 }
-ALIASES = {"native": "native-cpu"}
-GPU_BACKENDS = frozenset({"cuml"})
+ALIASES = {"native": ("native-cuda", "native-cpu")}
+"""Names that stand for the first of several backends that can run."""
+
+GPU_BACKENDS = frozenset({"cuml", "native-cuda"})
 _AUTO_ORDER = ("cuml", "sklearn")
 
 
@@ -52,12 +56,25 @@ def backend_names() -> list[str]:
 
 def get_backend(name: str, origin: str = "") -> Backend:
     """The backend of that name. Raises UsageError for a name that does not exist; `origin` is said after it."""
-    name = ALIASES.get(name, name)
+    if name in ALIASES:
+        return _first_available(ALIASES[name])[0]
     if name not in _MODULES:
         known = ", ".join(("auto", *_MODULES, *ALIASES))
         raise UsageError(f"no backend is called {name!r}{origin}; choose from {known}")
     backend: Backend = import_module(_MODULES[name]).backend
     return backend
+
+
+def _first_available(names: Sequence[str]) -> tuple[Backend, Availability, list[tuple[str, Availability]]]:
+    """The first of these backends that can run (the last if none can), what it says, and who refused before it."""
+    refusals: list[tuple[str, Availability]] = []
+    for name in names:
+        backend = get_backend(name)
+        found = backend.probe()
+        if found.ok or name == names[-1]:
+            break
+        refusals.append((name, found))
+    return backend, found, refusals
 
 
 def probe_all() -> dict[str, Availability]:
@@ -96,12 +113,19 @@ def choose_backend(name: str = "auto", *, require_gpu: bool = False) -> Choice:
 
 def _as_asked(name: str, asked_by: str) -> Choice:
     origin = _origin(asked_by)
-    backend = get_backend(name, origin)
-    found = backend.probe()
+    if name in ALIASES:
+        backend, found, refusals = _first_available(ALIASES[name])
+    else:
+        backend, refusals = get_backend(name, origin), []
+        found = backend.probe()
     if not found.ok:
         mend = f"; try: {found.hint}" if found.hint else "; gpusvm info shows what this machine can run"
         raise BackendUnavailableError(f"backend {name}{origin} cannot run here: {found.reason}{mend}")
-    return Choice(backend, f"asked for{origin}: {found.reason}", asked_by)
+    return Choice(backend, f"asked for{origin}: {_reason(found, refusals)}", asked_by, _notice(refusals))
+
+
+def _reason(found: Availability, refusals: list[tuple[str, Availability]]) -> str:
+    return "; ".join(f"{other} cannot run: {no.reason}" for other, no in refusals) or found.reason
 
 
 def _origin(asked_by: str) -> str:
@@ -110,15 +134,8 @@ def _origin(asked_by: str) -> str:
 
 
 def _best_available() -> Choice:
-    refusals: list[tuple[str, Availability]] = []
-    for name in _AUTO_ORDER:
-        backend = get_backend(name)
-        found = backend.probe()
-        if found.ok:
-            reasons = "; ".join(f"{other} cannot run: {no.reason}" for other, no in refusals)
-            return Choice(backend, reasons or found.reason, notice=_notice(refusals))
-        refusals.append((name, found))
-    raise AssertionError("sklearn is always available")
+    backend, found, refusals = _first_available(_AUTO_ORDER)
+    return Choice(backend, _reason(found, refusals), notice=_notice(refusals))
 
 
 def _notice(refusals: list[tuple[str, Availability]]) -> str:
@@ -132,7 +149,7 @@ def _notice(refusals: list[tuple[str, Availability]]) -> str:
 def _no_gpu(choice: Choice) -> str:
     if choice.asked_by:
         name = choice.backend.name + _origin(choice.asked_by)
-        return f"a GPU is required but backend {name} runs on the CPU; use --backend auto or cuml"
+        return f"a GPU is required but backend {name} runs on the CPU; use --backend auto, cuml or native-cuda"
     found = get_backend("cuml").probe()
     mend = f"; try: {found.hint}" if found.hint else ""
     return f"a GPU is required but none is usable: {found.reason}{mend}"

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC
 
 from gpusvm.backends.base import Availability, Progress
+from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge, pair_block
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import available_mb
@@ -32,6 +33,7 @@ class SklearnBackend:
 
     name = "sklearn"
     runs = "scikit-learn's SVC (LIBSVM) on all CPU cores"
+    resumable = True
 
     def probe(self) -> Availability:
         detail = {"scikit-learn": sklearn_version, "cores": joblib.cpu_count()}
@@ -45,13 +47,16 @@ class SklearnBackend:
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> SVMModel:
         data = group_by_class(X, y, params, sample_weight)
+        if checkpoint is not None:
+            checkpoint.open(data, params, self.name)
         n_jobs = min(effective_jobs(params.n_jobs), len(data.pairs))
         cache_mb = params.cache_size / n_jobs if params.cache_size else max(LEAST_CACHE_MB, available_mb() / 3 / n_jobs)
         # The largest first: a long pair started last would leave the other cores idle.
         largest_first = sorted(range(len(data.pairs)), key=lambda p: -data.pair_size(data.pairs[p]))
-        solutions = self._solve(data, largest_first, params, cache_mb, n_jobs, progress)
+        solutions = self._solve(data, largest_first, params, cache_mb, n_jobs, progress, checkpoint)
         return merge(data, solutions, params, {"backend": self.name, "scikit-learn": sklearn_version})
 
     def _solve(
@@ -62,7 +67,9 @@ class SklearnBackend:
         cache_mb: float,
         n_jobs: int,
         progress: Progress | None,
+        checkpoint: Checkpoint | None,
     ) -> list[PairSolution]:
+        solutions = dict(checkpoint.solved) if checkpoint is not None else {}
         tasks = (
             joblib.delayed(_solve_pair)(
                 p,
@@ -75,14 +82,16 @@ class SklearnBackend:
                 os.getpid(),
             )
             for p in sequence
+            if p not in solutions
         )
         run = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())
-        solutions: dict[int, PairSolution] = {}
         # Filters belong to the process, not to the thread, so they are set here around all threads.
         with warnings.catch_warnings():
             _leave_the_warning_to_merge()
             for p, solution in run(tasks):
                 solutions[p] = solution
+                if checkpoint is not None:
+                    checkpoint.add(p, solution)
                 if progress is not None:
                     progress(len(solutions), len(sequence), describe_pair(data.classes, data.pairs[p]))
         return [solutions[p] for p in range(len(sequence))]

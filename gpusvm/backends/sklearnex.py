@@ -21,6 +21,7 @@ class SklearnexBackend:
 
     name = "sklearnex"
     runs = "scikit-learn-intelex's SVC (oneDAL) on all CPU cores"
+    resumable = False
 
     def probe(self) -> Availability:
         if not installed("sklearnex"):

@@ -118,7 +118,7 @@ class _TrainedModel:
         if self.on_gpu:
             import cupy
 
-            return self.model.predict(cupy.asarray(X))
+            return cupy.asnumpy(self.model.predict(cupy.asarray(X)))
         return self.model.predict(X)
 
     def to_model(self) -> SVMModel:

@@ -12,6 +12,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify
 from gpusvm.cli.console import bold, convergence_notes, image_progress, messages, pair_progress, results
@@ -64,6 +65,9 @@ def train(
         str, typer.Option(help=f"auto, {', '.join(backend_names())}; see gpusvm info.", metavar="NAME")
     ] = "auto",
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than train on a CPU.")] = False,
+    device: Annotated[
+        int | None, typer.Option(min=0, help="CUDA device of a GPU backend, counted among the visible ones.")
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="tutorial: a first walk with 5,000 images.")] = Preset.default,
     limit: Annotated[int | None, typer.Option(min=2, help="Use only the first so many images.")] = None,
     test_size: Annotated[
@@ -92,6 +96,10 @@ def train(
     deskew: Annotated[bool, typer.Option("--deskew", help="Straighten slanted digits first.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
     out: Annotated[Path | None, typer.Option(help="Model file; default: NAME.svm here.", show_default=False)] = None,
+    checkpoint_path: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Keep finished class pairs in this file, and go on from those in it."),
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file.")] = None,
     certify_it: Annotated[
         bool, typer.Option("--certify", help="Recompute the KKT gap and the objective in float64.")
@@ -104,7 +112,7 @@ def train(
     check_options(tol, coef0, max_iter, cache_size, n_jobs)
     model_path = out or Path(f"{Path(plan.source).stem or 'model'}.svm")
     predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
-    check_writable(model_path, json_path, predictions_path)
+    check_writable(model_path, json_path, predictions_path, checkpoint_path)
     choice = choose_backend(backend, require_gpu=require_gpu)
     for notice in (*plan.notices, choice.notice):
         if notice:
@@ -116,16 +124,21 @@ def train(
     )  # fmt: skip
     svc = SVC(
         kernel=str(kernel), degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, backend=backend,
-        require_gpu=require_gpu, class_weight="balanced" if balanced else None, cache_size=cache_size,
+        require_gpu=require_gpu, device=device, class_weight="balanced" if balanced else None, cache_size=cache_size,
         n_jobs=n_jobs, **plan.parameters,
     )  # fmt: skip
     if preset is Preset.tutorial:
         show_first_rows(console, load_dataset(plan.source, limit=plan.limit, data_dir=data_dir))
     announce(console, split, svc, choice, plan)
     steps = build_steps(split.train.image_shape, binarize=plan.binarize, deskew=plan.deskew)
+    checkpoint = None if checkpoint_path is None else Checkpoint(checkpoint_path)
+    if checkpoint is not None:
+        console.print(f"Checkpoint: {checkpoint.path} (class pairs as they finish, until the model is saved)")
     with convergence_notes(notes), pair_progress(notes) as progress:
-        model = train_model(svc, split.train, steps, progress)
+        model = train_model(svc, split.train, steps, progress, checkpoint)
     save_model(model, model_path)
+    if checkpoint is not None:
+        checkpoint.remove()
     with image_progress(notes, len(split.test)) as images_done:
         predictions = predict_images(model, split.test.images, images_done)
     certificate = _certify(notes, model, split) if certify_it else None

@@ -123,6 +123,7 @@ def solve_one_vs_one(
     budget_mb: float,
     n_threads: int,
     progress: Callable[[int, tuple[int, int], PairResult], None] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> list[PairResult]:
     """Solve C-SVC for every pair of classes.
 
@@ -147,11 +148,13 @@ def solve_one_vs_one(
     n_threads : int
     progress : callable, optional
         Called in the caller's thread with the number of pairs done, the pair and its result.
+    pairs : sequence of (int, int), optional
+        Solve these alone; the result for a pair does not depend on which others are solved.
 
     Returns
     -------
     list of PairResult
-        In the order (0, 1), (0, 2), ..., (1, 2), ...
+        For `pairs`, or in the order (0, 1), (0, 2), ..., (1, 2), ...
 
     Raises
     ------
@@ -179,8 +182,9 @@ def solve_one_vs_one(
             )
             return solver.solve(stopped)
 
-        found = _Schedule(len(members), plan, solve).run(progress)
-    return [found[pair] for pair in combinations(range(len(members)), 2)]
+        wanted = list(combinations(range(len(members)), 2)) if pairs is None else pairs
+        found = _Schedule(len(members), wanted, plan, solve).run(progress)
+    return [found[pair] for pair in wanted]
 
 
 class _Workspace:
@@ -243,11 +247,13 @@ class _Schedule:
     def __init__(
         self,
         n_classes: int,
+        wanted: Sequence[tuple[int, int]],
         plan: MemoryPlan,
         solve: Callable[[tuple[int, int], _Workspace, Callable[[], bool]], PairResult],
     ) -> None:
         self.plan, self.solve = plan, solve
-        self.waiting = tournament(n_classes)
+        chosen = set(wanted)
+        self.waiting = [pair for pair in tournament(n_classes) if pair in chosen]
         self.turns = [[pair for pair in self.waiting if c in pair] for c in range(n_classes)]
         self.changed = threading.Condition()
         self.finished: list[tuple[tuple[int, int], PairResult]] = []

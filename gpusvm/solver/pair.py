@@ -95,7 +95,33 @@ def extremes(beta: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarr
     return float(v[beta < upper].max(initial=-np.inf)), float(v[beta > lower].min(initial=np.inf))
 
 
-class _Verified:
+def make_result(
+    beta: np.ndarray,
+    v: np.ndarray,
+    signs: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    *,
+    n_iter: int,
+    tol: float,
+) -> PairResult:
+    """What there is to say of a pair that was solved; all arrays (n,) float64, `signs` is y."""
+    most, least = extremes(beta, v, lower, upper)
+    free = (beta > lower) & (beta < upper)
+    bias = v[free].mean() if free.any() else (most + least) / 2
+    # K beta = y - v, so beta' K beta needs no kernel value.
+    quadratic = float(beta @ (signs - v))
+    return PairResult(
+        beta=beta,
+        intercept=float(bias),
+        n_iter=n_iter,
+        kkt_gap=most - least,
+        dual_objective=float(np.abs(beta).sum() - quadratic / 2),
+        converged=most - least <= tol,
+    )
+
+
+class Verified:
     """Gaps from recomputed gradients: where rounding alone moves them, as many more rounds would change nothing."""
 
     def __init__(self) -> None:
@@ -146,7 +172,7 @@ class PairSolver:
     def solve(self, stopped: Callable[[], bool] = lambda: False) -> PairResult:
         """Run to the tolerance, to max_iter, or until `stopped()` says so."""
         joining = self.first_active()
-        verified = _Verified()
+        verified = Verified()
         while not stopped():
             self.join(joining)
             progressed = self.optimise_active(stopped)
@@ -314,16 +340,4 @@ class PairSolver:
         )
 
     def result(self) -> PairResult:
-        most, least = self.extremes()
-        free = (self.beta > self.lower) & (self.beta < self.upper)
-        bias = self.v[free].mean() if free.any() else (most + least) / 2
-        # K beta = y - v, so beta' K beta needs no kernel value.
-        quadratic = float(self.beta @ (self.signs - self.v))
-        return PairResult(
-            beta=self.beta,
-            intercept=float(bias),
-            n_iter=self.n_iter,
-            kkt_gap=most - least,
-            dual_objective=float(np.abs(self.beta).sum() - quadratic / 2),
-            converged=most - least <= self.tol,
-        )
+        return make_result(self.beta, self.v, self.signs, self.lower, self.upper, n_iter=self.n_iter, tol=self.tol)

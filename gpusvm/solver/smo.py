@@ -19,6 +19,9 @@ CURVATURE_FLOOR = 1e-12
 
 NOT_A_CANDIDATE = -1e300
 
+REACHED, CUT_SHORT, STUCK = 0, 1, 2
+"""How SMO ended: at its tolerance, after the steps allowed, or where rounding allows no further step."""
+
 
 @numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "contract", "arcp", "reassoc"})
 def solve_working_set(

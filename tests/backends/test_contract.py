@@ -11,10 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm import SVC, certify
 from gpusvm.backends import backend_names, get_backend
+from gpusvm.backends.registry import GPU_BACKENDS
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVCParams
-
-GPU_BACKENDS = {"cuml"}
 
 
 @pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.gpu] if n in GPU_BACKENDS else []) for n in backend_names()])

@@ -188,10 +188,10 @@ def test_every_contender_has_a_name_and_a_description() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["cuml"])
+@pytest.mark.parametrize("name", ["cuml", "native-cuda"])
 def test_a_gpu_backend_is_measured_on_its_device(name: str) -> None:
     require(name)
     answer = worker.measure(spec_of(name, n_train=1000))
     assert answer["certificate"]["kkt_gap"] < 1e-2
     assert answer["peak_gpu_mb"] > 0
-    assert answer["versions"]["cuml"]
+    assert answer["versions"]["cupy"]

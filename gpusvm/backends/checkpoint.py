@@ -1,0 +1,163 @@
+"""Finished class pairs on disk, so that a training that was cut off goes on from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from gpusvm.backends.one_vs_one import GroupedData, PairSolution
+from gpusvm.errors import ModelFileError, UsageError
+from gpusvm.model import SVCParams
+from gpusvm.output import replacing
+from gpusvm.version import __version__
+
+FORMAT = "gpusvm-checkpoint"
+VERSION = "1"
+
+SECONDS_BETWEEN_WRITES = 2.0
+"""A checkpoint is written no more often, since each time it is written whole."""
+
+_DTYPES = {
+    "pair": "int64",
+    "n_support": "int64",
+    "n_iter": "int64",
+    "support": "int64",
+    "dual_coef": "float64",
+    "intercept": "float64",
+    "kkt_gap": "float64",
+    "dual_objective": "float64",
+    "converged": "bool",
+}
+_OF_SUPPORT = ("support", "dual_coef")
+
+
+class Checkpoint:
+    """The file in which a backend leaves the pairs that it has solved.
+
+    Parameters
+    ----------
+    path : str or path
+        It need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.solved: dict[int, PairSolution] = {}
+        self._digest = ""
+        self._last_write = time.monotonic()
+
+    def open(self, data: GroupedData, params: SVCParams, backend: str) -> None:
+        """Take up the pairs of an earlier run into `solved`.
+
+        Raises
+        ------
+        UsageError
+            The file is of other data, other parameters, another backend or another version of gpusvm.
+        ModelFileError
+            The file is damaged, or no checkpoint.
+        """
+        self._digest = _digest(data, params, backend)
+        if not self.path.exists():
+            return
+        digest, tensors = _read(self.path)
+        if digest != self._digest:
+            raise UsageError(
+                f"{self.path}: the checkpoint of a training with other data, parameters, backend or version of "
+                "gpusvm; name another file, or remove this one"
+            )
+        try:
+            self.solved = _solutions(tensors, data)
+        except ValueError as error:
+            raise ModelFileError(f"{self.path}: a damaged checkpoint ({error}); remove it to start again") from error
+
+    def add(self, index: int, solution: PairSolution) -> None:
+        """Keep the solution of pair `index`; it is on disk within seconds, or after `flush`."""
+        self.solved[index] = solution
+        if time.monotonic() - self._last_write >= SECONDS_BETWEEN_WRITES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what there is. Raises OutputError where it cannot be written."""
+        solutions = list(self.solved.values())
+        tensors = {name: _column(name, solutions) for name in _DTYPES if name not in ("pair", "n_support")}
+        tensors["pair"] = np.array(list(self.solved), dtype=np.int64)
+        tensors["n_support"] = np.array([len(s.support) for s in solutions], dtype=np.int64)
+        metadata = {"format": FORMAT, "version": VERSION, "digest": self._digest}
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(save(tensors, metadata=metadata))
+        self._last_write = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the file: the training is done, and its model saved."""
+        self.path.unlink(missing_ok=True)
+
+
+def _column(name: str, solutions: list[PairSolution]) -> np.ndarray:
+    """One field of all solutions, one after the other; NaN for what a solver does not tell."""
+    values = [getattr(solution, name) for solution in solutions]
+    if name in _OF_SUPPORT:
+        return np.concatenate([np.empty(0), *values]).astype(_DTYPES[name])
+    return np.array([np.nan if value is None else value for value in values]).astype(_DTYPES[name])
+
+
+def _digest(data: GroupedData, params: SVCParams, backend: str) -> str:
+    """SHA-256 of all that the solutions depend on."""
+    asked = asdict(params)
+    for name in ("n_jobs", "device"):
+        del asked[name]
+    found = hashlib.sha256(json.dumps([backend, __version__, asked, data.given.shape]).encode())
+    given = data.given if isinstance(data.given, np.ndarray) else data.given.get()
+    for array in (np.ascontiguousarray(given), data.rows, data.starts, data.weights):
+        found.update(b"none" if array is None else array.tobytes())
+    return found.hexdigest()
+
+
+def _read(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+                raise ModelFileError(f"{path}: not a checkpoint of this gpusvm; name another file")
+            return metadata.get("digest", ""), {name: file.get_tensor(name) for name in _DTYPES}
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise ModelFileError(f"{path}: a damaged checkpoint ({text}); remove it to start again") from error
+
+
+def _solutions(tensors: dict[str, np.ndarray], data: GroupedData) -> dict[int, PairSolution]:
+    for name, dtype in _DTYPES.items():
+        if tensors[name].dtype != dtype or tensors[name].ndim != 1:
+            raise ValueError(f"array {name} is not a list of {dtype}")
+    pairs, counts = tensors["pair"], tensors["n_support"]
+    if len(np.unique(pairs)) != len(pairs) or ((pairs < 0) | (pairs >= len(data.pairs))).any() or (counts < 0).any():
+        raise ValueError("its pairs are not those of the data")
+    for name in _DTYPES:
+        if len(tensors[name]) != (counts.sum() if name in _OF_SUPPORT else len(pairs)):
+            raise ValueError(f"array {name} has the wrong length")
+    ends = np.cumsum(counts)
+    solved = {}
+    for k, (pair, end, count) in enumerate(zip(pairs.tolist(), ends.tolist(), counts.tolist(), strict=True)):
+        support, coef = (tensors[name][end - count : end] for name in _OF_SUPPORT)
+        size = data.pair_size(data.pairs[pair])
+        sound = (support >= 0).all() and (support < size).all() and (np.diff(support) > 0).all()
+        if not (sound and np.isfinite(coef).all() and np.isfinite(tensors["intercept"][k])):
+            raise ValueError(f"pair {pair} is not a solution")
+        gap, objective = (float(tensors[name][k]) for name in ("kkt_gap", "dual_objective"))
+        solved[pair] = PairSolution(
+            support=support,
+            dual_coef=coef,
+            intercept=float(tensors["intercept"][k]),
+            n_iter=int(tensors["n_iter"][k]),
+            converged=bool(tensors["converged"][k]),
+            kkt_gap=None if np.isnan(gap) else gap,
+            dual_objective=None if np.isnan(objective) else objective,
+        )
+    return solved

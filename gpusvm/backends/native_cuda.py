@@ -1,0 +1,113 @@
+"""Our own solver on a CUDA GPU: `gpusvm.solver.lockstep` behind the two verbs of a backend."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpusvm.backends.base import Availability, Progress
+from gpusvm.backends.native import near_the_origin, pair_solution, report_pairs
+from gpusvm.backends.one_vs_one import group_by_class, merge
+from gpusvm.device import extra_for, installed, on_device, one_line, probe_cuda
+from gpusvm.errors import TrainingError, UsageError
+from gpusvm.model import SVCParams, SVMModel
+from gpusvm.packages import package_versions
+
+if TYPE_CHECKING:
+    from gpusvm.solver.lockstep import Device
+
+
+class NativeCudaBackend:
+    """All class pairs in lockstep, one thread block each; see docs/solver.md."""
+
+    name = "native-cuda"
+    runs = "gpusvm's own solver on a CUDA GPU"
+    resumable = False
+
+    def probe(self) -> Availability:
+        device = probe_cuda()
+        if device.ok and not installed("numba_cuda"):
+            hint = extra_for(device.detail["driver_cuda_version"])
+            return Availability(False, f"{device.reason}, but numba-cuda is not installed", hint, device.detail)
+        return device
+
+    def fit(
+        self,
+        X: Any,
+        y: np.ndarray,
+        params: SVCParams,
+        *,
+        sample_weight: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> SVMModel:
+        import cupy
+
+        from gpusvm.solver.lockstep import solve_in_lockstep
+
+        with on_device(params.device):
+            budget_mb = params.cache_size or free_mb() / 3
+            try:
+                data = group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
+                slices = [data.class_slice(c) for c in range(len(data.classes))]
+                weights = np.ones(len(data.rows)) if data.weights is None else data.weights
+                results = solve_in_lockstep(
+                    near_the_origin(data.given, params.kernel),
+                    [data.rows[s] for s in slices],
+                    [params.C * weights[s] for s in slices],
+                    params.kernel,
+                    device=solver_device(),
+                    tol=params.tol,
+                    max_iter=params.max_iter,
+                    budget_mb=budget_mb,
+                    progress=report_pairs(data, progress),
+                )
+            except MemoryError as error:
+                raise TrainingError(
+                    f"not enough memory on the GPU to train: {one_line(error)}; raise cache_size, free memory on "
+                    "the device, or train with --backend native-cpu"
+                ) from error
+            except OverflowError as error:
+                raise UsageError(str(error)) from error
+            except Exception as error:
+                if not _is_of_the_gpu(error):
+                    raise
+                raise TrainingError(
+                    f"the GPU failed while training ({one_line(error)}); gpusvm info shows whether it still works"
+                ) from error
+            provenance = {
+                "backend": self.name,
+                **package_versions(("cupy", "numba-cuda")),
+                "cache_mb": round(budget_mb),
+                "peak_gpu_mb": round(cupy.get_default_memory_pool().total_bytes() / 2**20),
+            }
+            return merge(data, [pair_solution(result) for result in results], params, provenance)
+
+
+def _is_of_the_gpu(error: Exception) -> bool:
+    """Whether CuPy or numba-cuda raised this: a device lost, a launch refused, a compiler missing."""
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, RuntimeError) or package in {"cupy", "cupy_backends", "cuda", "numba", "numba_cuda"}
+
+
+def free_mb() -> float:
+    """Free memory of the current CUDA device, in MB; what CuPy's pool keeps for itself counts as free."""
+    import cupy
+
+    cupy.get_default_memory_pool().free_all_blocks()
+    return cupy.cuda.runtime.memGetInfo()[0] / 2**20
+
+
+@cache
+def solver_device() -> Device:
+    """CuPy, and the kernels compiled by numba-cuda."""
+    import cupy
+
+    from gpusvm.solver.cuda_kernels import LARGEST_ACTIVE, kernels
+    from gpusvm.solver.lockstep import Device
+
+    return Device(cupy, *kernels(), LARGEST_ACTIVE)
+
+
+backend = NativeCudaBackend()

@@ -1,0 +1,145 @@
+"""A training that was cut off goes on from its checkpoint, to the same model bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from gpusvm import SVC
+from gpusvm.backends import get_backend
+from gpusvm.backends.checkpoint import Checkpoint
+from gpusvm.errors import ModelFileError, UsageError
+from gpusvm.kernels import Kernel
+from gpusvm.model import SVCParams
+
+PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0)
+
+
+class CutOff(Exception):
+    pass
+
+
+def cut_off_after(n_pairs):
+    def progress(done, total, latest):
+        if done == n_pairs:
+            raise CutOff
+
+    return progress
+
+
+@pytest.fixture(params=["native-cpu", "sklearn"])
+def name(request):
+    return request.param
+
+
+def interrupted(path, name, X, y, n_pairs=7, **parameters):
+    """Train until so many pairs are done; what they left is in the file."""
+    svc = SVC(C=5, gamma=0.05, backend=name, n_jobs=1, **parameters)
+    with pytest.raises(CutOff):
+        svc.fit_with_progress(X, y, progress=cut_off_after(n_pairs), checkpoint=Checkpoint(path))
+    assert path.exists()
+    return svc
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_goes_on_to_the_same_model(name, digits, tmp_path, rng, dense):
+    X, y = digits[0][:500], digits[1][:500]
+    if dense:
+        X = rng.normal(size=X.shape).astype(np.float32) + X
+    path = tmp_path / "pairs"
+    svc = interrupted(path, name, X, y)
+    calls = []
+    svc.fit_with_progress(X, y, progress=lambda *c: calls.append(c[0]), checkpoint=Checkpoint(path))
+    assert min(calls) >= 8 and max(calls) == 45, "pairs that were done have been solved again"
+    whole = SVC(C=5, gamma=0.05, backend=name).fit(X, y)
+    for field in ("dual_coef", "intercept", "support_indices", "n_iter", "converged"):
+        np.testing.assert_array_equal(getattr(svc.model_, field), getattr(whole.model_, field))
+
+
+def test_a_finished_checkpoint_needs_no_solving(name, digits, tmp_path):
+    X, y = digits[0][:200], digits[1][:200]
+    backend, checkpoint = get_backend(name), Checkpoint(tmp_path / "pairs")
+    first = backend.fit(X, y, PARAMS, checkpoint=checkpoint)
+    checkpoint.flush()
+    calls = []
+    again = backend.fit(X, y, PARAMS, checkpoint=Checkpoint(tmp_path / "pairs"), progress=lambda *c: calls.append(c))
+    np.testing.assert_array_equal(again.dual_coef, first.dual_coef)
+    assert not calls
+
+
+@pytest.mark.parametrize("other", ["data", "labels", "C", "kernel", "weights", "tol"])
+def test_another_training_is_refused_and_the_file_left_alone(name, digits, tmp_path, other):
+    X, y = digits[0][:200].copy(), digits[1][:200].copy()
+    path = tmp_path / "pairs"
+    interrupted(path, name, X, y)
+    before = path.read_bytes()
+    changed = {"C": 6} if other == "C" else {"kernel": "linear"} if other == "kernel" else {}
+    changed |= {"tol": 1e-4} if other == "tol" else {}
+    if other == "data":
+        X[3, 30] += 0.25
+    if other == "labels":
+        y[:2] = y[1::-1]
+    weight = np.r_[0.5, np.ones(199)] if other == "weights" else None
+    svc = SVC(**({"C": 5, "gamma": 0.05, "backend": name} | changed))
+    with pytest.raises(UsageError, match="the checkpoint of a training with other data, parameters"):
+        svc.fit_with_progress(X, y, weight, checkpoint=Checkpoint(path))
+    assert path.read_bytes() == before
+
+
+def test_threads_are_no_other_training(name, digits, tmp_path):
+    path = tmp_path / "pairs"
+    X, y = digits[0][:200], digits[1][:200]
+    interrupted(path, name, X, y)
+    SVC(C=5, gamma=0.05, backend=name, n_jobs=2).fit_with_progress(X, y, checkpoint=Checkpoint(path))
+
+
+@pytest.mark.parametrize("backend", ["sklearnex"])
+def test_a_backend_that_keeps_none_says_so(backend, digits, tmp_path):
+    if not get_backend(backend).probe().ok:
+        pytest.skip(get_backend(backend).probe().reason)
+    with pytest.raises(UsageError, match="keeps no checkpoint; native-cpu and sklearn do"):
+        SVC(backend=backend).fit_with_progress(digits[0], digits[1], checkpoint=Checkpoint(tmp_path / "pairs"))
+
+
+def damaged(tensors, kind):
+    if kind == "support out of range":
+        tensors["support"][0] = 10**6
+    elif kind == "nan":
+        tensors["dual_coef"][0] = np.nan
+    elif kind == "pair twice":
+        tensors["pair"][0] = tensors["pair"][1]
+    elif kind == "negative count":
+        tensors["n_support"][0] -= 10**6
+    elif kind == "short":
+        tensors["intercept"] = tensors["intercept"][:-1]
+    elif kind == "dtype":
+        tensors["dual_coef"] = tensors["dual_coef"].astype(np.float32)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["support out of range", "nan", "pair twice", "negative count", "short", "dtype", "truncated", "empty", "foreign"],
+)
+def test_a_damaged_checkpoint_is_refused(digits, tmp_path, kind):
+    from safetensors import safe_open
+
+    X, y, path = digits[0][:200], digits[1][:200], tmp_path / "pairs"
+    svc = interrupted(path, "sklearn", X, y)
+    if kind in ("truncated", "empty"):
+        path.write_bytes(path.read_bytes()[: 100 if kind == "truncated" else 0])
+    else:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+        metadata = {"format": "pt"} if kind == "foreign" else metadata
+        save_file(damaged(load_file(path), kind), path, metadata=metadata)
+    with pytest.raises(ModelFileError, match=r"damaged checkpoint|not a checkpoint"):
+        svc.fit_with_progress(X, y, checkpoint=Checkpoint(path))
+
+
+def test_what_a_solver_does_not_tell_stays_untold(digits, tmp_path):
+    model = get_backend("sklearn").fit(digits[0][:200], digits[1][:200], PARAMS, checkpoint=Checkpoint(tmp_path / "p"))
+    assert model.kkt_gap is None and dataclasses.replace(model).dual_objective is None

@@ -1,0 +1,216 @@
+"""The native-cuda backend's own code, run on a stand-in for CuPy with kernels by their definition."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import fake_cuda
+import numpy as np
+import pytest
+
+from gpusvm import SVC
+from gpusvm.backends import native_cuda
+from gpusvm.backends.registry import choose_backend, get_backend
+from gpusvm.device import Availability, Driver, probe_cuda
+from gpusvm.errors import BackendUnavailableError, TrainingError, UsageError
+from gpusvm.kernels import Kernel
+from gpusvm.model import SVCParams
+from tests.solver.reference_kernels import reference_device
+
+PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0, tol=1e-4)
+CUDA = native_cuda.NativeCudaBackend()
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """CuPy's stand-in, and the reference kernels on its arrays."""
+    found = fake_cuda.install(monkeypatch)
+    device = dataclasses.replace(reference_device(), xp=found)
+    monkeypatch.setattr(native_cuda, "solver_device", lambda: device)
+    monkeypatch.setattr(native_cuda.NativeCudaBackend, "probe", lambda self: Availability(True, "Imaginary GPU, 80 GB"))
+    return found
+
+
+def test_reaches_what_the_cpu_reaches(cupy, digits):
+    lines = []
+    found = CUDA.fit(digits[0], digits[1], PARAMS, progress=lambda *line: lines.append(line))
+    expected = get_backend("native-cpu").fit(digits[0], digits[1], PARAMS)
+    np.testing.assert_allclose(found.pair_decisions(digits[2]), expected.pair_decisions(digits[2]), atol=1e-3)
+    np.testing.assert_allclose(found.dual_objective, expected.dual_objective, rtol=1e-5)
+    assert found.converged.all() and found.kkt_gap.max() <= PARAMS.tol
+    assert lines[-1][:2] == (45, 45) and all("gap" in latest for _, _, latest in lines)
+    assert found.provenance["backend"] == "native-cuda" and found.provenance["cache_mb"] == 10240
+    assert all(type(a) is np.ndarray for a in (found.support_vectors, found.dual_coef, found.support_indices))
+
+
+def test_weights_and_a_precomputed_kernel(cupy, digits, rng):
+    X, y = digits[0][:300], digits[1][:300]
+    weights = rng.uniform(0, 2, 300) * (rng.random(300) < 0.8)
+    params = dataclasses.replace(PARAMS, class_weight=tuple(np.linspace(0.5, 2, 10)))
+    for given, kernel in ((X, PARAMS.kernel), (PARAMS.kernel(X, X), Kernel("precomputed"))):
+        models = [
+            get_backend("native-cpu").fit(
+                given, y, dataclasses.replace(params, kernel=kernel), sample_weight=weights
+            ) if cpu else CUDA.fit(given, y, dataclasses.replace(params, kernel=kernel), sample_weight=weights)
+            for cpu in (True, False)
+        ]  # fmt: skip
+        np.testing.assert_allclose(models[1].dual_objective, models[0].dual_objective, rtol=1e-4)
+        assert (weights[models[1].support_indices] > 0).all()
+
+
+# -- which device, and whether there is one --------------------------------------------------------------
+
+
+def test_native_is_the_gpu_where_it_works(cupy, monkeypatch):
+    assert choose_backend("native").backend.name == "native-cuda"
+    monkeypatch.undo()
+    choice = choose_backend("native")
+    assert choice.backend.name == "native-cpu"
+    assert "native-cuda cannot run: no NVIDIA driver" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("driver", "reason"),
+    [
+        (Driver(status=None), "no NVIDIA driver"),
+        (Driver(status=0, cuda_version=11040, n_devices=1), "the NVIDIA driver is too old: it runs CUDA 11.4"),
+        (Driver(status=100, cuda_version=13000), "finds no device"),
+        (Driver(status=999, cuda_version=13000), "does not start"),
+    ],
+)
+def test_each_fault_of_the_machine_is_named(monkeypatch, driver, reason):
+    monkeypatch.setattr("gpusvm.device.query_driver", lambda: driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    probe_cuda.cache_clear()
+    try:
+        with pytest.raises(BackendUnavailableError, match=reason):
+            choose_backend("native-cuda")
+    finally:
+        probe_cuda.cache_clear()
+
+
+def test_a_missing_numba_cuda_is_named_with_its_command(monkeypatch):
+    there = Availability(True, "Imaginary GPU, 80 GB", detail={"driver_cuda_version": 13000})
+    monkeypatch.setattr(native_cuda, "probe_cuda", lambda: there)
+    monkeypatch.setattr(native_cuda, "installed", lambda package: False)
+    found = CUDA.probe()
+    assert not found.ok and "numba-cuda is not installed" in found.reason and "gpusvm[cuda13]" in found.hint
+
+
+def test_the_device_asked_for_is_used_or_refused(cupy, digits):
+    CUDA.fit(digits[0][:100], digits[1][:100], dataclasses.replace(PARAMS, device=0))
+    assert cupy.used_devices == [0]
+    with pytest.raises(UsageError, match=r"device=1: this machine has 1 visible CUDA device"):
+        CUDA.fit(digits[0][:100], digits[1][:100], dataclasses.replace(PARAMS, device=1))
+
+
+# -- faults while training -------------------------------------------------------------------------------
+
+
+def test_memory_that_runs_out_is_met_with_smaller_groups(cupy, digits, monkeypatch):
+    device, calls = native_cuda.solver_device(), []
+
+    def gather(live, *arrays):
+        calls.append(len(live))
+        if len(live) > 12:
+            raise MemoryError("Out of memory allocating 1,073,741,824 bytes")
+        device.gather(live, *arrays)
+
+    monkeypatch.setattr(native_cuda, "solver_device", lambda: dataclasses.replace(device, gather=gather))
+    model = CUDA.fit(digits[0][:500], digits[1][:500], PARAMS)
+    assert calls[0] == 45 and model.converged.all()
+
+
+def test_memory_for_not_even_one_pair_is_an_error_that_names_the_budget(cupy, digits, monkeypatch):
+    with pytest.raises(TrainingError, match=r"not enough memory on the GPU.*cache_size=1 MB.*native-cpu"):
+        CUDA.fit(digits[0], digits[1], dataclasses.replace(PARAMS, cache_size=1.0))
+
+
+class CudaAPIError(Exception):
+    """As numba-cuda's: no RuntimeError."""
+
+
+CudaAPIError.__module__ = "numba.cuda.cudadrv.driver"
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, CudaAPIError])
+def test_a_device_that_is_lost_is_a_training_error(cupy, digits, monkeypatch, kind):
+    device = native_cuda.solver_device()
+    calls = []
+
+    def optimise(*arrays):
+        calls.append(None)
+        if len(calls) == 3:
+            raise kind("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable")
+        device.optimise(*arrays)
+
+    monkeypatch.setattr(native_cuda, "solver_device", lambda: dataclasses.replace(device, optimise=optimise))
+    with pytest.raises(TrainingError, match=r"the GPU failed while training.*cudaErrorDevicesUnavailable.*gpusvm info"):
+        CUDA.fit(digits[0], digits[1], PARAMS)
+
+
+def test_an_interrupt_is_not_swallowed(cupy, digits, monkeypatch):
+    def interrupt(*line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        CUDA.fit(digits[0], digits[1], PARAMS, progress=interrupt)
+
+
+# -- arrays on the device --------------------------------------------------------------------------------
+
+
+class Tensor:
+    """What another library's array shows of itself: no NumPy conversion, which would be a copy to the host."""
+
+    def __init__(self, values):
+        self.values = values.view(fake_cuda.FakeArray)
+        self.shape = values.shape
+
+    def __array__(self, *args, **kwargs):
+        raise AssertionError("copied to the host")
+
+
+class DlpackTensor(Tensor):
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self, **kwargs):
+        raise AssertionError("CuPy's stand-in takes the values as they are")
+
+
+@pytest.mark.parametrize("kind", ["cupy", "dlpack"])
+def test_samples_on_the_device_train_and_predict_there(cupy, digits, kind):
+    on_device = digits[0].view(fake_cuda.FakeArray)
+    X = {"cupy": on_device, "dlpack": DlpackTensor(digits[0])}[kind]
+    svc = SVC(C=5, gamma=0.05, backend="native-cuda").fit(X, digits[1].view(fake_cuda.FakeArray))
+    host = SVC(C=5, gamma=0.05, backend="native-cuda").fit(digits[0], digits[1])
+    np.testing.assert_array_equal(svc.dual_coef_, host.dual_coef_)
+    assert svc.n_features_in_ == 64 and svc.shape_fit_ == digits[0].shape
+    decisions, labels = svc.decision_function(X), svc.predict(X)
+    assert type(decisions) is type(labels) is fake_cuda.FakeArray
+    np.testing.assert_array_equal(labels.get(), host.predict(digits[0]))
+    assert svc.model_._on_devices, "the model's arrays are taken to the device again for each prediction"
+
+
+def test_text_labels_come_back_on_the_host(cupy, digits):
+    names = np.array([f"digit {c}" for c in range(10)])[digits[1]]
+    svc = SVC(C=5, gamma=0.05, backend="native-cuda").fit(digits[0].view(fake_cuda.FakeArray), names)
+    assert type(svc.predict(digits[2].view(fake_cuda.FakeArray))) is np.ndarray
+
+
+def test_a_cpu_backend_takes_samples_off_the_device(cupy, digits):
+    svc = SVC(C=5, gamma=0.05, backend="native-cpu").fit(digits[0].view(fake_cuda.FakeArray), digits[1])
+    host = SVC(C=5, gamma=0.05, backend="native-cpu").fit(digits[0], digits[1])
+    np.testing.assert_array_equal(svc.dual_coef_, host.dual_coef_)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "one dimension", "another length", "no rows"])
+def test_samples_on_the_device_are_validated(cupy, digits, wrong):
+    X = digits[0][:50].copy()
+    if wrong == "nan":
+        X[3, 4] = np.nan
+    X = {"one dimension": X[0], "no rows": X[:0]}.get(wrong, X)
+    y = digits[1][:49] if wrong == "another length" else digits[1][:50]
+    with pytest.raises(ValueError, match=r"NaN|2D array|inconsistent|at least one"):
+        SVC(backend="native-cuda").fit(X.view(fake_cuda.FakeArray), y)
