@@ -46,7 +46,7 @@ _LARGEST = {int: 2**31, float: math.inf, bool: 2}
 _LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
 _LABELS_AS_TRAINED = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-    *("float16", "float32", "float64", "longdouble", "bool"),
+    *("float16", "float32", "float64", "float96", "float128", "bool"),
 )
 # The header has no arrays in it, and a text label takes as much memory as the longest one does.
 _LARGEST_HEADER = 2**22

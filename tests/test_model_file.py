@@ -55,7 +55,7 @@ def test_round_trip(digits_model, tmp_path):
 
 @pytest.mark.parametrize(
     "labels", [np.array(["ant", "bee", "cat"]), np.array([-3, 5, 7], np.int16), np.array([1.0, 2.0, 5.0]),
-               np.array([1, 2, 2**60])],
+               np.array([1, 2, 2**60]), np.array([1, 2, 5], np.longdouble)],
 )  # fmt: skip
 def test_labels_of_every_kind_survive(digits, tmp_path, labels):
     keep = digits[1] < 3
