@@ -2,6 +2,9 @@
 #   make train   set up, then train on MNIST's 60,000 images on the best hardware present
 #   make test    the whole test suite          make lint    ruff and mypy
 #   make bench   the benchmark suite           make clean   remove what these targets made
+#   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
+#   make audit   bandit, and pip-audit where it reaches its source
+#   make dist-check   build sdist and wheel, install the wheel where nothing else is, run it
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,7 +25,7 @@ comma := ,
 run_extras := $(GPU)
 dev_extras := dev$(if $(GPU),$(comma)$(GPU))
 
-.PHONY: train test lint format bench clean
+.PHONY: train test lint format bench fuzz audit dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/mnist.svm
@@ -42,6 +45,16 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench
 	$(BIN)/gpusvm bench benchmarks/full.toml --out benchmarks/results
 
+fuzz: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ_ARGS)
+
+audit: $(VENV)/.installed-audit
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gpusvm
+	$(BIN)/python tools/audit.py
+
+dist-check: $(VENV)/.installed-audit
+	tools/dist_check.sh $(BIN)/python
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpusvm needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -59,5 +72,9 @@ $(VENV)/.installed-bench: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[intel$(if $(GPU),$(comma)$(GPU))]"
 	touch $@ $(VENV)/.installed-run
 
+$(VENV)/.installed-audit: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[audit]"
+	touch $@ $(VENV)/.installed-run
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info models .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) fuzz-defects build dist *.egg-info models .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,9 +7,15 @@ INTERRUPTED = 130
 
 
 class GpuSvmError(Exception):
-    """Something the user can mend. The message says what, where, and what to do, on one line."""
+    """Something the user can mend. The message says what, where, and what to do, on one line.
+
+    What it quotes from a file cannot break that line or steer a terminal: such characters are written as escapes.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
 class DataError(GpuSvmError):

@@ -20,7 +20,7 @@ from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVCParams, SVMModel
 from gpusvm.output import replacing
-from gpusvm.preprocess import step_from_dict, step_to_dict
+from gpusvm.preprocess import check_steps, step_from_dict, step_to_dict
 
 FORMAT = "gpusvm-model"
 VERSION = 1
@@ -34,7 +34,24 @@ _REQUIRED = {
     "n_iter": "int64",
 }
 _OPTIONAL = {"kkt_gap": "float64", "dual_objective": "float64", "converged": "bool"}
+# Types that the description's numbers must have, and what they must stay below; LIBSVM's integers have 32 bits.
+_PARAMETERS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("C", "tol", "gamma", "coef0"), (int, float)),
+    **dict.fromkeys(("degree", "max_iter"), (int,)),
+    "shrinking": (bool,),
+    "cache_size": (int, float, type(None)),
+    "n_jobs": (int, type(None)),
+    "device": (int, type(None)),
+}
+_LARGEST = {int: 2**31, float: math.inf, bool: 2}
 _LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
+_LABELS_AS_TRAINED = (
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("float16", "float32", "float64", "float96", "float128", "bool"),
+)
+# The header has no arrays in it, and a text label takes as much memory as the longest one does.
+_LARGEST_HEADER = 2**22
+_LARGEST_LABELS = 2**24
 
 
 def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
@@ -93,7 +110,13 @@ def load_model(path: str | os.PathLike[str]) -> SVMModel:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not path.exists():
         raise ModelFileError(f"{path}: no such model file; gpusvm train --out writes one")
+    if not path.is_file():  # opening a pipe waits for whoever writes to it
+        raise ModelFileError(f"{path}: not a file; name a model that gpusvm train --out wrote")
     try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > _LARGEST_HEADER:
+            raise ValueError(f"its header says it has {header_bytes:,} bytes")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
@@ -103,8 +126,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                     f"{path}: model file version {metadata.get('version')!r} is unknown, this gpusvm reads "
                     f"version {VERSION}; update gpusvm, or train the model again"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            known = {*_REQUIRED, *_OPTIONAL, "classes"} & {*file.keys()}
+            return {name: file.get_tensor(name) for name in known}, metadata
+    # AttributeError: a dtype that NumPy does not have.
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         text = " ".join(str(error).split())[:120]
         raise ModelFileError(f"{path}: not a readable model file ({text}); it may be truncated or foreign") from error
 
@@ -114,30 +139,64 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
     _check_dtypes(tensors)
     classes = _classes(tensors, header)
     params = _params(header["params"])
-    n_features = int(header["n_features"])
+    n_features = _whole(header["n_features"], "n_features")
     _check_shapes(tensors, len(classes), 0 if params.kernel.precomputed else n_features)
     _check_values(tensors, n_features if params.kernel.precomputed else None)
     if params.class_weight is not None and len(params.class_weight) != len(classes):
         raise ModelFileError("it has another number of class weights than of classes")
+    steps = tuple(step_from_dict(step) for step in header["preprocessing"])
+    check_steps(steps, header["image_shape"], n_features)
     shape = header["image_shape"]
     return SVMModel(
         params=params,
         classes=classes,
         n_features=n_features,
-        preprocessing=tuple(step_from_dict(step) for step in header["preprocessing"]),
+        preprocessing=steps,
         image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
-        provenance=dict(header["provenance"]),
+        provenance=_provenance(header["provenance"]),
         **{name: tensors[name] for name in (*_REQUIRED, *_OPTIONAL) if name in tensors},
     )
 
 
 def _params(values: dict[str, Any]) -> SVCParams:
+    for name, kinds in _PARAMETERS.items():
+        value = values["kernel"][name] if name in values["kernel"] else values[name]
+        if type(value) not in kinds or (value is not None and not abs(value) < _LARGEST[type(value)]):
+            raise ModelFileError(f"{name} is {value!r:.40}")
     kernel = Kernel(**values.pop("kernel"))
     weights = values.pop("class_weight")
     params = SVCParams(kernel=kernel, class_weight=None if weights is None else tuple(map(float, weights)), **values)
-    if not (math.isfinite(params.C) and params.C > 0):
+    if not params.C > 0:
         raise ModelFileError(f"C is {params.C}, it must be positive")
+    if not np.isfinite(params.class_weight or 0).all():
+        raise ModelFileError("class_weight holds NaN or infinity")
     return params
+
+
+def _provenance(values: dict[str, Any]) -> dict[str, Any]:
+    """Anything goes, but for what the report and the scikit-learn form rely on."""
+    values = dict(values)
+    _whole(values.get("n_train", 0), "n_train")
+    seconds = values.get("fit_seconds", 0)
+    if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+        raise ModelFileError(f"fit_seconds is {seconds!r:.40}")
+    data = values.get("dataset")
+    if isinstance(data, dict) and not all(isinstance(data.get(key, ""), str) for key in ("name", "split", "digest")):
+        raise ModelFileError("dataset does not say in words which one it is")
+    return values
+
+
+def _whole(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value < _LARGEST[int]:
+        raise ModelFileError(f"{name} is {value!r:.40}, it must be a whole number")
+    return value
+
+
+def _label_dtype(name: Any) -> np.dtype:
+    """Only numbers: NumPy would take nearly any string or table for a dtype, of objects too."""
+    if name not in _LABELS_AS_TRAINED:
+        raise ModelFileError(f"label_dtype is {name!r:.40}")
+    return np.dtype(name)
 
 
 def _classes(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> np.ndarray:
@@ -145,9 +204,14 @@ def _classes(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> np.ndarr
         stored = tensors["classes"]
         if stored.ndim != 1 or stored.dtype.name not in _LABEL_DTYPES:
             raise ModelFileError("its class labels are not a list of numbers")
-        classes = stored.astype(np.dtype(header["label_dtype"]))
+        classes = stored.astype(_label_dtype(header["label_dtype"]))
     else:
-        classes = np.array([str(label) for label in header["classes"]])
+        labels = [str(label) for label in header["classes"]]
+        if 4 * len(labels) * max(map(len, labels), default=0) > _LARGEST_LABELS:
+            raise ModelFileError("its class labels are too long")
+        classes = np.array(labels)
+    if classes.dtype.kind == "f" and not np.isfinite(classes).all():
+        raise ModelFileError("its class labels hold NaN or infinity")
     if len(classes) < 2 or len(np.unique(classes)) != len(classes):
         raise ModelFileError("its class labels are fewer than two, or not all different")
     return classes

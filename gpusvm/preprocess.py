@@ -168,7 +168,7 @@ class Deskewer(_PixelStep):
                 raise ValueError(f"{n_pixels} pixels are no square image; give image_shape=(height, width)")
             return side, side
         if not _is_image_shape(self.image_shape):
-            raise ValueError(f"image_shape must be two positive integers, got {self.image_shape!r}")
+            raise ValueError(f"image_shape must be two positive integers, got {self.image_shape!r:.80}")
         height, width = self.image_shape
         if height * width != n_pixels:
             raise ValueError(f"image_shape {height}x{width} does not fit rows of {n_pixels} pixels")
@@ -239,6 +239,15 @@ def check_image_shape(images: np.ndarray, expected: Sequence[int]) -> None:
         raise DataError(
             f"got {got} images, the model expects {wanted}; resize them, or train a model on images of that size"
         )
+
+
+def check_steps(steps: Sequence[Any], image_shape: Any, n_features: int) -> None:
+    """Raise ModelFileError unless a model of `n_features` features can have these steps and this image_shape."""
+    try:
+        for step in steps if image_shape is None else (*steps, Deskewer(image_shape)):
+            step._check_parameters(n_features)
+    except ValueError as error:
+        raise ModelFileError(str(error)) from error
 
 
 def step_to_dict(step: Any) -> dict[str, Any]:

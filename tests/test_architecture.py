@@ -35,3 +35,20 @@ def test_importing_gpusvm_brings_in_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_no_file_is_read_by_what_can_run_code():
+    """No pickle in any form, no eval, no archive unpacked to files: what a reader cannot call, no file can trigger."""
+    forbidden_modules = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "tarfile", "runpy"}
+    forbidden_calls = {"eval", "exec", "load_pickle", "extract", "extractall", "unpack_archive", "fromfile", "memmap"}
+    for file in PACKAGE.rglob("*.py"):
+        assert not imported(file) & forbidden_modules, file
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called.rpartition(".")[2] not in forbidden_calls, f"{file}: {called}"
+                assert called not in ("joblib.load", "np.load", "numpy.load"), f"{file}: {called}"
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", file
+            if isinstance(node, ast.keyword) and node.arg == "verify":
+                assert ast.unparse(node.value) != "False", f"{file}: TLS certificates are not checked"

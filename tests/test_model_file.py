@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -54,7 +55,7 @@ def test_round_trip(digits_model, tmp_path):
 
 @pytest.mark.parametrize(
     "labels", [np.array(["ant", "bee", "cat"]), np.array([-3, 5, 7], np.int16), np.array([1.0, 2.0, 5.0]),
-               np.array([1, 2, 2**60])],
+               np.array([1, 2, 2**60]), np.array([1, 2, 5], np.longdouble)],
 )  # fmt: skip
 def test_labels_of_every_kind_survive(digits, tmp_path, labels):
     keep = digits[1] < 3
@@ -103,6 +104,25 @@ DAMAGE = {
     "C": ({"change_header": lambda h: h["params"].update(C=-1.0)}, "C is -1"),
     "unknown parameter": ({"change_header": lambda h: h["params"].update(nu=0.5)}, "description is damaged"),
     "step": ({"change_header": lambda h: h.update(preprocessing=[{"step": "os.system"}])}, "os.system"),
+    "infinity": ({"change_tensors": lambda t: t["support_vectors"].fill(np.inf)}, "support_vectors holds NaN"),
+    "objects": ({"change_header": lambda h: h.update(label_dtype="O")}, "label_dtype is 'O'"),
+    "no dtype": ({"change_header": lambda h: h.update(label_dtype="(2,")}, "label_dtype is"),
+    "labels not finite": (
+        {"change_tensors": lambda t: t.update(classes=np.full(10, np.inf)),
+         "change_header": lambda h: h.update(label_dtype="float64")}, "labels hold NaN or infinity"),
+    "degree": ({"change_header": lambda h: h["params"]["kernel"].update(degree=10**400)}, "degree is 1000"),
+    "tol": ({"change_header": lambda h: h["params"].update(tol=float("nan"))}, "tol is nan"),
+    "max_iter": ({"change_header": lambda h: h["params"].update(max_iter="many")}, "max_iter is 'many'"),
+    "class_weight": ({"change_header": lambda h: h["params"].update(class_weight=[np.nan] * 10)}, "class_weight holds"),
+    "n_features": ({"change_header": lambda h: h.update(n_features="64")}, "n_features is '64'"),
+    "n_train": ({"change_header": lambda h: h["provenance"].update(n_train="many")}, "n_train is 'many'"),
+    "fit_seconds": ({"change_header": lambda h: h["provenance"].update(fit_seconds=[])}, "fit_seconds is"),
+    "dataset": ({"change_header": lambda h: h["provenance"].update(dataset={"digest": 3})}, "dataset does not say"),
+    "image_shape": ({"change_header": lambda h: h.update(image_shape=[-8, -8])}, "two positive integers"),
+    "another image_shape": ({"change_header": lambda h: h.update(image_shape=[8, 9])}, "image_shape 8x9 does not fit"),
+    "deskewer": (
+        {"change_header": lambda h: h.update(preprocessing=[{"step": "deskewer", "image_shape": [7, 9]}])},
+        "image_shape 7x9 does not fit"),
     "duplicate labels": ({"change_tensors": lambda t: t.update(classes=t["classes"] * 0)}, "not all different"),
 }  # fmt: skip
 
@@ -128,6 +148,56 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         load_model(tmp_path / "none.svm")
     with pytest.raises(ModelFileError):
         load_model(tmp_path)
+
+
+def rewrite_header(path, change):
+    """Change what safetensors itself reads: names, dtypes, shapes and offsets."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: h["intercept"].update(data_offsets=h["dual_coef"]["data_offsets"]),
+        lambda h: h["dual_coef"].update(data_offsets=[0, 2**40]),
+        lambda h: h["dual_coef"].update(data_offsets=[-8, 8]),
+        lambda h: h["dual_coef"].update(data_offsets=h["dual_coef"]["data_offsets"][::-1]),
+        lambda h: h["dual_coef"].update(shape=[2**62, 2**62]),
+        lambda h: h["dual_coef"].update(shape=[9, 10**9]),
+        lambda h: h["dual_coef"].update(dtype="OBJECT"),
+    ],
+    ids=["overlapping", "beyond the end", "negative", "turned around", "overflowing", "too large", "dtype"],
+)
+def test_a_header_that_lies_is_refused(saved, change):
+    rewrite_header(saved, change)
+    with pytest.raises(ModelFileError, match="not a readable model file"):
+        load_model(saved)
+
+
+def test_a_header_that_promises_too_much_is_not_read(saved):
+    content = saved.read_bytes()
+    for n_bytes in (2**22 + 1, 2**63):
+        saved.write_bytes(n_bytes.to_bytes(8, "little") + content[8:])
+        with pytest.raises(ModelFileError, match=f"its header says it has {n_bytes:,} bytes"):
+            load_model(saved)
+
+
+def test_labels_are_not_spread_out_to_the_longest_of_them(saved):
+    labels = ["x" * 2**20, *map(str, range(100_000))]
+    rewrite(saved, change_tensors=lambda t: t.pop("classes"), change_header=lambda h: h.update(classes=labels))
+    with pytest.raises(ModelFileError, match="class labels are too long"):
+        load_model(saved)
+
+
+def test_a_pipe_is_no_model_file(tmp_path):
+    os.mkfifo(tmp_path / "m.svm")
+    with pytest.raises(ModelFileError, match="not a file"):
+        load_model(tmp_path / "m.svm")
 
 
 def test_a_pickle_is_refused_and_not_run(tmp_path):

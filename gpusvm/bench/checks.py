@@ -53,7 +53,10 @@ def require(values: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
 
 def quote(value: Any) -> str:
     """A value for a message, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or a whole number of thousands of digits
+        return f"such a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -18,7 +18,8 @@ from gpusvm.kernels import KERNEL_NAMES
 SUITES_FOLDER = Path("benchmarks")
 """Where a suite named without a path is looked for first; then among those inside the package."""
 
-_LARGEST_FILE = 2**20
+# Many times the size of any suite; what tomllib takes for dotted keys grows with the square of their length.
+_LARGEST_FILE = 2**14
 
 
 def load_suite(source: str | Path) -> Suite:
@@ -33,14 +34,15 @@ def load_suite(source: str | Path) -> Suite:
     """
     path = find_suite(str(source))
     try:
-        content = path.read_bytes() if path.stat().st_size <= _LARGEST_FILE else None
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise DataError(
             f"{source}: cannot read the suite: {error.strerror}; check the path, or name one of "
             f"{', '.join(suite_names())}"
         ) from error
-    if content is None:
-        raise DataError(f"{source}: is larger than 1 MB, too large for a suite; name a TOML file of one")
+    if len(content) > _LARGEST_FILE:
+        raise DataError(f"{source}: is larger than {_LARGEST_FILE:,} bytes, too large for a suite; name another file")
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -22,6 +22,8 @@ _BLOCK_BYTES = 1 << 20
 _COMMA, _NEWLINE, _ZERO = b","[0], b"\n"[0], b"0"[0]
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A row is one image. What the parser takes for a line is many times its length.
+_LONGEST_LINE = 1 << 22
 # Longer cells are no number of ours; NumPy would pad every cell of the row to the longest.
 _LONGEST_CELL = 32
 _LARGEST_LABEL = 2**53
@@ -68,7 +70,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         with path.open("rb") as file:
             layout = _read_layout(file, path)
             file.seek(layout.start)
-            blocks = [_parse_block(block, line, layout) for line, block in _blocks(file, layout.first_line)]
+            blocks = [_parse_block(block, line, layout) for line, block in _blocks(file, layout)]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     pixels = [block[0] for block in blocks]
@@ -83,7 +85,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _read_layout(file: IO[bytes], path: Path) -> _Layout:
     start, line_number, line = 0, 0, b"\n"
     while line and not line.strip():
-        start, line_number, line = file.tell(), line_number + 1, file.readline()
+        start, line_number, line = file.tell(), line_number + 1, _read_line(file, path, line_number + 1)
         if start == 0 and line.startswith(_BYTE_ORDER_MARK):
             start, line = len(_BYTE_ORDER_MARK), line[len(_BYTE_ORDER_MARK) :]
     if not line:
@@ -111,7 +113,7 @@ def _label_column(names: tuple[str, ...], path: Path) -> int | None:
     for column, name in enumerate(lowered):
         if name in _ROW_NAMES:
             raise DataError(
-                f"{path}: line 1, column {column + 1} ({names[column]!r}) is neither the label nor a pixel;"
+                f"{path}: line 1, column {column + 1} ({names[column][:20]!r}) is neither the label nor a pixel;"
                 " remove the column"
             )
     if lowered.count("label") > 1:
@@ -121,10 +123,18 @@ def _label_column(names: tuple[str, ...], path: Path) -> int | None:
     return lowered.index("label") if "label" in lowered else None
 
 
-def _blocks(file: IO[bytes], line: int) -> Iterator[tuple[int, bytes]]:
+def _read_line(file: IO[bytes], path: Path, number: int) -> bytes:
+    line = file.readline(_LONGEST_LINE)
+    if len(line) == _LONGEST_LINE:
+        raise DataError(f"{path}: line {number} is longer than {_LONGEST_LINE:,} bytes; a row is one image")
+    return line
+
+
+def _blocks(file: IO[bytes], layout: _Layout) -> Iterator[tuple[int, bytes]]:
     """Whole lines, about a block's worth at a time, with the number of the first; `\\n` ends each."""
+    line = layout.first_line
     while block := file.read(_BLOCK_BYTES):
-        block += file.readline()
+        block += _read_line(file, layout.path, line + block.count(b"\n"))
         if not block.endswith(b"\n"):
             block += b"\n"
         yield line, block.replace(b"\r\n", b"\n") if b"\r" in block else block
@@ -218,7 +228,7 @@ def _check_row(values: np.ndarray, cells: list[bytes], number: int, layout: _Lay
 
 
 def _bad_cell(cells: list[bytes], number: int, column: int, problem: str, layout: _Layout) -> DataError:
-    name = f" ({layout.names[column]})" if layout.names else ""
+    name = f" ({layout.names[column][:20]})" if layout.names else ""
     cell = cells[column][:20].decode("utf-8", errors="replace")
     rule = _LABELS_ARE if column == layout.label_column else _PIXELS_ARE
     return DataError(f"{layout.path}: line {number}, column {column + 1}{name}: {cell!r} {problem}; {rule}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpusvm.data import csv, idx, images, npz
 from gpusvm.data.catalogue import CATALOGUE, find_file, read_split
+from gpusvm.data.links import require_inside
 from gpusvm.errors import DataError, UsageError
 
 PathLike = str | os.PathLike[str]
@@ -221,6 +222,8 @@ def _kind(path: Path) -> str:
         return "idx folder" if any(find_file(path, stem) for stem in stems) else "picture folder"
     if not path.exists():
         raise _no_such_source(path)
+    if not path.is_file():  # opening a pipe waits for whoever writes to it, and a device may never end
+        raise DataError(f"{path}: is neither a file nor a folder; copy what it gives into a file")
     if path.suffix.lower() in (".csv", ".npz"):
         return path.suffix.lower()[1:]
     if images.is_picture(path):
@@ -252,6 +255,7 @@ def _read_idx_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray |
     images_path = find_file(folder, f"{stem}-images-idx3-ubyte")
     labels_path = find_file(folder, f"{stem}-labels-idx1-ubyte")
     assert images_path is not None  # has_split saw it
+    require_inside(folder, filter(None, (images_path, labels_path)))
     return idx.read_images(images_path), None if labels_path is None else idx.read_labels(labels_path)
 
 

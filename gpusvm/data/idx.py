@@ -19,6 +19,7 @@ from typing import IO
 
 import numpy as np
 
+from gpusvm.data.pixels import require_memory
 from gpusvm.errors import DataError
 from gpusvm.output import replacing
 
@@ -29,8 +30,10 @@ _HOLDS = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate cannot expand further than this (zlib technical details, "Maximum Compression Factor"),
 # so a header that promises more is wrong before a byte of it is allocated.
-_LARGEST_EXPANSION = 1032
+LARGEST_EXPANSION = 1032
 _CHUNK_BYTES = 1 << 20
+# A label as it is stored, and as int64.
+_LABEL_BYTES = 1 + 8
 
 
 def read_images(path: str | os.PathLike[str], checksum: str | None = None) -> np.ndarray:
@@ -161,9 +164,10 @@ def _check_size(path: Path, shape: tuple[int, ...], *, gzipped: bool, header_byt
     if n_bytes == 0:
         raise DataError(f"{path}: holds nothing: its header says {_describe(shape)}; use another file")
     file_bytes = path.stat().st_size
-    largest = _LARGEST_EXPANSION * file_bytes if gzipped else file_bytes - header_bytes
+    largest = LARGEST_EXPANSION * file_bytes if gzipped else file_bytes - header_bytes
     if n_bytes > largest:
         raise _truncated(path, shape, f"the file has only {file_bytes:,} bytes")
+    require_memory(n_bytes * (_LABEL_BYTES if len(shape) == 1 else 1), str(path))
 
 
 def _read_body(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> np.ndarray:

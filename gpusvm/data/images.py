@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from gpusvm.data.links import require_inside
+from gpusvm.data.pixels import require_memory
 from gpusvm.errors import DataError
 
+# Pillow would go by the content and try every format it knows, some through other programs (EPS: Ghostscript).
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+# More than any kernel machine is trained on; a few bytes of header can promise any size.
+_MOST_PIXELS = 2**22
+_LARGEST_FILE = 2**26
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
 _SPLITS = {"train", "test"}
 # Pillow would clip these to 255 where it should scale them.
@@ -45,14 +53,18 @@ def read_folder(folder: Path, split: str = "train") -> tuple[np.ndarray, np.ndar
     DataError
         No pictures, an unreadable one, or one whose size differs from the first one's.
     """
+    whole = folder
     if _is_divided(folder):
         folder = folder / split
+        require_inside(whole, [folder])
+    require_inside(whole, _sub_folders(folder))
     classes = {sub.name: _pictures(sub) for sub in _sub_folders(folder)}
     classes = {name: files for name, files in classes.items() if files}
     if not classes:
-        return read_pictures(_pictures(folder), folder), None
+        return read_flat_folder(folder)[0], None
     values = _class_values(list(classes))
     rows = _take_turns([(files, index) for index, files in enumerate(classes.values())])
+    require_inside(whole, (file for file, _ in rows))
     images = read_pictures([file for file, _ in rows], folder)
     return images, values[[index for _, index in rows]]
 
@@ -68,6 +80,7 @@ def read_flat_folder(folder: Path) -> tuple[np.ndarray, list[str]]:
     files = _pictures(folder)
     if not files and any(_pictures(sub) for sub in _sub_folders(folder)):
         raise DataError(f"{folder}: its pictures lie in sub-folders; name one of those")
+    require_inside(folder, files)
     return read_pictures(files, folder), [file.name for file in files]
 
 
@@ -76,6 +89,7 @@ def read_pictures(files: Sequence[Path], where: Path) -> np.ndarray:
     if not files:
         raise DataError(f"{where}: holds no pictures; expected files ending in {', '.join(sorted(SUFFIXES))}")
     first = _read_picture(files[0], None)
+    require_memory(len(files) * first.size, str(where))
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
     images[0] = first
     for row, file in enumerate(files[1:], start=1):
@@ -85,8 +99,10 @@ def read_pictures(files: Sequence[Path], where: Path) -> np.ndarray:
 
 def _read_picture(path: Path, expected: tuple[tuple[int, ...], Path] | None) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
+        with Image.open(BytesIO(_content(path)), formats=_FORMATS) as picture:
             shape = (picture.height, picture.width)
+            if shape[0] * shape[1] > _MOST_PIXELS:
+                raise DataError(f"{path}: is {shape[1]}x{shape[0]}, more than {_MOST_PIXELS:,} pixels; resize it")
             if expected is not None and shape != expected[0]:
                 height, width = expected[0]
                 raise DataError(
@@ -98,9 +114,18 @@ def _read_picture(path: Path, expected: tuple[tuple[int, ...], Path] | None) -> 
             return np.asarray(picture.convert("L"))
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: is not a picture that Pillow can read; replace or remove it") from error
+    except DataError:
+        raise
     # Pillow's decoders raise nearly anything on damaged files.
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+    except Exception as error:
+        raise DataError(f"{path}: cannot be read ({error!s:.120}); replace or remove it") from error
+
+
+def _content(path: Path) -> bytes:
+    """All of the file: from an open one Pillow asks for as many bytes at once as a damaged length says."""
+    if path.stat().st_size > _LARGEST_FILE:
+        raise DataError(f"{path}: is larger than {_LARGEST_FILE / 2**20:.0f} MB, too large for a picture; resize it")
+    return path.read_bytes()
 
 
 def _take_turns(classes: list[tuple[list[Path], int]]) -> list[tuple[Path, int]]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from gpusvm.data.pixels import as_images
+from gpusvm.data.idx import LARGEST_EXPANSION
+from gpusvm.data.pixels import as_images, require_memory
 from gpusvm.errors import DataError
 
 _KEYS = {
     "train": (("x_train", "y_train"), ("images", "labels"), ("X", "y")),
     "test": (("x_test", "y_test"),),
 }
+# How far a member can expand as numpy.savez and savez_compressed write it. For other methods there is no such bound.
+_EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: LARGEST_EXPANSION}
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def has_split(path: Path, split: str) -> bool:
@@ -39,7 +46,7 @@ def read(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray | Non
     with _open(path) as archive:
         for images_key, labels_key in _KEYS[split]:
             if images_key in archive:
-                images = as_images(_get(archive, path, images_key), f"{path}, {images_key!r}")
+                images = as_images(archive[images_key], f"{path}, {images_key!r}")
                 labels = _labels(archive, path, labels_key) if labels_key in archive else None
                 return images, labels
         raise _no_images(archive, path, split)
@@ -50,35 +57,76 @@ def read_images(path: Path) -> np.ndarray:
     with _open(path) as archive:
         for key in ("images", "X", "x_test", "x_train"):
             if key in archive:
-                return as_images(_get(archive, path, key), f"{path}, {key!r}")
+                return as_images(archive[key], f"{path}, {key!r}")
         raise _no_images(archive, path, "test")
 
 
-def _open(path: Path) -> np.lib.npyio.NpzFile:
+@contextmanager
+def _open(path: Path) -> Iterator[_Archive]:
+    with _open_zip(path) as archive:
+        yield _Archive(archive, path)
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        with path.open("rb") as file:
+            is_array = file.read(6) == np.lib.format.MAGIC_PREFIX
+        if not is_array:
+            return zipfile.ZipFile(path)
+    # A damaged archive makes zipfile raise nearly anything.
+    except Exception as error:
         reason = getattr(error, "strerror", None) or "it is not a readable .npz archive"
         raise DataError(f"{path}: cannot be read: {reason}; write it again with numpy.savez") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: is one array, not an archive; write it with numpy.savez(images=, labels=)")
-    return archive
+    raise DataError(f"{path}: is one array, not an archive; write it with numpy.savez(images=, labels=)")
 
 
-def _get(archive: np.lib.npyio.NpzFile, path: Path, key: str) -> np.ndarray:
-    try:
-        return archive[key]
-    # A damaged archive can make zipfile and numpy.lib.format raise any of these.
-    except (
-        OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, MemoryError,
-        OverflowError, NotImplementedError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path}, {key!r}: cannot be read ({reason}); store it as a plain array") from error
+class _Archive:
+    """The arrays of an archive by name. Members are read where they are, never unpacked to files."""
+
+    def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
+        self._zip, self.path = archive, path
+        self.members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.members
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        where = f"{self.path}, {key!r}"
+        info = self.members[key]
+        try:
+            with self._zip.open(info) as stream:
+                n_bytes = _promised_bytes(stream, info, self.path.stat().st_size)
+            require_memory(n_bytes, where)
+            with self._zip.open(info) as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False)
+        except DataError:
+            raise
+        # A damaged member makes zipfile and numpy.lib.format raise nearly anything.
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DataError(f"{where}: cannot be read ({reason:.120}); store it as a plain array") from error
 
 
-def _labels(archive: np.lib.npyio.NpzFile, path: Path, key: str) -> np.ndarray:
-    labels = _get(archive, path, key)
+def _promised_bytes(stream: IO[bytes], info: zipfile.ZipInfo, archive_bytes: int) -> int:
+    """Size of a member's array by its header, if the archive's directory and its own size agree. Raises ValueError."""
+    if info.compress_type not in _EXPANSION:
+        raise ValueError("compressed in another way than NumPy does")
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the .npy format")
+    shape, _, dtype = _HEADERS[version](stream)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are pickles, which could run code")
+    n_bytes = prod(shape) * dtype.itemsize
+    if dtype.itemsize == 0 or min(shape, default=0) < 0 or stream.tell() + n_bytes != info.file_size:
+        raise ValueError(f"its header says {shape} of {dtype}, which is not what the archive holds")
+    if info.file_size > _EXPANSION[info.compress_type] * min(info.compress_size, archive_bytes):
+        raise ValueError("the file is too small for what it says it holds")
+    return n_bytes
+
+
+def _labels(archive: _Archive, path: Path, key: str) -> np.ndarray:
+    labels = archive[key]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
@@ -90,7 +138,7 @@ def _labels(archive: np.lib.npyio.NpzFile, path: Path, key: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _no_images(archive: np.lib.npyio.NpzFile, path: Path, split: str) -> DataError:
-    found = ", ".join(sorted(archive.files)) or "nothing"
+def _no_images(archive: _Archive, path: Path, split: str) -> DataError:
+    found = ", ".join(sorted(archive.members)) or "nothing"
     wanted = " or ".join(repr(images) for images, _ in _KEYS[split])
-    return DataError(f"{path}: has no {split} images: no {wanted} among its keys ({found}); rename the array")
+    return DataError(f"{path}: has no {split} images: no {wanted} among its keys ({found:.200}); rename the array")

@@ -7,12 +7,33 @@ from math import isqrt
 import numpy as np
 
 from gpusvm.errors import DataError
+from gpusvm.memory import available_mb
+
+# Below this, asking how much is free costs more than it can save.
+_SMALL_BYTES = 2**26
 
 
 def image_shape(n_pixels: int) -> tuple[int, int]:
     """Height and width of an image stored as `n_pixels` numbers: a square, or else one row."""
     side = isqrt(n_pixels)
     return (side, side) if side * side == n_pixels else (1, n_pixels)
+
+
+def require_memory(n_bytes: int, where: str) -> None:
+    """Raise DataError unless this much memory is free: a few bytes of header can promise any size.
+
+    Parameters
+    ----------
+    n_bytes : int
+        What is about to be taken.
+    where : str
+        File, and part of it, for the error message.
+    """
+    if n_bytes > _SMALL_BYTES and n_bytes / 2**20 > (free_mb := available_mb()):
+        raise DataError(
+            f"{where}: takes {n_bytes / 2**20:,.0f} MB of memory, and {free_mb:,.0f} MB are free;"
+            " use a smaller file or a larger machine"
+        )
 
 
 def as_images(array: np.ndarray, where: str) -> np.ndarray:

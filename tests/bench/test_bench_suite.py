@@ -182,3 +182,27 @@ def test_an_option_for_all_sets_aside_what_one_contender_had(suite: Suite) -> No
 def test_wrong_options_are_wrong_usage(suite: Suite, options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         suite.with_options(**options)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("title" + ".a" * 3000 + " = 1", "title must be a line of text, not such a dict"),
+        ("seed = 0x" + "f" * 5000, "seed must be a whole number of at least 0, not such a int"),
+        ("seed = " + "9" * 5000, "not valid TOML"),
+        ("title = " + "[" * 5000 + "]" * 5000, "not valid TOML"),
+        ('[overrides."a\\nb"]', r"[overrides.a\nb] must be one of"),
+        ("# " + "x" * 2**14, "is larger than 16,384 bytes"),
+    ],
+)
+def test_values_that_no_message_could_quote(tmp_path: Path, line: str, message: str) -> None:
+    text = GOOD + line if line.startswith("[") else f"{line}\n{GOOD}"
+    with pytest.raises(DataError) as caught:
+        load_suite(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_suite_without_end_is_not_read_to_it() -> None:
+    with pytest.raises(DataError, match="is larger than 16,384 bytes"):
+        load_suite("/dev/zero")

@@ -155,3 +155,19 @@ def test_what_else_people_write(tmp_path):
     images, labels = csv.read(write(tmp_path, text))
     assert images.reshape(2, 4).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert labels.tolist() == [7, 9]
+
+
+@pytest.mark.parametrize("start", ["", HEADER, HEADER + "1,2,3,4,5\n" * 200_000])
+def test_a_line_without_end_is_not_taken_in(tmp_path, start):
+    number = start.count("\n") + 1
+    with pytest.raises(DataError, match=f"line {number} is longer than 4,194,304 bytes"):
+        csv.read(write(tmp_path, start + "1," * (3 << 20)))
+
+
+def test_what_is_quoted_from_a_file_stays_on_its_line(tmp_path):
+    path = write(tmp_path, b"a\x1b[2J\r" + b"x" * 999 + b",b\n1,x\n2,3\n")
+    with pytest.raises(DataError) as caught:
+        csv.read(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < len(str(path)) + 200
+    with pytest.raises(DataError, match=r"column 1 \(a\\x1b\[2J\\rxxx"):
+        csv.read(write(tmp_path, b"a\x1b[2J\r" + b"x" * 999 + b",b\nx,1\n"))

@@ -1,6 +1,7 @@
 """load_dataset, has_split and load_images: sources, splits, limits, digests, and sources that are none."""
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -145,3 +146,20 @@ def test_bad_usage(idx_folder):
         load_dataset(idx_folder, limit=0)
     with pytest.raises(UsageError, match="split must be 'train' or 'test', not 'dev'"):
         load_dataset(idx_folder, "dev")
+
+
+def test_pipes_and_devices_are_no_data_sets(tmp_path):
+    os.mkfifo(tmp_path / "train.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for name in ("train.csv", "zero.csv"):
+        for load in (load_dataset, load_images):
+            with pytest.raises(DataError, match="is neither a file nor a folder"):
+                load(tmp_path / name)
+
+
+def test_idx_files_that_are_links_out_of_their_folder_are_refused(tmp_path):
+    (tmp_path / "set").mkdir()
+    idx.write(tmp_path / "images", np.ones((2, 3, 3)))
+    (tmp_path / "set" / "train-images-idx3-ubyte").symlink_to(tmp_path / "images")
+    with pytest.raises(DataError, match="is a link that leads out of"):
+        load_dataset(tmp_path / "set")

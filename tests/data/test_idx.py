@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gpusvm.data import idx
+from gpusvm.data import idx, pixels
 from gpusvm.errors import DataError
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -143,3 +143,11 @@ def test_write_refuses_what_is_no_byte(tmp_path):
     with pytest.raises(DataError, match="not shape"):
         idx.write(tmp_path / "a", np.zeros((2, 2), dtype=np.uint8))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("magic", "shape", "taken_mb"), [(0x803, (1000, 1000, 100), 95), (0x801, (10**8,), 858)])
+def test_more_than_there_is_memory_for_is_refused(tmp_path, monkeypatch, magic, shape, taken_mb):
+    monkeypatch.setattr(pixels, "available_mb", lambda: 90.0)
+    path = write(tmp_path, gzip.compress(struct.pack(f">{1 + len(shape)}I", magic, *shape) + bytes(10**8)), "a.gz")
+    with pytest.raises(DataError, match=f"takes {taken_mb} MB of memory, and 90 MB are free"):
+        idx.read_images(path) if magic == 0x803 else idx.read_labels(path)

@@ -1,11 +1,15 @@
 """Pictures in folders: classes, splits, order, and pictures that do not belong."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from gpusvm.data import has_split, load_dataset, load_images
+from gpusvm.data import has_split, load_dataset, load_images, pixels
 from gpusvm.errors import DataError
+from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
 
 def draw(path, value=0, size=(5, 4), mode="L"):
@@ -111,3 +115,86 @@ def test_a_folder_by_class_is_not_what_to_predict(tmp_path):
     draw(tmp_path / "a" / "1.png")
     with pytest.raises(DataError, match="lie in sub-folders; name one of those"):
         load_images(tmp_path)
+
+
+def resized(content, width, height):
+    """A PNG that says it has another size."""
+    header = b"IHDR" + struct.pack(">2I", width, height) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((100_000, 100_000), "exceeds limit"),
+        ((2**31 - 1, 1), "exceeds limit"),
+        ((10_000, 10_000), "is 10000x10000, more than 4,194,304 pixels; resize it"),
+        ((2049, 2048), "is 2049x2048, more than 4,194,304 pixels; resize it"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_that_promises_too_much_is_not_begun(tmp_path, size, message):
+    draw(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(resized((tmp_path / "a.png").read_bytes(), *size))
+    reset_peak_rss()
+    before = peak_rss_mb()
+    with pytest.raises(DataError, match=message):
+        load_images(tmp_path / "a.png")
+    assert peak_rss_mb() - before < 10
+
+
+def test_pictures_that_together_do_not_fit_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "available_mb", lambda: 60.0)
+    draw(tmp_path / "a.png", size=(2048, 2048))
+    for number in range(20):
+        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "a.png")
+    with pytest.raises(DataError, match="takes 84 MB of memory, and 60 MB are free"):
+        load_images(tmp_path)
+
+
+def test_other_formats_are_not_tried(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: pytest.fail("Ghostscript was run"))
+    for format_name in ("EPS", "TIFF", "PPM", "WEBP", "ICO"):
+        Image.new("RGB", (16, 16)).save(tmp_path / "a", format_name)
+        (tmp_path / "a").rename(tmp_path / "a.png")
+        with pytest.raises(DataError, match="not a picture"):
+            load_images(tmp_path / "a.png")
+
+
+def test_a_file_too_large_for_a_picture_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match="larger than 64 MB"):
+        load_images(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("inside", "link"),
+    [
+        ("1.png", "2.png"),
+        ("a/1.png", "a/2.png"),
+        ("a/1.png", "b"),
+        ("train/a/1.png", "train/b"),
+        ("test/1.png", "train"),
+    ],
+    ids=["picture", "picture of a class", "class", "class of a split", "split"],
+)
+def test_links_that_lead_out_of_the_folder_are_refused(tmp_path, inside, link):
+    draw(tmp_path / "outside" / "1.png")
+    draw(tmp_path / "set" / inside)
+    if inside.startswith("train"):
+        draw(tmp_path / "set" / "test" / "1.png")
+    target = tmp_path / "outside" / ("1.png" if link.endswith(".png") else "")
+    (tmp_path / "set" / link).symlink_to(target)
+    with pytest.raises(DataError, match=f"{link}: is a link that leads out of"):
+        load_dataset(tmp_path / "set")
+
+
+def test_links_inside_the_folder_are_followed(tmp_path):
+    draw(tmp_path / "set" / "a" / "1.png", 7)
+    (tmp_path / "set" / "b").mkdir()
+    (tmp_path / "set" / "b" / "1.png").symlink_to("../a/1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    assert load_dataset(tmp_path / "link").images[:, 0, 0].tolist() == [7, 7]

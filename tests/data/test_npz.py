@@ -1,6 +1,8 @@
 """NumPy archives: the layouts that are understood, and what is said of the others."""
 
 import io
+import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from gpusvm.data import load_images, npz
 from gpusvm.errors import DataError
+from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 LABELS = np.array([2, 0, 1])
@@ -111,3 +114,92 @@ def test_damaged_archives_give_images_or_a_data_error(archive, position, value, 
         npz.read(damaged)
     except DataError as error:
         assert "\n" not in str(error)
+
+
+def archive_of(folder, members, method=zipfile.ZIP_DEFLATED):
+    path = folder / "data.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def member(array_bytes, **header):
+    stream = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(array_bytes), 1)} | header
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + array_bytes
+
+
+class Evil:
+    def __init__(self, owned):
+        self.owned = owned
+
+    def __reduce__(self):
+        return (open, (self.owned, "w"))
+
+
+@pytest.mark.parametrize("key", ["X", "y"])
+@pytest.mark.parametrize("form", ["array of objects", "pickle", "header"])
+def test_a_pickle_in_an_archive_is_refused_and_not_run(tmp_path, key, form):
+    evil = Evil(str(tmp_path / "owned"))
+    content = {
+        "array of objects": np.array([[evil]], dtype=object),
+        "pickle": pickle.dumps(evil),
+        "header": member(pickle.dumps(evil), descr="|O", shape=(1,)),
+    }[form]
+    if form == "array of objects":
+        path = save(tmp_path, **{"X": IMAGES, key: content})
+    else:
+        path = archive_of(tmp_path, {"X.npy": member(bytes(4)), f"{key}.npy": content})
+    with pytest.raises(DataError, match="cannot be read"):
+        npz.read(path)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no array at all", "magic string"),
+        (bytes(50_000_000), "magic string"),
+        (member(bytes(50_000_000), shape=(1, 4)), "not what the archive holds"),
+        (member(bytes(4), shape=(2**40, 2**20)), "not what the archive holds"),
+        (member(bytes(4), shape=(2**32, 2**32)), "not what the archive holds"),
+        (member(bytes(4), shape=(-1, -4)), "not what the archive holds"),
+        (member(b"", descr="<U0", shape=(10**12, 1)), "not what the archive holds"),
+    ],
+)
+def test_a_member_that_is_not_what_it_says_is_not_unpacked(tmp_path, content, message):
+    path = archive_of(tmp_path, {"X.npy": content})
+    reset_peak_rss()
+    before = peak_rss_mb()
+    with pytest.raises(DataError, match=message):
+        npz.read(path)
+    assert peak_rss_mb() - before < 20
+
+
+def test_an_archive_whose_directory_lies(tmp_path):
+    path = archive_of(tmp_path, {"X.npy": member(bytes(4))}, zipfile.ZIP_STORED)
+    truth, header_size = member(bytes(4)), len(member(b""))
+    promise = member(b"", shape=(2**31 - header_size, 1)) + bytes(4)
+    sizes = struct.pack("<2I", len(truth), len(truth))
+    path.write_bytes(path.read_bytes().replace(truth, promise).replace(sizes, struct.pack("<2I", 2**31, 2**31)))
+    with pytest.raises(DataError, match="too small for what it says it holds"):
+        npz.read(path)
+
+
+def test_methods_that_expand_without_bound_are_refused(tmp_path):
+    path = archive_of(tmp_path, {"X.npy": member(bytes(50_000_000))}, zipfile.ZIP_BZIP2)
+    assert path.stat().st_size < 1000
+    with pytest.raises(DataError, match="compressed in another way"):
+        npz.read(path)
+
+
+@pytest.mark.parametrize("name", ["../X.npy", "/X.npy", "X/../../X.npy", "a/X.npy"])
+def test_names_that_lead_elsewhere_are_names_of_nothing(tmp_path, name):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    path = archive_of(folder, {name: member(bytes(4))})
+    with pytest.raises(DataError, match="has no train images"):
+        npz.read(path)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
