@@ -159,6 +159,7 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
 
 
 def _params(values: dict[str, Any]) -> SVCParams:
+    values = {"device": None, **values}  # which files from before there was a choice of device lack
     for name, kinds in _PARAMETERS.items():
         value = values["kernel"][name] if name in values["kernel"] else values[name]
         if type(value) not in kinds or (value is not None and not abs(value) < _LARGEST[type(value)]):
