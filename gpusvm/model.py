@@ -202,7 +202,7 @@ class SVMModel:
             return None
         try:
             from gpusvm.solver.prediction import class_sums, is_ready
-        except (ImportError, RuntimeError):  # no Numba, or no folder where it could keep compiled code
+        except ImportError:  # no Numba
             return None
         if work < COMPILATION_WORK and not is_ready():
             return None
