@@ -1,7 +1,8 @@
 # Every target makes its own virtual environment from a bare python3; nothing need be installed first.
 #   make train   set up, then train on MNIST's 60,000 images on the best hardware present
 #   make test    the whole test suite          make lint    ruff and mypy
-#   make bench   the benchmark suite           make clean   remove what these targets made
+#   make bench   the benchmark suite           make faults  interrupts, full disks, little memory: minutes
+#   make clean   remove what these targets made
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,13 +23,16 @@ comma := ,
 run_extras := $(GPU)
 dev_extras := dev$(if $(GPU),$(comma)$(GPU))
 
-.PHONY: train test lint format bench clean
+.PHONY: train test faults lint format bench clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/mnist.svm
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
