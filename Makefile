@@ -2,6 +2,7 @@
 #   make train   set up, then train on MNIST's 60,000 images on the best hardware present
 #   make test    the whole test suite          make lint    ruff and mypy
 #   make bench   the benchmark suite           make clean   remove what these targets made
+#   make faults  interrupts, full disks, little memory: minutes
 #   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
 #   make audit   bandit, and pip-audit where it reaches its source
 #   make dist-check   build sdist and wheel, install the wheel where nothing else is, run it
@@ -25,13 +26,16 @@ comma := ,
 run_extras := $(GPU)
 dev_extras := dev$(if $(GPU),$(comma)$(GPU))
 
-.PHONY: train test lint format bench fuzz audit dist-check clean
+.PHONY: train test lint format bench fuzz faults audit dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/mnist.svm
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -16,9 +16,36 @@ _V1_NO_LIMIT = 2**62
 
 
 def available_mb() -> float:
-    """Memory that new work can take without swapping, in MB; a control group's limit is respected."""
-    limits = [_cgroup_available_mb(), _machine_available_mb()]
+    """Memory that new work can take without swapping, in MB; within a control group and ``ulimit -v``."""
+    limits = [_cgroup_available_mb(), address_space_mb(), _machine_available_mb()]
     return min(limit for limit in limits if limit is not None)
+
+
+def address_space_mb() -> float | None:
+    """What ``ulimit -v`` leaves to this process, in MB; None without such a limit, or where it cannot be known."""
+    with suppress(ImportError, OSError):
+        import resource  # which Windows does not have
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            return max(0.0, (limit - used) / 2**20)
+    return None
+
+
+def require_address_space(needed_mb: float, purpose: str) -> None:
+    """Fail before the work where ``ulimit -v`` leaves less than `needed_mb`.
+
+    BLAS and other libraries end the process, or wait for ever, where they are refused memory half-way.
+
+    Raises
+    ------
+    MemoryError
+        Says what is needed.
+    """
+    left = address_space_mb()
+    if left is not None and left < needed_mb:
+        raise MemoryError(f"{purpose} needs about {needed_mb:.0f} MB, and ulimit -v leaves {left:.0f} MB")
 
 
 def reset_peak_rss() -> None:

@@ -232,7 +232,7 @@ class SVMModel:
             return None
         try:
             from gpusvm.solver.prediction import each_part, is_ready
-        except (ImportError, RuntimeError):  # no Numba, or no folder where it could keep compiled code
+        except ImportError:  # no Numba
             return None
         if work < COMPILATION_WORK and not is_ready():
             return None

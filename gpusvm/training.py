@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.model_selection import train_test_split
 
 from gpusvm.backends.base import Progress
@@ -18,11 +19,16 @@ from gpusvm.data import CATALOGUE, Dataset, has_split, load_dataset
 from gpusvm.errors import DataError
 from gpusvm.estimator import SVC
 from gpusvm.evaluation import class_indices
+from gpusvm.memory import require_address_space
 from gpusvm.model import SVMModel
 from gpusvm.preprocess import apply_steps, check_image_shape
 from gpusvm.version import __version__
 
 DEFAULT_TEST_SIZE = 0.2
+
+LIBRARIES_MB = 512.0
+THREAD_MB = 100.0
+"""Address space that compilers, BLAS, and each thread's stack and heap reserve, most of which they never touch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +128,10 @@ def train_model(
     ------
     GpuSvmError
         The backend is unavailable or fails.
+    MemoryError
+        ``ulimit -v`` leaves too little for the images and the libraries.
     """
+    _require_memory(data, svc.n_jobs)
     X, y = apply_steps(steps, data.images), data.require_labels()
     start = time.perf_counter()
     svc.fit_with_progress(X, y, progress=progress, checkpoint=checkpoint)
@@ -145,3 +154,9 @@ def train_model(
     )
     svc.model_ = model
     return model
+
+
+def _require_memory(data: Dataset, n_jobs: int | None) -> None:
+    copies_mb = 4 * data.images.size * 4 / 2**20
+    n_threads = effective_n_jobs(-1 if n_jobs is None else n_jobs)
+    require_address_space(LIBRARIES_MB + n_threads * THREAD_MB + copies_mb, f"training on {len(data):,} images")

@@ -43,3 +43,19 @@ def test_no_limit_and_no_control_group(tmp_path):
 def test_gpusvm_can_be_imported_where_there_is_no_module_resource():
     code = "import sys; sys.modules['resource'] = None; import gpusvm.cli.main"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+def test_the_limit_of_the_address_space_counts():
+    code = """
+import resource
+from gpusvm.memory import address_space_mb, available_mb, require_address_space
+require_address_space(1e9, "training")
+assert address_space_mb() is None
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+assert 0 < address_space_mb() < 1024 and available_mb() <= address_space_mb()
+require_address_space(10, "training")
+require_address_space(5000, "training")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("MemoryError: training needs about 5000 MB, and ulimit -v leaves ")

@@ -122,11 +122,14 @@ def pair_solution(result: PairResult) -> PairSolution:
 
 def announce_compilation() -> None:
     """Say so, once on a machine, before the solver is compiled: some 20 s in which nothing else happens."""
-    from gpusvm.solver.compilation import is_compiled
+    from gpusvm.solver.compilation import is_compiled, is_kept
     from gpusvm.solver.smo import solve_working_set
 
     if not is_compiled(solve_working_set):
-        print("gpusvm: compiling the solver for this machine (once; it is kept for later runs) ...", file=sys.stderr)
+        kept = "once; it is kept for later runs"
+        lost = "for this run only: no folder to keep it in can be written; set NUMBA_CACHE_DIR to one that can"
+        because = kept if is_kept(solve_working_set) else lost
+        print(f"gpusvm: compiling the solver for this machine ({because}) ...", file=sys.stderr)
 
 
 backend = NativeCpuBackend()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import warnings
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import joblib
 import numpy as np
 from sklearn import __version__ as sklearn_version
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC
 
 from gpusvm.backends.base import Availability, Progress
@@ -18,6 +18,7 @@ from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import available_mb
 from gpusvm.model import SVCParams, SVMModel, describe_pair
+from gpusvm.process_wide import HeldTogether
 
 LEAST_CACHE_MB = 200.0
 """Cache for one pair if none was asked for, however little memory is free: scikit-learn's default, and LIBSVM
@@ -79,22 +80,34 @@ class SklearnBackend:
                 data.pair_weights(data.pairs[p]),
                 params,
                 cache_mb,
-                os.getpid(),
             )
             for p in sequence
             if p not in solutions
         )
-        run = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())
-        # Filters belong to the process, not to the thread, so they are set here around all threads.
-        with warnings.catch_warnings():
-            _leave_the_warning_to_merge()
-            for p, solution in run(tasks):
+        with _filters_as_they_were, closing(_side_by_side(tasks, n_jobs)) as outcomes:
+            for p, solution in outcomes:
                 solutions[p] = solution
                 if checkpoint is not None:
                     checkpoint.add(p, solution)
                 if progress is not None:
                     progress(len(solutions), len(sequence), describe_pair(data.classes, data.pairs[p]))
         return [solutions[p] for p in range(len(sequence))]
+
+
+def _side_by_side(tasks: Iterable[Any], n_jobs: int) -> Generator[tuple[int, PairSolution], None, None]:
+    yield from joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())(tasks)
+
+
+@contextmanager
+def _keep_filters() -> Iterator[None]:
+    """Put back the warning filters, which scikit-learn's validation changes and restores in each of our threads."""
+    with warnings.catch_warnings():
+        # After an interrupt joblib reports the pairs it had under way: nobody asks for those.
+        warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning, "joblib")
+        yield
+
+
+_filters_as_they_were = HeldTogether(_keep_filters)
 
 
 def _return_as() -> str:
@@ -111,13 +124,10 @@ def _solve_pair(
     weights: np.ndarray | None,
     params: SVCParams,
     cache_mb: float,
-    caller_pid: int,
 ) -> tuple[int, PairSolution]:
     """Solve one binary problem; its index comes back too, since pairs finish in any order."""
     n_first, n_second = first.stop - first.start, second.stop - second.start
-    svc = SVC(cache_size=max(cache_mb, 1.0), shrinking=params.shrinking, **library_arguments(params))
-    if os.getpid() != caller_pid:
-        _leave_the_warning_to_merge()
+    svc = _PairSVC(cache_size=max(cache_mb, 1.0), shrinking=params.shrinking, **library_arguments(params))
     svc.fit(
         pair_block(X, first, second, precomputed=params.kernel.precomputed),
         np.repeat([0, 1], [n_first, n_second]),
@@ -133,11 +143,14 @@ def _solve_pair(
     )
 
 
-def _leave_the_warning_to_merge() -> None:
-    """merge() says once, for all pairs, what LIBSVM would say for each."""
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    # After an interrupt joblib reports the pairs it had under way: nobody asks for those.
-    warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning, "joblib")
+class _PairSVC(SVC):
+    """scikit-learn's SVC without its ConvergenceWarning: merge() says once, for all pairs, what each would say.
+
+    Not by a filter: filters belong to the process, where another training may be about to say it.
+    """
+
+    def _warn_from_fit_status(self) -> None:
+        pass
 
 
 def library_arguments(params: SVCParams) -> dict[str, Any]:

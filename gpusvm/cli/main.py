@@ -25,7 +25,9 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except (GpuSvmError, OSError) as error:
+        except (GpuSvmError, OSError, MemoryError, RuntimeError, ImportError) as error:
+            if isinstance(error, (RuntimeError, ImportError)) and not _is_want_of_memory(error):
+                raise
             if ctx.params.get("debug"):
                 traceback.print_exc()
             messages().print(Text("error:", style="bold red"), _describe(error), soft_wrap=True)
@@ -87,8 +89,16 @@ def run() -> None:
         sys.exit(0)
 
 
+def _is_want_of_memory(error: Exception) -> bool:
+    """Whether Python got no memory for a thread's stack, or the system's loader none for a library."""
+    return any(text in str(error) for text in ("can't start new thread", "failed to map segment"))
+
+
 def _describe(error: Exception) -> str:
     """An error of gpusvm's says what to do; one of the system's is named with its file."""
+    if isinstance(error, (MemoryError, RuntimeError, ImportError)):
+        reason = " ".join(str(error).split()) or "an allocation failed"
+        return f"not enough memory: {reason}; raise the limit (ulimit -v), free some, or take fewer images (--limit)"
     if isinstance(error, OSError):
         where = error.filename or "standard output"
         return f"{where}: {error.strerror or error}; check that it can be read or written, and the space left there"

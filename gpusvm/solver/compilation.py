@@ -1,9 +1,51 @@
-"""Whether a function of the solver has been compiled on this machine before."""
+"""How the solver's functions are compiled, where their code is kept, and whether it is there yet."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+
+def compiled(**options: Any) -> Callable[[Callable], Any]:
+    """`numba.njit` with the GIL released; the code is kept on disk where that is possible.
+
+    Numba's own ``cache=True`` refuses to define a function where no folder can be written, and to call one
+    where the disk is full or a kept file is damaged.
+    """
+
+    def decorate(function: Callable) -> Any:
+        dispatcher = numba.njit(nogil=True, **options)(function)
+        with suppress(RuntimeError):  # no folder can be written
+            dispatcher._cache = _BestEffortCache(function)
+        return dispatcher
+
+    return decorate
+
+
+class _BestEffortCache(FunctionCache):
+    """Numba's cache of a function's code. A file that cannot be used costs time, and nothing else."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling a damaged file raises whatever it likes
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def is_kept(function: Any) -> bool:
+    """Whether there is a folder where the code of `function` can be kept."""
+    return isinstance(function._cache, FunctionCache)
 
 
 def is_compiled(function: Any) -> bool:

@@ -13,6 +13,7 @@ from numba.core import types
 from numba.extending import overload
 
 from gpusvm.kernels import Kernel
+from gpusvm.solver.compilation import compiled
 from gpusvm.solver.operands import Operand, Samples
 
 CHUNK_COLUMNS = 1024
@@ -137,7 +138,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return p * scale if x > np.float32(-87.0) else np.float32(0.0)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+@compiled(fastmath={"contract", "nsz"})
 def _write_kernel(
     kind: int,
     inner: np.ndarray,
@@ -178,7 +179,7 @@ def _write_kernel(
                 target[c] = t if x >= 0 else -t
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+@compiled(fastmath={"contract", "nsz", "reassoc"})
 def subtract_combination(rows: np.ndarray, slots: np.ndarray, coefficients: np.ndarray, v: np.ndarray) -> None:
     """v -= sum_r coefficients[r] rows[slots[r]], in float64; rows (capacity, >= n) float32, v (n,) float64."""
     n, m = v.shape[0], slots.shape[0]
@@ -201,7 +202,7 @@ def subtract_combination(rows: np.ndarray, slots: np.ndarray, coefficients: np.n
             r += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def gather(
     rows: np.ndarray, slots: np.ndarray, columns: np.ndarray, into: np.ndarray, first_row: int, places: np.ndarray
 ) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from gpusvm.kernels import Kernel
+from gpusvm.process_wide import HeldTogether
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
 from gpusvm.solver.operands import Operand, Samples, make_operand
 from gpusvm.solver.pair import PairResult, PairSolver, Side
@@ -23,6 +24,9 @@ MOST_ACTIVE = 3072
 
 LEAST_ACTIVE = 64
 """Smallest active set worth working with; below that the budget is refused."""
+
+# BLAS is called from our threads; threads of its own would only compete with them.
+_one_blas_thread = HeldTogether(lambda: threadpool_limits(1, user_api="blas"))
 
 _MB = 2**20
 _WAIT_SECONDS = 0.1
@@ -164,8 +168,7 @@ def solve_one_vs_one(
         Kernel values may exceed float32.
     """
     plan = plan_memory([len(m) for m in members], budget_mb, n_threads)
-    # BLAS is called from our threads; threads of its own would only compete with them.
-    with threadpool_limits(1, user_api="blas"), ExitStack() as stack:
+    with _one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
         spare = n_threads > plan.n_side_by_side
         shared = _Shared(X, members, kernel, plan, pool)

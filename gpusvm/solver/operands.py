@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import numba
 import numpy as np
 
 from gpusvm.kernels import Kernel
+from gpusvm.solver.compilation import compiled
 from gpusvm.solver.panels import (
     PANEL_WIDTH,
     integer_products_are_exact,
@@ -77,7 +77,7 @@ class Samples:
         return (self.norms[rows] / self.scale**2).astype(self.X.dtype)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def squared_norms(X: np.ndarray) -> np.ndarray:
     """The squared norm of each row of X (n, d), summed in float64."""
     norms = np.zeros(X.shape[0])

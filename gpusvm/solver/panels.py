@@ -24,6 +24,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from gpusvm.solver.compilation import compiled
+
 PANEL_WIDTH = 16
 """Samples a panel: 16 float32, or 16 twos of int16, are a cache line."""
 
@@ -74,7 +76,7 @@ def _aligned(n: int, width: int, dtype: Any) -> np.ndarray:
     return raw[begin : begin + n_bytes].view(dtype).reshape(shape)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _fill_panels(X: np.ndarray, rows: np.ndarray, features: np.ndarray, panels: np.ndarray) -> None:
     panels[:] = 0.0
     for r in range(rows.shape[0]):
@@ -83,7 +85,7 @@ def _fill_panels(X: np.ndarray, rows: np.ndarray, features: np.ndarray, panels: 
             panel[f * PANEL_WIDTH + s] = row[features[f]]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _fill_integer_panels(pixels: np.ndarray, rows: np.ndarray, twos: np.ndarray, panels: np.ndarray) -> None:
     panels[:] = 0
     for r in range(rows.shape[0]):
@@ -96,7 +98,7 @@ def _fill_integer_panels(pixels: np.ndarray, rows: np.ndarray, twos: np.ndarray,
                 panel[at + 1] = row[f + 1]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def pack_nonzeros(X: np.ndarray, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The non-zeros of some samples, as places in the panels of another class.
 
@@ -134,7 +136,7 @@ def pack_nonzeros(X: np.ndarray, rows: np.ndarray, position: np.ndarray) -> tupl
     return starts, places, values
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def pack_integers(
     pixels: np.ndarray, rows: np.ndarray, position: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -261,7 +263,7 @@ def _row_times_integer_panel(typing_context, places, values, start, stop, panel,
     return signature, _row_times_panel_code(integers=True)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def multiply(starts: np.ndarray, places: np.ndarray, values: np.ndarray, panels: np.ndarray, out: np.ndarray) -> None:
     """out = (rows given by their non-zeros) x (panels).
 
@@ -279,7 +281,7 @@ def multiply(starts: np.ndarray, places: np.ndarray, values: np.ndarray, panels:
             _row_times_panel(places, values, starts[r], starts[r + 1], panel, out[r], p * PANEL_WIDTH)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def multiply_integers(
     starts: np.ndarray, places: np.ndarray, values: np.ndarray, panels: np.ndarray, out: np.ndarray
 ) -> None:
@@ -307,7 +309,7 @@ def integer_products_are_exact() -> bool:
     return bool((out[:, : len(right)] == exact).all())
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def mark_nonzeros(X: np.ndarray, rows: np.ndarray, present: np.ndarray) -> int:
     """Set present[f] for every feature that some of the samples has; returns the number of their non-zeros."""
     count = 0

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 
 from gpusvm.kernels import Kernel
-from gpusvm.solver.compilation import is_compiled
+from gpusvm.solver.compilation import compiled, is_compiled
 from gpusvm.solver.kernel_rows import EachChunk, KernelRows
 from gpusvm.solver.operands import BlasOperand, Samples, make_operand
 
@@ -84,7 +83,7 @@ def each_part(
     return True
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+@compiled(fastmath={"contract", "nsz", "reassoc"})
 def _combine(block: np.ndarray, coef: np.ndarray, into: np.ndarray) -> None:
     """into (m, k) = block (m, n) float32 times coef (k, n) transposed, summed in float64.
 

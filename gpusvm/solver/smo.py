@@ -11,8 +11,9 @@ up = {k: beta_k < upper_k} and low = {k: beta_k > lower_k}, the gap max(v[up]) -
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from gpusvm.solver.compilation import compiled
 
 CURVATURE_FLOOR = 1e-12
 """Stands for K_ii + K_jj - 2 K_ij where that is not positive, as in LIBSVM (its TAU)."""
@@ -23,7 +24,7 @@ REACHED, CUT_SHORT, STUCK = 0, 1, 2
 """How SMO ended: at its tolerance, after the steps allowed, or where rounding allows no further step."""
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "contract", "arcp", "reassoc"})
+@compiled(fastmath={"nnan", "nsz", "contract", "arcp", "reassoc"})
 def solve_working_set(
     K: np.ndarray,
     diagonal: np.ndarray,

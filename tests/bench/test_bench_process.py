@@ -102,3 +102,28 @@ def test_the_worker_does_not_outlive_the_command_that_asked_for_it() -> None:
     worker.stdin.flush()
     worker.stdin.close()
     assert worker.wait(30) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux kills a process with its parent")
+def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    worker = (
+        "import ctypes, os, pathlib, gpusvm.bench.worker as worker\n"
+        "def measure(spec):\n"
+        f"    pathlib.Path({str(pid)!r}).write_text(f'{{os.getpid()}}.')\n"
+        "    ctypes.PyDLL(None).sleep(60)\n"
+        "worker.measure = measure\n"
+        "worker.main()"
+    )
+    command = (
+        "import sys\n"
+        "from gpusvm.bench.process import run_worker\n"
+        "from gpusvm.bench.spec import Spec\n"
+        f"run_worker(Spec.from_line({SPEC.to_line()!r}), 60.0, (sys.executable, '-c', {worker!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", command]) as process:
+        while not (pid.exists() and pid.read_text().endswith(".")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert wait_until_gone(int(pid.read_text().rstrip(".")))

@@ -1,0 +1,288 @@
+"""kill -9 and Ctrl-C at random moments: whatever stands at an output is the old file or the new one, whole."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+from commands import Command, unfinished
+
+from gpusvm import load_model
+from gpusvm.bench.record import Record, load_record
+from gpusvm.bench.table import to_markdown
+from gpusvm.data import CATALOGUE, catalogue, idx
+
+OLD = b"what stood here before"
+_LONGEST_WRITE_SECONDS = 0.02
+
+
+class Violation(Exception):
+    """A promise that was not kept."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A command to interrupt: `prepare` makes its folder, `check` says whether its outputs are old, new or mixed."""
+
+    arguments: Callable[[Path], list[object]]
+    prepare: Callable[[Path], None]
+    check: Callable[[Path], str]
+    before: Callable[[], None] = lambda: None
+    seconds: float | None = None
+    """In which the interrupts fall; the command's duration, where none are given."""
+
+
+def interrupt(scene: Scene, folder: Path, number: int, chance: random.Random, full_seconds: float) -> str:
+    """One trial; what was found afterwards. Half of the interrupts come while an output is being written."""
+    scene.prepare(folder)
+    left_before = set(unfinished(folder))
+    command = Command(scene.arguments(folder), folder, scene.before).start()
+    if chance.random() < 0.5:
+        command.wait_for_writing()
+        command.sleep(chance.uniform(0, _LONGEST_WRITE_SECONDS))
+    else:
+        command.sleep(chance.uniform(0, full_seconds))
+    command.send(number)
+    try:
+        code = command.wait()
+    except TimeoutError as error:
+        raise Violation(str(error)) from error
+    if command.leaves_processes():
+        raise Violation(f"{command.arguments}: a process outlives it")
+    found = scene.check(folder)
+    if number == signal.SIGINT:
+        if code not in (0, 130):
+            raise Violation(f"{command.arguments}: exit code {code} after Ctrl-C: {command.output[-500:]}")
+        if "Traceback" in command.output:
+            raise Violation(f"{command.arguments}: a traceback after Ctrl-C: {command.output[-500:]}")
+        if set(unfinished(folder)) - left_before:
+            raise Violation(f"{command.arguments}: a temporary file is left after Ctrl-C")
+    elif set(unfinished(folder)) - left_before:
+        found += ", temporary file left"
+    return found if code != 0 else f"{found} (had ended before)"
+
+
+def duration(scene: Scene, folder: Path) -> float:
+    """Seconds that the command takes when nobody interrupts it."""
+    if scene.seconds is not None:
+        return scene.seconds
+    scene.prepare(folder)
+    start = time.monotonic()
+    command = Command(scene.arguments(folder), folder, scene.before).start()
+    if command.wait() != 0:
+        raise Violation(f"{command.arguments}: {command.output}")
+    return time.monotonic() - start
+
+
+def train_scene(folder: Path, backend: str) -> Scene:
+    """Training whose model takes some megabytes: most samples become support vectors."""
+    rng = np.random.default_rng(0)
+    np.savez(folder / "images.npz", images=rng.integers(0, 256, (800, 28, 28)), labels=np.arange(800) % 2)
+
+    def prepare(place: Path) -> None:
+        for name in ("m.svm", "m.json"):
+            (place / name).write_bytes(OLD)
+
+    def check(place: Path) -> str:
+        model_is_old = (place / "m.svm").read_bytes() == OLD
+        if not model_is_old and load_model(place / "m.svm").n_support_vectors < 300:
+            raise Violation("the model lacks support vectors")
+        if (place / "m.json").read_bytes() != OLD:
+            json.loads((place / "m.json").read_text())
+            if model_is_old:
+                raise Violation("metrics of a model that was not written")
+        return "old" if model_is_old else "new"
+
+    command = [
+        "train",
+        folder / "images.npz",
+        "--backend",
+        backend,
+        "--gamma",
+        0.1,
+        "--out",
+        "m.svm",
+        "--json",
+        "m.json",
+    ]
+    return Scene(lambda _: command, prepare, check)
+
+
+def export_scene(folder: Path, target: str) -> Scene:
+    """An export, whose bytes are known from one that nobody interrupted."""
+    model, suffix = folder / "m.svm", {"sklearn": "joblib", "onnx": "onnx"}[target]
+    options: list[object] = ["--to", target, "--out", f"m.{suffix}"]
+    train = Command(["train", folder / "images.npz", "--backend", "sklearn", "--gamma", 0.1, "--out", model], folder)
+    if train.start().wait() or Command(["export", model, *options], folder).start().wait():
+        raise Violation("cannot make the model to export")
+    new = (folder / f"m.{suffix}").read_bytes()
+
+    def check(place: Path) -> str:
+        found = (place / f"m.{suffix}").read_bytes()
+        if found not in (OLD, new):
+            raise Violation(f"m.{suffix} is neither the old file nor the new one ({len(found)} bytes)")
+        return "old" if found == OLD else "new"
+
+    return Scene(lambda _: ["export", model, *options], lambda place: _write(place / f"m.{suffix}", OLD), check)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def fetch_scene(folder: Path) -> Scene:
+    """A download of four files from a slow server in a process of its own, over damaged copies of them."""
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.integers(0, 256, (2000, 28, 28)),
+        np.arange(2000) % 10,
+        rng.integers(0, 256, (500, 28, 28)),
+        np.arange(500) % 10,
+    )
+    entry, sent = CATALOGUE["mnist"], {}
+    files = []
+    for file, array in zip(entry.files, arrays, strict=True):
+        idx.write(folder / file.name, array)
+        content = (folder / file.name).read_bytes()
+        (folder / file.name).unlink()
+        sent[f"{file.name}.gz"] = gzip.compress(content, mtime=0)
+        files.append(catalogue.CatalogueFile(file.name, "sha256:" + hashlib.sha256(content).hexdigest(), len(content)))
+    address = _serve(sent)
+    small = replace(entry, files=tuple(files), mirrors=(address,))
+
+    def before() -> None:
+        os.environ["NO_PROXY"] = "*"
+        CATALOGUE["mnist"] = small
+
+    def prepare(place: Path) -> None:
+        (place / "mnist").mkdir(exist_ok=True)
+        for name in sent:
+            (place / "mnist" / name).write_bytes(OLD)
+
+    def check(place: Path) -> str:
+        states = set()
+        for name, content in sent.items():
+            found = (place / "mnist" / name).read_bytes()
+            if found not in (OLD, content):
+                raise Violation(f"{name} is neither the old file nor the new one")
+            states.add("old" if found == OLD else "new")
+        return "some new" if len(states) == 2 else states.pop()
+
+    return Scene(lambda place: ["data", "fetch", "mnist", "--data-dir", place], prepare, check, before)
+
+
+def _serve(files: dict[str, bytes]) -> str:
+    """Start a server that ends with this process; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = files[self.path.rpartition("/")[2]]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            for start in range(0, len(content), 1 << 16):
+                time.sleep(0.002)
+                self.wfile.write(content[start : start + (1 << 16)])
+
+        def log_message(self, *_: object) -> None: ...
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # the client was killed
+                super().handle()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    parent = os.getpid()
+    if os.fork() == 0:
+        server.timeout = 0.5
+        while os.getppid() == parent:
+            server.handle_request()
+        os._exit(0)
+    return f"http://127.0.0.1:{server.server_address[1]}/"
+
+
+SUITE = """
+name = "small"
+dataset = "digits"
+sizes = [100]
+n_test = 50
+backends = ["sklearn"]
+peers = ["knn"]
+repeats = 3
+warmup = 50
+[[cases]]
+kernel = "rbf"
+"""
+
+
+def bench_scene(folder: Path) -> Scene:
+    """A run of six measurements, begun or resumed; no row that was there is lost."""
+    (folder / "small.toml").write_text(SUITE)
+    rows: list[dict] = []
+
+    def records(place: Path) -> list[Path]:
+        return sorted(place.glob("small-*.json"))
+
+    def prepare(place: Path) -> None:
+        rows.clear()
+        for path in records(place):
+            record = load_record(path)
+            if record.finished:
+                path.unlink()
+                path.with_suffix(".md").unlink(missing_ok=True)
+            else:
+                rows.extend(record.measurements)
+
+    def arguments(place: Path) -> list[object]:
+        unended = records(place)
+        return ["bench", "--resume", unended[0]] if unended else ["bench", folder / "small.toml", "--out", place]
+
+    def check(place: Path) -> str:
+        if not records(place):
+            return "nothing yet"
+        (path,) = records(place)
+        record = load_record(path)
+        if record.measurements[: len(rows)] != rows:
+            raise Violation(f"rows were lost: {len(rows)} before, {len(record.measurements)} after")
+        if any(row["status"] != "ok" for row in record.measurements[len(rows) :]):
+            raise Violation(f"a row is not ok: {record.measurements[-1]}")
+        _check_tables(record, path.with_suffix(".md"))
+        return "finished" if record.finished else "resumed" if rows else "rows kept"
+
+    return Scene(arguments, prepare, check, seconds=6.0)
+
+
+def _check_tables(record: Record, path: Path) -> None:
+    """The Markdown beside the JSON is written after it: it shows this state or one before."""
+    if not path.exists():
+        return
+    n = len(record.measurements)
+    states = [
+        replace(record, measurements=record.measurements[:k], finished=finished)
+        for k in range(n, -1, -1)
+        for finished in {record.finished, None}
+    ]
+    if path.read_text() not in [to_markdown(state.to_dict()) for state in states]:
+        raise Violation(f"{path.name} is not whole")
+
+
+SCENES: dict[str, Callable[[Path], Scene]] = {
+    "train, sklearn": partial(train_scene, backend="sklearn"),
+    "train, native-cpu": partial(train_scene, backend="native-cpu"),
+    "fetch": fetch_scene,
+    "export, sklearn": partial(export_scene, target="sklearn"),
+    "export, onnx": partial(export_scene, target="onnx"),
+    "bench": bench_scene,
+}
+"""`export` takes the images that `train` makes."""

@@ -1,0 +1,183 @@
+"""Too little memory, a full disk, folders that cannot be written: a result, or one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+OLD = b"what stood here before"
+MEMORY_LIMITS_MB = (450, 475, 500, 550, 600, 700, 800, 900, 1000, 1100, 1200, 1300, 1450, 1600, 2000, 3000)
+"""Below the least of them Python cannot load the libraries themselves."""
+
+
+def gpusvm(
+    *arguments: object, cwd: Path, limits: dict[int, int] | None = None, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a fresh process under resource limits (bytes)."""
+
+    def limit() -> None:
+        for which, value in (limits or {}).items():
+            resource.setrlimit(which, (value, value))
+
+    return subprocess.run(
+        [sys.executable, "-m", "gpusvm.cli.main", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=120, preexec_fn=limit,
+        env={**os.environ, **(environment or {})},
+    )  # fmt: skip
+
+
+def outcome(done: subprocess.CompletedProcess[str], *expected: str) -> str:
+    """``done``, the first of the `expected` texts that its one line of error has, or a violation."""
+    if done.returncode == 0:
+        return "done"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    if done.returncode == 1 and len(lines) == 1 and "Traceback" not in done.stderr:
+        for text in expected:
+            if text in lines[0]:
+                return f"refused: {text}"
+    return f"VIOLATION {done.args[3:]}: exit code {done.returncode}: {done.stderr[-500:]}"
+
+
+def write_images(folder: Path, n: int = 3000) -> Path:
+    """Sparse images of four classes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 4
+    images = (rng.integers(0, 256, (n, 28, 28)) * (rng.random((n, 28, 28)) < 0.2)).astype(np.uint8)
+    images[np.arange(n), 0, labels * 3] = 255
+    np.savez(folder / "images.npz", images=images, labels=labels)
+    return folder / "images.npz"
+
+
+def little_memory(folder: Path, limits_mb: tuple[int, ...] = MEMORY_LIMITS_MB) -> list[str]:
+    """Train with ``ulimit -v``: it ends well, or says how much is needed."""
+    images = write_images(folder)
+    return [
+        outcome(
+            gpusvm("train", images, "--backend", backend, cwd=folder, limits={resource.RLIMIT_AS: mb * 2**20}),
+            "not enough memory",
+        )
+        for backend in ("sklearn", "native-cpu")
+        for mb in limits_mb
+    ]
+
+
+def full_disk(folder: Path) -> list[str]:
+    """Write each result where it does not fit: a small file system where we may mount one, else a limit on files."""
+    images = write_images(folder, 1500)
+    model = folder / "m.svm"
+    made = gpusvm("train", images, "--backend", "sklearn", "--gamma", 0.1, "--out", model, cwd=folder)
+    if made.returncode != 0:
+        return [outcome(made)]
+    commands: dict[str, list[object]] = {
+        "out.svm": ["train", images, "--backend", "sklearn", "--gamma", 0.1, "--out"],
+        "out.onnx": ["export", model, "--to", "onnx", "--out"],
+        "out.joblib": ["export", model, "--to", "sklearn", "--out"],
+        "out.csv": ["predict", model, images, "--out"],
+        "out.json": ["evaluate", model, images, "--json"],
+    }
+    found = []
+    with _small_disk(folder / "small") as limits:
+        for name, arguments in commands.items():
+            target = folder / "small" / name
+            target.write_bytes(OLD)
+            done = gpusvm(*arguments, target, cwd=folder, limits=limits)
+            found.append(outcome(done, "cannot write"))
+            if done.returncode == 0:
+                found[-1] = f"VIOLATION {name}: fits"
+            elif target.read_bytes() != OLD:
+                found[-1] = f"VIOLATION {name}: the old file is gone"
+            target.unlink()
+            if list((folder / "small").glob(".*.part")):
+                found[-1] = f"VIOLATION {name}: a temporary file is left"
+    return found
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Iterator[dict[int, int]]:
+    """A folder on a disk that is all but full, or the limits that stand for it."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", folder], capture_output=True)
+    if mounted.returncode != 0:
+        yield {resource.RLIMIT_FSIZE: 1024}
+        return
+    try:
+        (folder / "filling").write_bytes(bytes(12288))
+        yield {}
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def limited_files(folder: Path) -> list[str]:
+    """The same with a limit on the size of files alone, which needs no rights."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        return _with_limit(Path(place))
+
+
+def _with_limit(folder: Path) -> list[str]:
+    images = write_images(folder, 400)
+    target = folder / "out.svm"
+    target.write_bytes(OLD)
+    done = gpusvm(
+        "train", images, "--backend", "sklearn", "--out", target, cwd=folder, limits={resource.RLIMIT_FSIZE: 4096}
+    )
+    found = outcome(done, "cannot write")
+    if done.returncode == 0 or target.read_bytes() != OLD or list(folder.glob(".*.part")):
+        found = f"VIOLATION {sorted(path.name for path in folder.iterdir())}: {found}"
+    return [found]
+
+
+def own_places(folder: Path, backend: str = "sklearn") -> list[str]:
+    """Train, evaluate and predict with every place of their own: only outputs and caches appear."""
+    places = {name: folder / name for name in ("home", "work", "temporary", "cache", "compiled")}
+    for place in places.values():
+        place.mkdir()
+    environment = {
+        "HOME": str(places["home"]), "TMPDIR": str(places["temporary"]), "XDG_CACHE_HOME": str(places["cache"]),
+        "GPUSVM_CACHE_DIR": str(places["cache"]), "NUMBA_CACHE_DIR": str(places["compiled"]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    images = write_images(folder, 400)
+    commands: list[list[object]] = [
+        ["train", images, "--backend", backend, "--out", "m.svm", "--json", "m.json"],
+        ["evaluate", "m.svm", images, "--json", "e.json", "--report", "report"],
+        ["predict", "m.svm", images, "--out", "p.csv"],
+    ]
+    found = [outcome(gpusvm(*command, cwd=places["work"], environment=environment)) for command in commands]
+    appeared = {path.relative_to(folder).parts[:2] for path in folder.rglob("*") if path.is_file()}
+    appeared.discard(("images.npz",))
+    expected = {("work", name) for name in ("m.svm", "m.json", "e.json", "p.csv", "report")}
+    strange = {parts for parts in appeared - expected if parts[0] not in ("cache", "compiled")}
+    if strange or expected - appeared:
+        found.append(f"VIOLATION files: {sorted(appeared)}")
+    return found
+
+
+def no_home(folder: Path) -> list[str]:
+    """The same commands where no home folder can be made."""
+    environment = {"HOME": str(folder / "images.npz" / "home"), "XDG_CACHE_HOME": "", "GPUSVM_CACHE_DIR": ""}
+    images = write_images(folder, 400)
+    commands: list[list[object]] = [
+        ["info"],
+        ["data", "list"],
+        *(["train", images, "--backend", backend, "--out", "m.svm"] for backend in ("sklearn", "native-cpu")),
+        ["evaluate", "m.svm", images],
+        ["predict", "m.svm", images, "--out", "p.csv"],
+    ]
+    return [outcome(gpusvm(*command, cwd=folder, environment=environment)) for command in commands]
+
+
+KINDS: dict[str, Callable[[Path], list[str]]] = {
+    "little memory": little_memory,
+    "full disk": full_disk,
+    "limited files": limited_files,
+    "own places": own_places,
+    "no home": no_home,
+}

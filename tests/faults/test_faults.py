@@ -1,0 +1,49 @@
+"""A few of each fault; ``make faults`` takes many."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("needs /proc and resource limits", allow_module_level=True)
+
+import resources
+
+SCENES = ["train, sklearn", "train, native-cpu", "fetch", "export, sklearn", "export, onnx"]
+
+
+def run(*arguments: str) -> None:
+    # In a process of its own: forks of this one, which may have threads, could hang.
+    script = Path(__file__).with_name("run.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--seed", str(random.randrange(2**32)), *arguments],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_interrupted_commands_leave_the_old_file_or_the_new_one():
+    run("--trials", "3", *SCENES)
+
+
+def test_an_interrupted_benchmark_keeps_its_rows():
+    run("--trials", "2", "bench")
+
+
+def test_little_memory_is_one_line(tmp_path):
+    found = resources.little_memory(tmp_path, (500,))
+    assert found == ["refused: not enough memory"] * 2
+
+
+def test_a_file_too_large_leaves_the_old_one(tmp_path):
+    assert resources.limited_files(tmp_path) == ["refused: cannot write"]
+
+
+def test_nothing_is_written_but_outputs_and_caches(tmp_path):
+    assert resources.own_places(tmp_path) == ["done"] * 3

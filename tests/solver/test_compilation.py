@@ -1,0 +1,85 @@
+"""Compiled code is kept where that is possible, and the solver runs where it is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpusvm
+from gpusvm.solver.compilation import compiled, is_kept
+
+TRAIN = """
+import numpy as np
+from gpusvm import SVC
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(60, 3)), np.arange(60) % 2
+print(SVC(backend="native-cpu").fit(X, y).model_.n_support_vectors)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="finds its folders without HOME")
+def test_training_where_no_folder_can_be_written_is_done_with_a_notice(tmp_path):
+    # A file in place of __pycache__ is in the way of root too, whom no permission stops.
+    shutil.copytree(Path(gpusvm.__file__).parent, tmp_path / "gpusvm", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "gpusvm" / "solver" / "__pycache__").write_text("")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    }
+    environment |= {
+        "HOME": str(tmp_path / "gpusvm" / "__init__.py" / "home"),
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run([sys.executable, "-c", TRAIN], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+    (line,) = done.stderr.splitlines()
+    assert "compiling the solver for this machine (for this run only: no folder" in line
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A module whose function `twice` Numba keeps in `tmp_path`."""
+    path = tmp_path / "kept.py"
+    path.write_text("def twice(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import kept
+
+    yield kept
+    del sys.modules["kept"]
+
+
+def kept_files(folder):
+    return sorted((folder / "__pycache__").glob("*.nb?"))
+
+
+def test_code_is_kept_and_taken_from_there(source, tmp_path):
+    assert compiled()(source.twice)(3) == 6 and len(kept_files(tmp_path)) == 2
+    again = compiled()(source.twice)
+    assert again(3) == 6 and is_kept(again) and sum(again._cache_hits.values()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("size", [0, 20])
+def test_a_damaged_file_is_compiled_anew_and_mended(source, tmp_path, suffix, size):
+    compiled()(source.twice)(3)
+    (path,) = (path for path in kept_files(tmp_path) if path.suffix == suffix)
+    path.write_bytes(path.read_bytes()[:size])
+    assert compiled()(source.twice)(3) == 6
+    again = compiled()(source.twice)
+    assert again(3) == 6 and sum(again._cache_hits.values()) == 1
+
+
+def test_a_full_disk_costs_the_copy_alone(source, tmp_path, monkeypatch):
+    def no_space(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", no_space)
+    function = compiled()(source.twice)
+    assert function(3) == 6 and function(np.float32(0.5)) == 1
