@@ -108,7 +108,7 @@ def probe_cuda() -> Availability:
         reason = f"the NVIDIA driver does not start (cuInit returned {driver.status})"
         return Availability(False, reason, "nvidia-smi", detail)
     if driver.cuda_version < _OLDEST_CUDA:
-        reason = f"the NVIDIA driver is too old: it runs CUDA {_dotted(driver.cuda_version)}, 12.0 is needed"
+        reason = f"the NVIDIA driver is too old: it runs CUDA {dotted(driver.cuda_version)}, 12.0 is needed"
         return Availability(False, reason, "update the NVIDIA driver", detail)
     if not installed("cupy"):
         return Availability(False, "CuPy is not installed", extra_for(driver.cuda_version), detail)
@@ -127,8 +127,8 @@ def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
     except Exception as error:
         if "InsufficientDriver" in str(error):
             reason = (
-                f"the NVIDIA driver runs CUDA {_dotted(driver.cuda_version)}, too old for the installed CuPy "
-                f"(built for CUDA {_dotted(detail.get('runtime_cuda_version', 0))})"
+                f"the NVIDIA driver runs CUDA {dotted(driver.cuda_version)}, too old for the installed CuPy "
+                f"(built for CUDA {dotted(detail.get('runtime_cuda_version', 0))})"
             )
             return Availability(False, reason, hint, detail)
         return Availability(False, f"CuPy is installed but fails: {one_line(error)}", hint, detail)
@@ -149,7 +149,8 @@ def _describe_device(runtime: Any, index: int) -> dict[str, Any]:
     }
 
 
-def _dotted(cuda_version: int) -> str:
+def dotted(cuda_version: int) -> str:
+    """13000 as people write it: 13.0."""
     return f"{cuda_version // 1000}.{cuda_version % 1000 // 10}"
 
 
@@ -172,6 +173,11 @@ def on_device(index: int | None) -> Iterator[None]:
         raise UsageError(f"device={index}: this machine has {count} visible CUDA device(s), counted from 0")
     with cupy.cuda.Device(index):
         yield
+
+
+def device_of(X: Any) -> int | None:
+    """The CUDA device that a CuPy array lies on; None for an array of the host."""
+    return getattr(getattr(X, "device", None), "id", None)
 
 
 _DLPACK_CUDA = 2

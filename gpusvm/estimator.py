@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, check_consistent_length, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -19,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.registry import GPU_BACKENDS, choose_backend
-from gpusvm.device import as_device_array
+from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import UsageError
 from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma
 from gpusvm.model import SVCParams, SVMModel
@@ -239,17 +240,17 @@ class SVC(ClassifierMixin, BaseEstimator):
             self.model_ = choice.backend.fit(
                 X, y, self._params(X), sample_weight=sample_weight, progress=progress, **resuming
             )
-        except BaseException:
+        finally:  # after an interrupt too
             if checkpoint is not None and checkpoint.solved:
                 checkpoint.flush()
-            raise
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
 
     def _validate_on_device(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
-        X = _checked_on_device(X).astype(np.float32, order="C", copy=False)
+        with on_device(device_of(X)):
+            X = _checked_on_device(X.astype(np.float32, order="C", copy=False))
         y = np.asarray(_on_host(y))
         check_consistent_length(np.empty(X.shape[0]), y)
         self.n_features_in_ = int(X.shape[1])
@@ -267,7 +268,8 @@ class SVC(ClassifierMixin, BaseEstimator):
 
     def _params(self, X: np.ndarray) -> SVCParams:
         # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.
-        gamma = 0.0 if self.kernel == "precomputed" else resolve_gamma(self.gamma, X)
+        with on_device(device_of(X)):
+            gamma = 0.0 if self.kernel == "precomputed" else resolve_gamma(self.gamma, X)
         return SVCParams(
             kernel=Kernel(self.kernel, gamma, int(self.degree), float(self.coef0)),
             C=float(self.C),
@@ -277,7 +279,7 @@ class SVC(ClassifierMixin, BaseEstimator):
             shrinking=bool(self.shrinking),
             cache_size=None if self.cache_size is None else float(self.cache_size),
             n_jobs=self.n_jobs,
-            device=self.device,
+            device=device_of(X) if self.device is None else self.device,
         )
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -299,11 +301,17 @@ class SVC(ClassifierMixin, BaseEstimator):
             return self.model_.labels(self.decision_function(X).argmax(axis=1))
         return self.model_.predict(self._validated(X))
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on X (n, n_features) with labels y (n,), wherever they lie."""
+        weights = None if sample_weight is None else _on_host(sample_weight)
+        return float(accuracy_score(_on_host(y), _on_host(self.predict(X)), sample_weight=weights))
+
     def _validated(self, X: Any) -> Any:
         """X ready to predict, on the host or where it lies on a device."""
         X_device = as_device_array(X)
         if X_device is not None:
-            return _checked_on_device(X_device)
+            with on_device(device_of(X_device)):
+                return _checked_on_device(X_device)
         return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
 
     def save(

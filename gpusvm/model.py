@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Array, Kernel, array_module, largest_norm, rbf_offset, squared_norms
@@ -202,7 +203,12 @@ class SVMModel:
             compiled = self._compiled_decisions(X)
             if compiled is not None:
                 return compiled
-        machine = self._machine(xp, dtype)
+        with on_device(device_of(X)):
+            return self._decide(X, self._machine(xp, dtype))
+
+    def _decide(self, X: Array, machine: _Machine) -> Array:
+        """Decision values block by block."""
+        xp = machine.xp
         decisions = xp.empty((len(X), len(self.intercept)), dtype=np.float64)
         row_bytes = machine.dtype.itemsize * max(self.n_support_vectors, self.n_classes**2)
         step = max(16, BLOCK_BYTES // max(1, row_bytes))

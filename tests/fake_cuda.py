@@ -66,7 +66,13 @@ class FakeCupy(types.ModuleType):
         self.__spec__ = types.SimpleNamespace(name="cupy")  # type: ignore[assignment]
         self.ndarray = FakeArray
         self.used_devices: list[int] = []
-        self.cuda = types.SimpleNamespace(runtime=runtime or FakeRuntime(), Device=self._device)
+        stream = types.SimpleNamespace(synchronize=lambda: None)
+        self.cuda = types.SimpleNamespace(
+            runtime=runtime or FakeRuntime(),
+            Device=self._device,
+            Stream=types.SimpleNamespace(null=contextlib.nullcontext()),
+            get_current_stream=lambda: stream,
+        )
 
     def _device(self, index: int) -> contextlib.AbstractContextManager[None]:
         self.used_devices.append(index)

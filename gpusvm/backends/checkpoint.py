@@ -22,8 +22,8 @@ from gpusvm.version import __version__
 FORMAT = "gpusvm-checkpoint"
 VERSION = "1"
 
-SECONDS_BETWEEN_WRITES = 2.0
-"""A checkpoint is written no more often, since each time it is written whole."""
+SHARE_OF_TIME = 0.1
+"""Of the time that training takes, at most so much goes into writing: each time the file is written whole."""
 
 _DTYPES = {
     "pair": "int64",
@@ -52,7 +52,7 @@ class Checkpoint:
         self.path = Path(path)
         self.solved: dict[int, PairSolution] = {}
         self._digest = ""
-        self._last_write = time.monotonic()
+        self._next_write = 0.0
 
     def open(self, data: GroupedData, params: SVCParams, backend: str) -> None:
         """Take up the pairs of an earlier run into `solved`.
@@ -64,7 +64,7 @@ class Checkpoint:
         ModelFileError
             The file is damaged, or no checkpoint.
         """
-        self._digest = _digest(data, params, backend)
+        self.solved, self._digest = {}, _digest(data, params, backend)
         if not self.path.exists():
             return
         digest, tensors = _read(self.path)
@@ -79,13 +79,14 @@ class Checkpoint:
             raise ModelFileError(f"{self.path}: a damaged checkpoint ({error}); remove it to start again") from error
 
     def add(self, index: int, solution: PairSolution) -> None:
-        """Keep the solution of pair `index`; it is on disk within seconds, or after `flush`."""
+        """Keep the solution of pair `index`: on disk at once or, where writing takes long, with a later pair."""
         self.solved[index] = solution
-        if time.monotonic() - self._last_write >= SECONDS_BETWEEN_WRITES:
+        if time.monotonic() >= self._next_write:
             self.flush()
 
     def flush(self) -> None:
         """Write what there is. Raises OutputError where it cannot be written."""
+        start = time.monotonic()
         solutions = list(self.solved.values())
         tensors = {name: _column(name, solutions) for name in _DTYPES if name not in ("pair", "n_support")}
         tensors["pair"] = np.array(list(self.solved), dtype=np.int64)
@@ -93,7 +94,8 @@ class Checkpoint:
         metadata = {"format": FORMAT, "version": VERSION, "digest": self._digest}
         with replacing(self.path) as temporary:
             temporary.write_bytes(save(tensors, metadata=metadata))
-        self._last_write = time.monotonic()
+        now = time.monotonic()
+        self._next_write = now + (now - start) / SHARE_OF_TIME
 
     def remove(self) -> None:
         """Remove the file: the training is done, and its model saved."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +48,7 @@ class NativeCudaBackend:
 
         from gpusvm.solver.lockstep import solve_in_lockstep
 
-        with on_device(params.device):
+        with on_device(params.device), _one_stream():
             budget_mb = params.cache_size or free_mb() / 3
             try:
                 data = group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
@@ -83,6 +85,16 @@ class NativeCudaBackend:
                 "peak_gpu_mb": round(cupy.get_default_memory_pool().total_bytes() / 2**20),
             }
             return merge(data, [pair_solution(result) for result in results], params, provenance)
+
+
+@contextmanager
+def _one_stream() -> Iterator[None]:
+    """CuPy and numba-cuda on the same stream, the default one, after what the caller's has yet to do."""
+    import cupy
+
+    cupy.cuda.get_current_stream().synchronize()
+    with cupy.cuda.Stream.null:
+        yield
 
 
 def _is_of_the_gpu(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from rich.text import Text
 from gpusvm.backends.registry import ENVIRONMENT_VARIABLE, choose_backend, get_backend, probe_all
 from gpusvm.cli.console import bold, results
 from gpusvm.data import CATALOGUE, find_local
-from gpusvm.device import probe_cuda
+from gpusvm.device import dotted, probe_cuda
 from gpusvm.errors import GpuSvmError
 from gpusvm.memory import available_mb
 from gpusvm.packages import package_versions
@@ -38,7 +38,9 @@ def info(
         f"Python {machine['python']} on {machine['system']}: "
         f"{machine['cores']} cores, {machine['memory_available_mb'] / 1024:.1f} GB of memory free",
     )
-    console.print(f"CUDA: {facts['cuda']['reason']}")
+    driver = facts["cuda"]["detail"].get("driver_cuda_version")
+    runs = f"; the driver runs CUDA {dotted(driver)}" if driver else ""
+    console.print(f"CUDA: {facts['cuda']['reason']}{runs}", soft_wrap=True)
     for device in facts["cuda"]["detail"].get("devices", []):
         console.print(
             f"  device {device['index']}: {device['name']}, {device['memory_mb']} MB, "

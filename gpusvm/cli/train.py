@@ -113,6 +113,7 @@ def train(
     model_path = out or Path(f"{Path(plan.source).stem or 'model'}.svm")
     predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
     check_writable(model_path, json_path, predictions_path, checkpoint_path)
+    check_different(checkpoint_path, model_path, json_path, predictions_path)
     choice = choose_backend(backend, require_gpu=require_gpu)
     for notice in (*plan.notices, choice.notice):
         if notice:
@@ -148,6 +149,13 @@ def train(
         write_json(json_path, metrics(model, split, predictions, certificate))
     if predictions_path is not None:
         finish_tutorial(console, model, plan.source, predictions_path, data_dir, split)
+
+
+def check_different(checkpoint_path: Path | None, *others: Path | None) -> None:
+    """Raise UsageError where the checkpoint, which is removed in the end, would be one of the results."""
+    for other in others:
+        if checkpoint_path is not None and other is not None and checkpoint_path.resolve() == other.resolve():
+            raise UsageError(f"--checkpoint {checkpoint_path} is also where a result is written; name another file")
 
 
 def check_options(tol: float, coef0: float, max_iter: int, cache_size: float | None, n_jobs: int | None) -> None:

@@ -133,7 +133,7 @@ def solve_in_lockstep(
             _Group(X, members, bounds, kernel, group, plan, device, tol, max_iter).solve(finished)
         except too_large as error:
             left = [pair for pair in group if pair not in found]
-            if len(group) == 1:
+            if left and len(group) == 1:
                 sizes = " and ".join(f"{len(members[c]):,}" for c in group[0])
                 raise MemoryError(
                     f"cache_size={budget_mb:.0f} MB is too little for a pair of classes of {sizes} samples "
@@ -182,7 +182,7 @@ class _Group:
         xp = self.xp
         classes = sorted({c for pair in pairs for c in pair})
         chosen = xp.asarray(np.concatenate([members[c] for c in classes]))
-        self.X = X[chosen][:, chosen] if kernel.precomputed else X[chosen]
+        self.X, self.chosen = X if kernel.precomputed else X[chosen], chosen
         self.norms = squared_norms(self.X) if kernel.uses_norms else None
         self.largest_value = largest_entry(self.X) if kernel.precomputed else kernel.largest_value(largest_norm(self.X))
         self.sizes = [len(members[i]) + len(members[j]) for i, j in pairs]
@@ -205,7 +205,8 @@ class _Group:
         self.slot_of = xp.full(len(chosen) + 1, -1, dtype=np.int32)
         self.n_rows = 0
 
-        self.most_active = min(device.largest_active, self.n)
+        # A pair alone exchanges members of its active set rather than outgrow the rows that fit.
+        self.most_active = min(device.largest_active, self.n, capacity if len(pairs) == 1 else self.n)
         # One column more, where what is not to be kept is written.
         self.active = xp.zeros((len(pairs), self.most_active + 1), dtype=np.int32)
         self.is_active = xp.zeros((len(pairs), self.n), dtype=bool)
@@ -227,7 +228,7 @@ class _Group:
             self.fetch_active(live)
             self.gather(live)
             progressed = self.optimise(live)
-            joining, counts, gaps = self.violators()
+            joining, counts, gaps = self.violators(live)
             growing = self.n_active + counts <= self.most_active
             stuck = ~progressed & ~(growing & (counts > 0))
             check = live[(gaps[live] <= self.tol) | (self.steps_left[live] <= 0) | stuck[live]]
@@ -236,8 +237,10 @@ class _Group:
                 for p in done:
                     finished(self.pairs[p], self.result(int(p)))
                 live = np.setdiff1d(live, done)
-                joining, counts, _ = self.violators()
-            self.join(live, joining, counts)
+                if not len(live):
+                    return
+                joining, counts, _ = self.violators(live)
+            self.join(joining, counts)
 
     def verify(self, check: np.ndarray) -> np.ndarray:
         """Recompute the gradients of these pairs; returns those among them that are finished."""
@@ -271,26 +274,33 @@ class _Group:
             chosen[p], counts[p] = np.concatenate([samples, others])[: 2 * half], len(samples)
         return self.xp.asarray(chosen), counts
 
-    def violators(self) -> tuple[Array, np.ndarray, np.ndarray]:
-        """Samples outside the active sets that violate the conditions most, worst first; their number; the gaps."""
-        xp = self.xp
-        most, least = self.extremes()
-        score = xp.where(self.is_active, -np.inf, self.scores(most, least))
-        order = xp.argsort(-score, axis=1)[:, : min(MOST_JOINING, max(1, self.most_active // 2))]
-        count = (score[self.every, order] > 0.5 * self.tol).sum(axis=1)
-        numbers = self.device.to_host(xp.stack([count.astype(np.float64), most - least]))
-        return order, numbers[0].astype(np.int32), numbers[1]
+    def violators(self, live: np.ndarray) -> tuple[Array, np.ndarray, np.ndarray]:
+        """Samples outside the active sets that violate the conditions most, worst first; their number; the gaps.
 
-    def join(self, live: np.ndarray, joining: Array, counts: np.ndarray) -> None:
+        Only the `live` pairs have any.
+        """
+        xp, pairs = self.xp, self.xp.asarray(live)
+        most, least = self.extremes()
+        score = xp.where(self.is_active, -np.inf, self.scores(most, least))[pairs]
+        worst = xp.argsort(-score, axis=1)[:, : min(MOST_JOINING, max(1, self.most_active // 2))]
+        number = (xp.take_along_axis(score, worst, axis=1) > 0.5 * self.tol).sum(axis=1)
+        # A row of a pair that is done must not repeat a sample either: see `append`.
+        joining = xp.tile(xp.arange(worst.shape[1]), (len(self.pairs), 1))
+        joining[pairs] = worst
+        counts = xp.zeros(len(self.pairs))
+        counts[pairs] = number
+        numbers = self.device.to_host(xp.stack([counts, most - least]))
+        return joining, numbers[0].astype(np.int32), numbers[1]
+
+    def join(self, joining: Array, counts: np.ndarray) -> None:
         """Let the violators into the active sets; a set that would grow too large exchanges half of its members."""
-        counts = np.where(np.isin(np.arange(len(self.pairs)), live), counts, 0).astype(np.int32)
         full = self.n_active + counts > self.most_active
         self.append(joining, np.where(full, 0, counts).astype(np.int32))
         if full.any():
             self.exchange(np.flatnonzero(full))
 
     def append(self, joining: Array, counts: np.ndarray) -> None:
-        """Add the first ``counts[p]`` of ``joining[p]`` to the active set of each pair p."""
+        """Add the first ``counts[p]`` of ``joining[p]``, all different, to the active set of each pair p."""
         xp = self.xp
         offsets = xp.arange(joining.shape[1])[None, :]
         valid = offsets < xp.asarray(counts)[:, None]
@@ -359,7 +369,7 @@ class _Group:
     def kernel_rows(self, samples: Array) -> Array:
         """Kernel values (m, n_columns) of some of the group's samples against all of them."""
         if self.kernel.precomputed:
-            return self.X[samples]
+            return self.X[self.chosen[samples]][:, self.chosen]
         left = None if self.norms is None else self.norms[samples]
         return self.kernel.from_inner_products(self.X[samples] @ self.X.T, left, self.norms)
 
@@ -389,11 +399,10 @@ class _Group:
         most, least = self.extremes()
         rounding = np.finfo(np.float64).eps * (1.0 + xp.abs(self.beta).max(axis=1) * self.largest_value)
         target = xp.maximum(xp.maximum(0.1 * (most - least), 0.5 * self.tol), rounding)
-        total = xp.zeros((len(self.pairs), self.active.shape[1]))
         moved, status = (np.zeros(len(self.pairs), dtype=np.int64) for _ in range(2))
         under_way = live[self.steps_left[live] > 0]
         while len(under_way):
-            change = xp.zeros_like(total)
+            change = xp.zeros((len(self.pairs), self.active.shape[1]))
             steps, ended = (xp.zeros(len(self.pairs), dtype=np.int32) for _ in range(2))
             allowed = self.on_device(np.minimum(self.steps_left, STEPS_AT_ONCE))
             self.device.optimise(
@@ -404,7 +413,8 @@ class _Group:
             self.device.subtract(
                 self.on_device(under_way), self.rows, self.slot_of, self.member, self.active, change, n_active, self.v
             )
-            taken, status = self.device.to_host(xp.stack([steps, ended])).astype(np.int64)
+            taken, how = self.device.to_host(xp.stack([steps, ended])).astype(np.int64)
+            status[under_way] = how[under_way]
             moved += taken
             self.steps_left -= taken
             under_way = under_way[(status[under_way] == CUT_SHORT) & (self.steps_left[under_way] > 0)]

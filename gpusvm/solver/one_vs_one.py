@@ -297,6 +297,8 @@ class _Schedule:
             workspace = _Workspace(self.plan)
             while (pair := self._next()) is not None:
                 result = self.solve(pair, workspace, lambda: self.stop)
+                if self.stop:
+                    return  # it may have been left half-way
                 with self.changed:
                     for c in pair:
                         self.turns[c].pop(0)

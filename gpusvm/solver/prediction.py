@@ -9,8 +9,9 @@ import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled, is_compiled
-from gpusvm.solver.kernel_rows import EachChunk, KernelRows
-from gpusvm.solver.operands import BlasOperand, Samples, make_operand
+from gpusvm.solver.kernel_rows import CHUNK_COLUMNS, write_kernel
+from gpusvm.solver.operands import KERNEL_ERROR, BlasOperand, Samples, make_operand
+from gpusvm.solver.panels import PANEL_WIDTH
 
 ROWS_AT_ONCE = 512
 """Samples whose kernel values are computed together: enough to use each part of an operand that is in cache."""
@@ -23,8 +24,8 @@ def is_ready() -> bool:
 
 def prepare() -> None:
     """Compile what training does not, so that predictions find everything ready."""
-    block, coef, into = np.zeros((1, 2), dtype=np.float32), np.zeros((1, 4)), np.zeros((2, 1))
-    _combine(block, coef[:, :2], into[:1])
+    block, coef, into = np.zeros((1, 2), dtype=np.float32), np.zeros((1, 4)), np.zeros((1, 1))
+    _combine(block, 0, coef[:, :2], into)
 
 
 def each_part(
@@ -58,34 +59,41 @@ def each_part(
     -------
     bool
         False, and nothing done, where the support vectors are not sparse: one large BLAS product is
-        faster there than anything below.
+        faster there than anything below; or where distances need float64.
     """
     vectors, samples = Samples.of(support_vectors, kernel), Samples.of(X, kernel)
     if (vectors.pixels is None) != (samples.pixels is None) or vectors.scale != samples.scale:
         vectors, samples = Samples(support_vectors), Samples(X)
-    coef = np.ascontiguousarray(dual_coef)
-    with ThreadPoolExecutor(n_threads) as pool:
-        operands = list(pool.map(lambda s: make_operand(vectors, np.arange(s.start, s.stop)), slices))
-        if any(isinstance(operand, BlasOperand) for operand in operands):
+        if not kernel.float32_suffices(vectors.norms.max(initial=0.0), KERNEL_ERROR):
             return False
+    operand = make_operand(vectors, np.arange(len(support_vectors)))
+    if isinstance(operand, BlasOperand):
+        return False
+    coef = np.ascontiguousarray(dual_coef)
 
-        def one_part(start: int) -> None:
-            rows = np.arange(start, min(start + ROWS_AT_ONCE, len(X)))
-            places, sums = np.arange(len(rows)), []
-            for operand, s in zip(operands, slices, strict=True):
-                block = np.empty((len(rows), operand.n), dtype=np.float32)
-                KernelRows(kernel, samples, rows, operand).compute(places, block, places, EachChunk())
-                sums.append(np.empty((len(rows), len(coef))))
-                _combine(block, coef[:, s], sums[-1])
-            finish(slice(start, start + len(rows)), sums)
+    def one_part(start: int) -> None:
+        rows = np.arange(start, min(start + ROWS_AT_ONCE, len(X)))
+        products, places = operand.products(samples, rows), np.arange(len(rows))
+        sums = [np.empty((len(rows), len(coef))) for _ in slices]
+        for own, into in zip(slices, sums, strict=True):
+            first = own.start - own.start % PANEL_WIDTH
+            block = np.empty((len(rows), own.stop - first), dtype=np.float32)
+            for begin in range(first, own.stop, CHUNK_COLUMNS):
+                end = min(begin + CHUNK_COLUMNS, own.stop)
+                norms = products.norms, operand.norms[begin:end]
+                inner = products.columns(begin, end)
+                write_kernel(kernel, inner, operand.unit, *norms, block, places, begin - first)
+            _combine(block, own.start - first, coef[:, own], into)
+        finish(slice(start, start + len(rows)), sums)
 
+    with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(one_part, range(0, len(X), ROWS_AT_ONCE)))
     return True
 
 
 @compiled(fastmath={"contract", "nsz", "reassoc"})
-def _combine(block: np.ndarray, coef: np.ndarray, into: np.ndarray) -> None:
-    """into (m, k) = block (m, n) float32 times coef (k, n) transposed, summed in float64.
+def _combine(block: np.ndarray, first: int, coef: np.ndarray, into: np.ndarray) -> None:
+    """into (m, k) = block (m, first + n) float32, from column `first`, times coef (k, n) transposed, summed in float64.
 
     Written out because BLAS, called by several threads at once, would start threads of its own in each.
     """
@@ -93,6 +101,6 @@ def _combine(block: np.ndarray, coef: np.ndarray, into: np.ndarray) -> None:
         row = block[r]
         for j in range(coef.shape[0]):
             weights, total = coef[j], 0.0
-            for k in range(row.shape[0]):
-                total += np.float64(row[k]) * weights[k]
+            for k in range(weights.shape[0]):
+                total += np.float64(row[first + k]) * weights[k]
             into[r, j] = total

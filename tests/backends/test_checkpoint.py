@@ -89,6 +89,21 @@ def test_another_training_is_refused_and_the_file_left_alone(name, digits, tmp_p
     assert path.read_bytes() == before
 
 
+def test_one_object_for_two_trainings_mixes_nothing(name, digits, tmp_path):
+    X, y = digits[0][:200], digits[1][:200]
+    checkpoint = Checkpoint(tmp_path / "pairs")
+    SVC(C=5, gamma=0.05, backend=name).fit_with_progress(X, y, checkpoint=checkpoint)
+    assert checkpoint.path.exists(), "pairs are on disk when the training is done"
+    before = checkpoint.path.read_bytes()
+    with pytest.raises(UsageError):
+        SVC(C=50, gamma=0.05, backend=name).fit_with_progress(X, y[::-1], checkpoint=checkpoint)
+    assert checkpoint.path.read_bytes() == before
+    checkpoint.remove()
+    found = SVC(C=50, gamma=0.05, backend=name).fit_with_progress(X, y[::-1], checkpoint=checkpoint)
+    whole = SVC(C=50, gamma=0.05, backend=name).fit(X, y[::-1])
+    np.testing.assert_array_equal(found.dual_coef_, whole.dual_coef_)
+
+
 def test_threads_are_no_other_training(name, digits, tmp_path):
     path = tmp_path / "pairs"
     X, y = digits[0][:200], digits[1][:200]

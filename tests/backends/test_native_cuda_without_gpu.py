@@ -190,6 +190,7 @@ def test_samples_on_the_device_train_and_predict_there(cupy, digits, kind):
     decisions, labels = svc.decision_function(X), svc.predict(X)
     assert type(decisions) is type(labels) is fake_cuda.FakeArray
     np.testing.assert_array_equal(labels.get(), host.predict(digits[0]))
+    assert svc.score(X, digits[1].view(fake_cuda.FakeArray)) == host.score(digits[0], digits[1])
     assert svc.model_._on_devices, "the model's arrays are taken to the device again for each prediction"
 
 
@@ -205,11 +206,15 @@ def test_a_cpu_backend_takes_samples_off_the_device(cupy, digits):
     np.testing.assert_array_equal(svc.dual_coef_, host.dual_coef_)
 
 
-@pytest.mark.parametrize("wrong", ["nan", "one dimension", "another length", "no rows"])
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("wrong", ["nan", "beyond float32", "one dimension", "another length", "no rows"])
 def test_samples_on_the_device_are_validated(cupy, digits, wrong):
     X = digits[0][:50].copy()
     if wrong == "nan":
         X[3, 4] = np.nan
+    if wrong == "beyond float32":
+        X = X.astype(np.float64)
+        X[3, 4] = 1e39
     X = {"one dimension": X[0], "no rows": X[:0]}.get(wrong, X)
     y = digits[1][:49] if wrong == "another length" else digits[1][:50]
     with pytest.raises(ValueError, match=r"NaN|2D array|inconsistent|at least one"):

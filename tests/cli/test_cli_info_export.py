@@ -17,6 +17,7 @@ from gpusvm import __version__, load_model
 from gpusvm.backends import backend_names
 from gpusvm.cli.main import app
 from gpusvm.data import load_dataset
+from gpusvm.device import Availability
 
 
 def gpusvm(*arguments: object):
@@ -141,3 +142,15 @@ def test_the_auto_line_has_the_whole_pip_command(monkeypatch):
     lines = gpusvm("info").stdout.splitlines()
     assert hint in next(line for line in lines if line.startswith("auto is sklearn:"))
     assert hint in next(line for line in lines if line.startswith("cuml"))
+
+
+def test_info_describes_each_device(monkeypatch):
+    devices = [
+        {"index": i, "name": f"Imaginary GPU {i}", "memory_mb": 81920, "compute_capability": "9.0"} for i in range(2)
+    ]
+    found = Availability(True, "Imaginary GPU 0, 80 GB", detail={"driver_cuda_version": 13000, "devices": devices})
+    for module in ("gpusvm.cli.info", "gpusvm.backends.native_cuda"):
+        monkeypatch.setattr(f"{module}.probe_cuda", lambda: found)
+    result = gpusvm("info")
+    assert "the driver runs CUDA 13.0" in result.stdout
+    assert "device 1: Imaginary GPU 1, 81920 MB, compute capability 9.0" in result.stdout

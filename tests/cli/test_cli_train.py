@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +276,42 @@ def test_test_images_that_do_not_fit_are_found_before_the_work(monkeypatch, test
     np.savez("two.npz", x_train=data.images[rows], y_train=data.labels[rows], x_test=test_images, y_test=test_labels)
     monkeypatch.setattr("gpusvm.cli.train.train_model", lambda *args: pytest.fail("it was trained"))
     assert message in one_line_error(gpusvm("train", "two.npz"))
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_removed_once_the_model_is_saved(tmp_path):
+    result = gpusvm("train", "digits", "--backend", "native-cpu", "--checkpoint", "pairs", "--out", "m.svm")
+    assert result.exit_code == 0, result.output
+    assert "Checkpoint: pairs" in result.stdout
+    assert Path("m.svm").exists() and not Path("pairs").exists()
+
+
+@pytest.mark.parametrize("result", [("--out", "m.svm"), ("--json", "m.svm")])
+def test_a_checkpoint_that_is_also_a_result_is_refused(result):
+    refused = gpusvm("train", "digits", *result, "--checkpoint", "./m.svm")
+    assert "is also where a result is written" in one_line_error(refused, 2)
+    assert not Path("m.svm").exists()
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize("backend", ["native-cpu", "sklearn"])
+def test_a_killed_training_goes_on_to_the_same_model(tmp_path, backend):
+    command = [sys.executable, "-m", "gpusvm.cli.main", "train", "mnist", "--limit", "8000", "--backend", backend]
+    checkpoint = tmp_path / "pairs"
+    with subprocess.Popen(
+        [*command, "--checkpoint", str(checkpoint), "--out", "killed.svm"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
+    ) as process:  # fmt: skip
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+    assert checkpoint.exists() and not (tmp_path / "killed.svm").exists(), "finished before it was killed"
+    for name, more in (("resumed.svm", ["--checkpoint", str(checkpoint)]), ("whole.svm", [])):
+        done = subprocess.run([*command, *more, "--out", name], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    resumed, whole = load_model(tmp_path / "resumed.svm"), load_model(tmp_path / "whole.svm")
+    np.testing.assert_array_equal(resumed.dual_coef, whole.dual_coef)
+    np.testing.assert_array_equal(resumed.intercept, whole.intercept)
+    assert not checkpoint.exists()

@@ -126,6 +126,15 @@ def noted(sizes):
     return Noted
 
 
+@pytest.mark.parametrize("budget_mb", [0.4, 0.6, 1.0])
+def test_a_pair_alone_never_outgrows_the_rows_that_fit(rng, monkeypatch, budget_mb):
+    monkeypatch.setattr("gpusvm.solver.lockstep.PRODUCT_BYTES", 2**12)
+    monkeypatch.setattr("gpusvm.solver.lockstep.ROWS_FOR_EACH_PAIR", 32)
+    X = rng.normal(size=(400, 4))
+    found = check(X, np.arange(400) % 2, Kernel("rbf", gamma=1.0), device=reference_device(128), budget_mb=budget_mb)
+    assert (found[0].beta != 0).sum() > 300
+
+
 def test_memory_that_runs_out_in_the_middle_is_met_with_smaller_groups(digits):
     class OutOfMemory(Exception):
         pass
