@@ -69,6 +69,14 @@ class Kernel:
                 return float(np.float64(self.gamma * largest_norm + abs(self.coef0)) ** self.degree)
         return 1.0
 
+    def require_float32_range(self, largest_norm: float) -> None:
+        """Raise OverflowError where kernel values of such samples may exceed float32."""
+        largest = self.largest_value(largest_norm)
+        if not largest < np.finfo(np.float32).max:
+            raise OverflowError(
+                f"kernel values of these samples reach {largest:.0e}, more than float32 holds: scale the features"
+            )
+
     def float32_suffices(self, largest_norm: float, relative_error: float) -> bool:
         """Whether float32 products and norms give kernel values within about `relative_error` of the true ones.
 

@@ -107,11 +107,7 @@ def solve_in_lockstep(
     """
     if not kernel.precomputed:
         largest = largest_norm(X)
-        if not kernel.largest_value(largest) < np.finfo(np.float32).max:
-            raise OverflowError(
-                f"kernel values of these samples reach {kernel.largest_value(largest):.0e}, more than float32 holds: "
-                "scale the features"
-            )
+        kernel.require_float32_range(largest)
         if not kernel.float32_suffices(largest, KERNEL_ERROR):
             X = X.astype(np.float64)
     pairs = list(combinations(range(len(members)), 2))

@@ -213,7 +213,7 @@ class _Shared:
         self.operands: list[Operand] = []
         if not kernel.precomputed:
             self.samples = Samples.of(X, kernel)
-            _check_range(kernel, self.samples)
+            kernel.require_float32_range(self.samples.norms.max(initial=0.0) / self.samples.scale**2)
             make = pool.map if pool is not None else map
             self.operands = list(make(lambda rows: make_operand(self.samples, rows), members))
         self.stores = [RowStore(len(m), len(m), rows) for m, rows in zip(members, plan.own_rows, strict=True)]
@@ -234,14 +234,6 @@ class _Shared:
         n, n_other = len(self.members[own]), len(self.members[other])
         store = RowStore(n, n_other, len(buffer) // n_other, buffer)
         return Side(self.source(own, own), self.stores[own], self.source(own, other), store, n)
-
-
-def _check_range(kernel: Kernel, samples: Samples) -> None:
-    largest = kernel.largest_value(samples.norms.max(initial=0.0) / samples.scale**2)
-    if not largest < np.finfo(np.float32).max:
-        raise OverflowError(
-            f"kernel values of these samples reach {largest:.0e}, more than float32 holds: scale the features"
-        )
 
 
 class _Schedule:

@@ -24,8 +24,7 @@ def is_ready() -> bool:
 
 def prepare() -> None:
     """Compile what training does not, so that predictions find everything ready."""
-    block, coef, into = np.zeros((1, 2), dtype=np.float32), np.zeros((1, 4)), np.zeros((1, 1))
-    _combine(block, 0, coef[:, :2], into)
+    _combine(np.zeros((1, 2), dtype=np.float32), 0, np.zeros((1, 2)), np.zeros((1, 1)))
 
 
 def each_part(
@@ -69,13 +68,14 @@ def each_part(
     operand = make_operand(vectors, np.arange(len(support_vectors)))
     if isinstance(operand, BlasOperand):
         return False
-    coef = np.ascontiguousarray(dual_coef)
+    # Contiguous, without which the sums below are no vector code.
+    coefs = [np.ascontiguousarray(dual_coef[:, own]) for own in slices]
 
     def one_part(start: int) -> None:
         rows = np.arange(start, min(start + ROWS_AT_ONCE, len(X)))
         products, places = operand.products(samples, rows), np.arange(len(rows))
-        sums = [np.empty((len(rows), len(coef))) for _ in slices]
-        for own, into in zip(slices, sums, strict=True):
+        sums = [np.empty((len(rows), len(coef))) for coef in coefs]
+        for own, coef, into in zip(slices, coefs, sums, strict=True):
             first = own.start - own.start % PANEL_WIDTH
             block = np.empty((len(rows), own.stop - first), dtype=np.float32)
             for begin in range(first, own.stop, CHUNK_COLUMNS):
@@ -83,7 +83,7 @@ def each_part(
                 norms = products.norms, operand.norms[begin:end]
                 inner = products.columns(begin, end)
                 write_kernel(kernel, inner, operand.unit, *norms, block, places, begin - first)
-            _combine(block, own.start - first, coef[:, own], into)
+            _combine(block, own.start - first, coef, into)
         finish(slice(start, start + len(rows)), sums)
 
     with ThreadPoolExecutor(n_threads) as pool:
@@ -98,9 +98,9 @@ def _combine(block: np.ndarray, first: int, coef: np.ndarray, into: np.ndarray) 
     Written out because BLAS, called by several threads at once, would start threads of its own in each.
     """
     for r in range(block.shape[0]):
-        row = block[r]
+        row = block[r, first:]
         for j in range(coef.shape[0]):
             weights, total = coef[j], 0.0
-            for k in range(weights.shape[0]):
-                total += np.float64(row[first + k]) * weights[k]
+            for k in range(row.shape[0]):
+                total += np.float64(row[k]) * weights[k]
             into[r, j] = total
