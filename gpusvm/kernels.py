@@ -83,8 +83,10 @@ class Kernel:
         Squared norms up to `largest_norm` are rounded by 2^-24 of themselves; gamma times what that makes of a
         distance is the relative error of an RBF value. Beyond 1e30 or below 1e-30 float32 runs out of exponents.
         """
-        if not 1e-30 < largest_norm < 1e30:
-            return largest_norm == 0
+        if largest_norm == 0:
+            return True
+        if not (1e-30 < largest_norm < 1e30 and self.gamma < 1e30 and self.largest_value(largest_norm) < 1e30):
+            return False
         return self.name != "rbf" or 2.0**-23 * self.gamma * largest_norm <= relative_error
 
     def __call__(self, X: Array, Y: Array, *, Y_norms: Array | None = None) -> Array:

@@ -306,7 +306,7 @@ class _Machine:
 
     def is_accurate(self) -> bool:
         """Whether kernel values are good to `KERNEL_ERROR`: a large gamma asks for more digits of the distances."""
-        if self.dtype == np.float64 or self.norms is None or not len(self.norms):
+        if self.dtype == np.float64 or self.kernel.precomputed:
             return True
         return self.kernel.float32_suffices(largest_norm(self.support_vectors), KERNEL_ERROR)
 
