@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 OLD = b"what stood here before"
-MEMORY_LIMITS_MB = (450, 475, 500, 550, 600, 700, 800, 900, 1000, 1100, 1200, 1300, 1450, 1600, 2000, 3000)
-"""Below the least of them Python cannot load the libraries themselves."""
+LEFT_MB = (30, 60, 90, 120, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1500, 3000)
+"""Address space left to a command beyond what Python and the libraries take when they are loaded."""
 
 
 def gpusvm(
@@ -56,17 +56,26 @@ def write_images(folder: Path, n: int = 3000) -> Path:
     return folder / "images.npz"
 
 
-def little_memory(folder: Path, limits_mb: tuple[int, ...] = MEMORY_LIMITS_MB) -> list[str]:
+def little_memory(folder: Path, left_mb: tuple[int, ...] = LEFT_MB) -> list[str]:
     """Train with ``ulimit -v``: it ends well, or says how much is needed."""
-    images = write_images(folder)
+    images, loaded = write_images(folder), _loaded_bytes()
     return [
         outcome(
-            gpusvm("train", images, "--backend", backend, cwd=folder, limits={resource.RLIMIT_AS: mb * 2**20}),
+            gpusvm(
+                "train", images, "--backend", backend, cwd=folder,
+                limits={resource.RLIMIT_AS: loaded + mb * 2**20},
+            ),
             "not enough memory",
         )
         for backend in ("sklearn", "native-cpu")
-        for mb in limits_mb
-    ]
+        for mb in left_mb
+    ]  # fmt: skip
+
+
+def _loaded_bytes() -> int:
+    code = "import gpusvm.cli.main, pathlib; print(pathlib.Path('/proc/self/statm').read_text().split()[0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout) * resource.getpagesize()
 
 
 def full_disk(folder: Path) -> list[str]:

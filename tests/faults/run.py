@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _interrupt(name: str, make, folder: Path, trials: int, seed: int) -> int:
-    scene = make(_made(folder / name.partition(",")[0].replace("export", "train")))
+    scene = make(_made(folder / f"{name}, material"))
     full_seconds = interruption.duration(scene, _made(folder / f"{name}, whole"))
     n_violations = 0
     for label, number in SIGNALS.items():

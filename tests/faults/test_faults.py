@@ -14,7 +14,7 @@ if sys.platform != "linux":
 
 import resources
 
-SCENES = ["train, sklearn", "train, native-cpu", "fetch", "export, sklearn", "export, onnx"]
+SCENES = ["train, native-cpu", "fetch", "export, onnx"]
 
 
 def run(*arguments: str) -> None:
@@ -37,7 +37,7 @@ def test_an_interrupted_benchmark_keeps_its_rows():
 
 
 def test_little_memory_is_one_line(tmp_path):
-    found = resources.little_memory(tmp_path, (500,))
+    found = resources.little_memory(tmp_path, (60,))
     assert found == ["refused: not enough memory"] * 2
 
 
