@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from gpusvm.backends.base import Progress
 from gpusvm.backends.registry import choose_backend
-from gpusvm.kernels import KERNEL_NAMES, Kernel, resolve_gamma
+from gpusvm.kernels import KERNEL_NAMES, Kernel, require_float32_range, resolve_gamma
 from gpusvm.model import SVCParams, SVMModel
 from gpusvm.model_file import load_model, save_model
 
@@ -166,7 +166,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            NaN or infinity in X, fewer than two classes, or a parameter out of its range.
+            NaN, infinity or values too large for float32 in X, fewer than two classes, or a parameter out of range.
         BackendUnavailableError
             The backend asked for cannot run here.
         """
@@ -192,8 +192,10 @@ class SVC(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
             )
+        params = self._params(X)
+        require_float32_range(params.kernel, X)
         choice = choose_backend(self.backend, require_gpu=self.require_gpu)
-        self.model_ = choice.backend.fit(X, y, self._params(X), sample_weight=sample_weight, progress=progress)
+        self.model_ = choice.backend.fit(X, y, params, sample_weight=sample_weight, progress=progress)
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = int(self.max_iter >= 0 and bool((self.model_.n_iter >= self.max_iter).any()))
         self.shape_fit_ = X.shape

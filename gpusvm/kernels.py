@@ -107,6 +107,26 @@ class Kernel:
         raise ValueError("precomputed kernel values cannot be evaluated; pass them as X")
 
 
+def require_float32_range(kernel: Kernel, X: np.ndarray) -> None:
+    """Refuse samples `X` (n, n_features), or a gamma, whose kernel values float32 cannot hold.
+
+    Raises
+    ------
+    ValueError
+        Squared distances, or gamma, would be infinite, and kernel values no numbers.
+    """
+    if kernel.precomputed:
+        return
+    largest = float(np.finfo(np.float32).max)
+    size = max(abs(float(X.max())), abs(float(X.min())))
+    if 4.0 * X.shape[1] * size**2 > largest:
+        raise ValueError(f"X has values up to {size:g}, whose squares float32 cannot hold; scale the features")
+    if kernel.gamma > largest:
+        raise ValueError(
+            f"gamma={kernel.gamma:g} is more than float32 can hold, with X of values up to {size:g}; scale the features"
+        )
+
+
 def squared_norms(X: Array) -> Array:
     """The squared Euclidean norm of each row of `X` (n, n_features), as (n,) in X's dtype."""
     return array_module(X).einsum("ij,ij->i", X, X)

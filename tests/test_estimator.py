@@ -200,3 +200,10 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(digits, monkeypatch):
 def test_a_usage_error_is_a_value_error(digits):
     with pytest.raises(ValueError, match="no backend is called 'tpu'"):
         SVC(backend="tpu").fit(digits[0][:100], digits[1][:100])
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e30])
+@pytest.mark.parametrize("kernel", ["rbf", "poly", "sigmoid"])
+def test_what_float32_cannot_hold_is_refused(digits, kernel, scale):
+    with pytest.raises(ValueError, match=r"float32.*scale the features"):
+        SVC(kernel=kernel).fit(digits[0][:100].astype(np.float64) * scale, digits[1][:100])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gpusvm import __version__, load_model
 from gpusvm.backends import backend_names
-from gpusvm.cli.main import app
+from gpusvm.cli.main import app, run
 from gpusvm.data import load_dataset
 
 
@@ -141,3 +141,15 @@ def test_the_auto_line_has_the_whole_pip_command(monkeypatch):
     lines = gpusvm("info").stdout.splitlines()
     assert hint in next(line for line in lines if line.startswith("auto is sklearn:"))
     assert hint in next(line for line in lines if line.startswith("cuml"))
+
+
+def test_ctrl_c_while_the_command_line_is_read_is_one_line(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    ended = []
+    monkeypatch.setattr("gpusvm.cli.main.app", interrupted)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    run()
+    assert ended == [130]
+    assert capsys.readouterr().err == "interrupted; results that were not finished are not written\n"
