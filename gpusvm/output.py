@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,17 +30,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with _reported(Path(path)):
             yield Path(path)
         return
-    try:
-        if target.is_dir():
-            raise OutputError(f"{target}: is a folder; name a file in it")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    temporary = Path(name)
+    # Named before it is made, so that an interrupt at any moment finds something to remove.
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with _reported(target):
+            if target.is_dir():
+                raise OutputError(f"{target}: is a folder; name a file in it")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o600))
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             with temporary.open("rb") as written:

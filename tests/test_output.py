@@ -22,6 +22,17 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
+def test_an_interrupt_while_the_temporary_file_is_made_leaves_none(tmp_path, monkeypatch):
+    def interrupted(handle):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "r.txt"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @posix
 def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     (tmp_path / "elsewhere").mkdir()

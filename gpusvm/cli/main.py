@@ -33,7 +33,7 @@ class _Commands(TyperGroup):
             messages().print(Text("error:", style="bold red"), _describe(error), soft_wrap=True)
             raise typer.Exit(getattr(error, "exit_code", GpuSvmError.exit_code)) from None
         except KeyboardInterrupt:
-            messages().print("interrupted; results that were not finished are not written")
+            _say_interrupted()
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -78,15 +78,26 @@ def run() -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            # Threads may still be inside a library; winding the interpreter up under them can crash it.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
+            _end_at_once()
         raise
+    except KeyboardInterrupt:  # while the command line was read
+        _say_interrupted()
+        _end_at_once()
     except BrokenPipeError:
         # The reader of our output went away (``| head``): nothing is wrong, and nobody is listening.
         sys.stderr.close()
         sys.exit(0)
+
+
+def _say_interrupted() -> None:
+    messages().print("interrupted; results that were not finished are not written")
+
+
+def _end_at_once() -> None:
+    """End without winding up: threads may still be inside a library, and that can crash under them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def _is_want_of_memory(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gpusvm import __version__, load_model
 from gpusvm.backends import backend_names
-from gpusvm.cli.main import app
+from gpusvm.cli.main import app, run
 from gpusvm.data import load_dataset
 from gpusvm.device import Availability
 
@@ -154,3 +154,15 @@ def test_info_describes_each_device(monkeypatch):
     result = gpusvm("info")
     assert "the driver runs CUDA 13.0" in result.stdout
     assert "device 1: Imaginary GPU 1, 81920 MB, compute capability 9.0" in result.stdout
+
+
+def test_ctrl_c_while_the_command_line_is_read_is_one_line(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    ended = []
+    monkeypatch.setattr("gpusvm.cli.main.app", interrupted)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    run()
+    assert ended == [130]
+    assert capsys.readouterr().err == "interrupted; results that were not finished are not written\n"

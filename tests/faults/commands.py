@@ -16,6 +16,7 @@ from gpusvm.cli import main
 
 _MARK = "GPUSVM_FAULT_TRIAL"
 _POLL_SECONDS = 0.0005
+_BEGINNING_SECONDS = 0.002
 
 
 @dataclass
@@ -29,9 +30,15 @@ class Command:
     code: int | None = None
 
     def start(self) -> Command:
+        """Begin, and wait until the command itself has begun: what comes before is not gpusvm's."""
+        reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            self._be_the_command()
+            self._be_the_command(writer)
+        os.close(writer)
+        os.read(reader, 1)
+        os.close(reader)
+        time.sleep(_BEGINNING_SECONDS)
         return self
 
     @property
@@ -42,7 +49,7 @@ class Command:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def _be_the_command(self) -> None:
+    def _be_the_command(self, begun: int) -> None:
         code = 1
         try:
             os.chdir(self.folder)
@@ -53,6 +60,7 @@ class Command:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             self.before()
             sys.argv = ["gpusvm", *map(str, self.arguments)]
+            os.write(begun, b".")
             main.run()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
