@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "gpusvm", "tests", "benchmarks", "docs", "tools")
-BUILD = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1]); b.build_wheel(sys.argv[1])"
+BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / part, source)
-    subprocess.run([sys.executable, "-c", BUILD, str(dist)], cwd=source, check=True, capture_output=True, timeout=120)
+    for what in ("build_sdist", "build_wheel"):
+        command = [sys.executable, "-c", BUILD, what, str(dist)]
+        subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     return dist
 
 
