@@ -24,7 +24,7 @@ COMPILED_WORK = 3e10
 COMPILATION_WORK = 1e12
 """The same where they are yet to be compiled, which takes some seconds once on a machine."""
 
-KERNEL_ERROR = 1e-5
+PREDICTION_ERROR = 1e-5
 """Relative error of kernel values above which float32 input is computed in float64."""
 
 
@@ -305,10 +305,10 @@ class _Machine:
             self.norms = squared_norms(self.support_vectors) if self.kernel.uses_norms else None
 
     def is_accurate(self) -> bool:
-        """Whether kernel values are good to `KERNEL_ERROR`: a large gamma asks for more digits of the distances."""
+        """Whether kernel values are good to `PREDICTION_ERROR`: a large gamma asks for more digits of the distances."""
         if self.dtype == np.float64 or self.kernel.precomputed:
             return True
-        return self.kernel.float32_suffices(largest_norm(self.support_vectors), KERNEL_ERROR)
+        return self.kernel.float32_suffices(largest_norm(self.support_vectors), PREDICTION_ERROR)
 
     def decide(self, X: Array, into: Array) -> None:
         """Decision values of a block of rows, from one kernel block, into an (n, n_pairs) array."""

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.model_selection import train_test_split
 
 from gpusvm.backends.base import Progress
@@ -19,6 +18,7 @@ from gpusvm.data import CATALOGUE, Dataset, has_split, load_dataset
 from gpusvm.errors import DataError
 from gpusvm.estimator import SVC
 from gpusvm.evaluation import class_indices
+from gpusvm.jobs import effective_jobs
 from gpusvm.memory import require_address_space
 from gpusvm.model import SVMModel
 from gpusvm.preprocess import apply_steps, check_image_shape
@@ -158,5 +158,6 @@ def train_model(
 
 def _require_memory(data: Dataset, n_jobs: int | None) -> None:
     copies_mb = 4 * data.images.size * 4 / 2**20
-    n_threads = effective_n_jobs(-1 if n_jobs is None else n_jobs)
-    require_address_space(LIBRARIES_MB + n_threads * THREAD_MB + copies_mb, f"training on {len(data):,} images")
+    require_address_space(
+        LIBRARIES_MB + effective_jobs(n_jobs) * THREAD_MB + copies_mb, f"training on {len(data):,} images"
+    )

@@ -58,23 +58,21 @@ class NativeCpuBackend:
             checkpoint.open(data, params, self.name)
         solved = dict(checkpoint.solved) if checkpoint is not None else {}
         report = report_pairs(data, progress)
+        index_of = {pair: index for index, pair in enumerate(data.pairs)}
 
         def keep(done: int, pair: tuple[int, int], result: PairResult) -> None:
-            index = data.pairs.index(pair)
+            index = index_of[pair]
             solved[index] = pair_solution(result)
             if checkpoint is not None:
                 checkpoint.add(index, solved[index])
             report(len(solved), pair, result)
 
-        slices = [data.class_slice(c) for c in range(len(data.classes))]
-        weights = np.ones(len(data.rows)) if data.weights is None else data.weights
-
         budget_mb = params.cache_size or available_mb() / 3
         try:
             solve_one_vs_one(
                 near_the_origin(np.ascontiguousarray(X, dtype=np.float32), params.kernel),
-                [data.rows[s] for s in slices],
-                [params.C * weights[s] for s in slices],
+                data.members,
+                data.upper_bounds(params.C),
                 params.kernel,
                 tol=params.tol,
                 max_iter=params.max_iter,

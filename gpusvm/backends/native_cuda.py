@@ -52,12 +52,10 @@ class NativeCudaBackend:
             budget_mb = params.cache_size or free_mb() / 3
             try:
                 data = group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
-                slices = [data.class_slice(c) for c in range(len(data.classes))]
-                weights = np.ones(len(data.rows)) if data.weights is None else data.weights
                 results = solve_in_lockstep(
                     near_the_origin(data.given, params.kernel),
-                    [data.rows[s] for s in slices],
-                    [params.C * weights[s] for s in slices],
+                    data.members,
+                    data.upper_bounds(params.C),
                     params.kernel,
                     device=solver_device(),
                     tol=params.tol,

@@ -51,9 +51,20 @@ class GroupedData:
         taken = array_module(self.given).asarray(self.rows)
         return self.given[taken][:, taken] if self.precomputed else self.given[taken]
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
+        """Class indices of each pair, in LIBSVM's order."""
         return class_pairs(len(self.classes))
+
+    @property
+    def members(self) -> list[np.ndarray]:
+        """For each class, the rows of the data given, int64."""
+        return [self.rows[self.class_slice(c)] for c in range(len(self.classes))]
+
+    def upper_bounds(self, C: float) -> list[np.ndarray]:
+        """For each class, the upper bound on alpha of each of its samples, float64: C times the factor on it."""
+        weights = np.ones(len(self.rows)) if self.weights is None else self.weights
+        return [C * weights[self.class_slice(c)] for c in range(len(self.classes))]
 
     def class_slice(self, c: int) -> slice:
         return slice(int(self.starts[c]), int(self.starts[c + 1]))

@@ -65,11 +65,13 @@ def get_backend(name: str, origin: str = "") -> Backend:
     return backend
 
 
-def _first_available(names: Sequence[str]) -> tuple[Backend, Availability, list[tuple[str, Availability]]]:
+def _first_available(
+    names: Sequence[str], origin: str = ""
+) -> tuple[Backend, Availability, list[tuple[str, Availability]]]:
     """The first of these backends that can run (the last if none can), what it says, and who refused before it."""
     refusals: list[tuple[str, Availability]] = []
     for name in names:
-        backend = get_backend(name)
+        backend = get_backend(name, origin)
         found = backend.probe()
         if found.ok or name == names[-1]:
             break
@@ -113,11 +115,7 @@ def choose_backend(name: str = "auto", *, require_gpu: bool = False) -> Choice:
 
 def _as_asked(name: str, asked_by: str) -> Choice:
     origin = _origin(asked_by)
-    if name in ALIASES:
-        backend, found, refusals = _first_available(ALIASES[name])
-    else:
-        backend, refusals = get_backend(name, origin), []
-        found = backend.probe()
+    backend, found, refusals = _first_available(ALIASES.get(name, (name,)), origin)
     if not found.ok:
         mend = f"; try: {found.hint}" if found.hint else "; gpusvm info shows what this machine can run"
         raise BackendUnavailableError(f"backend {name}{origin} cannot run here: {found.reason}{mend}")

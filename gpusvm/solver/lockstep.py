@@ -16,14 +16,17 @@ import numpy as np
 
 from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm, squared_norms
 from gpusvm.solver.operands import KERNEL_ERROR
-from gpusvm.solver.pair import FIRST_ACTIVE, MOST_JOINING, MOST_STEPS, PairResult, Verified, make_result
+from gpusvm.solver.pair import (
+    CHANGING_ACTIVE,
+    FIRST_ACTIVE,
+    MOST_JOINING,
+    MOST_STEPS,
+    STEPS_AT_ONCE,
+    PairResult,
+    Verified,
+    make_result,
+)
 from gpusvm.solver.smo import CUT_SHORT, STUCK
-
-CHANGING_ACTIVE = 2048
-"""Size of an active set of which half changes each round, once it would outgrow `Device.largest_active`."""
-
-STEPS_AT_ONCE = 20_000
-"""SMO steps in one launch: less than a tenth of a second, between which an interrupt is seen."""
 
 ROWS_FOR_EACH_PAIR = 512
 """Kernel rows that the budget should hold for each pair of a group; a group that turns out to need more is split."""
@@ -32,6 +35,7 @@ PRODUCT_BYTES = 256 * 2**20
 """Memory for the inner products from which kernel rows are made, some rows at a time."""
 
 _FIRST_KERNEL = 512
+"""Size of the active sets' kernel values to begin with; it doubles as they grow."""
 
 
 @dataclass(frozen=True)
@@ -422,9 +426,9 @@ class _Group:
         xp = self.xp
         self.v[xp.asarray(check)] = self.signs[xp.asarray(check)]
         counts = self.device.to_host((self.beta != 0).sum(axis=1))
-        support = xp.argsort((self.beta == 0).astype(np.int8), axis=1)[:, : max(1, int(counts[check].max()))].astype(
-            np.int32
-        )
+        support = xp.zeros((len(self.pairs), max(1, int(counts[check].max()))), dtype=np.int32)
+        is_zero = (self.beta[xp.asarray(check)] == 0).astype(np.int8)
+        support[xp.asarray(check)] = xp.argsort(is_zero, axis=1)[:, : support.shape[1]]
         coefficients = self.beta[self.every, support]
         width = max(1, self.capacity // len(check))
         for start in range(0, support.shape[1], width):

@@ -260,11 +260,13 @@ class _Schedule:
     ) -> dict[tuple[int, int], PairResult]:
         """Solve all pairs. An exception in a thread, or an interrupt in the caller's, ends every thread first."""
         n_pairs = len(self.waiting)
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.plan.n_side_by_side)]
-        for thread in threads:
-            thread.start()
+        threads: list[threading.Thread] = []
         reported = 0
         try:
+            for _ in range(self.plan.n_side_by_side):
+                thread = threading.Thread(target=self._work, daemon=True)
+                thread.start()
+                threads.append(thread)
             while reported < n_pairs and self.failure is None:
                 with self.changed:
                     if len(self.finished) == reported:

@@ -33,7 +33,7 @@ MOST_STEPS = 10_000_000
 """Steps after which a pair is given up where the caller sets no bound: LIBSVM's own, with its 100 a sample."""
 
 STEPS_AT_ONCE = 20_000
-"""Steps between two looks at whether to stop: a tenth of a second or two."""
+"""Steps between two looks at whether to stop (on a GPU, of one launch): a tenth of a second or two."""
 
 _MOST_FAILED = 3
 """Recomputed gaps in a row, none much smaller than one before, after which a pair is given up."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import threading
 import time
 
 import numpy as np
@@ -351,3 +353,25 @@ def test_libsvm_is_still_the_reference_here(digits):
     theirs = LIBSVM.fit(digits[0][:200], digits[1][:200], PARAMS)
     svc = sklearn.svm.SVC(C=10.0, gamma=0.5, decision_function_shape="ovo").fit(digits[0][:200], digits[1][:200])
     np.testing.assert_allclose(theirs.pair_decisions(digits[2]), svc.decision_function(digits[2]), atol=1e-4)
+
+
+def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def start_one_only(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    plan = one_vs_one.plan_memory([10, 10, 10, 10], 100, 2)
+
+    def solve(pair, workspace, stopped):
+        while not stopped():
+            time.sleep(0.001)
+
+    schedule = one_vs_one._Schedule(4, list(itertools.combinations(range(4), 2)), plan, solve)
+    monkeypatch.setattr(threading.Thread, "start", start_one_only)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        schedule.run(None)
+    assert len(started) == 1 and not started[0].is_alive()
