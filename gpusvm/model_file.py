@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVCParams, SVMModel
-from gpusvm.output import replacing
 from gpusvm.preprocess import check_steps, step_from_dict, step_to_dict
+from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 
 FORMAT = "gpusvm-model"
 VERSION = 1
@@ -49,8 +47,7 @@ _LABELS_AS_TRAINED = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     *("float16", "float32", "float64", "float96", "float128", "bool"),
 )
-# The header has no arrays in it, and a text label takes as much memory as the longest one does.
-_LARGEST_HEADER = 2**22
+# A text label takes as much memory as the longest one does.
 _LARGEST_LABELS = 2**24
 
 
@@ -83,9 +80,7 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     else:
         header["classes"] = [str(label) for label in labels]
     metadata = {"format": FORMAT, "version": str(VERSION), "model": json.dumps(header)}
-    with replacing(path) as temporary:
-        # Not save_file: what it raises on a full disk is no OSError.
-        temporary.write_bytes(save(tensors, metadata=metadata))
+    write_tensors(Path(path), tensors, metadata)
 
 
 def load_model(path: str | os.PathLike[str]) -> SVMModel:
@@ -110,28 +105,20 @@ def load_model(path: str | os.PathLike[str]) -> SVMModel:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not path.exists():
         raise ModelFileError(f"{path}: no such model file; gpusvm train --out writes one")
-    if not path.is_file():  # opening a pipe waits for whoever writes to it
-        raise ModelFileError(f"{path}: not a file; name a model that gpusvm train --out wrote")
     try:
-        with path.open("rb") as file:
-            header_bytes = int.from_bytes(file.read(8), "little")
-        if header_bytes > _LARGEST_HEADER:
-            raise ValueError(f"its header says it has {header_bytes:,} bytes")
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ModelFileError(f"{path}: not a gpusvm model; gpusvm train --out writes one")
-            if metadata.get("version") != str(VERSION):
-                raise ModelFileError(
-                    f"{path}: model file version {metadata.get('version')!r} is unknown, this gpusvm reads "
-                    f"version {VERSION}; update gpusvm, or train the model again"
-                )
-            known = {*_REQUIRED, *_OPTIONAL, "classes"} & {*file.keys()}
-            return {name: file.get_tensor(name) for name in known}, metadata
-    # AttributeError: a dtype that NumPy does not have.
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        text = " ".join(str(error).split())[:120]
-        raise ModelFileError(f"{path}: not a readable model file ({text}); it may be truncated or foreign") from error
+        return read_tensors(path, {*_REQUIRED, *_OPTIONAL, "classes"}, lambda found: _check_version(path, found))
+    except UnreadableError as error:
+        raise ModelFileError(f"{path}: not a readable model file ({error}); it may be truncated or foreign") from error
+
+
+def _check_version(path: Path, metadata: dict[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: not a gpusvm model; gpusvm train --out writes one")
+    if metadata.get("version") != str(VERSION):
+        raise ModelFileError(
+            f"{path}: model file version {metadata.get('version')!r} is unknown, this gpusvm reads "
+            f"version {VERSION}; update gpusvm, or train the model again"
+        )
 
 
 def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMModel:

@@ -10,13 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.model import SVCParams
-from gpusvm.output import replacing
+from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 from gpusvm.version import __version__
 
 FORMAT = "gpusvm-checkpoint"
@@ -74,7 +72,7 @@ class Checkpoint:
                 "gpusvm; name another file, or remove this one"
             )
         try:
-            self.solved = _solutions(tensors, data)
+            self.solved = _solutions(tensors, data, params.C)
         except ValueError as error:
             raise ModelFileError(f"{self.path}: a damaged checkpoint ({error}); remove it to start again") from error
 
@@ -92,8 +90,7 @@ class Checkpoint:
         tensors["pair"] = np.array(list(self.solved), dtype=np.int64)
         tensors["n_support"] = np.array([len(s.support) for s in solutions], dtype=np.int64)
         metadata = {"format": FORMAT, "version": VERSION, "digest": self._digest}
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(save(tensors, metadata=metadata))
+        write_tensors(self.path, tensors, metadata)
         now = time.monotonic()
         self._next_write = now + (now - start) / SHARE_OF_TIME
 
@@ -124,33 +121,35 @@ def _digest(data: GroupedData, params: SVCParams, backend: str) -> str:
 
 def _read(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
-                raise ModelFileError(f"{path}: not a checkpoint of this gpusvm; name another file")
-            return metadata.get("digest", ""), {name: file.get_tensor(name) for name in _DTYPES}
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        text = " ".join(str(error).split())[:120]
-        raise ModelFileError(f"{path}: a damaged checkpoint ({text}); remove it to start again") from error
+        tensors, metadata = read_tensors(path, _DTYPES, lambda found: _check_version(path, found))
+    except UnreadableError as error:
+        raise ModelFileError(f"{path}: a damaged checkpoint ({error}); remove it to start again") from error
+    return metadata.get("digest", ""), tensors
 
 
-def _solutions(tensors: dict[str, np.ndarray], data: GroupedData) -> dict[int, PairSolution]:
+def _check_version(path: Path, metadata: dict[str, str]) -> None:
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+        raise ModelFileError(f"{path}: not a checkpoint of this gpusvm; name another file")
+
+
+def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> dict[int, PairSolution]:
+    """The solution of each pair in the file. Raises ValueError where one is none of this training."""
     for name, dtype in _DTYPES.items():
-        if tensors[name].dtype != dtype or tensors[name].ndim != 1:
+        if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
             raise ValueError(f"array {name} is not a list of {dtype}")
     pairs, counts = tensors["pair"], tensors["n_support"]
-    if len(np.unique(pairs)) != len(pairs) or ((pairs < 0) | (pairs >= len(data.pairs))).any() or (counts < 0).any():
+    if len(np.unique(pairs)) != len(pairs) or ((pairs < 0) | (pairs >= len(data.pairs))).any():
         raise ValueError("its pairs are not those of the data")
+    if ((counts < 0) | (counts > len(tensors["support"]))).any():
+        raise ValueError("it does not count its support vectors")
     for name in _DTYPES:
         if len(tensors[name]) != (counts.sum() if name in _OF_SUPPORT else len(pairs)):
             raise ValueError(f"array {name} has the wrong length")
-    ends = np.cumsum(counts)
-    solved = {}
+    bounds, ends, solved = data.upper_bounds(C), np.cumsum(counts), {}
     for k, (pair, end, count) in enumerate(zip(pairs.tolist(), ends.tolist(), counts.tolist(), strict=True)):
         support, coef = (tensors[name][end - count : end] for name in _OF_SUPPORT)
-        size = data.pair_size(data.pairs[pair])
-        sound = (support >= 0).all() and (support < size).all() and (np.diff(support) > 0).all()
-        if not (sound and np.isfinite(coef).all() and np.isfinite(tensors["intercept"][k])):
+        first, second = (bounds[c] for c in data.pairs[pair])
+        if not (_is_feasible(support, coef, first, second) and np.isfinite(tensors["intercept"][k])):
             raise ValueError(f"pair {pair} is not a solution")
         gap, objective = (float(tensors[name][k]) for name in ("kkt_gap", "dual_objective"))
         solved[pair] = PairSolution(
@@ -163,3 +162,12 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData) -> dict[int, P
             dual_objective=None if np.isnan(objective) else objective,
         )
     return solved
+
+
+def _is_feasible(support: np.ndarray, coef: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the support vectors are samples of the pair, in order, with y alpha between their bounds."""
+    upper = np.concatenate([first, np.zeros(len(second))])
+    lower = np.concatenate([np.zeros(len(first)), -second])
+    if not ((support >= 0).all() and (support < len(upper)).all() and (np.diff(support) > 0).all()):
+        return False
+    return bool(((coef >= lower[support]) & (coef <= upper[support])).all())

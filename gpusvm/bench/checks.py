@@ -170,6 +170,22 @@ def table(value: Any) -> dict[str, Any]:
     return value
 
 
+def table_with(keys: Mapping[str, Reader]) -> Reader:
+    """A table that has these keys at least; the others may be anything."""
+
+    def read(value: Any) -> dict[str, Any]:
+        for key, read_value in keys.items():
+            if key not in table(value):
+                raise Expected(f"a table with {key}")
+            try:
+                read_value(value[key])
+            except Expected as expected:
+                raise Expected(f"a table in which {key} is {expected.what}") from None
+        return dict(value)
+
+    return read
+
+
 def table_of(read_value: Reader) -> Reader:
     def read(value: Any) -> dict[str, Any]:
         return {key: _read_item(read_value, item) for key, item in table(value).items()}

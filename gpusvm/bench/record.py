@@ -139,8 +139,18 @@ _RECORD_KEYS: dict[str, checks.Reader] = {
     "suite": checks.table,
     "started": checks.text,
     "finished": checks.optional(checks.text),
-    "machine": checks.table,
-    "data": checks.table,
+    "machine": checks.table_with(
+        {
+            **dict.fromkeys(("cpu", "os", "python"), checks.text),
+            "cores": checks.whole(1),
+            "memory_mb": checks.whole(1),
+            "versions": checks.table_of(checks.text),
+            "gpu": checks.table_with({"reason": checks.text}),
+        }
+    ),
+    "data": checks.table_with(
+        {"train": checks.table_with({"name": checks.text}), "test": checks.table_with({"n": checks.whole(1)})}
+    ),
     "rows": checks.listed,
     "measurements": checks.listed,
 }

@@ -129,6 +129,12 @@ def damaged(tensors, kind):
         tensors["pair"][0] = tensors["pair"][1]
     elif kind == "negative count":
         tensors["n_support"][0] -= 10**6
+    elif kind == "count beyond its end":
+        tensors["n_support"][:2] += 2**62
+    elif kind == "alpha above C":
+        tensors["dual_coef"][0] *= 1e6
+    elif kind == "negative alpha":
+        tensors["dual_coef"][0] *= -1
     elif kind == "short":
         tensors["intercept"] = tensors["intercept"][:-1]
     elif kind == "dtype":
@@ -138,7 +144,20 @@ def damaged(tensors, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["support out of range", "nan", "pair twice", "negative count", "short", "dtype", "truncated", "empty", "foreign"],
+    [
+        "support out of range",
+        "nan",
+        "pair twice",
+        "negative count",
+        "count beyond its end",
+        "alpha above C",
+        "negative alpha",
+        "short",
+        "dtype",
+        "truncated",
+        "empty",
+        "foreign",
+    ],
 )
 def test_a_damaged_checkpoint_is_refused(digits, tmp_path, kind):
     from safetensors import safe_open

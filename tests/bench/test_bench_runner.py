@@ -166,6 +166,8 @@ def test_figures_of_two_data_sets_are_not_mixed(tmp_path: Path) -> None:
         ({"schema": 2}, "has schema 2"),
         ({"suite": {}}, "name is missing"),
         ({"machine": 3}, "machine must be a table"),
+        ({"machine": {"cpu": "one"}}, "machine must be a table with os"),
+        ({"data": {"train": {"name": 3}}}, "data must be a table in which train is a table in which name is a line of"),
         ({"extra": 3}, "unknown key 'extra'"),
         ({"measurements": [{}]}, "measurement 1: contender is missing"),
         ({"measurements": [3]}, "measurement 1: must be a table"),

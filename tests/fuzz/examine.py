@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz import csv, idx, model_file, npz, pictures, suite
+from fuzz import checkpoint, csv, idx, model_file, npz, pictures, record, suite
 from gpusvm.errors import GpuSvmError
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
@@ -36,7 +36,9 @@ READERS = {
     "npz": Reader(npz.generate, npz.read, npz.use),
     "pictures": Reader(pictures.generate, pictures.read, pictures.use),
     "model": Reader(model_file.generate, model_file.read, model_file.use),
+    "checkpoint": Reader(checkpoint.generate, checkpoint.read, checkpoint.use),
     "suite": Reader(suite.generate, suite.read, suite.use),
+    "record": Reader(record.generate, record.read, record.use),
 }
 
 

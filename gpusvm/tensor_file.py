@@ -1,0 +1,59 @@
+"""safetensors files: named arrays and strings on disk, nothing else; no code in one is ever run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from gpusvm.output import replacing
+
+LARGEST_HEADER_BYTES = 2**22
+"""The header has no arrays in it: names, types, shapes, and the metadata."""
+
+
+class UnreadableError(Exception):
+    """Why a file is none that can be read, in a few words for its reader's message."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write the arrays and strings to `path`, whole or not at all. Raises OutputError."""
+    with replacing(path) as temporary:
+        # Not save_file: what it raises on a full disk is no OSError.
+        temporary.write_bytes(save(dict(tensors), metadata=metadata))
+
+
+def read_tensors(
+    path: Path, names: Collection[str], check_metadata: Callable[[dict[str, str]], None]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of these names that the file has, and its metadata.
+
+    Parameters
+    ----------
+    path : Path
+    names : collection of str
+    check_metadata : callable
+        Called before any array is read; raises what its caller wants where the file is not the one expected.
+
+    Raises
+    ------
+    UnreadableError
+        The file is truncated, foreign, no regular file, or its header claims what is not there.
+    """
+    if not path.is_file():  # opening a pipe waits for whoever writes to it
+        raise UnreadableError("not a file")
+    try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > LARGEST_HEADER_BYTES:
+            raise UnreadableError(f"its header says it has {header_bytes:,} bytes")
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            check_metadata(metadata)
+            return {name: file.get_tensor(name) for name in {*names} & {*file.keys()}}, metadata
+    # AttributeError: a dtype that NumPy does not have.
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnreadableError(" ".join(str(error).split())[:120]) from error
