@@ -116,7 +116,7 @@ def _check_version(path: Path, metadata: dict[str, str]) -> None:
         raise ModelFileError(f"{path}: not a gpusvm model; gpusvm train --out writes one")
     if metadata.get("version") != str(VERSION):
         raise ModelFileError(
-            f"{path}: model file version {metadata.get('version')!r} is unknown, this gpusvm reads "
+            f"{path}: model file version {metadata.get('version')!r:.40} is unknown, this gpusvm reads "
             f"version {VERSION}; update gpusvm, or train the model again"
         )
 

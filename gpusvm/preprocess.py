@@ -84,8 +84,8 @@ class PixelScaler(_PixelStep):
         self.maximum = maximum
 
     def _check_parameters(self, n_pixels: int) -> None:
-        if not (_is_finite(self.maximum) and self.maximum > 0):
-            raise ValueError(f"maximum must be a positive number, got {self.maximum!r}")
+        if not _is_positive(self.maximum):
+            raise ValueError(f"maximum must be a positive number that float32 holds, got {self.maximum!r}")
 
     def _transform(self, X: np.ndarray) -> np.ndarray:
         return X / np.float32(self.maximum)
@@ -294,7 +294,7 @@ _STEPS: dict[str, Any] = {
 
 def _are_valid(parameters: dict[str, Any]) -> bool:
     checks = {
-        "maximum": lambda value: _is_finite(value) and value > 0,
+        "maximum": _is_positive,
         "threshold": _is_finite,
         "image_shape": lambda value: value is None or _is_image_shape(value),
     }
@@ -310,6 +310,11 @@ def _plain(value: Any) -> Any:
 def _is_finite(value: Any) -> bool:
     is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return is_number and bool(abs(value) < _LARGEST)  # which NaN is not
+
+
+def _is_positive(value: Any) -> bool:
+    """Also as float32, in which pixels are divided by it."""
+    return _is_finite(value) and np.float32(value) > 0
 
 
 def _is_image_shape(value: Any) -> bool:

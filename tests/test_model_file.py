@@ -98,6 +98,7 @@ DAMAGE = {
     "nan": ({"change_tensors": nan_coefficient}, "dual_coef holds NaN"),
     "negative counts": ({"change_tensors": lambda t: t.update(n_support=-t["n_support"])}, "n_support does not count"),
     "version": ({"change_metadata": lambda m: m.update(version="99")}, "version '99' is unknown"),
+    "long version": ({"change_metadata": lambda m: m.update(version="9" * 9999)}, r"version '9{39} is unknown"),
     "foreign": ({"change_metadata": lambda m: m.update(format="other")}, "not a gpusvm model"),
     "no header": ({"change_metadata": lambda m: m.pop("model")}, "description is damaged"),
     "kernel": ({"change_header": lambda h: h["params"]["kernel"].update(name="laplace")}, "kernel must be one of"),

@@ -25,27 +25,41 @@ NATIVE = get_backend("native-cpu")
 LIBSVM = get_backend("sklearn")
 
 
-def check(X, y, params, *, sample_weight=None, X_test=None):
-    """The promises of the solver on one problem; returns its model."""
+def check(X, y, params, *, sample_weight=None, X_test=None, tight_tol=None):
+    """The promises of the solver on one problem; returns its model.
+
+    Two solvers that stop at a gap of `params.tol` may both be short of the optimum, by as much as that gap allows.
+    Objectives and labels are those of LIBSVM at `params.tol`, or with `tight_tol` at this one.
+    """
     X = np.asarray(X, np.float32)
     model = NATIVE.fit(X, y, params, sample_weight=sample_weight)
+    check_claims(model, X, y, sample_weight)
+    if tight_tol is not None:
+        params = dataclasses.replace(params, tol=tight_tol)
+        model = NATIVE.fit(X, y, params, sample_weight=sample_weight)
     theirs = LIBSVM.fit(X, y, params, sample_weight=sample_weight)
     found = certify(model, X, y, sample_weight=sample_weight)
     reference = certify(theirs, X, y, sample_weight=sample_weight)
-    assert found.max_kkt_gap <= 2 * params.tol
-    assert found.box_violation.max() <= 1e-9 and found.equality_violation.max() <= 1e-9
     scale = np.maximum(np.abs(reference.dual_objective), 1e-6)
     assert (np.abs(found.dual_objective - reference.dual_objective) / scale).max() <= 1e-4
     # Weak duality: no dual objective exceeds any primal one.
     assert (found.dual_objective <= reference.primal_objective * (1 + 1e-6) + 1e-9).all()
-    np.testing.assert_allclose(model.kkt_gap, found.kkt_gap, atol=params.tol)
-    np.testing.assert_allclose(model.dual_objective, found.dual_objective, rtol=1e-4, atol=1e-4)
     points = X if X_test is None else np.asarray(X_test, np.float32)
     # With every support vector at its bound the gap is negative, and any intercept within it is optimal.
     margin = np.maximum(1e-3, -np.minimum(found.kkt_gap, reference.kkt_gap))
     clear = (np.abs(theirs.pair_decisions(points.astype(np.float64))) > margin).all(axis=1)
     np.testing.assert_array_equal(model.predict(points)[clear], theirs.predict(points)[clear])
     return model
+
+
+def check_claims(model, X, y, sample_weight=None):
+    """What the model says of itself, against float64: a feasible point, its gap within 2 tol, its objective."""
+    found, tol = certify(model, X, y, sample_weight=sample_weight), model.params.tol
+    assert found.max_kkt_gap <= 2 * tol
+    assert found.box_violation.max() <= 1e-9 and found.equality_violation.max() <= 1e-9
+    # Below zero the gap is how far the intercept may move, and that turns on a last bit: whether alpha is on its bound.
+    np.testing.assert_allclose(np.maximum(model.kkt_gap, 0), np.maximum(found.kkt_gap, 0), atol=tol)
+    np.testing.assert_allclose(model.dual_objective, found.dual_objective, rtol=1e-4, atol=1e-4)
 
 
 KERNELS = [
@@ -242,20 +256,35 @@ def test_input_in_any_form(digits, kind):
     assert (found.predict(other) == expected.predict(X)).mean() > 0.99
 
 
+SMALL_KERNELS = [Kernel("rbf", gamma=0.3), Kernel("linear"), Kernel("poly", gamma=0.5, degree=2, coef0=1.0)]
+
+
+def check_small_problem(n_classes, n, seed, n_features, decimals, kernel, C, tol):
+    rng = np.random.default_rng(seed)
+    y = np.r_[np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)]
+    X = np.round(rng.normal(size=(n, n_features)), decimals)
+    check(X, y, SVCParams(kernel=kernel, C=C, tol=tol), tight_tol=1e-5)
+
+
 @settings(max_examples=60)
 @given(data=st.data())
 def test_any_small_problem(data):
     n_classes = data.draw(st.integers(2, 4))
-    n = data.draw(st.integers(n_classes, 40))
-    seed = data.draw(st.integers(0, 10**6))
-    rng = np.random.default_rng(seed)
-    y = np.r_[np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)]
-    X = np.round(rng.normal(size=(n, data.draw(st.integers(1, 6)))), data.draw(st.integers(0, 3)))
-    kernel = data.draw(
-        st.sampled_from([Kernel("rbf", gamma=0.3), Kernel("linear"), Kernel("poly", gamma=0.5, degree=2, coef0=1.0)])
+    check_small_problem(
+        n_classes,
+        n=data.draw(st.integers(n_classes, 40)),
+        seed=data.draw(st.integers(0, 10**6)),
+        n_features=data.draw(st.integers(1, 6)),
+        decimals=data.draw(st.integers(0, 3)),
+        kernel=data.draw(st.sampled_from(SMALL_KERNELS)),
+        C=data.draw(st.sampled_from([0.01, 1.0, 10.0])),
+        tol=data.draw(st.sampled_from([1e-3, 1e-4])),
     )
-    C = data.draw(st.sampled_from([0.01, 1.0, 10.0]))
-    check(X, y, SVCParams(kernel=kernel, C=C, tol=data.draw(st.sampled_from([1e-3, 1e-4]))))
+
+
+def test_a_small_problem_on_which_libsvm_stops_short():
+    """At tol=1e-3 LIBSVM's objective is 1.2e-4 below the optimum on one pair: it is held to a tighter one."""
+    check_small_problem(4, n=18, seed=233, n_features=1, decimals=3, kernel=Kernel("linear"), C=0.01, tol=1e-3)
 
 
 # -- resources -----------------------------------------------------------------------------------------
