@@ -314,7 +314,7 @@ def _is_finite(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     """Also as float32, in which pixels are divided by it."""
-    return _is_finite(value) and np.float32(value) > 0
+    return _is_finite(value) and bool(np.float32(value) > 0)
 
 
 def _is_image_shape(value: Any) -> bool:
