@@ -12,6 +12,8 @@ from typing import Any
 
 from gpusvm.errors import OutputError
 
+_unfinished: set[Path] = set()
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -32,6 +34,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         return
     # Named before it is made, so that an interrupt at any moment finds something to remove.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    _unfinished.add(temporary)
     try:
         with _reported(target):
             if target.is_dir():
@@ -44,6 +47,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(written.fileno())
             temporary.replace(target)
     finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+            _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files under way, of a process that is about to end without winding up.
+
+    An interrupt that falls between the block of `replacing` and its clean-up skips the latter.
+    """
+    for temporary in list(_unfinished):
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 

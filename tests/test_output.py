@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from gpusvm.output import check_writable, replacing, write_text
+from gpusvm.output import check_writable, remove_unfinished, replacing, write_text
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes with names")
 
@@ -67,3 +67,13 @@ def test_a_link_to_a_pipe_is_followed(tmp_path):
     write_text(link, "through")
     reader.join(timeout=10)
     assert read == ["through"] and link.is_symlink() and pipe.is_fifo()
+
+
+def test_an_interrupt_before_the_clean_up_leaves_something_to_remove(tmp_path):
+    """Python may raise it in the context manager's own code, and the process ends before the generator is resumed."""
+    (tmp_path / "result").write_text("old")
+    begun = replacing(tmp_path / "result")
+    begun.__enter__().write_text("half")
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_unfinished()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

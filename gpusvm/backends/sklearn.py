@@ -15,6 +15,7 @@ from sklearn.svm import SVC
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge, pair_block
+from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import available_mb
 from gpusvm.model import SVCParams, SVMModel, describe_pair
@@ -95,7 +96,15 @@ class SklearnBackend:
 
 
 def _side_by_side(tasks: Iterable[Any], n_jobs: int) -> Generator[tuple[int, PairSolution], None, None]:
-    yield from joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())(tasks)
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    try:
+        yield from joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())(tasks)
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            "a worker process of joblib's ended before its class pair was solved, as where memory runs out; "
+            "give it more memory, or fewer jobs (n_jobs)"
+        ) from error
 
 
 @contextmanager

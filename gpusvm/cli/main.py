@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from gpusvm.cli import bench, data, evaluate, export, info, predict, train
 from gpusvm.cli.console import messages
 from gpusvm.errors import INTERRUPTED, GpuSvmError
+from gpusvm.output import remove_unfinished
 from gpusvm.version import __version__
 
 
@@ -95,6 +96,7 @@ def _say_interrupted() -> None:
 
 def _end_at_once() -> None:
     """End without winding up: threads may still be inside a library, and that can crash under them."""
+    remove_unfinished()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from gpusvm.backends import get_backend
+from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVCParams
@@ -59,6 +62,23 @@ def test_jobs_default_to_every_core_or_to_what_the_context_says():
 def test_inside_another_worker_pairs_do_not_multiply_the_threads():
     inner = joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(effective_jobs)(None) for _ in range(2))
     assert inner == [1, 1]
+
+
+def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits):
+    """As the system does where memory runs out."""
+    from joblib.externals.loky import reusable_executor
+
+    def kill_a_worker(done, total, latest):
+        if done == 1:
+            os.kill(next(iter(reusable_executor._executor._processes)), signal.SIGKILL)
+
+    with (
+        joblib.parallel_config(backend="loky", n_jobs=2),
+        pytest.raises(TrainingError, match=r"a worker process .*; give it more memory, or fewer jobs"),
+    ):
+        get_backend("sklearn").fit(digits[0], digits[1], PARAMS, progress=kill_a_worker)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        fit(digits)
 
 
 def test_an_interrupt_ends_the_fit_and_leaves_no_worker_behind(digits):

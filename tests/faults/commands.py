@@ -67,9 +67,12 @@ class Command:
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            # An interrupt from here on must not unwind the fork of whoever started it, whose folders that would remove.
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
 
     def wait(self, timeout_s: float = 60.0) -> int:
         """Its exit code, negative for a signal. Raises TimeoutError, and kills it, if it hangs."""

@@ -9,9 +9,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import interruption
 import numpy as np
+from commands import Command, unfinished
+
+from gpusvm.bench.runner import new_run
+from gpusvm.bench.suite_file import load_suite
 
 OLD = b"what stood here before"
 LEFT_MB = (30, 60, 90, 120, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1500, 3000)
@@ -23,13 +29,9 @@ def gpusvm(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a fresh process under resource limits (bytes)."""
 
-    def limit() -> None:
-        for which, value in (limits or {}).items():
-            resource.setrlimit(which, (value, value))
-
     return subprocess.run(
         [sys.executable, "-m", "gpusvm.cli.main", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=120, preexec_fn=limit,
+        cwd=cwd, capture_output=True, text=True, timeout=120, preexec_fn=partial(_set, limits or {}),
         env={**os.environ, **(environment or {})},
     )  # fmt: skip
 
@@ -110,18 +112,84 @@ def full_disk(folder: Path) -> list[str]:
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[dict[int, int]]:
+def _small_disk(folder: Path, free_bytes: int = 4096) -> Iterator[dict[int, int]]:
     """A folder on a disk that is all but full, or the limits that stand for it."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", folder], capture_output=True)
+    size = f"size={free_bytes + 12288}"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", folder], capture_output=True)
     if mounted.returncode != 0:
-        yield {resource.RLIMIT_FSIZE: 1024}
+        yield {resource.RLIMIT_FSIZE: min(1024, free_bytes)}
         return
     try:
         (folder / "filling").write_bytes(bytes(12288))
         yield {}
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def full_disk_resumable(folder: Path) -> list[str]:
+    """The disk fills while files are fetched, measurements are taken, and pairs are kept: what was there stays."""
+    return [_full_while_fetching(folder), _full_while_measuring(folder), _full_while_training(folder)]
+
+
+def _full_while_fetching(folder: Path) -> str:
+    scene = interruption.fetch_scene(_made(folder / "served"))
+    with _small_disk(folder / "data", free_bytes=5 * 4096) as limits:
+        scene.prepare(folder / "data")
+
+        def before() -> None:
+            scene.before()
+            _set(limits)
+
+        command = Command(scene.arguments(folder / "data"), _made(folder / "work"), before).start()
+        found = _outcome_of(command)
+        if scene.check(folder / "data") != "old" or unfinished(folder / "data"):
+            return f"VIOLATION fetch: {scene.check(folder / 'data')}, {unfinished(folder / 'data')}: {found}"
+    return found
+
+
+def _full_while_measuring(folder: Path) -> str:
+    (folder / "small.toml").write_text(interruption.SUITE)
+    run = new_run(load_suite(str(folder / "small.toml")), folder)
+    run.record.save(folder / "run.json")
+    content = (folder / "run.json").read_bytes()
+    with _small_disk(folder / "results", free_bytes=-(-len(content) // 4096) * 4096) as limits:
+        path = folder / "results" / "run.json"
+        path.write_bytes(content)
+        found = outcome(gpusvm("bench", "--resume", path, cwd=folder, limits=limits), "cannot write")
+        if path.read_bytes() != content or unfinished(path.parent):
+            return f"VIOLATION bench: the record is not what it was: {found}"
+    return found
+
+
+def _full_while_training(folder: Path) -> str:
+    images = write_images(folder, 1500)
+    with _small_disk(folder / "pairs") as limits:
+        checkpoint = folder / "pairs" / "checkpoint"
+        done = gpusvm(
+            "train", images, "--backend", "sklearn", "--gamma", 0.1, "--checkpoint", checkpoint, "--out", "m.svm",
+            cwd=folder, limits=limits,
+        )  # fmt: skip
+        found = outcome(done, "cannot write")
+        if done.returncode == 0 or unfinished(folder / "pairs") or (folder / "m.svm").exists():
+            return f"VIOLATION train --checkpoint: {found}"
+    return found
+
+
+def _outcome_of(command: Command) -> str:
+    """As `outcome`, of a command in a fork of this process."""
+    done = subprocess.CompletedProcess(["gpusvm", "", "", *command.arguments], command.wait(), "", command.output)
+    return outcome(done, "cannot write")
+
+
+def _set(limits: dict[int, int]) -> None:
+    for which, value in limits.items():
+        resource.setrlimit(which, (value, value))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def limited_files(folder: Path) -> list[str]:
@@ -186,6 +254,7 @@ def no_home(folder: Path) -> list[str]:
 KINDS: dict[str, Callable[[Path], list[str]]] = {
     "little memory": little_memory,
     "full disk": full_disk,
+    "full disk, resumable": full_disk_resumable,
     "limited files": limited_files,
     "own places": own_places,
     "no home": no_home,

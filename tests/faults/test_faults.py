@@ -14,10 +14,10 @@ if sys.platform != "linux":
 
 import resources
 
-SCENES = ["train, native-cpu", "fetch", "export, onnx"]
+SCENES = ["train, native-cpu", "checkpoint, native-cpu", "fetch", "export, onnx"]
 
 
-def run(*arguments: str) -> None:
+def run(*arguments: str, expected: int = 0) -> str:
     # In a process of its own: forks of this one, which may have threads, could hang.
     script = Path(__file__).with_name("run.py")
     done = subprocess.run(
@@ -25,11 +25,17 @@ def run(*arguments: str) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == expected, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_interrupted_commands_leave_the_old_file_or_the_new_one():
     run("--trials", "3", *SCENES)
+
+
+def test_writing_in_place_would_be_seen():
+    found = run("--trials", "10", "--write-in-place", "fetch", expected=1)
+    assert "is neither the old file nor the new one" in found
 
 
 def test_an_interrupted_benchmark_keeps_its_rows():
@@ -43,6 +49,10 @@ def test_little_memory_is_one_line(tmp_path):
 
 def test_a_file_too_large_leaves_the_old_one(tmp_path):
     assert resources.limited_files(tmp_path) == ["refused: cannot write"]
+
+
+def test_a_full_disk_stops_a_download_a_benchmark_and_a_checkpoint():
+    assert "0 violations" in run("full disk, resumable")
 
 
 def test_nothing_is_written_but_outputs_and_caches(tmp_path):
