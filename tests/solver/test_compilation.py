@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.caching import FunctionCache
 
 import gpusvm
 from gpusvm.solver.compilation import compiled, is_kept
@@ -83,3 +85,17 @@ def test_a_full_disk_costs_the_copy_alone(source, tmp_path, monkeypatch):
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", no_space)
     function = compiled()(source.twice)
     assert function(3) == 6 and function(np.float32(0.5)) == 1
+
+
+def test_ctrl_c_while_kept_code_is_loaded_waits_and_is_not_lost(source, monkeypatch):
+    loaded = []
+
+    def load(self, sig, target_context):
+        os.kill(os.getpid(), signal.SIGINT)
+        loaded.append(sum(range(1000)))  # where the interrupt would have come
+
+    monkeypatch.setattr(FunctionCache, "load_overload", load)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        compiled()(source.twice)(3)
+    assert loaded and signal.getsignal(signal.SIGINT) is before
