@@ -15,7 +15,16 @@ from typing import IO, Any
 
 from gpusvm.bench.spec import Spec
 
-WORKER = (sys.executable, "-m", "gpusvm.bench.worker")
+_START = """
+import ctypes, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+from gpusvm.bench.worker import main
+main()
+"""
+# PR_SET_PDEATHSIG, before gpusvm is imported: that takes seconds, in which the command may be killed.
+
+WORKER = (sys.executable, "-c", _START)
 
 _STDERR_LINES = 20
 _STDERR_BYTES = 8192

@@ -127,3 +127,20 @@ def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_pat
             time.sleep(0.05)
         process.kill()
     assert wait_until_gone(int(pid.read_text().rstrip(".")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux kills a process with its parent")
+def test_kill_9_of_the_command_ends_a_worker_that_is_still_importing(tmp_path: Path) -> None:
+    """A stand-in for gpusvm whose import takes a minute, found in the folder that the command runs in."""
+    (tmp_path / "gpusvm").mkdir()
+    (tmp_path / "gpusvm" / "__init__.py").write_text(
+        "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()}.')\ntime.sleep(60)"
+    )
+    command = f"import subprocess; subprocess.run({list(WORKER)!r})"
+    pid = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", command], cwd=tmp_path) as process:
+        while not (pid.exists() and pid.read_text().endswith(".")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert wait_until_gone(int(pid.read_text().rstrip(".")))
