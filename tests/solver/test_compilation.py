@@ -95,7 +95,11 @@ def test_ctrl_c_while_kept_code_is_loaded_waits_and_is_not_lost(source, monkeypa
         loaded.append(sum(range(1000)))  # where the interrupt would have come
 
     monkeypatch.setattr(FunctionCache, "load_overload", load)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        compiled()(source.twice)(3)
-    assert loaded and signal.getsignal(signal.SIGINT) is before
+    # A shell may have started the tests with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compiled()(source.twice)(3)
+        assert loaded and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
