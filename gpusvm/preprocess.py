@@ -314,7 +314,8 @@ def _is_finite(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     """Also as float32, in which pixels are divided by it."""
-    return _is_finite(value) and bool(np.float32(value) > 0)
+    float32 = np.finfo(np.float32)
+    return _is_finite(value) and bool(float(float32.smallest_subnormal) <= value <= float(float32.max))
 
 
 def _is_image_shape(value: Any) -> bool:

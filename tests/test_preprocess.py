@@ -198,6 +198,7 @@ class TestInAModelFile:
             {"step": "pixel_scaler", "maximum": float("nan")},
             {"step": "pixel_scaler", "maximum": 10**400},
             {"step": "pixel_scaler", "maximum": 5e-324},
+            {"step": "pixel_scaler", "maximum": 1e39},
             {"step": "pixel_scaler", "maximum": True},
             {"step": "pixel_scaler", "maximum": 255, "threshold": 1},
             {"step": "pixel_binarizer", "threshold": None},
