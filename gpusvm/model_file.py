@@ -236,6 +236,8 @@ def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None
     for name in ("support_vectors", "dual_coef", "intercept"):
         if not np.isfinite(tensors[name]).all():
             raise ModelFileError(f"array {name} holds NaN or infinity")
+        if np.abs(tensors[name]).max(initial=0) > np.finfo(np.float32).max:
+            raise ModelFileError(f"array {name} holds numbers beyond float32, in which predictions are computed")
     counts, indices = tensors["n_support"], tensors["support_indices"]
     if (counts < 0).any() or (counts > len(indices)).any() or counts.sum() != len(indices):
         raise ModelFileError("n_support does not count the support vectors")
