@@ -96,7 +96,10 @@ DAMAGE = {
     "other dtype": (
         {"change_tensors": lambda t: t.update(n_support=t["n_support"].astype(np.int32))}, "n_support is int32"),
     "nan": ({"change_tensors": nan_coefficient}, "dual_coef holds NaN"),
-    "beyond float32": ({"change_tensors": lambda t: t["dual_coef"].fill(1e300)}, "dual_coef holds numbers beyond float32"),
+    "beyond float32": (
+        {"change_tensors": lambda t: t["dual_coef"].fill(1e300)},
+        "dual_coef holds numbers beyond float32",
+    ),
     "negative counts": ({"change_tensors": lambda t: t.update(n_support=-t["n_support"])}, "n_support does not count"),
     "version": ({"change_metadata": lambda m: m.update(version="99")}, "version '99' is unknown"),
     "long version": ({"change_metadata": lambda m: m.update(version="9" * 9999)}, r"version '9{39} is unknown"),
