@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 
@@ -77,3 +78,22 @@ def test_an_interrupt_before_the_clean_up_leaves_something_to_remove(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     remove_unfinished()
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_ctrl_c_between_writing_and_clean_up_leaves_nothing(tmp_path):
+    """The command as a whole: Python raises the interrupt as the block of `replacing` is left."""
+    script = (
+        "import contextlib, sys\n"
+        "from gpusvm.cli import main\n"
+        "leave = contextlib._GeneratorContextManager.__exit__\n"
+        "def interrupted(self, *exception):\n"
+        "    if self.gen.__name__ == 'replacing':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return leave(self, *exception)\n"
+        "contextlib._GeneratorContextManager.__exit__ = interrupted\n"
+        "sys.argv = 'gpusvm train digits --limit 200 --backend sklearn --out m.svm'.split()\n"
+        "main.run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert list(tmp_path.iterdir()) == []
