@@ -13,6 +13,7 @@ from typing import Any
 from gpusvm.errors import OutputError
 
 _unfinished: set[Path] = set()
+"""Temporary files under way in this process."""
 
 
 @contextmanager

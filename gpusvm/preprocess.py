@@ -18,6 +18,7 @@ from sklearn.utils.validation import validate_data
 from gpusvm.errors import DataError, ModelFileError
 
 _LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 # Rows a pass of the deskewer: its index arrays take 10 times the images' own memory.
 _DESKEW_ROWS = 2048
 
@@ -314,8 +315,7 @@ def _is_finite(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     """Also as float32, in which pixels are divided by it."""
-    float32 = np.finfo(np.float32)
-    return _is_finite(value) and bool(float(float32.smallest_subnormal) <= value <= float(float32.max))
+    return _is_finite(value) and bool(value >= _SMALLEST)
 
 
 def _is_image_shape(value: Any) -> bool:

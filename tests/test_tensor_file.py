@@ -69,7 +69,7 @@ def test_a_header_too_long_is_not_read(tmp_path, length):
         read_tensors(path, ["a"], accept)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here: Windows has no os.mkfifo")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "f")
     with pytest.raises(UnreadableError, match="not a file"):

@@ -165,7 +165,11 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> d
 
 
 def _is_feasible(support: np.ndarray, coef: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether the support vectors are samples of the pair, in order, with y alpha between their bounds."""
+    """Whether the support vectors are samples of the pair, in order, with y alpha between their bounds.
+
+    `support` (k,) int64 and `coef` (k,) float64 are those of `PairSolution`; `first` and `second` (n_i,) and (n_j,)
+    float64, the upper bounds on alpha of the samples of the two classes.
+    """
     upper = np.concatenate([first, np.zeros(len(second))])
     lower = np.concatenate([np.zeros(len(first)), -second])
     if not ((support >= 0).all() and (support < len(upper)).all() and (np.diff(support) > 0).all()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -96,8 +97,6 @@ class SklearnBackend:
 
 
 def _side_by_side(tasks: Iterable[Any], n_jobs: int) -> Generator[tuple[int, PairSolution], None, None]:
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
     try:
         yield from joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())(tasks)
     except BrokenProcessPool as error:

@@ -15,16 +15,16 @@ from typing import IO, Any
 
 from gpusvm.bench.spec import Spec
 
-_START = """
+END_WITH_THE_COMMAND = """
 import ctypes, signal, sys
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-from gpusvm.bench.worker import main
-main()
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 """
-# PR_SET_PDEATHSIG, before gpusvm is imported: that takes seconds, in which the command may be killed.
+"""How a worker begins, before it imports gpusvm, which takes seconds: Linux then kills it with the process that
+started it, also inside a library that holds the GIL."""
 
-WORKER = (sys.executable, "-c", _START)
+WORKER = (sys.executable, "-c", f"{END_WITH_THE_COMMAND}from gpusvm.bench.worker import main; main()")
 
 _STDERR_LINES = 20
 _STDERR_BYTES = 8192

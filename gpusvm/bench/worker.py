@@ -8,11 +8,9 @@ measurement outlives the command that asked for it.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -31,12 +29,9 @@ from gpusvm.memory import peak_rss_mb, reset_peak_rss
 from gpusvm.model import SVCParams, SVMModel
 from gpusvm.packages import package_versions
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
     """Take the measurement that standard input asks for."""
-    _end_with_the_command()
     answer_file = _keep_standard_output()
     spec = Spec.from_line(sys.stdin.buffer.readline())
     threading.Thread(target=_exit_when_abandoned, daemon=True).start()
@@ -162,12 +157,6 @@ def _keep_standard_output() -> IO[str]:
     kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return kept
-
-
-def _end_with_the_command() -> None:
-    """Have Linux kill this process with the one that started it, also inside a library that holds the GIL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _exit_when_abandoned() -> None:

@@ -424,11 +424,12 @@ class _Group:
     def recompute_gradients(self, check: np.ndarray) -> None:
         """The gradients of these pairs from scratch, free of what rounding has added up to."""
         xp = self.xp
-        self.v[xp.asarray(check)] = self.signs[xp.asarray(check)]
+        checked = xp.asarray(check)
+        self.v[checked] = self.signs[checked]
         counts = self.device.to_host((self.beta != 0).sum(axis=1))
         support = xp.zeros((len(self.pairs), max(1, int(counts[check].max()))), dtype=np.int32)
-        is_zero = (self.beta[xp.asarray(check)] == 0).astype(np.int8)
-        support[xp.asarray(check)] = xp.argsort(is_zero, axis=1)[:, : support.shape[1]]
+        is_zero = (self.beta[checked] == 0).astype(np.int8)
+        support[checked] = xp.argsort(is_zero, axis=1)[:, : support.shape[1]]
         coefficients = self.beta[self.every, support]
         width = max(1, self.capacity // len(check))
         for start in range(0, support.shape[1], width):

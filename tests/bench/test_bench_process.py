@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpusvm.bench.process import WORKER, run_worker
+from gpusvm.bench.process import END_WITH_THE_COMMAND, WORKER, run_worker
 from gpusvm.bench.spec import Spec
 from gpusvm.bench.suite import Case
 
@@ -104,11 +104,11 @@ def test_the_worker_does_not_outlive_the_command_that_asked_for_it() -> None:
     assert worker.wait(30) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux kills a process with its parent")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with the one that started it")
 def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     worker = (
-        "import ctypes, os, pathlib, gpusvm.bench.worker as worker\n"
+        f"{END_WITH_THE_COMMAND}import os, pathlib, gpusvm.bench.worker as worker\n"
         "def measure(spec):\n"
         f"    pathlib.Path({str(pid)!r}).write_text(f'{{os.getpid()}}.')\n"
         "    ctypes.PyDLL(None).sleep(60)\n"
@@ -129,7 +129,7 @@ def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_pat
     assert wait_until_gone(int(pid.read_text().rstrip(".")))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux kills a process with its parent")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with the one that started it")
 def test_kill_9_of_the_command_ends_a_worker_that_is_still_importing(tmp_path: Path) -> None:
     """A stand-in for gpusvm whose import takes a minute, found in the folder that the command runs in."""
     (tmp_path / "gpusvm").mkdir()

@@ -122,6 +122,12 @@ class Command:
         return False
 
 
+def made(folder: Path) -> Path:
+    """The folder, there if it was not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def unfinished(folder: Path) -> list[Path]:
     """The temporary files of `gpusvm.output.replacing` below `folder`."""
     return list(folder.rglob(".*.part"))

@@ -27,8 +27,6 @@ from gpusvm.data import CATALOGUE, catalogue, idx
 
 OLD = b"what stood here before"
 _LONGEST_WRITE_SECONDS = 0.02
-
-
 TOO_LATE = " (had ended before)"
 
 

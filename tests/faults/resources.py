@@ -14,7 +14,7 @@ from pathlib import Path
 
 import interruption
 import numpy as np
-from commands import Command, unfinished
+from commands import Command, made, unfinished
 
 from gpusvm.bench.runner import new_run
 from gpusvm.bench.suite_file import load_suite
@@ -133,7 +133,7 @@ def full_disk_resumable(folder: Path) -> list[str]:
 
 
 def _full_while_fetching(folder: Path) -> str:
-    scene = interruption.fetch_scene(_made(folder / "served"))
+    scene = interruption.fetch_scene(made(folder / "served"))
     with _small_disk(folder / "data", free_bytes=5 * 4096) as limits:
         scene.prepare(folder / "data")
 
@@ -141,7 +141,7 @@ def _full_while_fetching(folder: Path) -> str:
             scene.before()
             _set(limits)
 
-        command = Command(scene.arguments(folder / "data"), _made(folder / "work"), before).start()
+        command = Command(scene.arguments(folder / "data"), made(folder / "work"), before).start()
         found = _outcome_of(command)
         if scene.check(folder / "data") != "old" or unfinished(folder / "data"):
             return f"VIOLATION fetch: {scene.check(folder / 'data')}, {unfinished(folder / 'data')}: {found}"
@@ -185,11 +185,6 @@ def _outcome_of(command: Command) -> str:
 def _set(limits: dict[int, int]) -> None:
     for which, value in limits.items():
         resource.setrlimit(which, (value, value))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def limited_files(folder: Path) -> list[str]:

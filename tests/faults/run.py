@@ -18,6 +18,7 @@ from pathlib import Path
 
 import interruption
 import resources
+from commands import made
 
 SIGNALS = {"kill -9": signal.SIGKILL, "Ctrl-C": signal.SIGINT}
 MOST_ATTEMPTS = 4
@@ -39,21 +40,21 @@ def main() -> int:
                 n_violations += _interrupt(name, make, Path(folder), options)
         for name, run in resources.KINDS.items():
             if not options.kinds or name in options.kinds:
-                n_violations += _report(name, run(_made(Path(folder) / name)))
+                n_violations += _report(name, run(made(Path(folder) / name)))
     print(f"{n_violations} violations")
     return int(n_violations > 0)
 
 
 def _interrupt(name: str, make: Callable[[Path], interruption.Scene], folder: Path, options: argparse.Namespace) -> int:
     """Interrupt a command with each signal, as often as asked for before it has ended; the number of violations."""
-    scene = make(_made(folder / f"{name}, material"))
-    full_seconds = interruption.duration(scene, _made(folder / f"{name}, whole"))
+    scene = make(made(folder / f"{name}, material"))
+    full_seconds = interruption.duration(scene, made(folder / f"{name}, whole"))
     if options.write_in_place:
         scene = replace(scene, before=_both(scene.before, interruption.write_in_place))
     n_violations = 0
     for label, number in SIGNALS.items():
         chance = random.Random(f"{options.seed} {name} {label}")
-        place, found, start = _made(folder / f"{name}, {label}"), [], time.monotonic()
+        place, found, start = made(folder / f"{name}, {label}"), [], time.monotonic()
         n_in_time = 0
         while n_in_time < options.trials and len(found) < MOST_ATTEMPTS * options.trials:
             try:
@@ -81,11 +82,6 @@ def _report(name: str, found: list[str], seconds: float | None = None) -> int:
     counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(Counter(found).items()))
     print(f"{name}: {len(found)} runs{'' if seconds is None else f' in {seconds:.0f} s'}: {counts}", flush=True)
     return sum("VIOLATION" in outcome for outcome in found)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from fuzz.json_values import edit
 from fuzz.mutation import mutate
-from gpusvm.bench.record import SCHEMA, Record, load_record
+from gpusvm.bench.record import Record, load_record
 from gpusvm.bench.suite_file import load_suite
 from gpusvm.bench.table import to_markdown
 
@@ -33,7 +33,7 @@ def _seed() -> dict[str, Any]:
     }  # fmt: skip
     data = {"train": {"name": "digits", "n": 1000}, "test": {"name": "digits", "n": 4}}
     record = Record(suite, machine, data, measurements=[_MEASURED, _FAILED])
-    return {"schema": SCHEMA, **record.to_dict()}
+    return record.to_dict()
 
 
 _SEED = json.dumps(_seed())

@@ -17,7 +17,8 @@ _DTYPES = (
     "C64", "Q", "", None, 1,
 )  # fmt: skip
 _NUMBERS = (0.0, -1.0, 1e308, -1e308, 5e-324, np.nan, np.inf, -np.inf, 2**62, -(2**63), 3.0)
-_NUMPY = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "BOOL": "|b1"}
+_NAMES = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "u8": "U64", "b1": "BOOL"}
+_CODES = {name: code for code, name in _NAMES.items()}
 
 
 def take_apart(content: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -27,7 +28,7 @@ def take_apart(content: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     metadata = header.pop("__metadata__")
     arrays = {}
     for name, entry in header.items():
-        values = np.frombuffer(content[end:][slice(*entry["data_offsets"])], _NUMPY[entry["dtype"]])
+        values = np.frombuffer(content[end:][slice(*entry["data_offsets"])], _CODES[entry["dtype"]])
         arrays[name] = values.reshape(entry["shape"])
     return metadata, arrays
 
@@ -64,12 +65,11 @@ def edit_array(rng: Random, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _layout(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], bytes]:
-    names = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "u8": "U64", "b1": "BOOL"}
     header: dict[str, Any] = {"__metadata__": metadata}
     data = b""
     for name, array in arrays.items():
         offsets = [len(data), len(data) + array.nbytes]
-        header[name] = {"dtype": names[array.dtype.str[1:]], "shape": list(array.shape), "data_offsets": offsets}
+        header[name] = {"dtype": _NAMES[array.dtype.str[1:]], "shape": list(array.shape), "data_offsets": offsets}
         data += array.tobytes()
     return header, data
 
