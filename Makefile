@@ -29,7 +29,7 @@ dev_extras := dev$(if $(GPU),$(comma)$(GPU))
 .PHONY: train test lint format bench fuzz faults audit dist-check clean
 
 train: $(VENV)/.installed-run
-	$(BIN)/gpusvm train --out models/mnist.svm
+	$(BIN)/gpusvm train --out models/model.svm
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -35,6 +35,8 @@ _DTYPES = {
     "converged": "bool",
 }
 _OF_SUPPORT = ("support", "dual_coef")
+_ROUNDING = 1e-12
+"""Part of a pair's largest bound by which LIBSVM's coefficients, a sum and a difference, may go beyond their own."""
 
 
 class Checkpoint:
@@ -174,4 +176,5 @@ def _is_feasible(support: np.ndarray, coef: np.ndarray, first: np.ndarray, secon
     lower = np.concatenate([np.zeros(len(first)), -second])
     if not ((support >= 0).all() and (support < len(upper)).all() and (np.diff(support) > 0).all()):
         return False
-    return bool(((coef >= lower[support]) & (coef <= upper[support])).all())
+    slack = _ROUNDING * max(first.max(), second.max())
+    return bool(((coef >= lower[support] - slack) & (coef <= upper[support] + slack)).all())

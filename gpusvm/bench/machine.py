@@ -45,8 +45,9 @@ def describe_machine() -> dict[str, Any]:
 def _cpu_model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
     except OSError:
         pass
     return platform.processor() or "unknown"

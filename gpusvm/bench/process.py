@@ -16,13 +16,16 @@ from typing import IO, Any
 from gpusvm.bench.spec import Spec
 
 END_WITH_THE_COMMAND = """
-import ctypes, signal, sys
+import ctypes, os, signal, sys
 if sys.platform == "linux":
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        os._exit(1)
 """
 """How a worker begins, before it imports gpusvm, which takes seconds: Linux then kills it with the process that
-started it, also inside a library that holds the GIL."""
+started it, whose number is its argument, also inside a library that holds the GIL. A parent that died before that
+sends no signal, but is the parent no more."""
 
 WORKER = (sys.executable, "-c", f"{END_WITH_THE_COMMAND}from gpusvm.bench.worker import main; main()")
 
@@ -40,7 +43,7 @@ def run_worker(spec: Spec, timeout_s: float, command: Sequence[str] = WORKER) ->
     timeout_s : float
         Seconds allowed to the whole process; then its process group is killed.
     command : sequence of str
-        The worker.
+        The worker; the number of this process follows as its last argument.
 
     Returns
     -------
@@ -57,7 +60,11 @@ def run_worker(spec: Spec, timeout_s: float, command: Sequence[str] = WORKER) ->
         try:
             # No shell, and no part of the command comes from a file: the spec goes through the pipe.
             process = subprocess.Popen(  # nosec B603
-                command, stdin=subprocess.PIPE, stdout=output, stderr=errors, start_new_session=True
+                [*command, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
             )
         except OSError as error:
             return {"status": "failed", "reason": f"the worker does not start: {error.strerror}"}

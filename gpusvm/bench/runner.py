@@ -209,7 +209,7 @@ def describe_data(suite: Suite, data_dir: Path | None) -> dict[str, Any]:
 
 def _describe(data: Dataset) -> dict[str, Any]:
     return {
-        "name": Path(data.name).name,
+        "name": Path(data.name).resolve().name or data.name,
         "n": len(data),
         "image_shape": list(data.image_shape),
         "n_classes": len(np.unique(data.require_labels())),

@@ -1,4 +1,4 @@
-"""The process that takes one measurement: ``python -m gpusvm.bench.worker``.
+"""The process that takes one measurement; `gpusvm.bench.process` starts it.
 
 It reads a `Spec` as one line of JSON on standard input and writes one line of JSON on standard
 output: ``{"status": "ok", ...}`` with the figures, or another status with a ``reason``. Whatever the
@@ -162,7 +162,3 @@ def _keep_standard_output() -> IO[str]:
 def _exit_when_abandoned() -> None:
     os.read(0, 1)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -96,7 +97,10 @@ def _say_interrupted() -> None:
 
 def _end_at_once() -> None:
     """End without winding up: threads may still be inside a library, and that can crash under them."""
+    # Not SIG_IGN: Python complains of a pending signal that it finds ignored.
+    signal.signal(signal.SIGINT, lambda *_: None)
     remove_unfinished()
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # whoever reads our output may let us wait
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -264,9 +264,8 @@ class _Schedule:
         reported = 0
         try:
             for _ in range(self.plan.n_side_by_side):
-                thread = threading.Thread(target=self._work, daemon=True)
-                thread.start()
-                threads.append(thread)
+                threads.append(threading.Thread(target=self._work, daemon=True))
+                threads[-1].start()
             while reported < n_pairs and self.failure is None:
                 with self.changed:
                     if len(self.finished) == reported:
@@ -281,7 +280,8 @@ class _Schedule:
             with self.changed:
                 self.changed.notify_all()
             for thread in threads:
-                thread.join()
+                with suppress(RuntimeError):  # it did not start
+                    thread.join()
         if self.failure is not None:
             raise self.failure
         return dict(self.finished)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from gpusvm import SVC
@@ -160,8 +161,6 @@ def damaged(tensors, kind):
     ],
 )
 def test_a_damaged_checkpoint_is_refused(digits, tmp_path, kind):
-    from safetensors import safe_open
-
     X, y, path = digits[0][:200], digits[1][:200], tmp_path / "pairs"
     svc = interrupted(path, "sklearn", X, y)
     if kind in ("truncated", "empty"):
@@ -172,6 +171,22 @@ def test_a_damaged_checkpoint_is_refused(digits, tmp_path, kind):
         metadata = {"format": "pt"} if kind == "foreign" else metadata
         save_file(damaged(load_file(path), kind), path, metadata=metadata)
     with pytest.raises(ModelFileError, match=r"damaged checkpoint|not a checkpoint"):
+        svc.fit_with_progress(X, y, checkpoint=Checkpoint(path))
+
+
+def test_what_rounding_takes_beyond_a_bound_is_no_damage(digits, tmp_path):
+    """LIBSVM leaves a coefficient at C plus and minus the same number, which need not be C again."""
+    X, y, path = digits[0][:200], digits[1][:200], tmp_path / "pairs"
+    svc = interrupted(path, "sklearn", X, y)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    tensors["dual_coef"][0] = np.nextafter(5.0, 6.0)
+    save_file(tensors, path, metadata=metadata)
+    svc.fit_with_progress(X, y, checkpoint=Checkpoint(path))
+    tensors["dual_coef"][0] = 5.0 * (1 + 1e-9)
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(ModelFileError, match="damaged checkpoint"):
         svc.fit_with_progress(X, y, checkpoint=Checkpoint(path))
 
 

@@ -89,7 +89,7 @@ def test_a_timeout_ends_the_worker_and_its_children(tmp_path: Path) -> None:
 
 def test_the_worker_does_not_outlive_the_command_that_asked_for_it() -> None:
     worker = subprocess.Popen(
-        WORKER,
+        [*WORKER, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -130,13 +130,22 @@ def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with the one that started it")
+def test_a_worker_whose_command_had_died_before_it_began_ends_at_once() -> None:
+    """Without this it would wait for its spec as long as anybody holds the other end of the pipe."""
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
+        pass
+    with subprocess.Popen([*WORKER, str(gone.pid)], stdin=subprocess.PIPE) as worker:
+        assert worker.wait(30) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with the one that started it")
 def test_kill_9_of_the_command_ends_a_worker_that_is_still_importing(tmp_path: Path) -> None:
     """A stand-in for gpusvm whose import takes a minute, found in the folder that the command runs in."""
     (tmp_path / "gpusvm").mkdir()
     (tmp_path / "gpusvm" / "__init__.py").write_text(
         "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()}.')\ntime.sleep(60)"
     )
-    command = f"import subprocess; subprocess.run({list(WORKER)!r})"
+    command = f"import os, subprocess; subprocess.run([*{list(WORKER)!r}, str(os.getpid())])"
     pid = tmp_path / "pid"
     with subprocess.Popen([sys.executable, "-c", command], cwd=tmp_path) as process:
         while not (pid.exists() and pid.read_text().endswith(".")):

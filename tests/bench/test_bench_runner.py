@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from gpusvm.bench.machine import describe_machine
+from gpusvm.bench.machine import _cpu_model, describe_machine
 from gpusvm.bench.record import load_record
-from gpusvm.bench.runner import Job, new_run, plan, resumed_run
+from gpusvm.bench.runner import Job, _describe, new_run, plan, resumed_run
 from gpusvm.bench.suite import Case, Override, Suite
+from gpusvm.data import load_dataset
 from gpusvm.errors import DataError, OutputError, UsageError
 from gpusvm.packages import package_versions
 
@@ -206,6 +208,15 @@ def test_the_machine_is_described_without_names_of_people_and_places() -> None:
     assert str(Path.home()) not in text
     assert sys.prefix not in text
     assert "filepath" not in text
+
+
+def test_data_and_machine_are_never_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record in which they were could not be resumed."""
+    digits = load_dataset("digits", "train")
+    described = _describe(dataclasses.replace(digits, name="."))
+    assert described["name"] == Path.cwd().name
+    monkeypatch.setattr(Path, "read_text", lambda self: "model name\t: \n")
+    assert _cpu_model()
 
 
 def test_versions_of_what_is_not_installed_are_left_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +38,8 @@ def require(contender: str) -> None:
 
 
 def test_the_process_answers_with_one_line() -> None:
-    process = subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*WORKER, str(os.getpid())], stdin=pipe, stdout=pipe, stderr=pipe)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(spec_of("sklearn").to_line())

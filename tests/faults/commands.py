@@ -16,7 +16,6 @@ from gpusvm.cli import main
 
 _MARK = "GPUSVM_FAULT_TRIAL"
 _POLL_SECONDS = 0.0005
-_BEGINNING_SECONDS = 0.002
 
 
 @dataclass
@@ -38,7 +37,6 @@ class Command:
         os.close(writer)
         os.read(reader, 1)
         os.close(reader)
-        time.sleep(_BEGINNING_SECONDS)
         return self
 
     @property
@@ -60,7 +58,7 @@ class Command:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             self.before()
             sys.argv = ["gpusvm", *map(str, self.arguments)]
-            os.write(begun, b".")
+            main.app = _bounded(main.app, begun)
             main.run()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -120,6 +118,22 @@ class Command:
                 return True
             time.sleep(0.05)
         return False
+
+
+def _bounded(app: Callable[[], None], begun: int) -> Callable[[], None]:
+    """The command line between the moments from and until which `gpusvm.cli.main.run` answers for interrupts.
+
+    What comes before and after is Python's start and end, where Ctrl-C has nothing to spoil.
+    """
+
+    def run() -> None:
+        os.write(begun, b".")
+        try:
+            app()
+        finally:
+            signal.signal(signal.SIGINT, lambda *_: None)  # SIG_IGN would print that it ignores one that is pending
+
+    return run
 
 
 def made(folder: Path) -> Path:

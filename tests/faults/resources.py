@@ -20,6 +20,8 @@ from gpusvm.bench.runner import new_run
 from gpusvm.bench.suite_file import load_suite
 
 OLD = b"what stood here before"
+_NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""Python leaves bytecode cut off where a limit on files is in its way."""
 LEFT_MB = (30, 60, 90, 120, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1500, 3000)
 """Address space left to a command beyond what Python and the libraries take when they are loaded."""
 
@@ -32,7 +34,7 @@ def gpusvm(
     return subprocess.run(
         [sys.executable, "-m", "gpusvm.cli.main", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, timeout=120, preexec_fn=partial(_set, limits or {}),
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **(_NO_BYTECODE if limits else {}), **(environment or {})},
     )  # fmt: skip
 
 
@@ -139,6 +141,7 @@ def _full_while_fetching(folder: Path) -> str:
 
         def before() -> None:
             scene.before()
+            sys.dont_write_bytecode = True
             _set(limits)
 
         command = Command(scene.arguments(folder / "data"), made(folder / "work"), before).start()
@@ -214,7 +217,7 @@ def own_places(folder: Path, backend: str = "sklearn") -> list[str]:
     environment = {
         "HOME": str(places["home"]), "TMPDIR": str(places["temporary"]), "XDG_CACHE_HOME": str(places["cache"]),
         "GPUSVM_CACHE_DIR": str(places["cache"]), "NUMBA_CACHE_DIR": str(places["compiled"]),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        **_NO_BYTECODE,
     }  # fmt: skip
     images = write_images(folder, 400)
     commands: list[list[object]] = [

@@ -12,6 +12,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("needs /proc and resource limits", allow_module_level=True)
 
+import interruption
 import resources
 
 SCENES = ["train, native-cpu", "checkpoint, native-cpu", "fetch", "export, onnx"]
@@ -27,6 +28,33 @@ def run(*arguments: str, expected: int = 0) -> str:
     )
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stdout
+
+
+class Lasting:
+    """A command that takes a second, without the wait."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds = min(seconds, 1.0)
+
+    def is_over(self) -> bool:
+        return self.seconds >= 1.0
+
+
+@pytest.mark.parametrize("estimate", [0.01, 1.0, 100.0])
+def test_interrupts_come_in_time_whatever_the_first_run_took(estimate):
+    chance, moment, ends = random.Random(0), interruption.Moment(estimate), []
+    for _ in range(300):
+        command = Lasting()
+        moment.wait(command, chance)
+        ends.append(command.seconds)
+    in_time = [seconds for seconds in ends[100:] if seconds < 1]
+    assert len(in_time) > 140
+    assert min(in_time) < 0.1
+    assert max(in_time) > 0.9
+    assert sum(seconds < 1 for seconds in ends[:60]) >= 3  # the fewest trials asked for, in their most attempts
 
 
 def test_interrupted_commands_leave_the_old_file_or_the_new_one():
