@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            return _interrupts_as_such(super().invoke, ctx)
         except BrokenPipeError:
             raise
         except (GpuSvmError, OSError, MemoryError, RuntimeError, ImportError) as error:
@@ -37,6 +38,23 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             _say_interrupted()
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _interrupts_as_such(work: Callable[[Any], Any], ctx: Any) -> Any:
+    """Do it; raise KeyboardInterrupt for an error that has one for its cause.
+
+    Before Python 3.12 a class body turns whatever is raised in a ``__set_name__`` into a RuntimeError, so that Ctrl-C
+    while a library is imported arrives as one.
+    """
+    try:
+        return work(ctx)
+    except RuntimeError as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise
 
 
 app = typer.Typer(

@@ -217,6 +217,18 @@ def test_an_interrupt_writes_nothing_and_says_so(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interrupt_that_arrives_as_another_error_is_one(tmp_path, monkeypatch):
+    """As Python 3.11 makes of it where it falls into a ``__set_name__`` of a library being imported."""
+
+    def interrupt(*args, **kwargs):
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    monkeypatch.setattr("gpusvm.cli.train.train_model", interrupt)
+    result = gpusvm("train", "digits")
+    assert result.exit_code == 130 and "interrupted" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- what a class is called, who listens, and what stops a training ---------------------------------------
 
 
