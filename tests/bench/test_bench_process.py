@@ -17,6 +17,11 @@ from gpusvm.bench.suite import Case
 SPEC = Spec(contender="sklearn", case=Case("rbf", C=10.0), dataset="digits", n_train=200)
 
 
+needs_death_signal = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux can end a process with the one that started it (PR_SET_PDEATHSIG)"
+)
+
+
 def run_script(script: str, timeout_s: float = 20.0) -> dict:
     return run_worker(SPEC, timeout_s, (sys.executable, "-c", script))
 
@@ -104,7 +109,7 @@ def test_the_worker_does_not_outlive_the_command_that_asked_for_it() -> None:
     assert worker.wait(30) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with the one that started it")
+@needs_death_signal
 def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     worker = (
@@ -129,7 +134,7 @@ def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_pat
     assert wait_until_gone(int(pid.read_text().rstrip(".")))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with the one that started it")
+@needs_death_signal
 def test_a_worker_whose_command_had_died_before_it_began_ends_at_once() -> None:
     """Without this it would wait for its spec as long as anybody holds the other end of the pipe."""
     with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
@@ -138,7 +143,7 @@ def test_a_worker_whose_command_had_died_before_it_began_ends_at_once() -> None:
         assert worker.wait(30) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with the one that started it")
+@needs_death_signal
 def test_kill_9_of_the_command_ends_a_worker_that_is_still_importing(tmp_path: Path) -> None:
     """A stand-in for gpusvm whose import takes a minute, found in the folder that the command runs in."""
     (tmp_path / "gpusvm").mkdir()

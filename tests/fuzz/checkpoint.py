@@ -72,6 +72,6 @@ def use(result: Any) -> None:
     """Make a model of what was taken for solutions, the missing pairs being solved."""
     solutions = [result.get(index, _solution(2, told=True)) for index in range(len(_DATA.pairs))]
     model = merge(_DATA, solutions, _PARAMS, {"backend": "sklearn"})
-    assert (np.abs(model.dual_coef) <= _PARAMS.C * (1 + 1e-9)).all() and np.isfinite(model.intercept).all()
+    assert (np.abs(model.dual_coef) <= _PARAMS.C * (1 + 1e-12)).all() and np.isfinite(model.intercept).all()
     with np.errstate(over="ignore"):
         model.predict(_X)
