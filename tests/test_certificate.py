@@ -33,7 +33,7 @@ def by_definition(model, X, y):
         Xp = X[rows].astype(np.float64)
         K = Kernel("rbf", model.kernel.gamma)(Xp, Xp)
         f = K @ signed
-        alpha, C = signed * signs, model.params.C
+        alpha, C = signed * signs, model.problem.C
         v = signs - f
         up = ((signs > 0) & (alpha < C)) | ((signs < 0) & (alpha > 0))
         low = ((signs < 0) & (alpha < C)) | ((signs > 0) & (alpha > 0))
@@ -75,7 +75,7 @@ def test_a_wrong_model_is_seen_to_be_wrong(digits, digits_model, wrong):
 
 
 def test_a_coefficient_outside_its_box_is_seen(digits, digits_model):
-    found = certify(replace(digits_model, params=replace(digits_model.params, C=1.0)), digits[0], digits[1])
+    found = certify(replace(digits_model, problem=replace(digits_model.problem, C=1.0)), digits[0], digits[1])
     assert found.box_violation.max() > 0.1
 
 

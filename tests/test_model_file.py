@@ -49,7 +49,7 @@ def test_round_trip(digits_model, tmp_path):
         found, expected = getattr(again, name), getattr(model, name)
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype
-    assert again.params == model.params and again.provenance == model.provenance
+    assert (again.problem, again.stopping) == (model.problem, model.stopping) and again.provenance == model.provenance
     assert again.image_shape == (8, 8) and again.preprocessing[0].maximum == 255.0
 
 
@@ -105,9 +105,9 @@ DAMAGE = {
     "long version": ({"change_metadata": lambda m: m.update(version="9" * 9999)}, r"version '9{39} is unknown"),
     "foreign": ({"change_metadata": lambda m: m.update(format="other")}, "not a gpusvm model"),
     "no header": ({"change_metadata": lambda m: m.pop("model")}, "description is damaged"),
-    "kernel": ({"change_header": lambda h: h["params"]["kernel"].update(name="laplace")}, "kernel must be one of"),
-    "C": ({"change_header": lambda h: h["params"].update(C=-1.0)}, "C is -1"),
-    "unknown parameter": ({"change_header": lambda h: h["params"].update(nu=0.5)}, "description is damaged"),
+    "kernel": ({"change_header": lambda h: h["problem"]["kernel"].update(name="laplace")}, "kernel must be one of"),
+    "C": ({"change_header": lambda h: h["problem"].update(C=-1.0)}, "C must be a number above 0; got -1"),
+    "unknown parameter": ({"change_header": lambda h: h["problem"].update(nu=0.5)}, "description is damaged"),
     "step": ({"change_header": lambda h: h.update(preprocessing=[{"step": "os.system"}])}, "os.system"),
     "infinity": ({"change_tensors": lambda t: t["support_vectors"].fill(np.inf)}, "support_vectors holds NaN"),
     "objects": ({"change_header": lambda h: h.update(label_dtype="O")}, "label_dtype is 'O'"),
@@ -115,10 +115,10 @@ DAMAGE = {
     "labels not finite": (
         {"change_tensors": lambda t: t.update(classes=np.full(10, np.inf)),
          "change_header": lambda h: h.update(label_dtype="float64")}, "labels hold NaN or infinity"),
-    "degree": ({"change_header": lambda h: h["params"]["kernel"].update(degree=10**400)}, "degree is 1000"),
-    "tol": ({"change_header": lambda h: h["params"].update(tol=float("nan"))}, "tol is nan"),
-    "max_iter": ({"change_header": lambda h: h["params"].update(max_iter="many")}, "max_iter is 'many'"),
-    "class_weight": ({"change_header": lambda h: h["params"].update(class_weight=[np.nan] * 10)}, "class_weight holds"),
+    "degree": ({"change_header": lambda h: h["problem"]["kernel"].update(degree=10**400)}, "degree must be a whole"),
+    "tol": ({"change_header": lambda h: h["stopping"].update(tol=float("nan"))}, "tol must be .*; got nan"),
+    "max_iter": ({"change_header": lambda h: h["stopping"].update(max_iter="many")}, "max_iter must be .*'many'"),
+    "class_weight": ({"change_header": lambda h: h["problem"].update(class_weight=[np.nan])}, "class_weight holds"),
     "n_features": ({"change_header": lambda h: h.update(n_features="64")}, "n_features is '64'"),
     "n_train": ({"change_header": lambda h: h["provenance"].update(n_train="many")}, "n_train is 'many'"),
     "fit_seconds": ({"change_header": lambda h: h["provenance"].update(fit_seconds=[])}, "fit_seconds is"),

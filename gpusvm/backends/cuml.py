@@ -20,7 +20,8 @@ from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.device import extra_for, installed, on_device, one_line, probe_cuda
 from gpusvm.errors import TrainingError
-from gpusvm.model import SVCParams, SVMModel, describe_pair
+from gpusvm.model import SVMModel, describe_pair
+from gpusvm.params import Problem, Resources, Stopping
 
 
 class CumlBackend:
@@ -37,31 +38,40 @@ class CumlBackend:
         self,
         X: Any,
         y: np.ndarray,
-        params: SVCParams,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> SVMModel:
-        with on_device(params.device):
-            return self._fit(X, y, params, sample_weight, progress)
+        with on_device(resources.device):
+            return self._fit(X, y, problem, stopping, resources, sample_weight, progress)
 
     def _fit(
-        self, X: Any, y: np.ndarray, params: SVCParams, sample_weight: np.ndarray | None, progress: Progress | None
+        self,
+        X: Any,
+        y: np.ndarray,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
+        sample_weight: np.ndarray | None,
+        progress: Progress | None,
     ) -> SVMModel:
         import cuml
         import cupy
 
-        data = _group_on_device(X, y, params, sample_weight)
+        data = _group_on_device(X, y, problem, sample_weight)
         solutions = []
         for pair in data.pairs:
             try:
-                solutions.append(_solve_pair(data, pair, params))
+                solutions.append(_solve_pair(data, pair, problem, stopping, resources))
             except (RuntimeError, MemoryError) as error:
                 raise TrainingError(_failure(data, pair, error)) from error
             if progress is not None:
                 progress(len(solutions), len(data.pairs), describe_pair(data.classes, pair))
         versions = {"cuml": cuml.__version__, "cupy": cupy.__version__}
-        return merge(data, solutions, params, {"backend": self.name, **versions})
+        return merge(data, solutions, problem, stopping, {"backend": self.name, **versions})
 
 
 @cache
@@ -82,11 +92,11 @@ def _probe() -> Availability:
     return Availability(True, f"{device.reason}, cuML {cuml.__version__}", detail=device.detail)
 
 
-def _group_on_device(X: Any, y: np.ndarray, params: SVCParams, sample_weight: np.ndarray | None) -> GroupedData:
+def _group_on_device(X: Any, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None) -> GroupedData:
     import cupy
 
     try:
-        return group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
+        return group_by_class(cupy.asarray(X), y, problem, sample_weight)
     except (RuntimeError, MemoryError) as error:
         raise TrainingError(
             f"the samples could not be taken to the GPU ({one_line(error)}); if memory ran out, they need about "
@@ -95,7 +105,9 @@ def _group_on_device(X: Any, y: np.ndarray, params: SVCParams, sample_weight: np
         ) from error
 
 
-def _solve_pair(data: GroupedData, pair: tuple[int, int], params: SVCParams) -> PairSolution:
+def _solve_pair(
+    data: GroupedData, pair: tuple[int, int], problem: Problem, stopping: Stopping, resources: Resources
+) -> PairSolution:
     import cupy
     from cuml.svm import SVC
 
@@ -103,10 +115,10 @@ def _solve_pair(data: GroupedData, pair: tuple[int, int], params: SVCParams) -> 
     labels = cupy.zeros(data.pair_size(pair), dtype=np.float32)
     labels[first.stop - first.start :] = 1
     weights = data.pair_weights(pair)
-    svc = SVC(cache_size=params.cache_size or 2000.0, **library_arguments(params))
+    svc = SVC(cache_size=resources.cache_size or 2000.0, **library_arguments(problem, stopping))
     svc.fit(
         # cuML works on columns; made so here, it need not copy the pair once more.
-        pair_block(data.X, first, second, precomputed=params.kernel.precomputed, order="F"),
+        pair_block(data.X, first, second, precomputed=problem.kernel.precomputed, order="F"),
         labels,
         sample_weight=None if weights is None else cupy.asarray(weights, dtype=np.float32),
     )
@@ -121,7 +133,7 @@ def _solve_pair(data: GroupedData, pair: tuple[int, int], params: SVCParams) -> 
         intercept=-float(cupy.asarray(svc.intercept_).get().ravel()[0]),
         n_iter=n_iter,
         # Right without a bound; with one, see the top of this file.
-        converged=params.max_iter < 0 or n_iter < params.max_iter,
+        converged=stopping.max_iter < 0 or n_iter < stopping.max_iter,
     )
 
 

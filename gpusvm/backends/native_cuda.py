@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.native import near_the_origin, pair_solution, report_pairs
+from gpusvm.backends.native import pair_solution, report_pairs
 from gpusvm.backends.one_vs_one import group_by_class, merge
 from gpusvm.device import extra_for, installed, on_device, one_line, probe_cuda
-from gpusvm.errors import TrainingError, UsageError
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.errors import TrainingError
+from gpusvm.kernels import near_the_origin
+from gpusvm.memory import default_cache_mb
+from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
+from gpusvm.params import Problem, Resources, Stopping
 
 if TYPE_CHECKING:
     from gpusvm.solver.lockstep import Device
@@ -39,7 +42,9 @@ class NativeCudaBackend:
         self,
         X: Any,
         y: np.ndarray,
-        params: SVCParams,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
@@ -48,18 +53,17 @@ class NativeCudaBackend:
 
         from gpusvm.solver.lockstep import solve_in_lockstep
 
-        with on_device(params.device), _one_stream():
-            budget_mb = params.cache_size or free_mb() / 3
+        with on_device(resources.device), _one_stream():
+            budget_mb = resources.cache_size or default_cache_mb(free_mb())
             try:
-                data = group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
+                data = group_by_class(cupy.asarray(X), y, problem, sample_weight)
                 results = solve_in_lockstep(
-                    near_the_origin(data.given, params.kernel),
+                    near_the_origin(data.given, problem.kernel),
                     data.members,
-                    data.upper_bounds(params.C),
-                    params.kernel,
+                    data.upper_bounds(problem.C),
+                    problem.kernel,
+                    stopping,
                     device=solver_device(),
-                    tol=params.tol,
-                    max_iter=params.max_iter,
                     budget_mb=budget_mb,
                     progress=report_pairs(data, progress),
                 )
@@ -68,8 +72,6 @@ class NativeCudaBackend:
                     f"not enough memory on the GPU to train: {one_line(error)}; raise cache_size, free memory on "
                     "the device, or train with --backend native-cpu"
                 ) from error
-            except OverflowError as error:
-                raise UsageError(str(error)) from error
             except Exception as error:
                 if not _is_of_the_gpu(error):
                     raise
@@ -82,7 +84,7 @@ class NativeCudaBackend:
                 "cache_mb": round(budget_mb),
                 "peak_gpu_mb": round(cupy.get_default_memory_pool().total_bytes() / 2**20),
             }
-            return merge(data, [pair_solution(result) for result in results], params, provenance)
+            return merge(data, [pair_solution(result) for result in results], problem, stopping, provenance)
 
 
 @contextmanager

@@ -6,13 +6,13 @@ import fake_cuda
 import numpy as np
 import pytest
 import sklearn.svm
+from asking import asked
 
 from gpusvm.backends.cuml import CumlBackend
 from gpusvm.errors import TrainingError
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
 
-PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0)
+PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_loops_the_binary_solver_on_the_device_and_merges(cupy, digits, n_classe
     keep = digits[1] < n_classes
     X, y = digits[0][keep][:300], digits[1][keep][:300]
     calls = []
-    model = CumlBackend().fit(X, y, PARAMS, progress=lambda *c: calls.append(c))
+    model = CumlBackend().fit(X, y, *PARAMS, progress=lambda *c: calls.append(c))
     n_pairs = n_classes * (n_classes - 1) // 2
     assert len(fake_cuda.FakeCumlSVC.fits) == n_pairs == len(calls)
     assert all(type(a) is np.ndarray for a in (model.support_vectors, model.dual_coef, model.support_indices))
@@ -37,16 +37,16 @@ def test_loops_the_binary_solver_on_the_device_and_merges(cupy, digits, n_classe
 def test_device_input_is_not_copied_to_the_host(cupy, digits):
     X = cupy.asarray(digits[0][:300])
     assert type(X) is fake_cuda.FakeArray
-    model = CumlBackend().fit(X, digits[1][:300], PARAMS)
-    host = CumlBackend().fit(digits[0][:300], digits[1][:300], PARAMS)
+    model = CumlBackend().fit(X, digits[1][:300], *PARAMS)
+    host = CumlBackend().fit(digits[0][:300], digits[1][:300], *PARAMS)
     np.testing.assert_array_equal(model.dual_coef, host.dual_coef)
 
 
 def test_weights_reach_each_pair(cupy, digits):
     X, y = digits[0][:300], digits[1][:300]
     weights = np.linspace(0.2, 2.0, 10)
-    params = SVCParams(kernel=PARAMS.kernel, C=0.5, tol=1e-6, class_weight=tuple(weights))
-    model = CumlBackend().fit(X, y, params)
+    params = asked(kernel=PARAMS[0].kernel, C=0.5, tol=1e-6, class_weight=tuple(weights))
+    model = CumlBackend().fit(X, y, *params)
     svc = sklearn.svm.SVC(C=0.5, gamma=0.05, tol=1e-6, class_weight=dict(enumerate(weights)))
     svc.decision_function_shape = "ovo"
     expected = svc.fit(X, y).decision_function(digits[2])
@@ -59,7 +59,7 @@ def test_out_of_memory_names_the_pair_and_what_to_do(cupy, digits, monkeypatch):
 
     monkeypatch.setattr(fake_cuda.FakeCumlSVC, "fit", fail)
     with pytest.raises(TrainingError, match=r"pair 0 vs 1 .*out_of_memory.*lower cache_size"):
-        CumlBackend().fit(digits[0][:100], digits[1][:100], PARAMS)
+        CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)
 
 
 def test_the_model_predicts_device_arrays_on_the_device(cupy, digits_model, digits):
@@ -76,4 +76,4 @@ def test_out_of_memory_on_the_way_to_the_device_says_what_to_do(cupy, digits, mo
 
     monkeypatch.setattr(cupy, "asarray", fail, raising=False)
     with pytest.raises(TrainingError, match=r"could not be taken to the GPU .*emory.*--backend sklearn"):
-        CumlBackend().fit(digits[0][:100], digits[1][:100], PARAMS)
+        CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)

@@ -7,6 +7,7 @@ import dataclasses
 import fake_cuda
 import numpy as np
 import pytest
+from asking import asked, asked_again
 
 from gpusvm import SVC
 from gpusvm.backends import native_cuda
@@ -14,10 +15,9 @@ from gpusvm.backends.registry import choose_backend, get_backend
 from gpusvm.device import Availability, Driver, probe_cuda
 from gpusvm.errors import BackendUnavailableError, TrainingError, UsageError
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
 from tests.solver.reference_kernels import reference_device
 
-PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0, tol=1e-4)
+PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0, tol=1e-4)
 CUDA = native_cuda.NativeCudaBackend()
 
 
@@ -33,11 +33,11 @@ def cupy(monkeypatch):
 
 def test_reaches_what_the_cpu_reaches(cupy, digits):
     lines = []
-    found = CUDA.fit(digits[0], digits[1], PARAMS, progress=lambda *line: lines.append(line))
-    expected = get_backend("native-cpu").fit(digits[0], digits[1], PARAMS)
+    found = CUDA.fit(digits[0], digits[1], *PARAMS, progress=lambda *line: lines.append(line))
+    expected = get_backend("native-cpu").fit(digits[0], digits[1], *PARAMS)
     np.testing.assert_allclose(found.pair_decisions(digits[2]), expected.pair_decisions(digits[2]), atol=1e-3)
     np.testing.assert_allclose(found.dual_objective, expected.dual_objective, rtol=1e-5)
-    assert found.converged.all() and found.kkt_gap.max() <= PARAMS.tol
+    assert found.converged.all() and found.kkt_gap.max() <= PARAMS[1].tol
     assert lines[-1][:2] == (45, 45) and all("gap" in latest for _, _, latest in lines)
     assert found.provenance["backend"] == "native-cuda" and found.provenance["cache_mb"] == 10240
     assert all(type(a) is np.ndarray for a in (found.support_vectors, found.dual_coef, found.support_indices))
@@ -46,12 +46,12 @@ def test_reaches_what_the_cpu_reaches(cupy, digits):
 def test_weights_and_a_precomputed_kernel(cupy, digits, rng):
     X, y = digits[0][:300], digits[1][:300]
     weights = rng.uniform(0, 2, 300) * (rng.random(300) < 0.8)
-    params = dataclasses.replace(PARAMS, class_weight=tuple(np.linspace(0.5, 2, 10)))
-    for given, kernel in ((X, PARAMS.kernel), (PARAMS.kernel(X, X), Kernel("precomputed"))):
+    params = asked_again(PARAMS, class_weight=tuple(np.linspace(0.5, 2, 10)))
+    for given, kernel in ((X, PARAMS[0].kernel), (PARAMS[0].kernel(X, X), Kernel("precomputed"))):
         models = [
             get_backend("native-cpu").fit(
-                given, y, dataclasses.replace(params, kernel=kernel), sample_weight=weights
-            ) if cpu else CUDA.fit(given, y, dataclasses.replace(params, kernel=kernel), sample_weight=weights)
+                given, y, *asked_again(params, kernel=kernel), sample_weight=weights
+            ) if cpu else CUDA.fit(given, y, *asked_again(params, kernel=kernel), sample_weight=weights)
             for cpu in (True, False)
         ]  # fmt: skip
         np.testing.assert_allclose(models[1].dual_objective, models[0].dual_objective, rtol=1e-4)
@@ -98,10 +98,10 @@ def test_a_missing_numba_cuda_is_named_with_its_command(monkeypatch):
 
 
 def test_the_device_asked_for_is_used_or_refused(cupy, digits):
-    CUDA.fit(digits[0][:100], digits[1][:100], dataclasses.replace(PARAMS, device=0))
+    CUDA.fit(digits[0][:100], digits[1][:100], *asked_again(PARAMS, device=0))
     assert cupy.used_devices == [0]
     with pytest.raises(UsageError, match=r"device=1: this machine has 1 visible CUDA device"):
-        CUDA.fit(digits[0][:100], digits[1][:100], dataclasses.replace(PARAMS, device=1))
+        CUDA.fit(digits[0][:100], digits[1][:100], *asked_again(PARAMS, device=1))
 
 
 # -- faults while training -------------------------------------------------------------------------------
@@ -117,13 +117,13 @@ def test_memory_that_runs_out_is_met_with_smaller_groups(cupy, digits, monkeypat
         device.gather(live, *arrays)
 
     monkeypatch.setattr(native_cuda, "solver_device", lambda: dataclasses.replace(device, gather=gather))
-    model = CUDA.fit(digits[0][:500], digits[1][:500], PARAMS)
+    model = CUDA.fit(digits[0][:500], digits[1][:500], *PARAMS)
     assert calls[0] == 45 and model.converged.all()
 
 
 def test_memory_for_not_even_one_pair_is_an_error_that_names_the_budget(cupy, digits, monkeypatch):
     with pytest.raises(TrainingError, match=r"not enough memory on the GPU.*cache_size=1 MB.*native-cpu"):
-        CUDA.fit(digits[0], digits[1], dataclasses.replace(PARAMS, cache_size=1.0))
+        CUDA.fit(digits[0], digits[1], *asked_again(PARAMS, cache_size=1.0))
 
 
 class CudaAPIError(Exception):
@@ -146,7 +146,7 @@ def test_a_device_that_is_lost_is_a_training_error(cupy, digits, monkeypatch, ki
 
     monkeypatch.setattr(native_cuda, "solver_device", lambda: dataclasses.replace(device, optimise=optimise))
     with pytest.raises(TrainingError, match=r"the GPU failed while training.*cudaErrorDevicesUnavailable.*gpusvm info"):
-        CUDA.fit(digits[0], digits[1], PARAMS)
+        CUDA.fit(digits[0], digits[1], *PARAMS)
 
 
 def test_an_interrupt_is_not_swallowed(cupy, digits, monkeypatch):
@@ -154,7 +154,7 @@ def test_an_interrupt_is_not_swallowed(cupy, digits, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        CUDA.fit(digits[0], digits[1], PARAMS, progress=interrupt)
+        CUDA.fit(digits[0], digits[1], *PARAMS, progress=interrupt)
 
 
 # -- arrays on the device --------------------------------------------------------------------------------
@@ -207,15 +207,15 @@ def test_a_cpu_backend_takes_samples_off_the_device(cupy, digits):
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-@pytest.mark.parametrize("wrong", ["nan", "beyond float32", "one dimension", "another length", "no rows"])
+@pytest.mark.parametrize("wrong", ["nan", "beyond float64", "one dimension", "another length", "no rows"])
 def test_samples_on_the_device_are_validated(cupy, digits, wrong):
     X = digits[0][:50].copy()
     if wrong == "nan":
         X[3, 4] = np.nan
-    if wrong == "beyond float32":
+    if wrong == "beyond float64":
         X = X.astype(np.float64)
         X[3, 4] = 1e39
     X = {"one dimension": X[0], "no rows": X[:0]}.get(wrong, X)
     y = digits[1][:49] if wrong == "another length" else digits[1][:50]
-    with pytest.raises(ValueError, match=r"NaN|2D array|inconsistent|at least one"):
+    with pytest.raises(ValueError, match=r"NaN|2D array|inconsistent|at least one|scale the features"):
         SVC(backend="native-cuda").fit(X.view(fake_cuda.FakeArray), y)

@@ -82,8 +82,8 @@ def test_options_reach_the_solver_and_the_model():
         2,
         1.0,
     )
-    assert (model.params.C, model.params.tol) == (2.0, 1e-4)
-    assert model.params.class_weight is not None
+    assert (model.problem.C, model.stopping.tol) == (2.0, 1e-4)
+    assert model.problem.class_weight is not None
     assert [type(step).__name__ for step in model.preprocessing] == [
         "Deskewer",
         "PixelScaler",

@@ -8,17 +8,17 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from asking import asked
 
 from fuzz.mutation import EXTREMES, mutate
 from fuzz.tensors import edit_array, put_together, take_apart
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import PairSolution, group_by_class, merge
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
 
-_PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.5))
+_PARAMS = asked(kernel=Kernel("rbf", gamma=0.5))
 _X = np.linspace(0, 1, 48, dtype=np.float32).reshape(12, 4)
-_DATA = group_by_class(_X, np.arange(12) % 4, _PARAMS)
+_DATA = group_by_class(_X, np.arange(12) % 4, _PARAMS[0])
 _PLACES = (0, 1, 2, 5, 6, 7, -1, *EXTREMES)
 
 

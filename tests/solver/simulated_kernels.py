@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gpusvm.kernels import Kernel
+from gpusvm.params import Stopping
 from gpusvm.solver import solve_one_vs_one
 from gpusvm.solver.cuda_kernels import ITEMS, kernels
 from gpusvm.solver.lockstep import Device, solve_in_lockstep
@@ -115,8 +116,8 @@ def test_the_whole_solver(rng):
     bounds = [np.full(8, 2.0)] * 3
     device = Device(np, *kernels(THREADS), largest_active=12)
     kernel = Kernel("rbf", gamma=0.5)
-    found = solve_in_lockstep(X, members, bounds, kernel, device=device, tol=1e-3, budget_mb=500.0)
-    expected = solve_one_vs_one(X, members, bounds, kernel, tol=1e-3, budget_mb=500.0, n_threads=1)
+    found = solve_in_lockstep(X, members, bounds, kernel, Stopping(tol=1e-3), device=device, budget_mb=500.0)
+    expected = solve_one_vs_one(X, members, bounds, kernel, Stopping(tol=1e-3), budget_mb=500.0, n_threads=1)
     for mine, other in zip(found, expected, strict=True):
         assert mine.converged
         assert mine.dual_objective == pytest.approx(other.dual_objective, rel=1e-4)
