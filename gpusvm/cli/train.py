@@ -77,9 +77,12 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the choice of held-out images.")] = 0,
     kernel: Annotated[KernelName, typer.Option(help="Kernel function.")] = KernelName.rbf,  # type: ignore[attr-defined]
-    C: Annotated[float | None, typer.Option("--C", help="Penalty; 10 for MNIST, else 1.", metavar="FLOAT")] = None,
+    C: Annotated[
+        float | None, typer.Option("--C", help="Penalty; 10 for MNIST and digits, else 1.", metavar="FLOAT")
+    ] = None,
     gamma: Annotated[
-        str | None, typer.Option(help="A number, scale or auto; 0.02 for MNIST, else scale.", metavar="GAMMA")
+        str | None,
+        typer.Option(help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits, else scale.", metavar="GAMMA"),
     ] = None,
     degree: Annotated[int, typer.Option(help="Of the polynomial kernel.")] = 3,
     coef0: Annotated[float, typer.Option(help="Of the polynomial and sigmoid kernels.")] = 0.0,
