@@ -18,9 +18,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
-from gpusvm.backends.registry import GPU_BACKENDS, choose_backend
+from gpusvm.backends.estimate import hint
+from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
 from gpusvm.device import as_device_array, device_of, on_device
-from gpusvm.errors import UsageError
+from gpusvm.errors import SlowBackendWarning, UsageError, warn
+from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma, working_dtype
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, save_model
@@ -226,6 +228,7 @@ class SVC(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
             )
+        self._say_what_is_faster(choice, X, y)
         resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
@@ -239,6 +242,15 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
+
+    def _say_what_is_faster(self, choice: Choice, X: Any, y: np.ndarray) -> None:
+        """Where `auto` found no GPU and the training will be long, name the faster backend, once."""
+        if choice.asked_by or choice.backend.name != "sklearn":
+            return
+        n_per_class = np.unique(y, return_counts=True)[1].tolist()
+        line = hint(n_per_class, X.shape[1], effective_jobs(self.n_jobs))
+        if line:
+            warn(line, SlowBackendWarning)
 
     def _validate_on_device(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEAST_SECONDS = 10.0
+LEAST_SECONDS = 5.0
 """scikit-learn's expected time below which there is nothing to say."""
 LEAST_SPEEDUP = 2.0
 """How many times faster `native-cpu` must be expected to be before it is recommended."""

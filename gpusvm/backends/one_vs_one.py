@@ -6,7 +6,6 @@ solutions together into one SVMModel, in LIBSVM's layout.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.certificate import ACCEPTED, pair_gap
+from gpusvm.errors import warn
 from gpusvm.kernels import Array, array_module, largest_norm
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Stopping
@@ -317,8 +317,7 @@ def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[PairSolution],
     else:
         cause, cure = f"stopped after {first.n_iter:,} iterations before reaching", "Scale the features, or lower C."
     pair = describe_pair(classes, class_pairs(len(classes))[early[0]])
-    warnings.warn(
+    warn(
         f"{len(early)} of {len(solutions)} class pairs {cause} tol={stopping.tol:g} (the first: {pair}). {cure}",
         ConvergenceWarning,
-        stacklevel=4,
     )

@@ -41,8 +41,8 @@ def solve_working_set(
 
     Each step takes i, the largest v of those that may grow, and j, the one that may shrink whose
     exchange with i gains most by the second-order model (Fan, Chen, Lin 2005, WSS 2), and moves
-    as much of beta from j to i as curvature and bounds allow. Of equals the last is taken, as LIBSVM does: a kernel that
-    is not positive semidefinite (sigmoid) has many stationary points, and the path decides which one is found.
+    as much of beta from j to i as curvature and bounds allow. Of equals the last is taken, as LIBSVM does: a kernel
+    that is not positive semidefinite (sigmoid) has many stationary points, and the path decides which one is found.
 
     Parameters
     ----------

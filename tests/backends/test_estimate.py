@@ -72,7 +72,7 @@ def test_the_line():
 
 @pytest.mark.parametrize(
     ("sizes", "n_features"),
-    [((143,) * 10, 64), ((500,) * 10, 784), ((577,) * 26, 16), ((2_000,) * 2, 100)],
+    [((143,) * 10, 64), ((500,) * 10, 784), ((2_000,) * 2, 100)],
 )
 def test_a_short_job_gets_no_line(sizes, n_features):
     assert expected_seconds("sklearn", sizes, n_features, 2) < LEAST_SECONDS
