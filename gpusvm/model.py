@@ -206,14 +206,14 @@ class SVMModel:
         machine = self._on_devices.get(key)
         if machine is None:
             machine = _Machine(self, xp, dtype)
-            if dtype == np.float32 and not self._float32_suffices:
+            if dtype == np.float32 and not self.float32_suffices:
                 machine = _Machine(self, xp, np.dtype(np.float64))
             if key is not None:
                 self._on_devices[key] = machine
         return machine
 
     @cached_property
-    def _float32_suffices(self) -> bool:
+    def float32_suffices(self) -> bool:
         """Whether decision values computed in float32 are within `DECISION_ERROR`.
 
         Each kernel value's error meets a coefficient, as in training; where a bound is too pessimistic to tell, the
@@ -249,7 +249,7 @@ class SVMModel:
             return None
         if work < COMPILATION_WORK and not is_ready():
             return None
-        if not self._float32_suffices or (self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None):
+        if not self.float32_suffices or (self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None):
             return None
         rows = np.ascontiguousarray(X, dtype=np.float32)
         decisions = np.empty((len(X), len(self.intercept)))

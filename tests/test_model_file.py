@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -15,8 +16,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from gpusvm import SVC, GpuSvmError, ModelFileError, load_model, save_model, to_onnx, to_sklearn
+from gpusvm.data import load_dataset
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.model_file import to_sklearn_pipeline
+from gpusvm.params import Stopping
 from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler
 
 KERNELS = [
@@ -296,6 +299,15 @@ def test_onnx_holds_the_pixel_steps_and_text_labels(digits):
     assert (label == expected).mean() > 0.99 and label[0].startswith("digit ")
 
 
+def test_onnx_computes_in_float64_what_float32_would_spoil(rng):
+    X, y = 1e8 + rng.uniform(0, 1e4, (120, 3)), rng.integers(0, 2, 120)
+    model = SVC(gamma=1e-3, C=10, backend="sklearn").fit(X, y).model_
+    session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    found = session.run(["decision"], {"X": X})[0]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, model.pair_decisions(X), atol=1e-6)
+
+
 def test_onnx_refuses_what_a_graph_cannot_hold(digits, digits_model):
     with pytest.raises(UsageError, match="Deskewer has no ONNX form"):
         to_onnx(replace(digits_model, preprocessing=(Deskewer(),)))
@@ -330,3 +342,26 @@ def test_onnx_refuses_labels_that_it_would_change(digits, classes):
     model = replace(train(digits, n_classes=2), classes=classes)
     with pytest.raises(UsageError, match="class label"):
         to_onnx(model)
+
+
+VERSION_1 = Path(__file__).parent / "models" / "version-1.svm"
+
+
+def test_a_file_of_version_1_is_still_read():
+    """Written by gpusvm 1: support vectors in float32, and the resources of the machine that trained it."""
+    model = load_model(VERSION_1)
+    assert (model.problem.C, model.problem.class_weight, model.stopping) == (2.0, (1.0, 2.0, 1.5), Stopping())
+    assert model.support_vectors.dtype == np.float32 and model.classes.tolist() == [1, 4, 7]
+    test = load_dataset("digits", "test")
+    decisions = model.pair_decisions(model.preprocess(test.images[:20]), dtype=np.float64)
+    np.testing.assert_allclose(decisions, np.loadtxt(VERSION_1.with_name("version-1-decisions.csv"), delimiter=","))
+    assert SVC.load(VERSION_1).n_jobs is None, "resources belong to the machine at hand"
+
+
+def test_a_file_keeps_the_problem_and_the_stopping_and_no_resources(digits, tmp_path):
+    svc = SVC(C=3.0, tol=1e-4, max_iter=10**6, cache_size=64, n_jobs=1, backend="sklearn")
+    svc.fit(digits[0][:100].astype(np.float64), digits[1][:100]).save(tmp_path / "m.svm")
+    again = load_model(tmp_path / "m.svm")
+    assert (again.problem, again.stopping) == (svc.model_.problem, Stopping(tol=1e-4, max_iter=10**6))
+    assert again.support_vectors.dtype == np.float64
+    assert b"cache_size" not in (tmp_path / "m.svm").read_bytes()
