@@ -65,6 +65,14 @@ def kernels(threads: int = THREADS) -> tuple[Any, Any, Any]:
 
 
 @cuda.jit(cache=False)
+def double(values):  # type: ignore[no-untyped-def]
+    """Double `values` (n,): no part of the solver, but how a probe learns whether kernels run here."""
+    i = cuda.grid(1)
+    if i < values.shape[0]:
+        values[i] = 2.0 * values[i]
+
+
+@cuda.jit(cache=False)
 def _gather(live, rows, slot_of, member, active, n_old, n_active, K):  # type: ignore[no-untyped-def]
     """A thread for each column; the rows from n_old on, and their mirror images."""
     p = live[cuda.blockIdx.x]

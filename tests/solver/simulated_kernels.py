@@ -6,9 +6,11 @@ blocks, but the code that runs on a GPU.
 
 from __future__ import annotations
 
+import fake_cuda
 import numpy as np
 import pytest
 
+from gpusvm.backends import native_cuda
 from gpusvm.kernels import Kernel
 from gpusvm.solver import solve_one_vs_one
 from gpusvm.solver.cuda_kernels import ITEMS, kernels
@@ -120,3 +122,11 @@ def test_the_whole_solver(rng):
     for mine, other in zip(found, expected, strict=True):
         assert mine.converged
         assert mine.dual_objective == pytest.approx(other.dual_objective, rel=1e-4)
+
+
+def test_the_kernel_of_the_probe(monkeypatch):
+    fake_cuda.install(monkeypatch)
+    native_cuda._launch_a_kernel()
+    monkeypatch.setattr("fake_cuda.FakeArray.get", lambda self: np.zeros(40))
+    with pytest.raises(ArithmeticError):
+        native_cuda._launch_a_kernel()
