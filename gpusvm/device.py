@@ -190,14 +190,16 @@ def on_device(index: int | None) -> Iterator[None]:
 
 @contextmanager
 def training_on_gpu(index: int | None) -> Iterator[Any]:
-    """Train on CUDA device `index` (None: the current one), after all that the caller's stream has yet to do.
+    """Train on CUDA device `index` (None: the current one), after all that the caller's stream
+    has yet to do.
 
-    Inside, CuPy works on the null stream. numba-cuda launches there; cuML works on the stream of the thread, which
-    waits for the null stream and no other, and is waited for by it. At the end the device has done everything.
+    Inside, CuPy works on the null stream. numba-cuda launches there; cuML works on the stream of
+    the thread, which waits for the null stream and no other, and is waited for by it. At the end
+    the device has done everything.
 
-    CuPy's memory comes from `training_pool`, which is yielded. Other threads are not touched: CuPy keeps the
-    allocator of a ``using_allocator`` for each thread. ``import cuml`` sets CuPy's allocator, and CuPy refuses that
-    here: import it before.
+    CuPy's memory comes from `training_pool`, which is yielded. Other threads are not touched:
+    CuPy keeps the allocator of a ``using_allocator`` for each thread. ``import cuml`` sets CuPy's
+    allocator, and CuPy refuses that here: import it before.
 
     Raises
     ------
@@ -222,9 +224,9 @@ def training_on_gpu(index: int | None) -> Iterator[Any]:
 def training_pool() -> Any:
     """The CuPy memory pool that both GPU backends train in; each training gives it back empty.
 
-    A pool of ours, because ``import cuml`` replaces CuPy's by RMM, which by default asks the driver for each array
-    and tells nobody how much. It lives as long as the process: an array that a caller keeps from a progress callback
-    would not survive its pool.
+    A pool of ours, because ``import cuml`` replaces CuPy's by RMM, which by default asks the
+    driver for each array and tells nobody how much. It lives as long as the process: an array
+    that a caller keeps from a progress callback would not survive its pool.
     """
     import cupy
 
@@ -248,9 +250,10 @@ _GPU_LIBRARIES = {
 def failed_library(error: BaseException) -> str | None:
     """The GPU library whose failure `error` is, or None where it is our own error or the caller's.
 
-    A library's own exception tells by its type. A TypeError or AttributeError from inside a library, of versions
-    that do not fit together for instance, tells by where it was raised: the code that ours called last is the
-    library's. A RuntimeError that comes straight from compiled code leaves no trace of whose it is.
+    A library's own exception tells by its type. A TypeError or AttributeError from inside a
+    library, of versions that do not fit together for instance, tells by where it was raised: the
+    code that ours called last is the library's. A RuntimeError that comes straight from compiled
+    code leaves no trace of whose it is.
     """
     if isinstance(error, GpuSvmError):
         return None

@@ -3,9 +3,9 @@
 `FakeArray` is a NumPy array that says it is CuPy's and has ``get()``, so that code meant for the
 device runs here line by line. `install` puts both packages in place of the real ones for a test.
 
-A stand-in takes no more than the real thing: what is asked of CuPy is written down in `FakeCupy.calls`, and
-`tests/test_real_cuda_libraries.py` holds it against CuPy itself where that is installed. cuML's signatures are in
-`CUML_SIGNATURES`, as read in its sources.
+A stand-in takes no more than the real thing: what is asked of CuPy is written down in
+`FakeCupy.calls`, and `tests/test_real_cuda_libraries.py` holds it against CuPy itself where that
+is installed. cuML's signatures are in `CUML_SIGNATURES`, as read in its sources.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ FakeArray.__module__ = "cupy"
 
 
 def raising_inside(module: str, error: BaseException) -> Callable[..., Any]:
-    """A function that raises `error` as code of that module would, so that a traceback shows the module."""
+    """A function that raises `error` as code of that module would, so that a traceback shows the
+    module."""
 
     scope: dict[str, Any] = {"__name__": module, "error": error}
     exec("def fail(*args, **kwargs):\n    raise error", scope)
@@ -73,7 +74,8 @@ class FakeRuntime:
 
 
 class FakePool:
-    """CuPy's MemoryPool; all it keeps is how many bytes were asked for since it was last emptied."""
+    """CuPy's MemoryPool; all it keeps is how many bytes were asked for since it was last
+    emptied."""
 
     def __init__(self, allocator: Any = None) -> None:
         self.bytes = 0
@@ -89,7 +91,8 @@ class FakePool:
 
 
 class FakeCuda:
-    """``cupy.cuda``: one device, its streams, and the allocator, which CuPy keeps for each thread."""
+    """``cupy.cuda``: one device, its streams, and the allocator, which CuPy keeps for each
+    thread."""
 
     def __init__(self, events: list[str], runtime: FakeRuntime) -> None:
         self.events, self.runtime = events, runtime
@@ -187,7 +190,8 @@ class FakeCupy(types.ModuleType):
 
 
 CUML_SIGNATURES = {
-    # cuml/svm/svc.py, SVC.__init__ (all keyword only) and SVC.fit after self, in the wheels of cuml-cu13.
+    # cuml/svm/svc.py, SVC.__init__ (all keyword only) and SVC.fit after self, in the wheels of
+    # cuml-cu13.
     "26.2.0": (
         "handle C kernel degree gamma coef0 tol cache_size max_iter nochange_steps verbose output_type probability "
         "random_state class_weight decision_function_shape",
@@ -228,7 +232,8 @@ class FakeCumlSVC:
     """The global one, as ``cuml.set_global_output_type`` sets it."""
 
     gives_up_after = -1
-    """Steps after which it ends without a word, as cuML does where its gap does not change; -1 for never."""
+    """Steps after which it ends without a word, as cuML does where its gap does not change; -1
+    for never."""
 
     def __init__(
         self,
@@ -286,7 +291,8 @@ def _using_output_type(output_type: Any) -> Iterator[None]:
 def install(
     monkeypatch: pytest.MonkeyPatch, *, runtime: FakeRuntime | None = None, cuml_version: str = "26.10.00"
 ) -> FakeCupy:
-    """Put the stand-ins into sys.modules until the test ends, as they are once cuML has been imported."""
+    """Put the stand-ins into sys.modules until the test ends, as they are once cuML has been
+    imported."""
     from gpusvm import device
 
     cupy = FakeCupy(runtime)

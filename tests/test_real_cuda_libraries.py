@@ -1,6 +1,7 @@
 """What the stand-ins of fake_cuda pretend, held against CuPy and numba-cuda themselves.
 
-Both import without a driver: ``pip install cupy-cuda13x "numba-cuda[cu13]" "numpy<2.5"`` is enough, no GPU is needed.
+Both import without a driver, so no GPU is needed:
+``pip install cupy-cuda13x "numba-cuda[cu13]" "numpy<2.5"``.
 """
 
 from __future__ import annotations
@@ -109,9 +110,9 @@ else:
 
 
 @pytest.mark.skipif(
-    find_spec("numba_cuda") is None, reason='numba-cuda is not installed: pip install "numba-cuda[cu13]"'
+    find_spec("numba_cuda") is None,
+    reason='numba-cuda is not installed: pip install "numba-cuda[cu13]"',
 )
-@pytest.mark.filterwarnings("ignore")
 def test_a_numpy_without_row_stack_is_found_out_by_compiling_anything():
     run = subprocess.run([sys.executable, "-c", ROW_STACK], capture_output=True, text=True, timeout=300)
     found = run.stdout.strip()

@@ -1,18 +1,22 @@
 """cuML's SVC on the GPU: the samples stay on the device, and its binary solver takes each pair in turn.
 
-cuML's own multi-class SVC loops scikit-learn's OneVsOneClassifier, and before 26.10 it hands the data back to the
-host and ignores sample weights; its binary one does neither, so the loop is ours.
+cuML's own multi-class SVC hands the data back to the host, loops scikit-learn's
+OneVsOneClassifier there and ignores sample weights (before 26.10); its binary one does neither, so
+the loop is ours.
 
 Read in the sources of cuML 26.2 to 26.10, where versions differ and it matters here:
 
-- 25.10 has no ``n_iter_``; in 25.12 ``max_iter`` bounds outer iterations and precomputed kernels are refused.
-  From 26.2 on ``max_iter`` bounds inner steps, and ``n_iter_`` counts them, whatever its docstring says: they
-  compare with LIBSVM's. Nothing says whether `tol` was reached: cuML also gives up, with a line in its log, where
-  its gap does not change for `nochange_steps`. So the gap is computed anew here.
-- ``fit`` lost `convert_dtype` in 26.10, the constructor `handle` in 26.4 and `probability` in 26.8: none is used.
-  float32 columns in Fortran order are taken as they are by all.
-- ``cuml.set_global_output_type`` beats an estimator's own `output_type`, hence ``using_output_type`` around it all.
-- The solver works on the stream of the thread in all of them; from 26.6 on what cuML does with CuPy does too.
+- 25.10 has no ``n_iter_``; in 25.12 ``max_iter`` bounds outer iterations and precomputed kernels
+  are refused. From 26.2 on ``max_iter`` bounds inner steps, and ``n_iter_`` counts them, whatever
+  its docstring says: they compare with LIBSVM's. Nothing says whether `tol` was reached: cuML
+  also gives up, with a line in its log, where its gap does not change for `nochange_steps`. So
+  the gap is computed anew here.
+- ``fit`` lost `convert_dtype` in 26.10, the constructor `handle` in 26.4 and `probability` in
+  26.8: none is used. float32 columns in Fortran order are taken as they are by all.
+- ``cuml.set_global_output_type`` beats an estimator's own `output_type`, hence
+  ``using_output_type`` around it all.
+- The solver works on the stream of the thread in all of them; from 26.6 on what cuML does with
+  CuPy does too.
 """
 
 from __future__ import annotations
@@ -44,20 +48,24 @@ OLDEST = (26, 2)
 """The first cuML whose SVC is as used here; see the top of this file."""
 
 CONVERGED_WITHIN = 2.0
-"""A pair has converged where its recomputed gap is at most so many times `tol`: float32 keeps cuML's own no closer."""
+"""A pair has converged where its recomputed gap is at most so many times `tol`: float32 keeps
+cuML's own no closer."""
 
 _AT_BOUND = 1e-6
-"""A coefficient within this fraction of its upper bound counts as at the bound: cuML computes C in float32."""
+"""A coefficient within this fraction of its upper bound counts as at the bound: cuML computes C
+in float32."""
 
 _BLOCK_BYTES = 256 * 2**20
-"""Memory for the samples and kernel values in float64 from which a gap is recomputed, some rows at a time."""
+"""Memory for the samples and kernel values in float64 from which a gap is recomputed, some rows
+at a time."""
 
 
 class CumlBackend:
     """The class pairs one after another through cuML's binary SVC, sliced on the device.
 
-    CuPy's arrays come from the pool of `gpusvm.device.training_pool`. What cuML's C++ code takes, its cache of kernel
-    values above all, comes from RMM's current resource, which stays as the caller set it.
+    CuPy's arrays come from the pool of `gpusvm.device.training_pool`. What cuML's C++ code takes,
+    its cache of kernel values above all, comes from RMM's current resource, which stays as the
+    caller set it.
     """
 
     name = "cuml"
@@ -237,9 +245,11 @@ def _fit_binary(
 def _recomputed_gap(
     kernel: Kernel, block: Array, n_first: int, support: np.ndarray, dual_coef: np.ndarray, bounds: np.ndarray
 ) -> float:
-    """The largest KKT violation of a pair's solution, in float64 from its samples; see `gpusvm.certify`.
+    """The largest KKT violation of a pair's solution, in float64 from its samples; see
+    `gpusvm.certify`.
 
-    With v = y - K beta, it is the largest v of a coefficient that may grow less the smallest of one that may shrink.
+    With v = y - K beta, it is the largest v of a coefficient that may grow less the smallest of
+    one that may shrink.
 
     Parameters
     ----------

@@ -105,7 +105,8 @@ class NativeCudaBackend:
 
 @cache
 def _what_is_wrong() -> tuple[str, str]:
-    """Why numba-cuda runs no kernel on the current device, and the command that mends it; asked once in a process.
+    """Why numba-cuda runs no kernel on the current device, and the command that mends it; asked
+    once in a process.
 
     Both are empty where it runs one; the command is where none is known. Never raises.
     """
@@ -118,7 +119,8 @@ def _what_is_wrong() -> tuple[str, str]:
 
 
 def _launch_a_kernel() -> None:
-    """Build what training uses, then compile a kernel, launch it on CuPy's memory and check what it wrote.
+    """Build what training uses, then compile a kernel, launch it on CuPy's memory and check what
+    it wrote.
 
     Raises whatever numba-cuda or CuPy raises, or ArithmeticError for a wrong result.
     """
@@ -134,12 +136,14 @@ def _launch_a_kernel() -> None:
 
 
 _GONE_FROM_NUMPY = {"row_stack": "2.5", "trapz": "2.4"}
-"""What numba-cuda looks for in NumPy while it compiles its first kernel, and the version that no longer has it:
-every numba-cuda up to 0.30.4 asks for row_stack, those before 0.26 for trapz too."""
+"""What numba-cuda looks for in NumPy while it compiles its first kernel, and the version that no
+longer has it: every numba-cuda up to 0.30.4 asks for row_stack, those before 0.26 for trapz
+too."""
 
 
 def _explained(error: Exception) -> tuple[str, str]:
-    """What `_launch_a_kernel` raised as a phrase, and the command that mends it, empty where none is known."""
+    """What `_launch_a_kernel` raised as a phrase, and the command that mends it, empty where none
+    is known."""
     found = package_versions(("numba-cuda", "numpy"))
     numba_cuda = f"numba-cuda {found.get('numba-cuda', '')}".rstrip()
     missing = re.search(r"module 'numpy' has no attribute '(\w+)'", str(error))
@@ -152,7 +156,8 @@ def _explained(error: Exception) -> tuple[str, str]:
 
 
 def free_mb() -> float:
-    """Free memory of the current CUDA device, in MB; what CuPy's default pool keeps for itself counts as free."""
+    """Free memory of the current CUDA device, in MB; what CuPy's default pool keeps for itself
+    counts as free."""
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()

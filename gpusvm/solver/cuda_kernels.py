@@ -66,7 +66,8 @@ def kernels(threads: int = THREADS) -> tuple[Any, Any, Any]:
 
 @cuda.jit(cache=False)
 def double(values):  # type: ignore[no-untyped-def]
-    """Double `values` (n,): no part of the solver, but how a probe learns whether kernels run here."""
+    """Double `values` (n,): no part of the solver, but how a probe learns whether kernels run
+    here."""
     i = cuda.grid(1)
     if i < values.shape[0]:
         values[i] = 2.0 * values[i]

@@ -94,7 +94,7 @@ def test_cumls_global_output_type_changes_nothing(cupy, digits, monkeypatch, out
 
 @pytest.mark.parametrize("version", fake_cuda.CUML_SIGNATURES)
 def test_every_call_fits_the_signatures_of_cuml(cupy, digits, monkeypatch, version):
-    """As read in the sources of each version; the stand-in would take positional arguments, too."""
+    """As read in the sources of each version."""
     calls = []
     original = fake_cuda.FakeCumlSVC
 
@@ -120,7 +120,8 @@ def test_every_call_fits_the_signatures_of_cuml(cupy, digits, monkeypatch, versi
 
 
 def test_a_pair_that_cuml_gave_up_has_not_converged(cupy, digits, monkeypatch):
-    """It gives up where its gap does not change for a while, with no more than a line in its log."""
+    """It gives up where its gap does not change for a while, with no more than a line in its
+    log."""
     monkeypatch.setattr(fake_cuda.FakeCumlSVC, "gives_up_after", 5)
     with pytest.warns(ConvergenceWarning, match=r"45 of 45 class pairs stopped after 5 iterations"):
         model = CumlBackend().fit(digits[0][:300], digits[1][:300], PARAMS)
@@ -161,7 +162,8 @@ def test_the_gap_is_that_of_the_certificate(cupy, digits, rng, monkeypatch, name
 
 
 def test_the_gap_of_distant_samples_is_computed_from_their_float64_distances():
-    """From float32 distances, which these samples do not have, the gap of any solution would come out as noise."""
+    """From float32 distances, which these samples do not have, the gap of any solution would come
+    out as noise."""
     rng = np.random.default_rng(3)
     X = (rng.normal(size=(40, 3)) + 3000.0).astype(np.float32)
     y = np.arange(40) % 2
