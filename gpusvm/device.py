@@ -127,6 +127,8 @@ def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
         if count:
             _compute_something(cupy)
     except Exception as error:
+        if is_interrupt(error):
+            raise
         if "InsufficientDriver" in str(error):
             reason = (
                 f"the NVIDIA driver runs CUDA {dotted(driver.cuda_version)}, too old for the installed CuPy "
@@ -255,7 +257,7 @@ def failed_library(error: BaseException) -> str | None:
     code that ours called last is the library's. A RuntimeError that comes straight from compiled
     code leaves no trace of whose it is.
     """
-    if isinstance(error, GpuSvmError):
+    if isinstance(error, GpuSvmError) or is_interrupt(error):
         return None
     by_type = _GPU_LIBRARIES.get(type(error).__module__.partition(".")[0])
     if by_type is not None:
@@ -272,6 +274,14 @@ def failed_library(error: BaseException) -> str | None:
     if called is None:
         return "CUDA" if isinstance(error, RuntimeError) else None
     return _GPU_LIBRARIES.get(called)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C is what caused `error`: Python 3.11 makes a RuntimeError of it in places."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause is not None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 
 from gpusvm import device
 from gpusvm.backends import cuml as cuml_backend
+from gpusvm.backends import native_cuda
 from gpusvm.device import Driver, failed_library, gpu_failures, probe_cuda, training_on_gpu
 from gpusvm.errors import DataError, TrainingError
 
@@ -223,6 +224,28 @@ def test_whose_failure_an_error_is_shows_in_its_traceback(module, library, kind)
     with pytest.raises(kind) as caught:
         fake_cuda.calling_inside("cupy", ours)()
     assert failed_library(caught.value) == library
+
+
+def interrupted() -> RuntimeError:
+    error = RuntimeError("Error calling __set_name__ on '_Options' instance")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
+def test_an_interrupt_that_a_library_wraps_is_no_failure_of_it(machine, monkeypatch):
+    cupy = machine(WORKING, packages=(*BOTH, "numba_cuda"))
+    with pytest.raises(RuntimeError, match="__set_name__"), gpu_failures("do this"):
+        fake_cuda.raising_inside("numba.core.options", interrupted())()
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "fit", fake_cuda.raising_inside("cuml.svm.svc", interrupted()))
+    monkeypatch.setattr(native_cuda, "_launch_a_kernel", fake_cuda.raising_inside("numba.cuda", interrupted()))
+    monkeypatch.setattr(native_cuda, "installed", lambda name: True)
+    for backend in (cuml_backend.backend, native_cuda.backend):
+        with pytest.raises(RuntimeError, match="__set_name__"):
+            backend.probe()
+    probe_cuda.cache_clear()
+    cupy.arange = fake_cuda.raising_inside("cupy", interrupted())
+    with pytest.raises(RuntimeError, match="__set_name__"):
+        probe_cuda()
 
 
 def test_errors_of_our_own_and_of_the_caller_pass():

@@ -35,6 +35,7 @@ from gpusvm.device import (
     failed_library,
     gpu_failures,
     installed,
+    is_interrupt,
     one_line,
     probe_cuda,
     training_on_gpu,
@@ -136,6 +137,8 @@ def _probe() -> Availability:
         with training_on_gpu(None):
             _train_something()
     except Exception as error:
+        if is_interrupt(error):
+            raise
         reason = f"{device.reason}, but cuML {version or ''} is broken: {one_line(error)}".replace("  ", " ")
         return Availability(False, reason, hint, device.detail)
     return Availability(True, f"{device.reason}, cuML {version}", detail=device.detail)

@@ -16,6 +16,7 @@ from gpusvm.device import (
     failed_library,
     gpu_failures,
     installed,
+    is_interrupt,
     one_line,
     probe_cuda,
     training_on_gpu,
@@ -114,6 +115,8 @@ def _what_is_wrong() -> tuple[str, str]:
         with training_on_gpu(None):
             _launch_a_kernel()
     except Exception as error:
+        if is_interrupt(error):
+            raise
         return _explained(error)
     return "", ""
 
