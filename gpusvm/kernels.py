@@ -116,6 +116,10 @@ class Kernel:
             return False
         return self.name != "rbf" or 2.0**-23 * self.gamma * largest_norm <= relative_error
 
+    def product_dtype(self, largest_norm: float) -> np.dtype:
+        """What inner products are taken in while training: float32 where that is within `PRODUCT_ERROR`."""
+        return np.dtype(np.float32 if self.float32_suffices(largest_norm, PRODUCT_ERROR) else np.float64)
+
     def __call__(self, X: Array, Y: Array, *, Y_norms: Array | None = None) -> Array:
         """Kernel values between the rows of `X` and the rows of `Y`, in their common dtype.
 
@@ -167,6 +171,9 @@ def squared_norms(X: Array) -> Array:
     """The squared Euclidean norm of each row of `X` (n, n_features), as (n,) in X's dtype."""
     return array_module(X).einsum("ij,ij->i", X, X)
 
+
+PRODUCT_ERROR = 1e-6
+"""Relative error of an RBF value above which products are taken in float64: a thousandth of the usual `tol`."""
 
 _NEAR_OVERFLOW = {np.float32: 1e30, np.float64: 1e300}
 """Magnitudes from which on sums may leave the range of a type."""

@@ -238,7 +238,7 @@ class SVMModel:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_on_devices": {}}
 
-    def _compiled_decisions(self, X: np.ndarray, n_jobs: int | None) -> np.ndarray | None:
+    def _compiled_decisions(self, X: np.ndarray, n_jobs: int | None = None) -> np.ndarray | None:
         """The same through the solver's compiled kernels; None where NumPy serves as well or Numba is missing."""
         work = len(X) * self.n_support_vectors * self.n_features
         if self.kernel.precomputed or work < COMPILED_WORK:

@@ -234,11 +234,13 @@ def checked_solution(
     n_first: int,
     weights: np.ndarray | None,
     solution: PairSolution,
+    *,
+    tells_the_end: bool = True,
 ) -> PairSolution:
     """A library's solution of a pair with samples `X`, its gap recomputed: what the library saw of it was rounded.
 
-    `solution.converged` is whether the library came to its own end, without running into a bound. `weights` (n,)
-    are the factors on C, and `n_first` samples are of the first class.
+    `solution.converged` is whether the library says that it reached the tolerance; one that does not tell is judged
+    by the gap alone. `weights` (n,) are the factors on C, and `n_first` samples are of the first class.
     """
     bounds = problem.C * (np.ones(len(X)) if weights is None else weights)
     gap = pair_gap(problem.kernel, X, n_first, bounds, solution.support, solution.dual_coef)
@@ -246,8 +248,8 @@ def checked_solution(
     return replace(
         solution,
         kkt_gap=gap,
-        converged=solution.converged and reached,
-        too_coarse=solution.converged and not reached,
+        converged=reached and (solution.converged or not tells_the_end),
+        too_coarse=tells_the_end and solution.converged and not reached,
     )
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm, squared_norms
 from gpusvm.params import Stopping
-from gpusvm.solver.operands import KERNEL_ERROR
 from gpusvm.solver.pair import (
     CHANGING_ACTIVE,
     FIRST_ACTIVE,
@@ -107,8 +106,7 @@ def solve_in_lockstep(
         Not even one pair fits.
     """
     if not kernel.precomputed:
-        largest = largest_norm(X)
-        X = X.astype(np.float32 if kernel.float32_suffices(largest, KERNEL_ERROR) else np.float64, copy=False)
+        X = X.astype(kernel.product_dtype(largest_norm(X)), copy=False)
     pairs = list(combinations(range(len(members)), 2))
     found: dict[tuple[int, int], PairResult] = {}
     waiting = [pairs]

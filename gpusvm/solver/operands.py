@@ -30,9 +30,6 @@ PIXEL_SCALES = (255.0, 1.0, 16.0)
 LARGEST_PIXEL = 255
 
 
-KERNEL_ERROR = 1e-6
-"""Relative error of a kernel value above which products are taken in float64: a thousandth of the usual `tol`."""
-
 LEFT_BLOCK = 64
 """Rows that BLAS is given at once, always as many: its bits may depend on how many there are."""
 
@@ -67,9 +64,7 @@ class Samples:
                 pixels = whole_numbers(X, scale)
                 if pixels is not None:
                     return cls(X.astype(np.float32, copy=False), pixels, scale)
-        largest = squared_norms(X).max(initial=0.0)
-        dtype = np.float32 if kernel.float32_suffices(largest, KERNEL_ERROR) else np.float64
-        return cls(X.astype(dtype, copy=False))
+        return cls(X.astype(kernel.product_dtype(squared_norms(X).max(initial=0.0)), copy=False))
 
     def real_norms(self, rows: np.ndarray) -> np.ndarray:
         """||X[r]||^2 for each of `rows`, as (n,) in X's dtype."""

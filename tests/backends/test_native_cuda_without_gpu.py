@@ -10,6 +10,7 @@ import pytest
 from asking import asked, asked_again
 
 from gpusvm import SVC
+from gpusvm import device as gpusvm_device
 from gpusvm.backends import native_cuda
 from gpusvm.backends.registry import choose_backend, get_backend
 from gpusvm.device import Availability, Driver, probe_cuda
@@ -97,11 +98,103 @@ def test_a_missing_numba_cuda_is_named_with_its_command(monkeypatch):
     assert not found.ok and "numba-cuda is not installed" in found.reason and "gpusvm[cuda13]" in found.hint
 
 
+class FakeKernel:
+    """numba-cuda's kernel: compiled and launched where it is called, not before."""
+
+    def __init__(self, launch):
+        self.launch = launch
+
+    def __getitem__(self, configuration):
+        assert configuration == (2, 32)
+        return self.launch
+
+
+def double(values):
+    values *= 2
+
+
+@pytest.fixture
+def numba_cuda(monkeypatch):
+    """A machine with a device, CuPy and a numba-cuda whose kernels do what the test says."""
+    fake_cuda.install(monkeypatch)
+    there = Availability(True, "Imaginary GPU, 80 GB", detail={"driver_cuda_version": 13000})
+    versions = {"numba-cuda": "0.30.4", "numpy": "2.5.2"}
+    monkeypatch.setattr(native_cuda, "probe_cuda", lambda: there)
+    monkeypatch.setattr(native_cuda, "installed", lambda package: True)
+    monkeypatch.setattr(native_cuda, "package_versions", lambda names: {n: versions[n] for n in names}, raising=False)
+    monkeypatch.setattr(native_cuda, "solver_device", reference_device)
+
+    def build(launch, **installed):
+        versions.update(installed)
+        monkeypatch.setattr("gpusvm.solver.cuda_kernels.double", FakeKernel(launch), raising=False)
+
+    yield build
+    native_cuda._what_is_wrong.cache_clear()
+
+
+def test_the_probe_says_yes_after_a_kernel_has_run(numba_cuda):
+    ran = []
+    numba_cuda(lambda values: (ran.append(None), double(values)))
+    assert CUDA.probe().ok and ran
+    assert CUDA.probe().ok and len(ran) == 1, "asked again in the same process"
+
+
+@pytest.mark.parametrize(
+    ("gone", "numpy_version", "numba_cuda_version", "mend"),
+    [
+        ("row_stack", "2.5.2", "0.30.4", 'pip install "numpy<2.5"'),
+        ("row_stack", "2.7.0", "0.30.4", 'pip install "numpy<2.5"'),
+        ("trapz", "2.4.6", "0.22.2", 'pip install "numpy<2.4"'),
+        ("something_else", "2.6.1", "0.30.4", 'pip install "numpy<2.6"'),
+    ],
+)
+def test_a_numpy_too_new_for_numba_cuda_is_named(numba_cuda, gone, numpy_version, numba_cuda_version, mend):
+    error = AttributeError(f"module 'numpy' has no attribute '{gone}'")
+    numba_cuda(
+        fake_cuda.raising_inside("numba.cuda.np.arrayobj", error),
+        **{"numpy": numpy_version, "numba-cuda": numba_cuda_version},
+    )
+    found = CUDA.probe()
+    assert not found.ok and found.hint == mend
+    assert f"numba-cuda {numba_cuda_version} does not work with NumPy {numpy_version}, which is too new" in found.reason
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION"), OSError("libnvvm.so not found")])
+def test_a_numba_cuda_that_runs_no_kernel_is_named(numba_cuda, error):
+    numba_cuda(fake_cuda.raising_inside("numba.cuda.cudadrv.driver", error))
+    found = CUDA.probe()
+    assert not found.ok and found.hint == 'pip install "gpusvm[cuda13]"'
+    assert f"numba-cuda 0.30.4 cannot run a kernel: {type(error).__name__}: {error}" in found.reason
+
+
+def test_a_kernel_that_writes_something_else_is_no_kernel(numba_cuda):
+    numba_cuda(lambda values: None)
+    found = CUDA.probe()
+    assert not found.ok and "a kernel that doubles 40 numbers wrote others" in found.reason
+
+
 def test_the_device_asked_for_is_used_or_refused(cupy, digits):
     CUDA.fit(digits[0][:100], digits[1][:100], *asked_again(PARAMS, device=0))
     assert cupy.used_devices == [0]
     with pytest.raises(UsageError, match=r"device=1: this machine has 1 visible CUDA device"):
         CUDA.fit(digits[0][:100], digits[1][:100], *asked_again(PARAMS, device=1))
+
+
+def test_training_has_memory_of_its_own_and_gives_it_back(cupy, digits):
+    """After ``import cuml``, which any probe of cuML makes, CuPy's own pool has nothing to do
+    with CuPy's arrays."""
+    model = CUDA.fit(digits[0], digits[1], *PARAMS)
+    assert model.provenance["peak_gpu_mb"] >= 45 * 512**2 * 4 / 2**20, "the kernel values of 45 active sets at least"
+    assert cupy.cuda.rmm.bytes == cupy.cuda.default_pool.bytes == 0
+    assert cupy.cuda.get_allocator() == cupy.cuda.rmm.malloc
+    assert gpusvm_device.training_pool().total_bytes() == 0
+
+
+def test_training_waits_for_the_callers_stream_and_for_the_device(cupy, digits):
+    CUDA.fit(digits[0][:100], digits[1][:100], *PARAMS)
+    assert cupy.events == [
+        "wait for the caller's stream", "enter null stream", "wait for the device", "leave null stream"
+    ]  # fmt: skip
 
 
 # -- faults while training -------------------------------------------------------------------------------
@@ -133,20 +226,32 @@ class CudaAPIError(Exception):
 CudaAPIError.__module__ = "numba.cuda.cudadrv.driver"
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, CudaAPIError])
-def test_a_device_that_is_lost_is_a_training_error(cupy, digits, monkeypatch, kind):
-    device = native_cuda.solver_device()
-    calls = []
+LOST = "cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable"
+GONE = "module 'numpy' has no attribute 'row_stack'"
 
-    def optimise(*arrays):
-        calls.append(None)
-        if len(calls) == 3:
-            raise kind("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable")
-        device.optimise(*arrays)
 
-    monkeypatch.setattr(native_cuda, "solver_device", lambda: dataclasses.replace(device, optimise=optimise))
-    with pytest.raises(TrainingError, match=r"the GPU failed while training.*cudaErrorDevicesUnavailable.*gpusvm info"):
+@pytest.mark.parametrize(
+    ("module", "error", "names"),
+    [
+        ("cupy_backends.cuda.api.runtime", RuntimeError(LOST), "CuPy: RuntimeError: cudaErrorDevicesUnavailable"),
+        ("__main__", CudaAPIError(LOST), "numba-cuda: CudaAPIError: cudaErrorDevicesUnavailable"),
+        ("numba.cuda.np.arrayobj", AttributeError(GONE), "numba-cuda: AttributeError: module 'numpy' has no"),
+        ("cupy._core.core", TypeError("Unsupported type"), "CuPy: TypeError: Unsupported type"),
+        ("cuda.bindings.nvvm", OverflowError("too large"), "CUDA: OverflowError: too large"),
+    ],
+)
+def test_a_device_or_a_library_that_fails_is_a_training_error(cupy, digits, monkeypatch, module, error, names):
+    failing = dataclasses.replace(native_cuda.solver_device(), optimise=fake_cuda.raising_inside(module, error))
+    monkeypatch.setattr(native_cuda, "solver_device", lambda: failing)
+    with pytest.raises(TrainingError, match="the GPU failed while training") as caught:
         CUDA.fit(digits[0], digits[1], *PARAMS)
+    assert names in str(caught.value) and "gpusvm info" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AttributeError])
+def test_what_the_callers_progress_raises_is_the_callers(cupy, digits, kind):
+    with pytest.raises(kind, match="mine"):
+        CUDA.fit(digits[0], digits[1], *PARAMS, progress=fake_cuda.raising_inside("__main__", kind("mine")))
 
 
 def test_an_interrupt_is_not_swallowed(cupy, digits, monkeypatch):
@@ -214,7 +319,7 @@ def test_samples_on_the_device_are_validated(cupy, digits, wrong):
         X[3, 4] = np.nan
     if wrong == "beyond float64":
         X = X.astype(np.float64)
-        X[3, 4] = 1e39
+        X[3, 4] = 1e200
     X = {"one dimension": X[0], "no rows": X[:0]}.get(wrong, X)
     y = digits[1][:49] if wrong == "another length" else digits[1][:50]
     with pytest.raises(ValueError, match=r"NaN|2D array|inconsistent|at least one|scale the features"):

@@ -123,11 +123,11 @@ def test_an_interrupt_reaches_a_small_problem_that_takes_long(rng):
     from gpusvm.solver.pair import PairSolver
 
     X = rng.normal(size=(450, 20)).astype(np.float32)
-    asked = []
+    looks = []
 
     def stop_at_the_second_look():
-        asked.append(None)
-        return len(asked) > 2
+        looks.append(None)
+        return len(looks) > 2
 
     original = PairSolver.solve
     start = time.perf_counter()
@@ -212,7 +212,7 @@ def test_two_hundred_classes(rng):
     y = np.repeat(np.arange(200), 3)
     X = (rng.normal(size=(600, 10)) + 3 * rng.normal(size=(200, 10))[y]).astype(np.float32)
     model = NATIVE.fit(X, y, *PARAMS)
-    theirs = sklearn.svm.SVC(C=PARAMS.C, gamma=PARAMS.kernel.gamma, decision_function_shape="ovo").fit(X, y)
+    theirs = sklearn.svm.SVC(C=PARAMS[0].C, gamma=PARAMS[0].kernel.gamma, decision_function_shape="ovo").fit(X, y)
     np.testing.assert_allclose(model.decision_function(X, "ovo"), theirs.decision_function(X), atol=1e-2)
     assert (model.predict(X) == theirs.predict(X)).mean() > 0.99
     assert certify(model, X, y).max_kkt_gap <= 2e-3
@@ -359,7 +359,7 @@ def test_progress_tells_the_gap_and_the_model_keeps_it(digits):
     model = NATIVE.fit(digits[0], digits[1], *PARAMS, progress=lambda *c: lines.append(c))
     assert lines[-1][:2] == (45, 45) and all("gap" in latest for _, _, latest in lines)
     assert model.kkt_gap.shape == model.dual_objective.shape == (45,)
-    assert (model.kkt_gap <= PARAMS.tol).all() and (model.dual_objective > 0).all()
+    assert (model.kkt_gap <= PARAMS[1].tol).all() and (model.dual_objective > 0).all()
 
 
 @pytest.mark.mnist
