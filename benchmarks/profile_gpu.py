@@ -21,15 +21,15 @@ from gpusvm.backends import get_backend
 from gpusvm.data import load_dataset
 from gpusvm.kernels import Kernel
 from gpusvm.params import Problem, Resources, Stopping
-from gpusvm.solver.lockstep import _Group
+from gpusvm.solver.cuda import _Group
 
 PHASES = {
     "__init__": "samples, state",
     "fetch": "kernel rows",
-    "gather": "kernel values of the active sets",
+    "gather": "kernel values of the working sets",
     "optimise": "SMO and gradients",
     "violators": "choosing violators",
-    "join": "active sets",
+    "join": "working sets",
     "recompute_gradients": "gradients from scratch (with rows)",
     "result": "results to the host",
 }

@@ -220,7 +220,7 @@ def test_whose_failure_an_error_is_shows_in_its_traceback(module, library, kind)
     """As where numba-cuda, asked by us, asks NumPy for a function that NumPy no longer has."""
     inner = fake_cuda.raising_inside("numpy", kind("module 'numpy' has no attribute 'row_stack'"))
     called = fake_cuda.calling_inside(module, inner)
-    ours = fake_cuda.calling_inside("gpusvm.solver.lockstep", called)
+    ours = fake_cuda.calling_inside("gpusvm.solver.cuda", called)
     with pytest.raises(kind) as caught:
         fake_cuda.calling_inside("cupy", ours)()
     assert failed_library(caught.value) == library
@@ -251,7 +251,7 @@ def test_an_interrupt_that_a_library_wraps_is_no_failure_of_it(machine, monkeypa
 def test_errors_of_our_own_and_of_the_caller_pass():
     for error in (DataError("bad"), TypeError("ours"), ValueError("ours")):
         with pytest.raises(type(error)), gpu_failures("do this"):
-            fake_cuda.raising_inside("gpusvm.solver.lockstep", error)()
+            fake_cuda.raising_inside("gpusvm.solver.cuda", error)()
     with pytest.raises(KeyboardInterrupt), gpu_failures("do this"):
         raise KeyboardInterrupt
 

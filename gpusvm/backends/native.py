@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -20,13 +19,11 @@ from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Resources, Stopping
-
-if TYPE_CHECKING:
-    from gpusvm.solver import PairResult
+from gpusvm.problem import QP, Solution, c_svc
 
 
 class NativeCpuBackend:
-    """Active sets and SMO on kernel rows, the class pairs side by side; see docs/solver.md."""
+    """Working sets and SMO on kernel rows, the class pairs side by side; see docs/solver.md."""
 
     name = "native-cpu"
     runs = "gpusvm's own solver on all CPU cores"
@@ -51,7 +48,7 @@ class NativeCpuBackend:
         checkpoint: Checkpoint | None = None,
     ) -> SVMModel:
         announce_compilation()
-        from gpusvm.solver import solve_one_vs_one
+        from gpusvm.solver import solve
         from gpusvm.solver.prediction import prepare
 
         prepare()
@@ -61,32 +58,30 @@ class NativeCpuBackend:
             checkpoint.open(data, problem, stopping, self.name)
         solved = dict(checkpoint.solved) if checkpoint is not None else {}
         report = report_pairs(data, progress)
-        # The solver counts the classes that it is given; of one left out of training it is given nothing.
-        ranks = class_pairs(len(data.trained))
-        index_of = {pair: index for index, pair in enumerate(ranks)}
-        in_float64: set[tuple[int, int]] = set()
+        in_float64: set[int] = set()
+        problems = pair_problems(data, problem)
+        waiting = [index for index in range(len(data.pairs)) if index not in solved]
 
-        def keep(done: int, pair: tuple[int, int], result: PairResult) -> None:
-            index = index_of[pair]
-            solved[index] = pair_solution(result)
-            if result.in_float64:
-                in_float64.add(pair)
+        def keep(done: int, place: int, solution: Solution) -> None:
+            index = waiting[place]
+            solved[index] = pair_solution(solution)
+            if solution.in_float64:
+                in_float64.add(index)
             if checkpoint is not None:
                 checkpoint.add(index, solved[index])
-            report(len(solved), pair, result)
+            report(len(solved), index, solution)
 
         budget_mb = resources.cache_size or default_cache_mb()
         try:
-            solve_one_vs_one(
+            solve(
                 near_the_origin(np.ascontiguousarray(X), problem.kernel),
                 data.members,
-                data.upper_bounds(problem.C),
+                [problems[index] for index in waiting],
                 problem.kernel,
                 stopping,
                 budget_mb=budget_mb,
                 n_threads=effective_jobs(resources.n_jobs),
                 progress=keep,
-                pairs=[pair for p, pair in enumerate(ranks) if p not in solved],
             )
         except MemoryError as error:
             raise TrainingError(f"not enough memory to train: {error}") from error
@@ -99,28 +94,34 @@ class NativeCpuBackend:
         return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
 
 
-def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, tuple[int, int], PairResult], None]:
+def pair_problems(data: GroupedData, problem: Problem) -> list[QP]:
+    """C-SVC of each pair; the blocks are the classes of `data.trained`."""
+    bounds = data.upper_bounds(problem.C)
+    return [c_svc((a, b), (bounds[a], bounds[b])) for a, b in class_pairs(len(data.trained))]
+
+
+def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, int, Solution], None]:
     """What the solvers call after each pair, in the words that a person reads."""
 
-    def report(done: int, pair: tuple[int, int], result: PairResult) -> None:
+    def report(done: int, index: int, solution: Solution) -> None:
         if progress is not None:
-            name = describe_pair(data.classes[data.trained], pair)
-            progress(done, len(data.pairs), f"{name}, gap {result.kkt_gap:.1e}")
+            name = describe_pair(data.classes, data.pairs[index])
+            progress(done, len(data.pairs), f"{name}, gap {solution.kkt_gap:.1e}")
 
     return report
 
 
-def pair_solution(result: PairResult) -> PairSolution:
-    support = np.flatnonzero(result.beta)
+def pair_solution(solution: Solution) -> PairSolution:
+    support = np.flatnonzero(solution.b)
     return PairSolution(
         support=support,
-        dual_coef=result.beta[support],
-        intercept=result.intercept,
-        n_iter=result.n_iter,
-        converged=result.converged,
-        kkt_gap=result.kkt_gap,
-        dual_objective=result.dual_objective,
-        too_coarse=result.too_coarse,
+        dual_coef=solution.b[support],
+        intercept=solution.bias,
+        n_iter=solution.n_iter,
+        converged=solution.converged,
+        kkt_gap=solution.kkt_gap,
+        dual_objective=solution.objective,
+        too_coarse=solution.too_coarse,
     )
 
 

@@ -1,4 +1,4 @@
-"""Our own solver on a CUDA GPU: `gpusvm.solver.lockstep` behind the two verbs of a backend."""
+"""Our own solver on a CUDA GPU: `gpusvm.solver.cuda` behind the two verbs of a backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.native import pair_solution, report_pairs
+from gpusvm.backends.native import pair_problems, pair_solution, report_pairs
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution, checked_solution, group_by_class, merge, pair_block
 from gpusvm.device import (
     extra_for,
@@ -27,10 +27,10 @@ from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
 from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.problem import Solution
 
 if TYPE_CHECKING:
-    from gpusvm.solver import PairResult
-    from gpusvm.solver.lockstep import Device
+    from gpusvm.solver.cuda import Device
 
 
 class NativeCudaBackend:
@@ -78,7 +78,7 @@ class NativeCudaBackend:
     ) -> SVMModel:
         import cupy
 
-        from gpusvm.solver.lockstep import solve_in_lockstep
+        from gpusvm.solver.cuda import solve_in_lockstep
 
         budget_mb = resources.cache_size or default_cache_mb(free_mb())
         try:
@@ -86,7 +86,7 @@ class NativeCudaBackend:
             results = solve_in_lockstep(
                 near_the_origin(data.given, problem.kernel),
                 data.members,
-                data.upper_bounds(problem.C),
+                pair_problems(data, problem),
                 problem.kernel,
                 stopping,
                 device=solver_device(),
@@ -162,7 +162,7 @@ def _explained(error: Exception) -> tuple[str, str]:
 
 
 def _checked(
-    data: GroupedData, results: Sequence[PairResult], problem: Problem, stopping: Stopping
+    data: GroupedData, results: Sequence[Solution], problem: Problem, stopping: Stopping
 ) -> list[PairSolution]:
     """The solutions, their gaps recomputed in float64 on the device: its kernel values are float32."""
     checked = []
@@ -188,8 +188,8 @@ def solver_device() -> Device:
     """CuPy, and the kernels compiled by numba-cuda."""
     import cupy
 
+    from gpusvm.solver.cuda import Device
     from gpusvm.solver.cuda_kernels import LARGEST_ACTIVE, kernels
-    from gpusvm.solver.lockstep import Device
 
     return Device(cupy, *kernels(), LARGEST_ACTIVE)
 

@@ -1,6 +1,5 @@
-"""An exact solver for one-vs-one C-SVC: functions of arrays, without files, data sets or a command line."""
+"""Exact solvers for `gpusvm.problem`: functions of arrays, without files, data sets or a command line."""
 
-from gpusvm.solver.one_vs_one import solve_one_vs_one
-from gpusvm.solver.pair import PairResult
+from gpusvm.solver.cpu import solve
 
-__all__ = ["PairResult", "solve_one_vs_one"]
+__all__ = ["solve"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpusvm.solver.lockstep import Device
+from gpusvm.solver.cuda import Device
 from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK, solve_working_set
 
 
@@ -41,5 +41,5 @@ def subtract(live, rows, slot_of, member, samples, coefficients, counts, v):
         v[p] -= coefficients[p, : counts[p]] @ rows[slot_of[columns]][:, member[p]].astype(np.float64)
 
 
-def reference_device(largest_active: int = 3072) -> Device:
-    return Device(np, gather, optimise, subtract, largest_active)
+def reference_device(largest_set: int = 3072) -> Device:
+    return Device(np, gather, optimise, subtract, largest_set)

@@ -12,10 +12,12 @@ import pytest
 
 from gpusvm.backends import native_cuda
 from gpusvm.kernels import Kernel
+from gpusvm.model import class_pairs
 from gpusvm.params import Stopping
-from gpusvm.solver import solve_one_vs_one
+from gpusvm.problem import c_svc
+from gpusvm.solver import solve
+from gpusvm.solver.cuda import Device, solve_in_lockstep
 from gpusvm.solver.cuda_kernels import ITEMS, kernels
-from gpusvm.solver.lockstep import Device, solve_in_lockstep
 from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK, solve_working_set
 from tests.solver import reference_kernels
 
@@ -24,13 +26,18 @@ THREADS = 8
 GATHER, OPTIMISE, SUBTRACT = kernels(THREADS)
 
 
+def pair_problems(bounds):
+    """C-SVC of every pair of classes."""
+    return [c_svc((i, j), (bounds[i], bounds[j])) for i, j in class_pairs(len(bounds))]
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(5)
 
 
 def stores(rng, n_pairs=3, n=21, n_columns=40, q=10):
-    """Random rows, a random map of pairs onto columns, and active sets of different sizes."""
+    """Random rows, a random map of pairs onto columns, and working sets of different sizes."""
     K = rng.normal(size=(n_columns, n_columns)).astype(np.float32)
     order = rng.permutation(n_columns).astype(np.int32)
     slot_of = np.argsort(order).astype(np.int32)
@@ -118,13 +125,15 @@ def test_the_whole_solver(rng):
     y = np.arange(24) % 3
     members = [np.flatnonzero(y == c) for c in range(3)]
     bounds = [np.full(8, 2.0)] * 3
-    device = Device(np, *kernels(THREADS), largest_active=12)
+    device = Device(np, *kernels(THREADS), largest_set=12)
     kernel = Kernel("rbf", gamma=0.5)
-    found = solve_in_lockstep(X, members, bounds, kernel, Stopping(tol=1e-3), device=device, budget_mb=500.0)
-    expected = solve_one_vs_one(X, members, bounds, kernel, Stopping(tol=1e-3), budget_mb=500.0, n_threads=1)
+    found = solve_in_lockstep(
+        X, members, pair_problems(bounds), kernel, Stopping(tol=1e-3), device=device, budget_mb=500.0
+    )
+    expected = solve(X, members, pair_problems(bounds), kernel, Stopping(tol=1e-3), budget_mb=500.0, n_threads=1)
     for mine, other in zip(found, expected, strict=True):
         assert mine.converged
-        assert mine.dual_objective == pytest.approx(other.dual_objective, rel=1e-4)
+        assert mine.objective == pytest.approx(other.objective, rel=1e-4)
 
 
 def test_the_kernel_of_the_probe(monkeypatch):

@@ -18,7 +18,8 @@ from gpusvm import SVC, certify
 from gpusvm.backends import get_backend
 from gpusvm.errors import TrainingError, UsageError
 from gpusvm.kernels import Kernel
-from gpusvm.solver import one_vs_one
+from gpusvm.problem import c_svc
+from gpusvm.solver import cpu
 
 NATIVE = get_backend("native-cpu")
 LIBSVM = get_backend("sklearn")
@@ -76,39 +77,39 @@ def test_every_kernel_from_tiny_to_huge_C(digits, kernel, C):
     check(digits[0][:500], digits[1][:500], asked(kernel=kernel, C=C), X_test=digits[2])
 
 
-def test_an_active_set_that_grows_over_many_rounds(digits, monkeypatch):
-    monkeypatch.setattr("gpusvm.solver.pair.SMALL_PAIR", 8)
-    monkeypatch.setattr("gpusvm.solver.pair.FIRST_ACTIVE", 8)
-    monkeypatch.setattr("gpusvm.solver.pair.MOST_JOINING", 5)
+def test_a_working_set_that_grows_over_many_rounds(digits, monkeypatch):
+    monkeypatch.setattr("gpusvm.solver.working_set.SMALL", 8)
+    monkeypatch.setattr("gpusvm.solver.working_set.FIRST", 8)
+    monkeypatch.setattr("gpusvm.solver.working_set.MOST_JOINING", 5)
     check(digits[0], digits[1], asked(kernel=KERNELS[0], C=10.0), X_test=digits[2])
 
 
-def test_an_active_set_that_must_let_members_go(digits, monkeypatch):
-    monkeypatch.setattr("gpusvm.solver.pair.SMALL_PAIR", 8)
-    monkeypatch.setattr("gpusvm.solver.pair.FIRST_ACTIVE", 16)
-    monkeypatch.setattr(one_vs_one, "MOST_ACTIVE", 24)
-    monkeypatch.setattr(one_vs_one, "LEAST_ACTIVE", 8)
+def test_a_working_set_that_must_let_members_go(digits, monkeypatch):
+    monkeypatch.setattr("gpusvm.solver.working_set.SMALL", 8)
+    monkeypatch.setattr("gpusvm.solver.working_set.FIRST", 16)
+    monkeypatch.setattr(cpu, "LARGEST_SET", 24)
+    monkeypatch.setattr(cpu, "LEAST_SET", 8)
     model = check(digits[0], digits[1], asked(kernel=Kernel("rbf", gamma=0.5), C=10.0), X_test=digits[2])
-    assert model.n_support.max() > 24, "the active set was never too small: nothing was tested"
+    assert model.n_support.max() > 24, "the working set was never too small: nothing was tested"
 
 
 @pytest.mark.parametrize("positive", [0.1, 0.5])
-def test_a_changing_active_set_among_ties(rng, monkeypatch, positive):
+def test_a_changing_working_set_among_ties(rng, monkeypatch, positive):
     """With K = I all violations are equal; a set of one kind only could not move."""
-    monkeypatch.setattr("gpusvm.solver.pair.SMALL_PAIR", 8)
-    monkeypatch.setattr("gpusvm.solver.pair.FIRST_ACTIVE", 16)
-    monkeypatch.setattr(one_vs_one, "MOST_ACTIVE", 48)
-    monkeypatch.setattr(one_vs_one, "LEAST_ACTIVE", 8)
+    monkeypatch.setattr("gpusvm.solver.working_set.SMALL", 8)
+    monkeypatch.setattr("gpusvm.solver.working_set.FIRST", 16)
+    monkeypatch.setattr(cpu, "LARGEST_SET", 48)
+    monkeypatch.setattr(cpu, "LEAST_SET", 8)
     X = rng.normal(size=(900, 20))
     check(X, (np.arange(900) < positive * 900).astype(int), asked(kernel=Kernel("rbf", gamma=50.0), C=1.0))
 
 
 def test_few_kinds_of_samples_many_at_a_bound(rng):
-    """More support vectors than the active set holds, among thousands of ties."""
+    """More support vectors than the working set holds, among thousands of ties."""
     kind = rng.integers(0, 12, 9000)
     y = (rng.random(9000) < np.linspace(0.2, 0.8, 12)[kind]).astype(int)
     model = check(np.eye(12)[kind], y, asked(kernel=Kernel("rbf", gamma=1.0), C=1.0))
-    assert model.n_support_vectors > one_vs_one.MOST_ACTIVE
+    assert model.n_support_vectors > cpu.LARGEST_SET
 
 
 def test_a_tolerance_that_float64_cannot_reach_ends_and_says_so(digits):
@@ -120,7 +121,7 @@ def test_a_tolerance_that_float64_cannot_reach_ends_and_says_so(digits):
 
 
 def test_an_interrupt_reaches_a_small_problem_that_takes_long(rng):
-    from gpusvm.solver.pair import PairSolver
+    from gpusvm.solver.growing import GrowingSolver
 
     X = rng.normal(size=(450, 20)).astype(np.float32)
     looks = []
@@ -129,10 +130,10 @@ def test_an_interrupt_reaches_a_small_problem_that_takes_long(rng):
         looks.append(None)
         return len(looks) > 2
 
-    original = PairSolver.solve
+    original = GrowingSolver.solve
     start = time.perf_counter()
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="class pairs stopped"):
-        patch.setattr(PairSolver, "solve", lambda self, stopped: original(self, stop_at_the_second_look))
+        patch.setattr(GrowingSolver, "solve", lambda self, stopped: original(self, stop_at_the_second_look))
         NATIVE.fit(X, rng.integers(0, 2, 450), *asked(kernel=Kernel("linear"), C=1e5))
     assert time.perf_counter() - start < 5
 
@@ -393,13 +394,15 @@ def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
         start(thread)
         started.append(thread)
 
-    plan = one_vs_one.plan_memory([10, 10, 10, 10], 100, 2)
+    plan = cpu.plan_memory([10, 10, 10, 10], 100, 2)
 
-    def solve(pair, workspace, stopped):
+    problems = [c_svc(pair, (np.ones(10), np.ones(10))) for pair in itertools.combinations(range(4), 2)]
+
+    def solve(problem, workspace, stopped):
         while not stopped():
             time.sleep(0.001)
 
-    schedule = one_vs_one._Schedule(4, list(itertools.combinations(range(4), 2)), plan, solve)
+    schedule = cpu._Schedule(problems, 4, plan, solve)
     monkeypatch.setattr(threading.Thread, "start", start_one_only)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         schedule.run(None)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpusvm.kernels import Kernel
+from gpusvm.solver.cpu import plan_memory, tournament
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, gather, subtract_combination, write_kernel
-from gpusvm.solver.one_vs_one import plan_memory, tournament
 from gpusvm.solver.operands import BlasOperand, IntegerOperand, PanelOperand, Samples, make_operand
 from gpusvm.solver.panels import integer_products_are_exact
 from gpusvm.solver.row_store import RowStore
@@ -210,16 +210,16 @@ def test_a_memory_plan_stays_within_its_budget_or_refuses(counts, budget_mb, n_t
         assert "are needed" in str(error)
         return
     own = sum(4 * rows * n for rows, n in zip(plan.own_rows, counts, strict=True))
-    pair = 4 * plan.most_active**2 + 2 * plan.cross_bytes
+    pair = 4 * plan.largest_set**2 + 2 * plan.cross_bytes
     largest = 4 * max(counts)
     slack = 8 * largest * plan.n_side_by_side + 2**12  # a row or two of rounding
     assert own + pair * plan.n_side_by_side <= budget_mb * 2**20 + slack + _least(counts, plan)
-    assert all(rows >= min(n, plan.most_active) for rows, n in zip(plan.own_rows, counts, strict=True))
+    assert all(rows >= min(n, plan.largest_set) for rows, n in zip(plan.own_rows, counts, strict=True))
 
 
 def _least(counts, plan) -> int:
     """What the smallest problems take whatever the budget: two classes' rows of a few samples."""
-    return 16 * plan.most_active * (max(counts) + plan.most_active) if plan.most_active < 64 else 0
+    return 16 * plan.largest_set * (max(counts) + plan.largest_set) if plan.largest_set < 64 else 0
 
 
 # -- the small problem ---------------------------------------------------------------------------------

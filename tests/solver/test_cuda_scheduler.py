@@ -8,12 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpusvm.kernels import Kernel
+from gpusvm.model import class_pairs
 from gpusvm.params import Stopping
-from gpusvm.solver import solve_one_vs_one
-from gpusvm.solver.lockstep import solve_in_lockstep
+from gpusvm.problem import c_svc
+from gpusvm.solver import solve, working_set
+from gpusvm.solver.cuda import solve_in_lockstep
 from tests.solver.reference_kernels import reference_device
 
 RBF = Kernel("rbf", gamma=0.05)
+
+
+def pair_problems(bounds):
+    """C-SVC of every pair of classes."""
+    return [c_svc((i, j), (bounds[i], bounds[j])) for i, j in class_pairs(len(bounds))]
 
 
 def problem(X, y, C=10.0):
@@ -25,12 +32,14 @@ def check(X, y, kernel=RBF, *, C=10.0, tol=1e-3, device=None, budget_mb=2000.0):
     """Both solvers reach the same optimum; returns the results of the lockstep solver."""
     X, members, bounds = problem(X, y, C)
     device = device or reference_device()
-    found = solve_in_lockstep(X, members, bounds, kernel, Stopping(tol=tol), device=device, budget_mb=budget_mb)
-    expected = solve_one_vs_one(X, members, bounds, kernel, Stopping(tol=tol), budget_mb=budget_mb, n_threads=1)
+    found = solve_in_lockstep(
+        X, members, pair_problems(bounds), kernel, Stopping(tol=tol), device=device, budget_mb=budget_mb
+    )
+    expected = solve(X, members, pair_problems(bounds), kernel, Stopping(tol=tol), budget_mb=budget_mb, n_threads=1)
     for mine, other in zip(found, expected, strict=True):
         assert mine.converged and mine.kkt_gap <= tol
-        assert mine.dual_objective == pytest.approx(other.dual_objective, rel=1e-4, abs=1e-6)
-        assert abs(mine.beta.sum()) <= 1e-9 * C * len(mine.beta)
+        assert mine.objective == pytest.approx(other.objective, rel=1e-4, abs=1e-6)
+        assert abs(mine.b.sum()) <= 1e-9 * C * len(mine.b)
     return found
 
 
@@ -48,29 +57,29 @@ def test_gradients_are_those_of_the_solution(digits):
     first = check(digits[0], digits[1])[0]
     rows = np.concatenate(members[:2])
     K = RBF(X[rows].astype(np.float64), X[rows].astype(np.float64))
-    v = np.repeat([1.0, -1.0], [len(m) for m in members[:2]]) - K @ first.beta
+    v = np.repeat([1.0, -1.0], [len(m) for m in members[:2]]) - K @ first.b
     upper = np.repeat([10.0, 0.0], [len(m) for m in members[:2]])
-    gap = v[first.beta < upper].max() - v[first.beta > upper - 10.0].min()
+    gap = v[first.b < upper].max() - v[first.b > upper - 10.0].min()
     assert gap == pytest.approx(first.kkt_gap, abs=1e-4) and gap <= 2e-3
 
 
 def test_sets_that_grow_over_many_rounds(digits, monkeypatch):
-    monkeypatch.setattr("gpusvm.solver.lockstep.FIRST_ACTIVE", 8)
-    monkeypatch.setattr("gpusvm.solver.lockstep.MOST_JOINING", 5)
-    monkeypatch.setattr("gpusvm.solver.lockstep._FIRST_KERNEL", 8)
+    monkeypatch.setattr("gpusvm.solver.working_set.FIRST", 8)
+    monkeypatch.setattr("gpusvm.solver.working_set.MOST_JOINING", 5)
+    monkeypatch.setattr("gpusvm.solver.cuda._FIRST_KERNEL", 8)
     check(digits[0], digits[1])
 
 
 @pytest.mark.parametrize("gamma", [0.05, 0.5])
 def test_sets_that_must_let_members_go(digits, gamma):
-    found = check(digits[0], digits[1], Kernel("rbf", gamma=gamma), device=reference_device(largest_active=24))
-    assert max((r.beta != 0).sum() for r in found) > 24, "no set was too small: nothing was tested"
+    found = check(digits[0], digits[1], Kernel("rbf", gamma=gamma), device=reference_device(largest_set=24))
+    assert max((r.b != 0).sum() for r in found) > 24, "no set was too small: nothing was tested"
 
 
 def test_ties_of_one_kind_only(rng):
     X = rng.normal(size=(300, 20))
     y = (np.arange(300) < 30).astype(int)
-    check(X, y, Kernel("rbf", gamma=50.0), C=1.0, device=reference_device(largest_active=32))
+    check(X, y, Kernel("rbf", gamma=50.0), C=1.0, device=reference_device(largest_set=32))
 
 
 def test_classes_of_very_different_size(rng):
@@ -80,14 +89,14 @@ def test_classes_of_very_different_size(rng):
 
 def test_two_samples():
     result = check(np.array([[0.0], [1.0]]), np.array([0, 1]))[0]
-    np.testing.assert_allclose(result.beta[0], -result.beta[1])
+    np.testing.assert_allclose(result.b[0], -result.b[1])
 
 
 def test_precomputed(digits):
     X, y = digits[0][:300], digits[1][:300]
     K = RBF(X, X)
     for mine, other in zip(check(K, y, Kernel("precomputed")), check(X, y), strict=True):
-        assert mine.dual_objective == pytest.approx(other.dual_objective, rel=1e-4)
+        assert mine.objective == pytest.approx(other.objective, rel=1e-4)
 
 
 def test_distances_that_float32_loses(rng):
@@ -108,32 +117,32 @@ def test_any_small_problem(seed, n, n_classes, C):
 
 def test_rows_that_do_not_fit_are_computed_again(digits, monkeypatch):
     """A group whose rows outgrow the budget is split; a pair alone gives rows up and computes them again."""
-    monkeypatch.setattr("gpusvm.solver.lockstep.PRODUCT_BYTES", 2**16)
-    monkeypatch.setattr("gpusvm.solver.lockstep.ROWS_FOR_EACH_PAIR", 8)
+    monkeypatch.setattr("gpusvm.solver.cuda.PRODUCT_BYTES", 2**16)
+    monkeypatch.setattr("gpusvm.solver.cuda.ROWS_FOR_EACH", 8)
     groups = []
-    monkeypatch.setattr("gpusvm.solver.lockstep._Group", noted(groups))
-    check(digits[0], digits[1], Kernel("rbf", gamma=0.5), device=reference_device(largest_active=32), budget_mb=3.0)
+    monkeypatch.setattr("gpusvm.solver.cuda._Group", noted(groups))
+    check(digits[0], digits[1], Kernel("rbf", gamma=0.5), device=reference_device(largest_set=32), budget_mb=3.0)
     assert len(groups) > 1 and min(groups) >= 1
 
 
 def noted(sizes):
-    from gpusvm.solver.lockstep import _Group
+    from gpusvm.solver.cuda import _Group
 
     class Noted(_Group):
-        def __init__(self, X, members, bounds, kernel, pairs, *rest):
-            sizes.append(len(pairs))
-            super().__init__(X, members, bounds, kernel, pairs, *rest)
+        def __init__(self, X, blocks, problems, *rest):
+            sizes.append(len(problems))
+            super().__init__(X, blocks, problems, *rest)
 
     return Noted
 
 
 @pytest.mark.parametrize("budget_mb", [0.4, 0.6, 1.0])
 def test_a_pair_alone_never_outgrows_the_rows_that_fit(rng, monkeypatch, budget_mb):
-    monkeypatch.setattr("gpusvm.solver.lockstep.PRODUCT_BYTES", 2**12)
-    monkeypatch.setattr("gpusvm.solver.lockstep.ROWS_FOR_EACH_PAIR", 32)
+    monkeypatch.setattr("gpusvm.solver.cuda.PRODUCT_BYTES", 2**12)
+    monkeypatch.setattr("gpusvm.solver.cuda.ROWS_FOR_EACH", 32)
     X = rng.normal(size=(400, 4))
     found = check(X, np.arange(400) % 2, Kernel("rbf", gamma=1.0), device=reference_device(128), budget_mb=budget_mb)
-    assert (found[0].beta != 0).sum() > 300
+    assert (found[0].b != 0).sum() > 300
 
 
 def test_memory_that_runs_out_in_the_middle_is_met_with_smaller_groups(digits):
@@ -157,20 +166,30 @@ def test_memory_that_runs_out_in_the_middle_is_met_with_smaller_groups(digits):
 def test_a_pair_that_does_not_fit_is_an_error_that_names_the_budget(digits):
     X, members, bounds = problem(digits[0], digits[1])
     with pytest.raises(MemoryError, match=r"cache_size=1 MB is too little for a pair of classes of \d+ and \d+"):
-        solve_in_lockstep(X, members, bounds, RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=1.0)
+        solve_in_lockstep(
+            X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=1.0
+        )
 
 
 def test_max_iter_bounds_the_steps(digits):
     X, members, bounds = problem(digits[0], digits[1])
     found = solve_in_lockstep(
-        X, members, bounds, RBF, Stopping(tol=1e-3, max_iter=5), device=reference_device(), budget_mb=2000.0
+        X,
+        members,
+        pair_problems(bounds),
+        RBF,
+        Stopping(tol=1e-3, max_iter=5),
+        device=reference_device(),
+        budget_mb=2000.0,
     )
     assert all(r.n_iter == 5 and not r.converged and r.kkt_gap > 1e-3 for r in found)
 
 
 def test_a_tolerance_that_float64_cannot_reach(digits):
     X, members, bounds = problem(digits[0][:200], digits[1][:200])
-    found = solve_in_lockstep(X, members, bounds, RBF, Stopping(tol=1e-17), device=reference_device(), budget_mb=2000.0)
+    found = solve_in_lockstep(
+        X, members, pair_problems(bounds), RBF, Stopping(tol=1e-17), device=reference_device(), budget_mb=2000.0
+    )
     assert max(r.kkt_gap for r in found) < 1e-9 and not all(r.converged for r in found)
 
 
@@ -178,7 +197,52 @@ def test_progress_names_each_pair_once(digits):
     X, members, bounds = problem(digits[0][:400], digits[1][:400])
     calls = []
     solve_in_lockstep(
-        X, members, bounds, RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=2000.0,
+        X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=2000.0,
         progress=lambda done, pair, result: calls.append((done, pair)),
     )  # fmt: skip
     assert [done for done, _ in calls] == list(range(1, 46)) and len({pair for _, pair in calls}) == 45
+
+
+def sets_taken(monkeypatch, run, *names):
+    """The sets that a scheduler takes, one after another: what its policy functions gave."""
+    taken = []
+    for name in names:
+        original = getattr(working_set, name)
+
+        def noted(*args, original=original, **kwargs):
+            found = original(*args, **kwargs)
+            mask = np.atleast_2d(np.asarray(found))
+            assert len(mask) == 1, "one problem at a time, for this comparison"
+            taken.append(np.flatnonzero(mask[0]))
+            return found
+
+        monkeypatch.setattr(working_set, name, noted)
+    run()
+    monkeypatch.undo()
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("gamma", "C", "largest"), [(0.05, 10.0, 3072), (0.05, 10.0, 200), (0.5, 1.0, 64), (0.02, 100.0, 3072)]
+)
+def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, largest):
+    """The same problem, round by round: sets that start, that join, and that are exchanged."""
+    keep = np.isin(digits[1], [3, 8])
+    X, members, bounds = problem(np.tile(digits[0][keep], (3, 1)), np.tile(digits[1][keep], 3), C)
+    X += np.random.default_rng(0).normal(scale=0.05, size=X.shape).astype(np.float32)
+    assert len(X) > working_set.SMALL, "a problem solved whole takes one set"
+    # Given kernel values: both have the same, to the last bit.
+    K = Kernel("rbf", gamma=gamma)(X, X)
+    K = np.maximum(K, K.T)  # products of BLAS are not symmetric to the last bit
+    arguments = (K, members, pair_problems(bounds), Kernel("precomputed"), Stopping())
+    names = ("first_set", "joining", "exchanged")
+    monkeypatch.setattr("gpusvm.solver.cpu.LARGEST_SET", largest)
+    monkeypatch.setattr("gpusvm.solver.cpu.LEAST_SET", 8)
+    with monkeypatch.context() as patch:
+        ours = sets_taken(patch, lambda: solve(*arguments, budget_mb=2000.0, n_threads=1), *names)
+    device = reference_device(largest_set=largest)
+    with monkeypatch.context() as patch:
+        theirs = sets_taken(patch, lambda: solve_in_lockstep(*arguments, device=device, budget_mb=2000.0), *names)
+    assert len(ours) > 5
+    for round_, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        np.testing.assert_array_equal(mine, other, err_msg=f"round {round_}")

@@ -1,0 +1,101 @@
+"""The quadratic program that training solves, and the short functions that state an SVM as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class QP:
+    """A problem over variables b, one or more for each sample of some blocks of the data:
+
+        minimise  1/2 b' K b - p' b    subject to  lower <= b <= upper,  sum(b) = sum(start)
+
+    K holds kernel values between the variables' samples. Several problems over the same samples share kernel rows:
+    the samples are cut into blocks (the classes, for one-vs-one), and a problem names the blocks that it is about.
+
+    Attributes
+    ----------
+    blocks : tuple of int
+        The blocks whose samples the variables belong to: first all samples of the first one, in their order, then of
+        the second. A block named twice has two variables for each sample.
+    p, lower, upper : (n,) float64 arrays
+        Linear term and bounds.
+    start : (n,) float64 array, optional
+        Where to begin, within the bounds; zeros if not given. Its sum is the fixed sum.
+    """
+
+    blocks: tuple[int, ...]
+    p: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    start: np.ndarray | None = None
+
+    @property
+    def n(self) -> int:
+        """How many variables there are."""
+        return len(self.p)
+
+    def rows(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """The row of the data that each variable belongs to, (n,) int64, where `blocks` lists those of each block."""
+        return np.concatenate([blocks[b] for b in self.blocks])
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a solver found for a QP.
+
+    Attributes
+    ----------
+    b : (n,) float64 array
+    bias : float
+        Of the decision function sum(b k(x_i, x)) + bias: the mean of p - K b over the variables between their bounds,
+        the middle of the interval that optimality allows where there are none.
+    n_iter : int
+        Steps of sequential minimal optimisation.
+    kkt_gap : float
+        Largest violation of the optimality conditions, from a gradient recomputed when the solver stopped; with what
+        rounding may add to it where that is more than the tolerance allows.
+    objective : float
+        p' b - 1/2 b' K b, which was maximised.
+    converged : bool
+        Whether the gap is within the tolerance.
+    too_coarse : bool
+        Whether it is the precision of the kernel values that keeps the solver from the tolerance.
+    in_float64 : bool
+        Whether kernel values were float64.
+    """
+
+    b: np.ndarray
+    bias: float
+    n_iter: int
+    kkt_gap: float
+    objective: float
+    converged: bool
+    too_coarse: bool = False
+    in_float64: bool = False
+
+
+def c_svc(blocks: tuple[int, int], bounds: tuple[np.ndarray, np.ndarray], start: np.ndarray | None = None) -> QP:
+    """C-SVC of two classes, in the signed coefficients b = y alpha (Keerthi et al. 2001).
+
+    With y = +1 for the first class and -1 for the second, the dual of C-SVC is to maximise
+    sum(alpha) - 1/2 sum_kl alpha_k alpha_l y_k y_l K_kl for 0 <= alpha <= C and y' alpha = 0; so p = y.
+
+    Parameters
+    ----------
+    blocks : (int, int)
+        The blocks of the two classes.
+    bounds : (n_first,) and (n_second,) float64 arrays
+        Upper bound of each alpha: C times the sample's factors.
+    start : (n_first + n_second,) float64 array, optional
+        y alpha to begin with.
+    """
+    first, second = bounds
+    p = np.repeat([1.0, -1.0], [len(first), len(second)])
+    upper = np.concatenate([first, np.zeros(len(second))])
+    lower = np.concatenate([np.zeros(len(first)), -second])
+    return QP(blocks, p, lower, upper, start)

@@ -1,0 +1,394 @@
+"""Problems over the same samples on a CPU: what they share, the memory they get, their order over the threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from gpusvm.kernels import Kernel, largest_entry
+from gpusvm.params import Stopping
+from gpusvm.problem import QP, Solution
+from gpusvm.process_wide import HeldTogether
+from gpusvm.solver.growing import GrowingSolver, Side
+from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
+from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
+from gpusvm.solver.precision import GradientError
+from gpusvm.solver.row_store import RowStore
+from gpusvm.solver.working_set import SMALL
+
+LARGEST_SET = 3072
+"""Largest working set, where the budget allows that much: 36 MB of kernel values for each problem under way."""
+
+LEAST_SET = 64
+"""Size that a working set must be able to reach; below that the budget is refused."""
+
+# BLAS is called from our threads; threads of its own would only compete with them.
+_one_blas_thread = HeldTogether(lambda: threadpool_limits(1, user_api="blas"))
+
+_MB = 2**20
+_WAIT_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How the budget is divided.
+
+    Attributes
+    ----------
+    n_side_by_side : int
+        Problems solved at the same time.
+    largest_set : int
+        Size that each one's working set may reach.
+    cross_bytes : int
+        For a problem's rows from one block to the other, for one of its two sides.
+    own_rows : tuple of int
+        For each block, rows to itself that are kept.
+    """
+
+    n_side_by_side: int
+    largest_set: int
+    cross_bytes: int
+    own_rows: tuple[int, ...]
+
+
+def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> MemoryPlan:
+    """Divide `budget_mb` between what the problems share and what each needs while it is solved.
+
+    Half is for rows within the blocks, which every problem of a block uses; half for the problems being
+    solved. Both halves must hold the rows of a whole working set, which bounds its size. Shares are cut for as
+    many problems as could ever run side by side: sizes that followed the number of threads would change the result.
+
+    Parameters
+    ----------
+    counts : samples of each block
+    budget_mb : float
+    n_threads : int
+
+    Raises
+    ------
+    MemoryError
+        The budget does not hold the smallest working set; the message says what would.
+    """
+    n_total = sum(counts)
+    largest, second = sorted([0, *counts])[:-3:-1]
+    n_shares = max(1, len(counts) // 2)
+    half = budget_mb * _MB / 2
+
+    def set_in(share: float) -> int:
+        """The largest q with q^2 kernel values and 2 q rows of the largest block within `share` bytes."""
+        row = 4.0 * 2 * largest
+        return int((-row + np.sqrt(row * row + 16.0 * share)) / 8.0)
+
+    while n_shares > 1 and set_in(half / n_shares) < 4 * LEAST_SET:
+        n_shares -= 1
+    largest_set = min(set_in(half / n_shares), int(half / (4 * n_total)), LARGEST_SET)
+    if largest_set < LEAST_SET and largest_set < largest + second:
+        needed = 2 * max(4 * LEAST_SET * (LEAST_SET + 2 * largest), 4 * LEAST_SET * n_total) / _MB
+        raise MemoryError(
+            f"cache_size={budget_mb:.0f} MB is too little for classes of up to {largest} samples: "
+            f"at least {np.ceil(needed):.0f} MB are needed"
+        )
+    largest_set = max(2, min(largest_set, largest + second))
+    cross_bytes = int((half / n_shares - 4.0 * largest_set**2) / 2)
+    own = [min(n, max(largest_set, int(half * n / n_total / (4 * n)))) for n in counts]
+    n_side_by_side = max(1, min(n_threads, n_shares))
+    cross_bytes = min(max(cross_bytes, 4 * largest_set * largest), 4 * largest * second)
+    return MemoryPlan(n_side_by_side, largest_set, cross_bytes, tuple(own))
+
+
+def tournament(n_blocks: int) -> list[tuple[int, int]]:
+    """Every pair of blocks once, in rounds within which no block meets twice (the circle method).
+
+    Problems of a round share nothing and can be solved side by side.
+    """
+    n = n_blocks + n_blocks % 2
+    order = list(range(n))
+    sequence = []
+    for _ in range(n - 1):
+        for k in range(n // 2):
+            i, j = sorted((order[k], order[n - 1 - k]))
+            if j < n_blocks:
+                sequence.append((i, j))
+        order = [order[0], order[-1], *order[1:-1]]
+    return sequence
+
+
+def solve(
+    X: np.ndarray,
+    blocks: Sequence[np.ndarray],
+    problems: Sequence[QP],
+    kernel: Kernel,
+    stopping: Stopping,
+    *,
+    budget_mb: float,
+    n_threads: int,
+    progress: Callable[[int, int, Solution], None] | None = None,
+) -> list[Solution]:
+    """Solve several problems over the same samples.
+
+    The result depends on the data and the parameters alone, to the last bit: not on `n_threads`, nor on which
+    problem happens to finish first, because the problems of a block follow each other in a fixed order.
+
+    Parameters
+    ----------
+    X : (n_samples, n_features) array, float32 or float64, C order
+        For a precomputed kernel, (n_samples, n_samples) kernel values.
+    blocks : sequence of int64 arrays
+        The rows of X in each block.
+    problems : sequence of QP
+        About one or two of the blocks each. The result for one does not depend on which others are solved.
+    kernel : Kernel
+    stopping : Stopping
+        `shrinking` means nothing here.
+    budget_mb : float
+        Memory for kernel values, in MB.
+    n_threads : int
+    progress : callable, optional
+        Called in the caller's thread with the number of problems done, the last one's place in `problems`, and its
+        solution.
+
+    Returns
+    -------
+    list of Solution
+
+    Raises
+    ------
+    MemoryError
+        The budget is too small.
+    """
+    plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
+    with _one_blas_thread, ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
+        spare = n_threads > plan.n_side_by_side
+        shared = _Shared(X, blocks, kernel, plan, pool)
+        each_chunk = EachChunk(pool if spare else None)
+
+        def solve_one(problem: QP, workspace: _Workspace, stopped: Callable[[], bool]) -> Solution:
+            def run(problem: QP, dtype: type, steps: int) -> Solution:
+                sides, K = shared.sides(problem.blocks, workspace, dtype)
+                error = shared.gradient_error(problem, dtype, stopping.tol)
+                solver = GrowingSolver(
+                    problem, sides, K=K, tol=stopping.tol, steps=steps, each_chunk=each_chunk, error=error
+                )
+                return solver.solve(stopped)
+
+            steps = stopping.iterations_allowed(problem.n)
+            if not shared.fits_float32:
+                return run(problem, np.float64, steps)
+            found = run(problem, np.float32, steps)
+            if not found.too_coarse or stopped():
+                return found
+            exact = run(replace(problem, start=found.b), np.float64, steps - found.n_iter)
+            return replace(exact, n_iter=exact.n_iter + found.n_iter)
+
+        found = _Schedule(problems, len(blocks), plan, solve_one).run(progress)
+    return [found[index] for index in range(len(problems))]
+
+
+_EXPONENTIAL_UNITS = 4.0
+"""By how many times its unit roundoff the compiled float32 exponential is off."""
+
+_SMALL_BYTES = 8 * 3 * SMALL**2
+"""Memory in which a small problem is solved whole in float64: 6 MB."""
+
+
+class _Workspace:
+    """Memory that one problem after another uses: for its working set's kernel values, and for rows of its own."""
+
+    def __init__(self, plan: MemoryPlan) -> None:
+        size = 4 * plan.largest_set**2 + 2 * plan.cross_bytes
+        self.bytes = np.empty(max(size, _SMALL_BYTES) // 8 * 8, dtype=np.uint8)
+        self.largest_set, self.cross_bytes = plan.largest_set, plan.cross_bytes
+
+    def in_float32(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """K, and for each side a buffer for its rows to the other block."""
+        values, q, cross = self.bytes.view(np.float32), self.largest_set, self.cross_bytes // 4
+        first = q * q
+        return values[:first].reshape(q, q), [values[first + k * cross : first + (k + 1) * cross] for k in range(2)]
+
+    def in_float64(self, n: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """K, and for each side a buffer for its rows to all `n` variables.
+
+        The working set is the largest for which either buffer holds its rows: q^2 + 2 q n values.
+        """
+        values = self.bytes.view(np.float64)
+        q = min(n, int(np.sqrt(n * n + len(values)) - n))
+        first = q * q
+        rows = (len(values) - first) // 2
+        return values[:first].reshape(q, q), [values[first + k * rows : first + (k + 1) * rows] for k in range(2)]
+
+
+class _Shared:
+    """What the problems of a block have in common: its operand, and rows from the block to itself."""
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        blocks: Sequence[np.ndarray],
+        kernel: Kernel,
+        plan: MemoryPlan,
+        pool: Executor | None,
+    ) -> None:
+        self.X, self.blocks, self.kernel = X, blocks, kernel
+        self.operands: list[Operand] = []
+        if kernel.precomputed:
+            self.largest_norm, self.largest_value = 0.0, largest_entry(X)
+            self.fits_float32 = bool(self.largest_value < np.finfo(np.float32).max)
+        else:
+            self.samples = Samples.of(X, kernel)
+            self.largest_norm = float(self.samples.norms.max(initial=0.0)) / self.samples.scale**2
+            self.fits_float32 = kernel.fits_float32(self.largest_norm)
+            make = pool.map if pool is not None else map
+            self.operands = list(make(lambda rows: make_operand(self.samples, rows), blocks))
+        self.stores = [RowStore(len(m), len(m), rows) for m, rows in zip(blocks, plan.own_rows, strict=True)]
+        self._exact: tuple[Samples, list[Operand]] | None = None
+        self._making_exact = threading.Lock()
+
+    def exact(self) -> tuple[Samples, list[Operand]]:
+        """The samples and their operands in float64, made when a problem first needs them."""
+        with self._making_exact:
+            if self._exact is None:
+                samples = Samples(self.X.astype(np.float64, copy=False))
+                self._exact = samples, [BlasOperand(samples, rows) for rows in self.blocks]
+        return self._exact
+
+    def source(self, left: int, right: int, dtype: type) -> RowSource:
+        """Kernel values in `dtype` from the samples of block `left` to those of block `right`."""
+        if self.kernel.precomputed:
+            return GivenRows(self.X, self.blocks[left], self.blocks[right])
+        samples, operands = self.exact() if dtype == np.float64 else (self.samples, self.operands)
+        return KernelRows(self.kernel, samples, self.blocks[left], operands[right])
+
+    def sides(self, blocks: tuple[int, ...], workspace: _Workspace, dtype: type) -> tuple[list[Side], np.ndarray]:
+        """The sides of a problem, with room for rows of `dtype`, and the memory for its working set's kernel values.
+
+        Rows within a block are shared with its other problems in float32 alone: few problems need float64.
+        """
+        sizes = [len(self.blocks[b]) for b in blocks]
+        K, buffers = workspace.in_float64(sum(sizes)) if dtype == np.float64 else workspace.in_float32()
+        stores: dict[tuple[int, int], RowStore] = {}
+        for block, buffer in zip(blocks, buffers, strict=False):
+            # What remains of a side's buffer is shared out by the length of the rows.
+            shares = {other: len(self.blocks[other]) for other in blocks}
+            if dtype == np.float32:
+                stores[block, block] = self.stores[block]
+                shares.pop(block)
+            rows = len(buffer) // max(1, sum(shares.values()))
+            for other, width in shares.items():
+                part, buffer = buffer[: rows * width], buffer[rows * width :]
+                stores.setdefault((block, other), RowStore(len(self.blocks[block]), width, rows, part))
+        sides = [
+            Side(n, [self.source(own, other, dtype) for other in blocks], [stores[own, other] for other in blocks])
+            for own, n in zip(blocks, sizes, strict=True)
+        ]
+        return sides, K
+
+    def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
+        """How to tell whether kernel values of `dtype` are fine enough for the problem."""
+        rows, kernel = problem.rows(self.blocks), self.kernel
+
+        def exact(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            if kernel.precomputed:
+                return self.X[np.ix_(rows[left], rows[right])].astype(np.float64)
+            return kernel(self.X[rows[left]].astype(np.float64), self.X[rows[right]].astype(np.float64))
+
+        work = 1 if kernel.precomputed else self.X.shape[1]
+        return GradientError(self.value_error(dtype), exact, work, problem.p, tol)
+
+    def value_error(self, dtype: type) -> float:
+        """About how far rounding puts kernel values of `dtype` off."""
+        if self.kernel.precomputed:
+            return float(np.finfo(dtype).eps) / 2 * self.largest_value
+        if dtype == np.float32 and (self.samples.pixels is not None or self.samples.X.dtype == np.float64):
+            # Products are exact, or in float64: what is left of an RBF value is the rounding of its exponential.
+            norm = 0.0 if self.kernel.name == "rbf" else self.largest_norm
+            return _EXPONENTIAL_UNITS * self.kernel.value_error(norm, dtype)
+        return self.kernel.value_error(self.largest_norm, dtype)
+
+
+class _Schedule:
+    """Runs the problems on threads, those of each block one after another in the order of the tournament."""
+
+    def __init__(
+        self,
+        problems: Sequence[QP],
+        n_blocks: int,
+        plan: MemoryPlan,
+        solve: Callable[[QP, _Workspace, Callable[[], bool]], Solution],
+    ) -> None:
+        self.problems, self.plan, self.solve = problems, plan, solve
+        place: dict[tuple[int, ...], int] = {pair: k for k, pair in enumerate(tournament(n_blocks))}
+        order = range(len(problems))
+        self.waiting = sorted(order, key=lambda k: place.get(tuple(sorted(problems[k].blocks)), -1))
+        self.turns: list[list[int]] = [[] for _ in range(n_blocks)]
+        for k in self.waiting:
+            for block in set(problems[k].blocks):
+                self.turns[block].append(k)
+        self.changed = threading.Condition()
+        self.finished: list[tuple[int, Solution]] = []
+        self.failure: BaseException | None = None
+        self.stop = False
+
+    def run(self, progress: Callable[[int, int, Solution], None] | None) -> dict[int, Solution]:
+        """Solve all problems. An exception in a thread, or an interrupt in the caller's, ends every thread first."""
+        n_problems = len(self.waiting)
+        threads: list[threading.Thread] = []
+        reported = 0
+        try:
+            for _ in range(self.plan.n_side_by_side):
+                threads.append(threading.Thread(target=self._work, daemon=True))
+                threads[-1].start()
+            while reported < n_problems and self.failure is None:
+                with self.changed:
+                    if len(self.finished) == reported:
+                        self.changed.wait(_WAIT_SECONDS)
+                    news = self.finished[reported:]
+                for index, solution in news:
+                    reported += 1
+                    if progress is not None:
+                        progress(reported, index, solution)
+        finally:
+            self.stop = True
+            with self.changed:
+                self.changed.notify_all()
+            for thread in threads:
+                with suppress(RuntimeError):  # it did not start
+                    thread.join()
+        if self.failure is not None:
+            raise self.failure
+        return dict(self.finished)
+
+    def _work(self) -> None:
+        try:
+            workspace = _Workspace(self.plan)
+            while (index := self._next()) is not None:
+                solution = self.solve(self.problems[index], workspace, lambda: self.stop)
+                if self.stop:
+                    return  # it may have been left half-way
+                with self.changed:
+                    for block in set(self.problems[index].blocks):
+                        self.turns[block].pop(0)
+                    self.finished.append((index, solution))
+                    self.changed.notify_all()
+        except BaseException as error:
+            with self.changed:
+                self.failure = error
+                self.stop = True
+                self.changed.notify_all()
+
+    def _next(self) -> int | None:
+        """The first waiting problem whose turn it is for all of its blocks; waits for one, None at the end."""
+        with self.changed:
+            while self.waiting and not self.stop:
+                for index in self.waiting:
+                    if all(self.turns[block][0] == index for block in self.problems[index].blocks):
+                        self.waiting.remove(index)
+                        return index
+                self.changed.wait(_WAIT_SECONDS)
+            return None

@@ -1,0 +1,281 @@
+"""One problem solved on a working set that grows: the way for large problems with few support vectors.
+
+The unknowns are kept for all variables; only those of the working set move. Kernel rows are computed for variables that
+join the working set, many at a time, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpusvm.problem import QP, Solution
+from gpusvm.solver import working_set
+from gpusvm.solver.kernel_rows import EachChunk, RowSource, gather, subtract_combination
+from gpusvm.solver.precision import GradientError
+from gpusvm.solver.row_store import RowStore
+from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The variables of one block of the problem, and where their kernel rows come from.
+
+    Attributes
+    ----------
+    n : int
+    sources : list of RowSource
+        For each side of the problem, kernel values from this side's samples to that one's.
+    stores : list of RowStore
+        Where those rows are kept; sides with the same block share them.
+    """
+
+    n: int
+    sources: list[RowSource]
+    stores: list[RowStore]
+
+
+class GrowingSolver:
+    """Solves one problem; a method for each part of the outer loop.
+
+    Parameters
+    ----------
+    problem : QP
+    sides : list of Side
+        One for each of the problem's blocks.
+    K : (most, most) array, float32 or float64 like the rows in the stores
+        Memory for the kernel values of the working set; its size is the largest the working set may reach.
+    tol : float
+        Largest violation left.
+    steps : int
+        Steps of SMO allowed.
+    each_chunk : EachChunk
+    error : GradientError
+        Of kernel values of K's precision.
+    """
+
+    def __init__(
+        self,
+        problem: QP,
+        sides: list[Side],
+        *,
+        K: np.ndarray,
+        tol: float,
+        steps: int,
+        each_chunk: EachChunk,
+        error: GradientError,
+    ) -> None:
+        self.p, self.lower, self.upper = problem.p, problem.lower, problem.upper
+        self.sides, self.tol, self.each_chunk, self.error = sides, tol, each_chunk, error
+        self.n, self.starts = problem.n, np.cumsum([0, *(side.n for side in sides)])
+        self.b = np.zeros(self.n) if problem.start is None else problem.start.copy()
+        self.v = self.p.copy()
+        self.K, self.largest = K, min(len(K), self.n)
+        self.members = np.empty(0, dtype=np.int64)
+        self.chosen = np.zeros(self.n, dtype=bool)
+        self.growing = True
+        self.steps_left = steps
+        self.n_iter = 0
+        self.in_float64 = K.dtype == np.float64
+        self.rounding = 0.0
+
+    def solve(self, stopped: Callable[[], bool] = lambda: False) -> Solution:
+        """Run to the tolerance, to the last step, until `stopped()` says so, or until float32 is found too coarse."""
+        arriving = self.first_set()
+        if self.b.any():
+            self.recompute_gradient()
+        verified = Verified()
+        while not stopped():
+            self.join(arriving)
+            progressed = self.optimise(stopped)
+            arriving = self.violators()
+            stuck = not progressed and not (self.growing and arriving.any())
+            ended = self.gap() <= self.tol or self.steps_left <= 0 or stuck
+            if ended:
+                self.recompute_gradient()
+                ended = self.gap() <= self.tol or self.steps_left <= 0 or verified.no_longer_falls(self.gap())
+                arriving = self.violators()
+            if self.is_too_coarse(final=ended) or ended:
+                break
+        return self.result()
+
+    # -- the policy, for one problem -------------------------------------------------------------------
+
+    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """b, v and the bounds as `working_set` wants them: with an axis for the problem."""
+        return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :]
+
+    def first_set(self) -> np.ndarray:
+        if self.b.any() and self.n > working_set.SMALL:
+            warm = working_set.warm_set(self.b, self.lower, self.upper, self.largest)
+            if warm.any():
+                return warm
+        return working_set.first_set([side.n for side in self.sides], self.largest)
+
+    def violators(self) -> np.ndarray:
+        found: np.ndarray = working_set.joining(*self.state(), self.chosen[None, :], self.tol, self.largest)[0]
+        return found
+
+    def gap(self) -> float:
+        most, least = working_set.extremes(*self.state())
+        return float(most[0] - least[0])
+
+    def is_too_coarse(self, *, final: bool) -> bool:
+        """Whether kernel values are too coarse for the tolerance; in float64, which nothing follows, asked at the end.
+
+        There the bound must do: no finer kernel values are at hand to compare with.
+        """
+        if self.in_float64:
+            bound = self.error.bound(self.b) if final else 0.0
+            self.rounding = bound if bound > self.error.allowed else 0.0
+        elif self.error.is_too_large(self.b, self.v, self.worst_two(), final=final):
+            self.rounding = self.error.allowed
+        return self.rounding > 0.0
+
+    def worst_two(self) -> np.ndarray:
+        """The variables between which the gap is."""
+        grow = np.where(self.b < self.upper, self.v, -np.inf)
+        shrink = np.where(self.b > self.lower, self.v, np.inf)
+        return np.array([grow.argmax(), shrink.argmin()])
+
+    # -- the working set and its kernel values ---------------------------------------------------------
+
+    def join(self, arriving: np.ndarray) -> None:
+        """Make `arriving`, a mask, part of the working set, with their kernel rows."""
+        if self.growing and len(self.members) + np.count_nonzero(arriving) > self.largest:
+            self.growing = False
+        if not self.growing:
+            arriving = self.exchange()
+        old = len(self.members)
+        self.members = np.concatenate([self.members, np.flatnonzero(arriving)])
+        self.chosen[self.members] = True
+        self.fetch_rows(self.members)
+        self.gather_kernel(old)
+
+    def exchange(self) -> np.ndarray:
+        """Give up what `working_set.exchanged` does not keep; returns what it adds, as a mask."""
+        wanted = working_set.exchanged(*self.state(), self.chosen[None, :], self.tol, self.largest)[0]
+        kept = np.flatnonzero(wanted[self.members])
+        self.K[: len(kept), : len(kept)] = self.K[np.ix_(kept, kept)]
+        self.members = self.members[kept]
+        arriving: np.ndarray = wanted & ~self.chosen
+        self.chosen = wanted
+        return arriving
+
+    def by_side(self, samples: np.ndarray) -> Iterator[tuple[Side, np.ndarray, np.ndarray]]:
+        """For each side: its variables among `samples`, counted within the side, and their places there."""
+        for side, start in zip(self.sides, self.starts, strict=False):
+            places = np.flatnonzero((samples >= start) & (samples < start + side.n))
+            yield side, samples[places] - start, places
+
+    def fetch_rows(self, samples: np.ndarray) -> None:
+        wanted: dict[int, tuple[RowSource, RowStore, np.ndarray]] = {}
+        for side, members, _ in self.by_side(samples):
+            for source, store in zip(side.sources, side.stores, strict=True):
+                known = wanted.get(id(store))
+                # Sides that share a store must ask at once: what one has asked for, the next could throw out.
+                both = members if known is None else np.union1d(known[2], members)
+                wanted[id(store)] = (source, store, both)
+        for source, store, members in wanted.values():
+            missing = store.reserve(members)
+            if len(missing):
+                source.compute(missing, store.rows, store.slot_of[missing], self.each_chunk)
+
+    def gather_kernel(self, old: int) -> None:
+        """Complete K, the kernel values of the working set, for its members from position `old` on."""
+        parts = list(self.by_side(self.members))
+        for side, members, places in parts:
+            new = places >= old
+            if new.any():
+                # Those that joined together are in order, so that a side's own are together too.
+                first_row, joined = int(places[new][0]), members[new]
+                for store, (_, other_members, other_places) in zip(side.stores, parts, strict=True):
+                    gather(store.rows, store.slot_of[joined], other_members, self.K, first_row, other_places)
+
+    # -- optimisation ----------------------------------------------------------------------------------
+
+    def optimise(self, stopped: Callable[[], bool]) -> bool:
+        """SMO on the working set, and its effect on every variable's gradient.
+
+        Returns whether anything moved, and as far as it should: where rounding ends SMO, more rounds lead nowhere.
+        """
+        members = self.members
+        b, v, lower, upper = (values[members] for values in (self.b, self.v, self.lower, self.upper))
+        diagonal = np.diagonal(self.K)[: len(members)].astype(np.float64)
+        gap = np.array([self.gap()])
+        target = max(
+            float(working_set.target(gap, self.tol, len(members) == self.n)[0]),
+            float(working_set.rounding(b[None, :], np.abs(diagonal).max())[0]),
+        )
+        while self.steps_left > 0 and not stopped():
+            allowed = min(self.steps_left, STEPS_AT_ONCE)
+            steps = solve_working_set(self.K, diagonal, b, v, lower, upper, target, allowed)
+            self.n_iter += steps
+            self.steps_left -= steps
+            if steps < allowed:
+                break
+        change = b - self.b[members]
+        changed = np.flatnonzero(change)
+        self.b[members] = b
+        self.subtract(members[changed], change[changed])
+        most, least = working_set.extremes(b[None, :], v[None, :], lower[None, :], upper[None, :])
+        return len(changed) > 0 and bool(most[0] - least[0] <= target)
+
+    def subtract(self, samples: np.ndarray, coefficients: np.ndarray) -> None:
+        """v -= K[:, samples] coefficients, from rows that are in the stores."""
+        for side, members, places in self.by_side(samples):
+            for other, store in enumerate(side.stores):
+                part = self.v[self.starts[other] : self.starts[other + 1]]
+                subtract_combination(store.rows, store.slot_of[members], coefficients[places], part)
+
+    def recompute_gradient(self) -> None:
+        """The gradient from scratch, free of what rounding has added up to."""
+        self.v[:] = self.p
+        support = np.flatnonzero(self.b)
+        for start in range(0, len(support), self.largest):
+            part = support[start : start + self.largest]
+            self.fetch_rows(part)
+            self.subtract(part, self.b[part])
+
+    def result(self) -> Solution:
+        return make_solution(
+            self.b, self.v, self.p, self.lower, self.upper,
+            n_iter=self.n_iter, tol=self.tol, rounding=self.rounding, in_float64=self.in_float64,
+        )  # fmt: skip
+
+
+def make_solution(
+    b: np.ndarray,
+    v: np.ndarray,
+    p: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    *,
+    n_iter: int,
+    tol: float,
+    rounding: float = 0.0,
+    in_float64: bool = False,
+) -> Solution:
+    """What there is to say of a problem that was solved; all arrays (n,) float64.
+
+    `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
+    """
+    most = float(v[b < upper].max(initial=-np.inf))
+    least = float(v[b > lower].min(initial=np.inf))
+    free = (b > lower) & (b < upper)
+    bias = v[free].mean() if free.any() else (most + least) / 2
+    # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
+    quadratic = float((b * (p - v)).sum())
+    return Solution(
+        b=b,
+        bias=float(bias),
+        n_iter=n_iter,
+        kkt_gap=most - least + 2 * rounding,
+        objective=float((b * p).sum() - quadratic / 2),
+        converged=most - least <= tol and rounding == 0.0,
+        too_coarse=rounding > 0.0,
+        in_float64=in_float64,
+    )
