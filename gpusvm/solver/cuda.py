@@ -406,7 +406,7 @@ class _Group:
         counts = self.device.to_host((self.b != 0).sum(axis=1))
         support = xp.zeros((len(self.problems), max(1, int(counts[check].max()))), dtype=np.int32)
         is_zero = (self.b[checked] == 0).astype(np.int8)
-        support[checked] = xp.argsort(is_zero, axis=1)[:, : support.shape[1]]
+        support[checked] = xp.argsort(is_zero, axis=1, kind="stable")[:, : support.shape[1]]
         coefficients = self.b[self.every, support]
         width = max(1, self.capacity // len(check))
         for start in range(0, support.shape[1], width):
