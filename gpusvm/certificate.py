@@ -97,7 +97,7 @@ def certify(model: SVMModel, X: np.ndarray, y: np.ndarray, *, sample_weight: np.
     if array_module(outputs) is not np:
         outputs = outputs.get()
     bounds = _upper_bounds(model, y, sample_weight)
-    coefficients = _SignedCoefficients(model, len(y))
+    coefficients = SignedCoefficients(model, len(y))
     members = [np.flatnonzero(y == label) for label in model.classes]
     found = [
         _certify_pair(
@@ -182,7 +182,7 @@ def pair_gap(
     return _gap(signed, signs - on_host, bounds, signs)
 
 
-class _SignedCoefficients:
+class SignedCoefficients:
     """y alpha of each training sample, pair by pair, from a model's compact layout."""
 
     def __init__(self, model: SVMModel, n: int) -> None:

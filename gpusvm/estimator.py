@@ -58,6 +58,12 @@ class SVC(ClassifierMixin, BaseEstimator):
         Print a line for each class pair trained.
     max_iter : int, default=-1
         Iterations allowed for each class pair; -1 for LIBSVM's own bound, ten million.
+    time_limit : float, optional
+        Seconds after which training ends with what it has: a model that can be used, its gaps on it, and a
+        ConvergenceWarning. The backend native-cpu heeds it.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
+        `max_iter`; native-cpu only.
     decision_function_shape : {'ovr', 'ovo'}, default='ovr'
     break_ties : bool, default=False
         With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
@@ -113,6 +119,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         "kernel": [StrOptions(set(KERNEL_NAMES))],
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
         "shrinking": ["boolean"],
+        "warm_start": ["boolean"],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "verbose": ["verbose"],
         "decision_function_shape": [StrOptions({"ovr", "ovo"})],
@@ -135,6 +142,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         class_weight: dict | str | None = None,
         verbose: bool = False,
         max_iter: int = -1,
+        time_limit: float | None = None,
+        warm_start: bool = False,
         decision_function_shape: str = "ovr",
         break_ties: bool = False,
         backend: str = "auto",
@@ -153,6 +162,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.verbose = verbose
         self.max_iter = max_iter
+        self.time_limit = time_limit
+        self.warm_start = warm_start
         self.decision_function_shape = decision_function_shape
         self.break_ties = break_ties
         self.backend = backend
@@ -232,6 +243,11 @@ class SVC(ClassifierMixin, BaseEstimator):
         resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
+        if not choice.backend.goes_on and (self.time_limit is not None or self.warm_start):
+            asked = "time_limit" if self.time_limit is not None else "warm_start"
+            raise UsageError(f"backend {choice.backend.name} has no {asked}; use backend native-cpu")
+        if self.warm_start and self._is_of(X, y):
+            resuming["start"] = self.__dict__["model_"]
         try:
             self.model_ = choice.backend.fit(
                 X, y, *self._asked(X), sample_weight=sample_weight, progress=progress, **resuming
@@ -242,6 +258,17 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
+
+    def _is_of(self, X: Any, y: np.ndarray) -> bool:
+        """Whether there is a fitted model, and of these very samples."""
+        model = self.__dict__.get("model_")
+        if model is None or self.shape_fit_ != X.shape or not np.array_equal(model.classes, self.classes_):
+            return False
+        rows = model.support_indices
+        owners = np.repeat(model.classes, model.n_support)
+        if not np.array_equal(y[rows], owners):
+            return False
+        return model.kernel.precomputed or np.array_equal(X[rows], model.support_vectors)
 
     def _say_what_is_faster(self, choice: Choice, X: Any, y: np.ndarray) -> None:
         """Where `auto` found no GPU and the training will be long, name the faster backend, once."""
@@ -285,7 +312,13 @@ class SVC(ClassifierMixin, BaseEstimator):
             n_jobs=self.n_jobs,
             device=device_of(X) if self.device is None else self.device,
         )
-        return problem, Stopping(float(self.tol), int(self.max_iter), bool(self.shrinking)), resources
+        stopping = Stopping(
+            tol=float(self.tol),
+            max_iter=int(self.max_iter),
+            shrinking=bool(self.shrinking),
+            time_limit=None if self.time_limit is None else float(self.time_limit),
+        )
+        return problem, stopping, resources
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Decision values of the rows of X (n, n_features).
@@ -379,6 +412,7 @@ class SVC(ClassifierMixin, BaseEstimator):
             shrinking=stopping.shrinking,
             tol=stopping.tol,
             max_iter=stopping.max_iter,
+            time_limit=stopping.time_limit,
             class_weight=dict(zip(model.classes.tolist(), weights.tolist(), strict=True))
             if problem.class_weight is not None
             else None,

@@ -85,6 +85,7 @@ RANGES: Mapping[str, Range] = {
     "coef0": Range(-math.inf),
     "tol": Range(0.0, includes_low=False),
     "max_iter": Range(-1, whole=True),
+    "time_limit": Range(0.0, includes_low=False, optional=True),
     "cache_size": Range(0.0, includes_low=False, optional=True),
     "n_jobs": Range(-math.inf, whole=True, includes_zero=False, optional=True),
     "device": Range(0, whole=True, optional=True),
@@ -140,15 +141,19 @@ class Stopping:
         Iterations allowed for each class pair; -1 for LIBSVM's own bound, see `iterations_allowed`.
     shrinking : bool
         Whether LIBSVM may set variables aside that seem to have reached a bound.
+    time_limit : float, optional
+        Seconds after which training ends with what it has; None for no such limit.
     """
 
     tol: float = 1e-3
     max_iter: int = -1
     shrinking: bool = True
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         require("tol", self.tol)
         require("max_iter", self.max_iter)
+        require("time_limit", self.time_limit)
 
     def iterations_allowed(self, n: int) -> int:
         """Iterations after which a pair of `n` samples is given up.

@@ -67,6 +67,8 @@ class Solution:
         Whether it is the precision of the kernel values that keeps the solver from the tolerance.
     in_float64 : bool
         Whether kernel values were float64.
+    cut_off : bool
+        Whether the time ran out before the tolerance was reached.
     """
 
     b: np.ndarray
@@ -77,6 +79,7 @@ class Solution:
     converged: bool
     too_coarse: bool = False
     in_float64: bool = False
+    cut_off: bool = False
 
 
 def c_svc(blocks: tuple[int, int], bounds: tuple[np.ndarray, np.ndarray], start: np.ndarray | None = None) -> QP:
@@ -92,10 +95,22 @@ def c_svc(blocks: tuple[int, int], bounds: tuple[np.ndarray, np.ndarray], start:
     bounds : (n_first,) and (n_second,) float64 arrays
         Upper bound of each alpha: C times the sample's factors.
     start : (n_first + n_second,) float64 array, optional
-        y alpha to begin with.
+        y alpha to begin with, as of a training with other bounds: what lies beyond the bounds is put on them.
     """
     first, second = bounds
     p = np.repeat([1.0, -1.0], [len(first), len(second)])
     upper = np.concatenate([first, np.zeros(len(second))])
     lower = np.concatenate([np.zeros(len(first)), -second])
-    return QP(blocks, p, lower, upper, start)
+    return QP(blocks, p, lower, upper, None if start is None else feasible(start, lower, upper))
+
+
+def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """`b` (n,) moved within bounds lower <= 0 <= upper, and to a sum of zero: its larger part is scaled."""
+    b = np.clip(b, lower, upper)
+    positive, negative = b > 0, b < 0
+    grown, shrunk = b[positive].sum(), -b[negative].sum()
+    if grown > shrunk:
+        b[positive] *= shrunk / grown
+    elif shrunk > grown:
+        b[negative] *= grown / shrunk
+    return b

@@ -27,6 +27,8 @@ class Backend(Protocol):
     """What trains, and on what, in a few words."""
     resumable: bool
     """Whether `fit` takes a `checkpoint`, to which it adds pairs and from which it takes those it need not solve."""
+    goes_on: bool
+    """Whether `fit` heeds a time limit, and takes a `start`: a model of the same samples from which it goes on."""
 
     def probe(self) -> Availability:
         """Whether this backend can run here, and why not. Never raises.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +113,14 @@ def _column(name: str, solutions: list[PairSolution]) -> np.ndarray:
 
 def _digest(data: GroupedData, problem: Problem, stopping: Stopping, backend: str) -> str:
     """SHA-256 of all that the solutions depend on."""
-    asked = [backend, __version__, asdict(problem), asdict(stopping), data.given.shape, str(data.given.dtype)]
+    asked = [
+        backend,
+        __version__,
+        asdict(problem),
+        asdict(replace(stopping, time_limit=None)),
+        data.given.shape,
+        str(data.given.dtype),
+    ]
     found = hashlib.sha256(json.dumps(asked).encode())
     given = data.given if isinstance(data.given, np.ndarray) else data.given.get()
     for array in (np.ascontiguousarray(given), data.rows, data.starts, data.weights):

@@ -65,6 +65,7 @@ class CumlBackend:
     name = "cuml"
     runs = "cuML's SVC on a CUDA GPU"
     resumable = False
+    goes_on = False
 
     def probe(self) -> Availability:
         return _probe()

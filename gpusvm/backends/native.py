@@ -12,6 +12,7 @@ import numpy as np
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge
+from gpusvm.certificate import SignedCoefficients
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
@@ -28,6 +29,7 @@ class NativeCpuBackend:
     name = "native-cpu"
     runs = "gpusvm's own solver on all CPU cores"
     resumable = True
+    goes_on = True
 
     def probe(self) -> Availability:
         if not installed("numba"):
@@ -46,6 +48,7 @@ class NativeCpuBackend:
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
+        start: SVMModel | None = None,
     ) -> SVMModel:
         announce_compilation()
         from gpusvm.solver import solve
@@ -59,7 +62,7 @@ class NativeCpuBackend:
         solved = dict(checkpoint.solved) if checkpoint is not None else {}
         report = report_pairs(data, progress)
         in_float64: set[int] = set()
-        problems = pair_problems(data, problem)
+        problems = pair_problems(data, problem, start)
         waiting = [index for index in range(len(data.pairs)) if index not in solved]
 
         def keep(done: int, place: int, solution: Solution) -> None:
@@ -67,7 +70,7 @@ class NativeCpuBackend:
             solved[index] = pair_solution(solution)
             if solution.in_float64:
                 in_float64.add(index)
-            if checkpoint is not None:
+            if checkpoint is not None and not solution.cut_off:
                 checkpoint.add(index, solved[index])
             report(len(solved), index, solution)
 
@@ -94,10 +97,16 @@ class NativeCpuBackend:
         return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
 
 
-def pair_problems(data: GroupedData, problem: Problem) -> list[QP]:
-    """C-SVC of each pair; the blocks are the classes of `data.trained`."""
-    bounds = data.upper_bounds(problem.C)
-    return [c_svc((a, b), (bounds[a], bounds[b])) for a, b in class_pairs(len(data.trained))]
+def pair_problems(data: GroupedData, problem: Problem, start: SVMModel | None = None) -> list[QP]:
+    """C-SVC of each pair, from the coefficients of `start` on; the blocks are the classes of `data.trained`."""
+    bounds, members = data.upper_bounds(problem.C), data.members
+    coefficients = None if start is None else SignedCoefficients(start, len(data.given))
+    problems = []
+    for pair, (a, b) in zip(data.pairs, class_pairs(len(data.trained)), strict=True):
+        rows = np.concatenate([members[a], members[b]])
+        begin = None if coefficients is None else coefficients.of_pair(*pair)[rows]
+        problems.append(c_svc((a, b), (bounds[a], bounds[b]), begin))
+    return problems
 
 
 def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, int, Solution], None]:
@@ -122,6 +131,7 @@ def pair_solution(solution: Solution) -> PairSolution:
         kkt_gap=solution.kkt_gap,
         dual_objective=solution.objective,
         too_coarse=solution.too_coarse,
+        cut_off=solution.cut_off,
     )
 
 

@@ -39,6 +39,7 @@ class NativeCudaBackend:
     name = "native-cuda"
     runs = "gpusvm's own solver on a CUDA GPU"
     resumable = False
+    goes_on = False
 
     def probe(self) -> Availability:
         device = probe_cuda()

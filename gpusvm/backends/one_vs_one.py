@@ -104,6 +104,8 @@ class PairSolution:
         As the solver saw them, where it tells.
     too_coarse : bool
         Whether it was rounding of the kernel values that kept the solver from `tol`.
+    cut_off : bool
+        Whether the time ran out.
     """
 
     support: np.ndarray
@@ -114,6 +116,7 @@ class PairSolution:
     kkt_gap: float | None = None
     dual_objective: float | None = None
     too_coarse: bool = False
+    cut_off: bool = False
 
 
 def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None = None) -> GroupedData:
@@ -308,7 +311,10 @@ def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[PairSolution],
     if not early:
         return
     first = solutions[early[0]]
-    if 0 <= stopping.max_iter <= first.n_iter:
+    if first.cut_off:
+        cause = f"were cut off by time_limit={stopping.time_limit:g} before reaching"
+        cure = "The model is usable; fit again with warm_start=True to go on from it, or allow more time."
+    elif 0 <= stopping.max_iter <= first.n_iter:
         cause, cure = (
             f"stopped at max_iter={stopping.max_iter} before reaching",
             "Raise max_iter, or scale the features.",

@@ -41,6 +41,7 @@ class SklearnBackend:
     name = "sklearn"
     runs = "scikit-learn's SVC (LIBSVM) on all CPU cores"
     resumable = True
+    goes_on = False
 
     def probe(self) -> Availability:
         detail = {"scikit-learn": sklearn_version, "cores": joblib.cpu_count()}

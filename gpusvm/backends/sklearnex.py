@@ -26,6 +26,7 @@ class SklearnexBackend:
     name = "sklearnex"
     runs = "scikit-learn-intelex's SVC (oneDAL) on all CPU cores"
     resumable = False
+    goes_on = False
 
     def probe(self) -> Availability:
         if not installed("sklearnex"):

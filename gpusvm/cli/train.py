@@ -88,6 +88,10 @@ def train(
     coef0: Annotated[float, typer.Option(help="Of the polynomial and sigmoid kernels.")] = 0.0,
     tol: Annotated[float, typer.Option(help="Largest KKT violation left at the end.")] = 1e-3,
     max_iter: Annotated[int, typer.Option(help="Iterations for each class pair; -1: LIBSVM's ten million.")] = -1,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which training ends with a model as good as it has got; native-cpu only."),
+    ] = None,
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes inversely to how frequent they are.")
     ] = False,
@@ -114,8 +118,9 @@ def train(
     given = {"C": C, "gamma": None if gamma is None else parse_gamma(gamma)}
     plan = make_plan(source, preset, given, limit, test_size, seed, binarize, deskew, data_dir)
     check_options(
-        degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, cache_size=cache_size, n_jobs=n_jobs, device=device
-    )
+        degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit, cache_size=cache_size,
+        n_jobs=n_jobs, device=device,
+    )  # fmt: skip
     model_path = out or Path(f"{Path(plan.source).stem or 'model'}.svm")
     predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
     check_writable(model_path, json_path, predictions_path, checkpoint_path)
@@ -130,7 +135,8 @@ def train(
         data_dir=None if data_dir is None else str(data_dir), progress=notes.is_terminal,
     )  # fmt: skip
     svc = SVC(
-        kernel=str(kernel), degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, backend=backend,
+        kernel=str(kernel), degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit,
+        backend=backend,
         require_gpu=require_gpu, device=device, class_weight="balanced" if balanced else None, cache_size=cache_size,
         n_jobs=n_jobs, **plan.parameters,
     )  # fmt: skip

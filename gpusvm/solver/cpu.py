@@ -15,6 +15,7 @@ from gpusvm.kernels import Kernel, largest_entry
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.process_wide import HeldTogether
+from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
 from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
@@ -169,25 +170,26 @@ def solve(
         shared = _Shared(X, blocks, kernel, plan, pool)
         each_chunk = EachChunk(pool if spare else None)
 
-        def solve_one(problem: QP, workspace: _Workspace, stopped: Callable[[], bool]) -> Solution:
+        def solve_one(problem: QP, workspace: _Workspace, clock: Clock) -> Solution:
             def run(problem: QP, dtype: type, steps: int) -> Solution:
                 sides, K = shared.sides(problem.blocks, workspace, dtype)
                 error = shared.gradient_error(problem, dtype, stopping.tol)
                 solver = GrowingSolver(
                     problem, sides, K=K, tol=stopping.tol, steps=steps, each_chunk=each_chunk, error=error
                 )
-                return solver.solve(stopped)
+                return solver.solve(clock)
 
             steps = stopping.iterations_allowed(problem.n)
             if not shared.fits_float32:
                 return run(problem, np.float64, steps)
             found = run(problem, np.float32, steps)
-            if not found.too_coarse or stopped():
+            if not found.too_coarse or clock.says_stop():
                 return found
             exact = run(replace(problem, start=found.b), np.float64, steps - found.n_iter)
             return replace(exact, n_iter=exact.n_iter + found.n_iter)
 
-        found = _Schedule(problems, len(blocks), plan, solve_one).run(progress)
+        shares = Shares(stopping.time_limit, [float(problem.n) ** 2 for problem in problems], plan.n_side_by_side)
+        found = _Schedule(problems, len(blocks), plan, shares, solve_one).run(progress)
     return [found[index] for index in range(len(problems))]
 
 
@@ -320,9 +322,10 @@ class _Schedule:
         problems: Sequence[QP],
         n_blocks: int,
         plan: MemoryPlan,
-        solve: Callable[[QP, _Workspace, Callable[[], bool]], Solution],
+        shares: Shares,
+        solve: Callable[[QP, _Workspace, Clock], Solution],
     ) -> None:
-        self.problems, self.plan, self.solve = problems, plan, solve
+        self.problems, self.plan, self.shares, self.solve = problems, plan, shares, solve
         place: dict[tuple[int, ...], int] = {pair: k for k, pair in enumerate(tournament(n_blocks))}
         order = range(len(problems))
         self.waiting = sorted(order, key=lambda k: place.get(tuple(sorted(problems[k].blocks)), -1))
@@ -367,8 +370,10 @@ class _Schedule:
     def _work(self) -> None:
         try:
             workspace = _Workspace(self.plan)
-            while (index := self._next()) is not None:
-                solution = self.solve(self.problems[index], workspace, lambda: self.stop)
+            while (begun := self._next()) is not None:
+                index, deadline = begun
+                clock = Clock(lambda: self.stop, deadline)
+                solution = self.solve(self.problems[index], workspace, clock)
                 if self.stop:
                     return  # it may have been left half-way
                 with self.changed:
@@ -382,13 +387,13 @@ class _Schedule:
                 self.stop = True
                 self.changed.notify_all()
 
-    def _next(self) -> int | None:
-        """The first waiting problem whose turn it is for all of its blocks; waits for one, None at the end."""
+    def _next(self) -> tuple[int, float] | None:
+        """The first waiting problem whose turn it is for all of its blocks, and its deadline; None at the end."""
         with self.changed:
             while self.waiting and not self.stop:
                 for index in self.waiting:
                     if all(self.turns[block][0] == index for block in self.problems[index].blocks):
                         self.waiting.remove(index)
-                        return index
+                        return index, self.shares.deadline(index)
                 self.changed.wait(_WAIT_SECONDS)
             return None

@@ -6,13 +6,14 @@ join the working set, many at a time, and kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
+from gpusvm.solver.clock import Clock
 from gpusvm.solver.kernel_rows import EachChunk, RowSource, gather, subtract_combination
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
@@ -82,15 +83,16 @@ class GrowingSolver:
         self.in_float64 = K.dtype == np.float64
         self.rounding = 0.0
 
-    def solve(self, stopped: Callable[[], bool] = lambda: False) -> Solution:
-        """Run to the tolerance, to the last step, until `stopped()` says so, or until float32 is found too coarse."""
+    def solve(self, clock: Clock | None = None) -> Solution:
+        """Run to the tolerance, to the last step, until `clock` says so, or until float32 is found too coarse."""
+        clock = clock or Clock()
         arriving = self.first_set()
         if self.b.any():
             self.recompute_gradient()
         verified = Verified()
-        while not stopped():
+        while True:
             self.join(arriving)
-            progressed = self.optimise(stopped)
+            progressed = self.optimise(clock)
             arriving = self.violators()
             stuck = not progressed and not (self.growing and arriving.any())
             ended = self.gap() <= self.tol or self.steps_left <= 0 or stuck
@@ -98,9 +100,9 @@ class GrowingSolver:
                 self.recompute_gradient()
                 ended = self.gap() <= self.tol or self.steps_left <= 0 or verified.no_longer_falls(self.gap())
                 arriving = self.violators()
-            if self.is_too_coarse(final=ended) or ended:
+            if clock.says_stop() or self.is_too_coarse(final=ended) or ended:
                 break
-        return self.result()
+        return replace(self.result(), cut_off=clock.is_past() and self.gap() > self.tol)
 
     # -- the policy, for one problem -------------------------------------------------------------------
 
@@ -197,7 +199,7 @@ class GrowingSolver:
 
     # -- optimisation ----------------------------------------------------------------------------------
 
-    def optimise(self, stopped: Callable[[], bool]) -> bool:
+    def optimise(self, clock: Clock) -> bool:
         """SMO on the working set, and its effect on every variable's gradient.
 
         Returns whether anything moved, and as far as it should: where rounding ends SMO, more rounds lead nowhere.
@@ -210,12 +212,12 @@ class GrowingSolver:
             float(working_set.target(gap, self.tol, len(members) == self.n)[0]),
             float(working_set.rounding(b[None, :], np.abs(diagonal).max())[0]),
         )
-        while self.steps_left > 0 and not stopped():
+        while self.steps_left > 0:
             allowed = min(self.steps_left, STEPS_AT_ONCE)
             steps = solve_working_set(self.K, diagonal, b, v, lower, upper, target, allowed)
             self.n_iter += steps
             self.steps_left -= steps
-            if steps < allowed:
+            if steps < allowed or clock.says_stop():
                 break
         change = b - self.b[members]
         changed = np.flatnonzero(change)

@@ -20,6 +20,7 @@ from gpusvm.errors import TrainingError, UsageError
 from gpusvm.kernels import Kernel
 from gpusvm.problem import c_svc
 from gpusvm.solver import cpu
+from gpusvm.solver.clock import Clock, Shares
 
 NATIVE = get_backend("native-cpu")
 LIBSVM = get_backend("sklearn")
@@ -133,7 +134,7 @@ def test_an_interrupt_reaches_a_small_problem_that_takes_long(rng):
     original = GrowingSolver.solve
     start = time.perf_counter()
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="class pairs stopped"):
-        patch.setattr(GrowingSolver, "solve", lambda self, stopped: original(self, stop_at_the_second_look))
+        patch.setattr(GrowingSolver, "solve", lambda self, clock: original(self, Clock(stop_at_the_second_look)))
         NATIVE.fit(X, rng.integers(0, 2, 450), *asked(kernel=Kernel("linear"), C=1e5))
     assert time.perf_counter() - start < 5
 
@@ -398,11 +399,11 @@ def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
 
     problems = [c_svc(pair, (np.ones(10), np.ones(10))) for pair in itertools.combinations(range(4), 2)]
 
-    def solve(problem, workspace, stopped):
-        while not stopped():
+    def solve(problem, workspace, clock):
+        while not clock.says_stop():
             time.sleep(0.001)
 
-    schedule = cpu._Schedule(problems, 4, plan, solve)
+    schedule = cpu._Schedule(problems, 4, plan, Shares(None, [1.0] * 6, 2), solve)
     monkeypatch.setattr(threading.Thread, "start", start_one_only)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         schedule.run(None)
