@@ -74,7 +74,13 @@ class NativeCpuBackend:
                 checkpoint.add(index, solved[index])
             report(len(solved), index, solution)
 
-        budget_mb = resources.cache_size or default_cache_mb()
+        cache: dict[str, int] = {}
+
+        def budget_mb() -> float:
+            budget = resources.cache_size or default_cache_mb()
+            cache["cache_mb"] = round(budget)
+            return budget
+
         try:
             solve(
                 near_the_origin(np.ascontiguousarray(X), problem.kernel),
@@ -91,7 +97,7 @@ class NativeCpuBackend:
         provenance = {
             "backend": self.name,
             "numba": version("numba"),
-            "cache_mb": round(budget_mb),
+            **cache,
             "pairs_in_float64": len(in_float64),
         }
         return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)

@@ -21,6 +21,7 @@ from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSourc
 from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
+from gpusvm.solver.tiny import solve_tiny
 from gpusvm.solver.working_set import SMALL
 
 LARGEST_SET = 3072
@@ -127,7 +128,7 @@ def solve(
     kernel: Kernel,
     stopping: Stopping,
     *,
-    budget_mb: float,
+    budget_mb: float | Callable[[], float],
     n_threads: int,
     progress: Callable[[int, int, Solution], None] | None = None,
 ) -> list[Solution]:
@@ -147,8 +148,8 @@ def solve(
     kernel : Kernel
     stopping : Stopping
         `shrinking` means nothing here.
-    budget_mb : float
-        Memory for kernel values, in MB.
+    budget_mb : float, or callable that gives it
+        Memory for kernel values, in MB. It is asked for only where a problem is not tiny.
     n_threads : int
     progress : callable, optional
         Called in the caller's thread with the number of problems done, the last one's place in `problems`, and its
@@ -163,6 +164,41 @@ def solve(
     MemoryError
         The budget is too small.
     """
+    found: dict[int, Solution] = {}
+
+    def keep(index: int, solution: Solution) -> None:
+        found[index] = solution
+        if progress is not None:
+            progress(len(found), index, solution)
+
+    small = [index for index, problem in enumerate(problems) if problem.n <= SMALL]
+    large = [index for index, problem in enumerate(problems) if problem.n > SMALL]
+    if small:
+        solve_tiny(
+            X, blocks, [problems[index] for index in small], kernel, stopping,
+            n_threads=n_threads, report=lambda place, solution: keep(small[place], solution),
+        )  # fmt: skip
+    if large:
+        _solve_large(
+            X, blocks, [problems[index] for index in large], kernel, stopping,
+            budget_mb=budget_mb() if callable(budget_mb) else budget_mb,
+            n_threads=n_threads, report=lambda place, solution: keep(large[place], solution),
+        )  # fmt: skip
+    return [found[index] for index in range(len(problems))]
+
+
+def _solve_large(
+    X: np.ndarray,
+    blocks: Sequence[np.ndarray],
+    problems: Sequence[QP],
+    kernel: Kernel,
+    stopping: Stopping,
+    *,
+    budget_mb: float,
+    n_threads: int,
+    report: Callable[[int, Solution], None],
+) -> None:
+    """Solve `problems` one by one, each on its own thread, calling ``report(index, solution)`` for each."""
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
     with _one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
@@ -189,8 +225,7 @@ def solve(
             return replace(exact, n_iter=exact.n_iter + found.n_iter)
 
         shares = Shares(stopping.time_limit, [float(problem.n) ** 2 for problem in problems], plan.n_side_by_side)
-        found = _Schedule(problems, len(blocks), plan, shares, solve_one).run(progress)
-    return [found[index] for index in range(len(problems))]
+        _Schedule(problems, len(blocks), plan, shares, solve_one).run(report)
 
 
 _EXPONENTIAL_UNITS = 4.0
@@ -338,7 +373,7 @@ class _Schedule:
         self.failure: BaseException | None = None
         self.stop = False
 
-    def run(self, progress: Callable[[int, int, Solution], None] | None) -> dict[int, Solution]:
+    def run(self, report: Callable[[int, Solution], None] | None) -> None:
         """Solve all problems. An exception in a thread, or an interrupt in the caller's, ends every thread first."""
         n_problems = len(self.waiting)
         threads: list[threading.Thread] = []
@@ -354,8 +389,8 @@ class _Schedule:
                     news = self.finished[reported:]
                 for index, solution in news:
                     reported += 1
-                    if progress is not None:
-                        progress(reported, index, solution)
+                    if report is not None:
+                        report(index, solution)
         finally:
             self.stop = True
             with self.changed:
@@ -365,7 +400,6 @@ class _Schedule:
                     thread.join()
         if self.failure is not None:
             raise self.failure
-        return dict(self.finished)
 
     def _work(self) -> None:
         try:

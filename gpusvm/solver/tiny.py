@@ -1,0 +1,252 @@
+"""Many small problems, one after another in compiled code: the way for a few hundred variables each.
+
+A problem's kernel matrix is gathered from one over all samples, and the problem is solved in float64 from start to
+end, along LIBSVM's own path. Nothing of Python runs between two problems: 200 classes are 19,900 of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpusvm.kernels import MOST_SPREAD, Kernel, largest_entry, largest_norm
+from gpusvm.params import Stopping
+from gpusvm.problem import QP, Solution
+from gpusvm.solver.clock import Clock, Shares
+from gpusvm.solver.compilation import compiled
+from gpusvm.solver.precision import ALLOWED
+from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.working_set import STEPS_AT_ONCE
+
+CHUNK_VALUES = 2**21
+"""Kernel values of the problems of one compiled call: some hundredths of a second between two looks around."""
+
+_MOST_FAILED = 4
+"""Gaps in a row, none much smaller than one before, after which a problem is given up."""
+
+SHARED_SAMPLES = 4096
+"""Samples whose kernel values against each other are computed at once: 128 MB."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Problems for one compiled call: their places, the matrix of kernel values, and the row of each variable in it."""
+
+    indices: list[int]
+    matrix: Callable[[], np.ndarray]
+    rows: np.ndarray
+
+
+def solve_tiny(
+    X: np.ndarray,
+    blocks: Sequence[np.ndarray],
+    problems: Sequence[QP],
+    kernel: Kernel,
+    stopping: Stopping,
+    *,
+    n_threads: int,
+    report: Callable[[int, Solution], None],
+) -> None:
+    """Solve `problems`, calling ``report(index, solution)`` for each in the caller's thread, in their order.
+
+    Parameters are those of `gpusvm.solver.solve`. The result of a problem depends on nothing but the problem.
+    """
+    chunks = list(_chunks(X, blocks, problems, kernel))
+    shares = Shares(stopping.time_limit, [float(len(chunk.rows)) for chunk in chunks], n_threads)
+    value_error = _value_error(X, kernel)
+
+    stop = threading.Event()
+
+    def run(k: int) -> list[Solution]:
+        with beginning:
+            clock = Clock(stop.is_set, shares.deadline(k))
+        return _solve_chunk([problems[index] for index in chunks[k].indices], chunks[k], stopping, clock, value_error)
+
+    def report_all(solved: Iterable[list[Solution]]) -> None:
+        for chunk, solutions in zip(chunks, solved, strict=True):
+            for index, solution in zip(chunk.indices, solutions, strict=True):
+                report(index, solution)
+
+    beginning = threading.Lock()
+    if n_threads == 1 or len(chunks) == 1:
+        report_all(map(run, range(len(chunks))))
+        return
+    with ThreadPoolExecutor(min(n_threads, len(chunks))) as pool:
+        try:
+            report_all(pool.map(run, range(len(chunks))))
+        except BaseException:  # an interrupt: what is under way ends soon, what waits is not begun
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _chunks(X: np.ndarray, blocks: Sequence[np.ndarray], problems: Sequence[QP], kernel: Kernel) -> Iterable[_Chunk]:
+    """The problems cut into calls; one matrix serves them all where their samples are few enough, else each its own."""
+    used = sorted({block for problem in problems for block in problem.blocks})
+    n_samples = sum(len(blocks[block]) for block in used)
+    if kernel.precomputed:
+        places = dict(enumerate(blocks))
+        yield from _cut(problems, places, CHUNK_VALUES, lambda: X)
+    elif n_samples <= SHARED_SAMPLES:
+        ends = np.cumsum([len(blocks[block]) for block in used])
+        places = {block: np.arange(end - len(blocks[block]), end) for block, end in zip(used, ends, strict=True)}
+        samples = X[np.concatenate([blocks[block] for block in used])].astype(np.float64)
+        shared = kernel(samples, samples)
+        yield from _cut(problems, places, CHUNK_VALUES, lambda: shared)
+    else:
+        for index, problem in enumerate(problems):
+            rows = problem.rows(blocks)
+            yield _Chunk([index], lambda rows=rows: _matrix_of(X, rows, kernel), np.arange(problem.n))  # type: ignore[misc]
+
+
+def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel) -> np.ndarray:
+    samples = X[rows].astype(np.float64)
+    return kernel(samples, samples)
+
+
+def _cut(
+    problems: Sequence[QP], places: dict[int, np.ndarray], size: int, matrix: Callable[[], np.ndarray]
+) -> Iterable[_Chunk]:
+    """Consecutive problems, about `size` kernel values together, all of one matrix."""
+    indices: list[int] = []
+    rows: list[np.ndarray] = []
+    values = 0
+    for index, problem in enumerate(problems):
+        indices.append(index)
+        rows += [places[block] for block in problem.blocks]
+        values += problem.n**2
+        if values >= size or index == len(problems) - 1:
+            yield _Chunk(indices, matrix, np.concatenate(rows))
+            indices, rows, values = [], [], 0
+
+
+def _value_error(X: np.ndarray, kernel: Kernel) -> float:
+    """About how far rounding puts the float64 kernel values off."""
+    if kernel.precomputed:
+        return float(np.finfo(np.float64).eps) / 2 * largest_entry(X)
+    return kernel.value_error(largest_norm(X), np.float64)
+
+
+def _solve_chunk(
+    problems: list[QP], chunk: _Chunk, stopping: Stopping, clock: Clock, value_error: float
+) -> list[Solution]:
+    sizes = np.array([problem.n for problem in problems])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    p, lower, upper = (
+        np.concatenate([getattr(problem, name) for problem in problems]) for name in ("p", "lower", "upper")
+    )
+    b = np.concatenate([np.zeros(problem.n) if problem.start is None else problem.start for problem in problems])
+    steps = np.array([stopping.iterations_allowed(problem.n) for problem in problems], dtype=np.int64)
+    taken, outcome = np.zeros(len(problems), dtype=np.int64), np.empty((len(problems), 4))
+    K, first, hurried = chunk.matrix(), 0, False
+    while first < len(problems) and not clock.interrupted():
+        if clock.is_past() and not hurried:
+            # A step for each variable still, so that every problem has a solution that is better than none.
+            hurried, steps = True, np.minimum(steps, taken + sizes)
+        first = _solve_all(
+            K, chunk.rows, starts, p, lower, upper, b, stopping.tol, steps, taken, outcome, first, STEPS_AT_ONCE
+        )
+    rounding = MOST_SPREAD * value_error * np.sqrt(np.add.reduceat(b * b, starts[:-1]))
+    coarse = rounding > ALLOWED * stopping.tol
+    columns = (starts[:-1], starts[1:], outcome, taken, rounding, coarse)
+    return [
+        Solution(
+            b=b[start:end],
+            bias=bias,
+            n_iter=n_iter,
+            kkt_gap=gap + 2 * error if too_coarse else gap,
+            objective=objective,
+            converged=gap <= stopping.tol and not too_coarse,
+            too_coarse=too_coarse or ended == _STUCK,
+            in_float64=True,
+            cut_off=hurried and ended == _LAST_STEP,
+        )
+        for start, end, (bias, gap, objective, ended), n_iter, error, too_coarse in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
+    ]
+
+
+_REACHED, _LAST_STEP, _STUCK = 0.0, 1.0, 2.0
+"""How a problem ended: at its tolerance, after its last step, or where rounding allows no further step."""
+
+
+@compiled()
+def _solve_all(
+    K: np.ndarray,
+    rows: np.ndarray,
+    starts: np.ndarray,
+    p: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    b: np.ndarray,
+    tol: float,
+    steps: np.ndarray,
+    taken: np.ndarray,
+    outcome: np.ndarray,
+    first: int,
+    allowed: int,
+) -> int:
+    """Solve the problems from `first` on, until `allowed` steps are taken; returns the first that is not done.
+
+    The variables of problem k are ``starts[k]`` to ``starts[k + 1]`` of the arrays. `b` and `taken`, its steps so far,
+    are changed in place. Bias, gap, objective and how it ended go to ``outcome[k]``, all from a gradient recomputed
+    at the end.
+    """
+    for k in range(first, starts.shape[0] - 1):
+        start, end = starts[k], starts[k + 1]
+        n = end - start
+        own, linear = rows[start:end], p[start:end]
+        low, up, beta = lower[start:end], upper[start:end], b[start:end]
+        values = np.empty((n, n), dtype=np.float64)
+        diagonal, v = np.empty(n), np.empty(n)
+        for i in range(n):
+            source = K[own[i]]
+            for j in range(n):
+                values[i, j] = source[own[j]]
+            diagonal[i] = values[i, i]
+        ended, most, least, n_failed, smallest = _STUCK, 0.0, 0.0, 0, np.inf
+        while True:
+            for i in range(n):
+                v[i] = linear[i]
+            for j in range(n):
+                if beta[j] != 0.0:
+                    for i in range(n):
+                        v[i] -= beta[j] * values[j, i]
+            most, least = -np.inf, np.inf
+            for i in range(n):
+                if beta[i] < up[i]:
+                    most = max(most, v[i])
+                if beta[i] > low[i]:
+                    least = min(least, v[i])
+            gap = most - least
+            n_failed = 0 if gap < 0.9 * smallest else n_failed + 1
+            smallest = min(smallest, gap)
+            if gap <= tol:
+                ended = _REACHED
+            elif taken[k] >= steps[k]:
+                ended = _LAST_STEP
+            elif n_failed < _MOST_FAILED:
+                if allowed <= 0:
+                    return k
+                now = min(steps[k] - taken[k], allowed)
+                moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now)
+                taken[k] += moved
+                allowed -= moved
+                if moved == now:
+                    n_failed = 0  # it was stopped, not stuck
+                continue
+            break
+        total, count, objective = 0.0, 0, 0.0
+        for i in range(n):
+            objective += beta[i] * (linear[i] + v[i]) / 2
+            if low[i] < beta[i] and beta[i] < up[i]:
+                total += v[i]
+                count += 1
+        outcome[k, 0] = total / count if count > 0 else (most + least) / 2
+        outcome[k, 1], outcome[k, 2], outcome[k, 3] = gap, objective, ended
+    return starts.shape[0] - 1
