@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import joblib
+
+
+@cache
+def n_cores() -> int:
+    """The cores that this process may use, within its control group; asked once, since it takes reading files."""
+    return int(joblib.cpu_count())
 
 
 def effective_jobs(n_jobs: int | None) -> int:
@@ -13,7 +21,9 @@ def effective_jobs(n_jobs: int | None) -> int:
     if n_jobs is None:
         context, context_jobs = joblib.parallel.get_active_backend()
         nested = bool(getattr(context, "nesting_level", 0))
-        n_jobs = context_jobs if nested or _context_sets_jobs() else -1
+        if not nested and not _context_sets_jobs():
+            return n_cores()
+        n_jobs = context_jobs
     return joblib.effective_n_jobs(n_jobs)
 
 

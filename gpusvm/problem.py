@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
-class QP:
+class QP(NamedTuple):
     """A problem over variables b, one or more for each sample of some blocks of the data:
 
         minimise  1/2 b' K b - p' b    subject to  lower <= b <= upper,  sum(b) = sum(start)
@@ -44,9 +43,8 @@ class QP:
         return np.concatenate([blocks[b] for b in self.blocks])
 
 
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What a solver found for a QP.
+class Solution(NamedTuple):
+    """What a solver found for a QP, ours or a library's.
 
     Attributes
     ----------
@@ -56,13 +54,13 @@ class Solution:
         the middle of the interval that optimality allows where there are none.
     n_iter : int
         Steps of sequential minimal optimisation.
-    kkt_gap : float
-        Largest violation of the optimality conditions, from a gradient recomputed when the solver stopped; with what
-        rounding may add to it where that is more than the tolerance allows.
-    objective : float
-        p' b - 1/2 b' K b, which was maximised.
     converged : bool
-        Whether the gap is within the tolerance.
+        Whether the largest violation of the optimality conditions is within the tolerance.
+    kkt_gap : float, optional
+        That violation, from a gradient recomputed when the solver stopped; with what rounding may add to it where
+        that is more than the tolerance allows. None until it is known.
+    objective : float, optional
+        p' b - 1/2 b' K b, which was maximised; None from a library that does not tell.
     too_coarse : bool
         Whether it is the precision of the kernel values that keeps the solver from the tolerance.
     in_float64 : bool
@@ -74,12 +72,29 @@ class Solution:
     b: np.ndarray
     bias: float
     n_iter: int
-    kkt_gap: float
-    objective: float
     converged: bool
+    kkt_gap: float | None = None
+    objective: float | None = None
     too_coarse: bool = False
     in_float64: bool = False
     cut_off: bool = False
+
+    @property
+    def support(self) -> np.ndarray:
+        """Places of the support vectors, (k,) int64, ascending."""
+        return np.flatnonzero(self.b)
+
+    @property
+    def dual_coef(self) -> np.ndarray:
+        """The coefficients of the support vectors, (k,) float64."""
+        return self.b[self.support]
+
+
+def from_support(n: int, support: np.ndarray, dual_coef: np.ndarray) -> np.ndarray:
+    """The coefficients b (n,) of which those of the support vectors (k,) are given."""
+    b = np.zeros(n)
+    b[support] = dual_coef
+    return b
 
 
 def c_svc(blocks: tuple[int, int], bounds: tuple[np.ndarray, np.ndarray], start: np.ndarray | None = None) -> QP:
@@ -98,9 +113,11 @@ def c_svc(blocks: tuple[int, int], bounds: tuple[np.ndarray, np.ndarray], start:
         y alpha to begin with, as of a training with other bounds: what lies beyond the bounds is put on them.
     """
     first, second = bounds
-    p = np.repeat([1.0, -1.0], [len(first), len(second)])
-    upper = np.concatenate([first, np.zeros(len(second))])
-    lower = np.concatenate([np.zeros(len(first)), -second])
+    n_first = len(first)
+    p, lower, upper = np.ones(n_first + len(second)), np.zeros(n_first + len(second)), np.zeros(n_first + len(second))
+    p[n_first:] = -1.0
+    upper[:n_first] = first
+    np.negative(second, out=lower[n_first:])
     return QP(blocks, p, lower, upper, None if start is None else feasible(start, lower, upper))
 
 

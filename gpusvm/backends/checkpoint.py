@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gpusvm.backends.one_vs_one import GroupedData, PairSolution
+from gpusvm.backends.one_vs_one import GroupedData
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.model import class_pairs
 from gpusvm.params import Problem, Stopping
+from gpusvm.problem import Solution, from_support
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 from gpusvm.version import __version__
 
@@ -30,9 +31,9 @@ _DTYPES = {
     "n_iter": "int64",
     "support": "int64",
     "dual_coef": "float64",
-    "intercept": "float64",
+    "bias": "float64",
     "kkt_gap": "float64",
-    "dual_objective": "float64",
+    "objective": "float64",
     "converged": "bool",
     "too_coarse": "bool",
 }
@@ -52,7 +53,7 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.solved: dict[int, PairSolution] = {}
+        self.solved: dict[int, Solution] = {}
         self._digest = ""
         self._next_write = 0.0
 
@@ -80,7 +81,7 @@ class Checkpoint:
         except ValueError as error:
             raise ModelFileError(f"{self.path}: a damaged checkpoint ({error}); remove it to start again") from error
 
-    def add(self, index: int, solution: PairSolution) -> None:
+    def add(self, index: int, solution: Solution) -> None:
         """Keep the solution of pair `index`: on disk at once or, where writing takes long, with a later pair."""
         self.solved[index] = solution
         if time.monotonic() >= self._next_write:
@@ -103,7 +104,7 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _column(name: str, solutions: list[PairSolution]) -> np.ndarray:
+def _column(name: str, solutions: list[Solution]) -> np.ndarray:
     """One field of all solutions, one after the other; NaN for what a solver does not tell."""
     values = [getattr(solution, name) for solution in solutions]
     if name in _OF_SUPPORT:
@@ -141,7 +142,7 @@ def _check_version(path: Path, metadata: dict[str, str]) -> None:
         raise ModelFileError(f"{path}: not a checkpoint of this gpusvm; name another file")
 
 
-def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> dict[int, PairSolution]:
+def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> dict[int, Solution]:
     """The solution of each pair in the file. Raises ValueError where one is none of this training."""
     for name, dtype in _DTYPES.items():
         if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
@@ -158,18 +159,17 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> d
     for k, (pair, end, count) in enumerate(zip(pairs.tolist(), ends.tolist(), counts.tolist(), strict=True)):
         support, coef = (tensors[name][end - count : end] for name in _OF_SUPPORT)
         first, second = (bounds[rank] for rank in class_pairs(len(data.trained))[pair])
-        if not (_is_feasible(support, coef, first, second) and np.isfinite(tensors["intercept"][k])):
+        if not (_is_feasible(support, coef, first, second) and np.isfinite(tensors["bias"][k])):
             raise ValueError(f"pair {pair} is not a solution")
-        gap, objective = (float(tensors[name][k]) for name in ("kkt_gap", "dual_objective"))
-        solved[pair] = PairSolution(
-            support=support,
-            dual_coef=coef,
-            intercept=float(tensors["intercept"][k]),
+        gap, objective = (float(tensors[name][k]) for name in ("kkt_gap", "objective"))
+        solved[pair] = Solution(
+            b=from_support(len(first) + len(second), support, coef),
+            bias=float(tensors["bias"][k]),
             n_iter=int(tensors["n_iter"][k]),
             converged=bool(tensors["converged"][k]),
             too_coarse=bool(tensors["too_coarse"][k]),
             kkt_gap=None if np.isnan(gap) else gap,
-            dual_objective=None if np.isnan(objective) else objective,
+            objective=None if np.isnan(objective) else objective,
         )
     return solved
 
@@ -177,7 +177,7 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> d
 def _is_feasible(support: np.ndarray, coef: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
     """Whether the support vectors are samples of the pair, in order, with y alpha between their bounds.
 
-    `support` (k,) int64 and `coef` (k,) float64 are those of `PairSolution`; `first` and `second` (n_i,) and (n_j,)
+    `support` (k,) int64 and `coef` (k,) float64 are those of `Solution`; `first` and `second` (n_i,) and (n_j,)
     float64, the upper bounds on alpha of the samples of the two classes.
     """
     upper = np.concatenate([first, np.zeros(len(second))])

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.one_vs_one import GroupedData, PairSolution, checked_solution, group_by_class, merge, pair_block
+from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.certificate import ACCEPTED, pair_gap
 from gpusvm.device import (
@@ -46,6 +46,7 @@ from gpusvm.kernels import Array, Kernel, largest_norm, near_the_origin
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.packages import package_versions
 from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.problem import Solution, from_support
 
 OLDEST = (26, 2)
 """The first cuML whose SVC is as used here; see the top of this file."""
@@ -198,7 +199,7 @@ def _solve_pair(
     problem: Problem,
     stopping: Stopping,
     resources: Resources,
-) -> PairSolution:
+) -> Solution:
     first, second = (data.class_slice(c) for c in pair)
     n_first = first.stop - first.start
     # cuML works on columns; made so here, it need not copy the pair once more.
@@ -212,7 +213,7 @@ def _solve_pair(
 
 def _fit_binary(
     block: Array, n_first: int, weights: np.ndarray | None, cache_mb: float, arguments: dict[str, Any]
-) -> PairSolution:
+) -> Solution:
     """Solve one pair.
 
     Parameters
@@ -242,10 +243,9 @@ def _fit_binary(
         dual_coef = -svc.dual_coef_.get().astype(np.float64).ravel()
         intercept = -float(svc.intercept_.get().ravel()[0])
         n_iter = int(np.asarray(svc.n_iter_).ravel()[0])
-    ascending = np.argsort(support)
     # It gives up where its gap does not change for a while, with no more than a line in its log: whether it came to
     # its end is told by the gap alone, as `checked_solution` recomputes it.
-    return PairSolution(support[ascending], dual_coef[ascending], intercept, n_iter, converged=True)
+    return Solution(from_support(len(block), support, dual_coef), intercept, n_iter, converged=True)
 
 
 def _failure(data: GroupedData, pair: tuple[int, int], error: Exception) -> str:

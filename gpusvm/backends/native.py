@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 
-import joblib
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
-from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge
+from gpusvm.backends.one_vs_one import GroupedData, group_by_class, merge
 from gpusvm.certificate import SignedCoefficients
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
-from gpusvm.jobs import effective_jobs
+from gpusvm.jobs import effective_jobs, n_cores
 from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, class_pairs, describe_pair
@@ -34,8 +34,8 @@ class NativeCpuBackend:
     def probe(self) -> Availability:
         if not installed("numba"):
             return Availability(False, "Numba is not installed", "pip install numba")
-        detail = {"numba": version("numba"), "cores": joblib.cpu_count()}
-        return Availability(True, f"always available; {joblib.cpu_count()} cores", detail=detail)
+        detail = {"numba": _numba_version(), "cores": n_cores()}
+        return Availability(True, f"always available; {n_cores()} cores", detail=detail)
 
     def fit(
         self,
@@ -67,7 +67,7 @@ class NativeCpuBackend:
 
         def keep(done: int, place: int, solution: Solution) -> None:
             index = waiting[place]
-            solved[index] = pair_solution(solution)
+            solved[index] = solution
             if solution.in_float64:
                 in_float64.add(index)
             if checkpoint is not None and not solution.cut_off:
@@ -96,23 +96,30 @@ class NativeCpuBackend:
             raise TrainingError(f"not enough memory to train: {error}") from error
         provenance = {
             "backend": self.name,
-            "numba": version("numba"),
+            "numba": _numba_version(),
             **cache,
             "pairs_in_float64": len(in_float64),
         }
         return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
 
 
+@cache
+def _numba_version() -> str:
+    return version("numba")
+
+
 def pair_problems(data: GroupedData, problem: Problem, start: SVMModel | None = None) -> list[QP]:
     """C-SVC of each pair, from the coefficients of `start` on; the blocks are the classes of `data.trained`."""
     bounds, members = data.upper_bounds(problem.C), data.members
-    coefficients = None if start is None else SignedCoefficients(start, len(data.given))
-    problems = []
-    for pair, (a, b) in zip(data.pairs, class_pairs(len(data.trained)), strict=True):
-        rows = np.concatenate([members[a], members[b]])
-        begin = None if coefficients is None else coefficients.of_pair(*pair)[rows]
-        problems.append(c_svc((a, b), (bounds[a], bounds[b]), begin))
-    return problems
+    pairs = class_pairs(len(data.trained))
+    if start is None:
+        return [c_svc((a, b), (bounds[a], bounds[b])) for a, b in pairs]
+    coefficients = SignedCoefficients(start, len(data.given))
+    begin = [
+        coefficients.of_pair(*pair)[np.concatenate([members[a], members[b]])]
+        for pair, (a, b) in zip(data.pairs, pairs, strict=True)
+    ]
+    return [c_svc((a, b), (bounds[a], bounds[b]), b0) for (a, b), b0 in zip(pairs, begin, strict=True)]
 
 
 def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, int, Solution], None]:
@@ -124,21 +131,6 @@ def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int,
             progress(done, len(data.pairs), f"{name}, gap {solution.kkt_gap:.1e}")
 
     return report
-
-
-def pair_solution(solution: Solution) -> PairSolution:
-    support = np.flatnonzero(solution.b)
-    return PairSolution(
-        support=support,
-        dual_coef=solution.b[support],
-        intercept=solution.bias,
-        n_iter=solution.n_iter,
-        converged=solution.converged,
-        kkt_gap=solution.kkt_gap,
-        dual_objective=solution.objective,
-        too_coarse=solution.too_coarse,
-        cut_off=solution.cut_off,
-    )
 
 
 def announce_compilation() -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.native import pair_problems, pair_solution, report_pairs
-from gpusvm.backends.one_vs_one import GroupedData, PairSolution, checked_solution, group_by_class, merge, pair_block
+from gpusvm.backends.native import pair_problems, report_pairs
+from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
 from gpusvm.device import (
     extra_for,
     gpu_failures,
@@ -162,16 +162,14 @@ def _explained(error: Exception) -> tuple[str, str]:
     return why, f'pip install "numpy<{limit}"'
 
 
-def _checked(
-    data: GroupedData, results: Sequence[Solution], problem: Problem, stopping: Stopping
-) -> list[PairSolution]:
+def _checked(data: GroupedData, results: Sequence[Solution], problem: Problem, stopping: Stopping) -> list[Solution]:
     """The solutions, their gaps recomputed in float64 on the device: its kernel values are float32."""
     checked = []
     for pair, result in zip(data.pairs, results, strict=True):
         first, second = (data.class_slice(c) for c in pair)
         X = pair_block(data.X, first, second, precomputed=data.precomputed)
         n_first, weights = first.stop - first.start, data.pair_weights(pair)
-        checked.append(checked_solution(problem, stopping, X, n_first, weights, pair_solution(result)))
+        checked.append(checked_solution(problem, stopping, X, n_first, weights, result))
     return checked
 
 

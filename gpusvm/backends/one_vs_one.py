@@ -7,7 +7,7 @@ solutions together into one SVMModel, in LIBSVM's layout.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from gpusvm.errors import warn
 from gpusvm.kernels import Array, array_module, largest_norm
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Stopping
+from gpusvm.problem import Solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,39 +87,6 @@ class GroupedData:
         return np.concatenate([self.weights[self.class_slice(c)] for c in pair])
 
 
-@dataclass(frozen=True, eq=False)
-class PairSolution:
-    """A solved binary problem; its samples are counted from the first class's first one.
-
-    Attributes
-    ----------
-    support : (k,) int64 array
-        Positions of the support vectors, ascending.
-    dual_coef : (k,) float64 array
-        y alpha, positive for the first class.
-    intercept : float
-    n_iter : int
-    converged : bool
-        Whether the gap recomputed in float64 is small enough.
-    kkt_gap, dual_objective : float, optional
-        As the solver saw them, where it tells.
-    too_coarse : bool
-        Whether it was rounding of the kernel values that kept the solver from `tol`.
-    cut_off : bool
-        Whether the time ran out.
-    """
-
-    support: np.ndarray
-    dual_coef: np.ndarray
-    intercept: float
-    n_iter: int
-    converged: bool = True
-    kkt_gap: float | None = None
-    dual_objective: float | None = None
-    too_coarse: bool = False
-    cut_off: bool = False
-
-
 def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None = None) -> GroupedData:
     """Sort the samples by class, keeping their order within one, and drop those whose weight is not positive.
 
@@ -171,7 +139,7 @@ def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, orde
 
 def merge(
     data: GroupedData,
-    solutions: Sequence[PairSolution],
+    solutions: Sequence[Solution],
     problem: Problem,
     stopping: Stopping,
     provenance: dict[str, Any],
@@ -182,20 +150,14 @@ def merge(
     follows from its classes alone: their decision value is a constant, and the class that was trained wins.
     Warns with ConvergenceWarning where pairs did not reach `stopping.tol`.
     """
-    n_classes, n = len(data.classes), len(data.rows)
-    coef = np.zeros((n_classes - 1, n))
-    by_pair = dict(zip(data.pairs, solutions, strict=True))
-    counts = np.diff(data.starts)
-    for pair in class_pairs(n_classes):
-        by_pair.setdefault(pair, _left_out(first_is_there=bool(counts[pair[0]])))
-    solutions = [by_pair[pair] for pair in class_pairs(n_classes)]
-    for (i, j), solution in zip(class_pairs(n_classes), solutions, strict=True):
-        n_first = data.starts[i + 1] - data.starts[i]
-        in_first = solution.support < n_first
-        own = solution.support[in_first] + data.starts[i]
-        other = solution.support[~in_first] - n_first + data.starts[j]
-        coef[j - 1, own] = solution.dual_coef[in_first]
-        coef[i, other] = solution.dual_coef[~in_first]
+    n_classes = len(data.classes)
+    coef = np.zeros((n_classes - 1, len(data.rows)))
+    starts = data.starts.tolist()
+    for (i, j), solution in zip(data.pairs, solutions, strict=True):
+        n_first = starts[i + 1] - starts[i]
+        coef[j - 1, starts[i] : starts[i + 1]] = solution.b[:n_first]
+        coef[i, starts[j] : starts[j + 1]] = solution.b[n_first:]
+    solutions = _with_those_left_out(data, solutions)
     converged = np.array([s.converged for s in solutions])
     n_iter = np.array([s.n_iter for s in solutions], dtype=np.int64)
     _warn_of_early_stops(data.classes, solutions, stopping)
@@ -209,20 +171,26 @@ def merge(
         support_indices=data.rows[support],
         n_support=np.bincount(owners, minlength=n_classes).astype(np.int64),
         dual_coef=coef[:, support],
-        intercept=np.array([s.intercept for s in solutions], dtype=np.float64),
+        intercept=np.array([s.bias for s in solutions], dtype=np.float64),
         n_features=data.given.shape[1],
         n_iter=n_iter,
         kkt_gap=_told([s.kkt_gap for s in solutions]),
-        dual_objective=_told([s.dual_objective for s in solutions]),
+        dual_objective=_told([s.objective for s in solutions]),
         converged=converged,
         provenance={**provenance, "n_train": len(data.given)},
     )
 
 
-def _left_out(*, first_is_there: bool) -> PairSolution:
-    nothing = np.empty(0, dtype=np.int64)
-    intercept = 1.0 if first_is_there else -1.0
-    return PairSolution(nothing, np.empty(0), intercept, n_iter=0, kkt_gap=0.0, dual_objective=0.0)
+def _with_those_left_out(data: GroupedData, solutions: Sequence[Solution]) -> Sequence[Solution]:
+    """The solutions of every pair of classes, where `solutions` are those of `data.pairs`."""
+    if len(data.trained) == len(data.classes):
+        return solutions
+    by_pair = dict(zip(data.pairs, solutions, strict=True))
+    of_none = {
+        there: Solution(np.empty(0), 1.0 if there else -1.0, n_iter=0, converged=True, kkt_gap=0.0, objective=0.0)
+        for there in (True, False)
+    }
+    return [by_pair.get(pair, of_none[pair[0] in data.trained]) for pair in class_pairs(len(data.classes))]
 
 
 def _told(values: list[float | None]) -> np.ndarray | None:
@@ -236,10 +204,10 @@ def checked_solution(
     X: Array,
     n_first: int,
     weights: np.ndarray | None,
-    solution: PairSolution,
+    solution: Solution,
     *,
     tells_the_end: bool = True,
-) -> PairSolution:
+) -> Solution:
     """A library's solution of a pair with samples `X`, its gap recomputed: what the library saw of it was rounded.
 
     `solution.converged` is whether the library says that it reached the tolerance; one that does not tell is judged
@@ -248,8 +216,7 @@ def checked_solution(
     bounds = problem.C * (np.ones(len(X)) if weights is None else weights)
     gap = pair_gap(problem.kernel, X, n_first, bounds, solution.support, solution.dual_coef)
     reached = gap <= ACCEPTED * stopping.tol
-    return replace(
-        solution,
+    return solution._replace(
         kkt_gap=gap,
         converged=reached and (solution.converged or not tells_the_end),
         too_coarse=tells_the_end and solution.converged and not reached,
@@ -288,9 +255,8 @@ def from_library(
     for p, ((i, j), (a, b)) in enumerate(zip(data.pairs, class_pairs(n_trained), strict=True)):
         first, second = data.class_slice(i), data.class_slice(j)
         signed = np.concatenate([coef[b - 1, first], coef[a, second]])
-        support = np.flatnonzero(signed)
         ended = stopping.max_iter < 0 or n_iter[p] < stopping.max_iter
-        found = PairSolution(support, signed[support], float(intercepts[p]), int(n_iter[p]), converged=bool(ended))
+        found = Solution(signed, float(intercepts[p]), int(n_iter[p]), converged=bool(ended))
         X = pair_block(data.X, first, second, precomputed=data.precomputed)
         n_first, weights = first.stop - first.start, data.pair_weights((i, j))
         solutions.append(checked_solution(problem, stopping, X, n_first, weights, found))
@@ -305,7 +271,7 @@ def _take_rows(data: GroupedData, positions: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(taken if isinstance(taken, np.ndarray) else taken.get())
 
 
-def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[PairSolution], stopping: Stopping) -> None:
+def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[Solution], stopping: Stopping) -> None:
     """Say, of all pairs of classes, how many are not what was asked for, why, and what to do."""
     early = [p for p, solution in enumerate(solutions) if not solution.converged]
     if not early:

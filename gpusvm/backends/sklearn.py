@@ -17,13 +17,14 @@ from sklearn.svm import SVC
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
-from gpusvm.backends.one_vs_one import GroupedData, PairSolution, checked_solution, group_by_class, merge, pair_block
+from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
 from gpusvm.errors import TrainingError
-from gpusvm.jobs import effective_jobs
+from gpusvm.jobs import effective_jobs, n_cores
 from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.problem import Solution, from_support
 from gpusvm.process_wide import HeldTogether
 
 LEAST_CACHE_MB = 200.0
@@ -44,8 +45,8 @@ class SklearnBackend:
     goes_on = False
 
     def probe(self) -> Availability:
-        detail = {"scikit-learn": sklearn_version, "cores": joblib.cpu_count()}
-        return Availability(True, f"always available; {joblib.cpu_count()} cores", detail=detail)
+        detail = {"scikit-learn": sklearn_version, "cores": n_cores()}
+        return Availability(True, f"always available; {n_cores()} cores", detail=detail)
 
     def fit(
         self,
@@ -77,7 +78,7 @@ class SklearnBackend:
         n_jobs: int,
         progress: Progress | None,
         checkpoint: Checkpoint | None,
-    ) -> list[PairSolution]:
+    ) -> list[Solution]:
         data = pairs.data
         solutions = dict(checkpoint.solved) if checkpoint is not None else {}
         tasks = (joblib.delayed(_solve_pair)(p, *pairs.arguments(p)) for p in sequence if p not in solutions)
@@ -111,7 +112,7 @@ class _Pairs:
         return self.X, first, second, weights, self.problem, self.stopping, self.cache_mb
 
 
-def _side_by_side(tasks: Iterable[Any], n_jobs: int) -> Generator[tuple[int, PairSolution], None, None]:
+def _side_by_side(tasks: Iterable[Any], n_jobs: int) -> Generator[tuple[int, Solution], None, None]:
     try:
         yield from joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())(tasks)
     except BrokenProcessPool as error:
@@ -148,7 +149,7 @@ def _solve_pair(
     problem: Problem,
     stopping: Stopping,
     cache_mb: float,
-) -> tuple[int, PairSolution]:
+) -> tuple[int, Solution]:
     """Solve one binary problem; its index comes back too, since pairs finish in any order."""
     n_first, n_second = first.stop - first.start, second.stop - second.start
     n = n_first + n_second
@@ -157,10 +158,9 @@ def _solve_pair(
     block = pair_block(X, first, second, precomputed=problem.kernel.precomputed)
     svc.fit(block, np.repeat([0, 1], [n_first, n_second]), sample_weight=weights)
     # In a two-class SVC the public coefficients are turned to favour the second class.
-    found = PairSolution(
-        support=svc.support_.astype(np.int64),
-        dual_coef=-svc.dual_coef_[0],
-        intercept=-float(svc.intercept_[0]),
+    found = Solution(
+        b=from_support(n, svc.support_, -svc.dual_coef_[0]),
+        bias=-float(svc.intercept_[0]),
         n_iter=int(svc.n_iter_[0]),
         converged=svc.fit_status_ == 0,
     )

@@ -6,7 +6,6 @@ import os
 import platform
 from typing import Annotated, Any
 
-import joblib
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from gpusvm.cli.console import bold, results
 from gpusvm.data import CATALOGUE, find_local
 from gpusvm.device import dotted, probe_cuda
 from gpusvm.errors import GpuSvmError
+from gpusvm.jobs import n_cores
 from gpusvm.memory import available_mb
 from gpusvm.packages import package_versions
 from gpusvm.version import __version__
@@ -65,7 +65,7 @@ def gather() -> dict[str, Any]:
         "machine": {
             "python": platform.python_version(),
             "system": platform.system(),
-            "cores": joblib.cpu_count(),
+            "cores": n_cores(),
             "memory_available_mb": round(available_mb()),
         },
         "cuda": {"ok": cuda.ok, "reason": cuda.reason, "hint": cuda.hint, "detail": cuda.detail},

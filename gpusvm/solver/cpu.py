@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -221,8 +221,8 @@ def _solve_large(
             found = run(problem, np.float32, steps)
             if not found.too_coarse or clock.says_stop():
                 return found
-            exact = run(replace(problem, start=found.b), np.float64, steps - found.n_iter)
-            return replace(exact, n_iter=exact.n_iter + found.n_iter)
+            exact = run(problem._replace(start=found.b), np.float64, steps - found.n_iter)
+            return exact._replace(n_iter=exact.n_iter + found.n_iter)
 
         shares = Shares(stopping.time_limit, [float(problem.n) ** 2 for problem in problems], plan.n_side_by_side)
         _Schedule(problems, len(blocks), plan, shares, solve_one).run(report)

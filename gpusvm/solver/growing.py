@@ -7,7 +7,7 @@ join the working set, many at a time, and kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class GrowingSolver:
                 arriving = self.violators()
             if clock.says_stop() or self.is_too_coarse(final=ended) or ended:
                 break
-        return replace(self.result(), cut_off=clock.is_past() and self.gap() > self.tol)
+        return self.result()._replace(cut_off=clock.is_past() and self.gap() > self.tol)
 
     # -- the policy, for one problem -------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ def damaged(tensors, kind):
     elif kind == "negative alpha":
         tensors["dual_coef"][0] *= -1
     elif kind == "short":
-        tensors["intercept"] = tensors["intercept"][:-1]
+        tensors["bias"] = tensors["bias"][:-1]
     elif kind == "dtype":
         tensors["dual_coef"] = tensors["dual_coef"].astype(np.float32)
     return tensors

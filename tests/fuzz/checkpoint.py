@@ -13,8 +13,9 @@ from asking import asked
 from fuzz.mutation import EXTREMES, mutate
 from fuzz.tensors import edit_array, put_together, take_apart
 from gpusvm.backends.checkpoint import Checkpoint
-from gpusvm.backends.one_vs_one import PairSolution, group_by_class, merge
+from gpusvm.backends.one_vs_one import group_by_class, merge
 from gpusvm.kernels import Kernel
+from gpusvm.problem import Solution, from_support
 
 _PARAMS = asked(kernel=Kernel("rbf", gamma=0.5))
 _X = np.linspace(0, 1, 48, dtype=np.float32).reshape(12, 4)
@@ -22,10 +23,10 @@ _DATA = group_by_class(_X, np.arange(12) % 4, _PARAMS[0])
 _PLACES = (0, 1, 2, 5, 6, 7, -1, *EXTREMES)
 
 
-def _solution(n_support: int, told: bool) -> PairSolution:
+def _solution(n_support: int, told: bool) -> Solution:
     support = np.arange(n_support)
     coef = np.where(support < 3, 0.5, -0.25)  # three samples a class
-    return PairSolution(support, coef, 0.5, 3, True, 1e-4 if told else None, 2.0)
+    return Solution(from_support(6, support, coef), 0.5, 3, True, 1e-4 if told else None, 2.0)
 
 
 def _seed(n_pairs: int, told: bool = True) -> bytes:
