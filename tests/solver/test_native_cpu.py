@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from gpusvm.backends import get_backend
 from gpusvm.errors import TrainingError, UsageError
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVCParams
-from gpusvm.solver import one_vs_one
+from gpusvm.solver import one_vs_one, pair
+from gpusvm.solver.pair import PairSolver
 
 NATIVE = get_backend("native-cpu")
 LIBSVM = get_backend("sklearn")
@@ -120,21 +122,19 @@ def test_a_tolerance_that_float64_cannot_reach_ends_and_says_so(digits):
 
 
 def test_an_interrupt_reaches_a_small_problem_that_takes_long(rng):
-    from gpusvm.solver.pair import PairSolver
-
+    """It would take ten million steps; the solver looks whether to stop every so many."""
     X = rng.normal(size=(450, 20)).astype(np.float32)
     asked = []
 
-    def stop_at_the_second_look():
+    def stop_at_the_third_look():
         asked.append(None)
         return len(asked) > 2
 
     original = PairSolver.solve
-    start = time.perf_counter()
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="class pairs stopped"):
-        patch.setattr(PairSolver, "solve", lambda self, stopped: original(self, stop_at_the_second_look))
-        NATIVE.fit(X, rng.integers(0, 2, 450), SVCParams(kernel=Kernel("linear"), C=1e5))
-    assert time.perf_counter() - start < 5
+        patch.setattr(PairSolver, "solve", lambda self, stopped: original(self, stop_at_the_third_look))
+        model = NATIVE.fit(X, rng.integers(0, 2, 450), SVCParams(kernel=Kernel("linear"), C=1e5))
+    assert 0 < model.n_iter[0] <= 2 * pair.STEPS_AT_ONCE
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
@@ -337,21 +337,36 @@ def test_the_callers_blas_threads_are_left_as_they_were(digits):
     assert before == after
 
 
-def test_an_interrupt_stops_the_threads_within_a_second(rng):
-    X = rng.normal(size=(12_000, 20)).astype(np.float32)
-    y = rng.integers(0, 4, 12_000)
-    started = []
+def test_an_interrupt_stops_the_threads_at_their_next_look(rng, monkeypatch):
+    """One thread is at the pair of the two large classes when the other has solved that of the small ones."""
+    X = rng.normal(size=(10_000, 20)).astype(np.float32)
+    y = rng.choice(4, 10_000, p=[0.48, 0.02, 0.02, 0.48])
+    before, done, told, begun = threading.active_count(), [], threading.Event(), Counter()
+    join, solve = threading.Thread.join, pair.solve_working_set
+
+    def join_after_telling_to_stop(*arguments):
+        told.set()
+        join(*arguments)
+
+    def count(*arguments):
+        begun[told.is_set()] += 1
+        return solve(*arguments)
 
     class Stop(Exception):
         pass
 
-    def interrupt(done, total, latest):
-        started.append(time.perf_counter())
+    def interrupt(*progress):
+        done.append(progress)
         raise Stop
 
+    monkeypatch.setattr(threading.Thread, "join", join_after_telling_to_stop)
+    monkeypatch.setattr(pair, "solve_working_set", count)
+    params = SVCParams(kernel=Kernel("rbf", gamma=0.02), C=1.0, n_jobs=2)
     with pytest.raises(Stop):
-        NATIVE.fit(X, y, SVCParams(kernel=Kernel("rbf", gamma=0.02), C=1.0, max_iter=20_000), progress=interrupt)
-    assert time.perf_counter() - started[0] < 1.0
+        NATIVE.fit(X, y, params, progress=interrupt)
+    assert begun[False] > 0 and len(done) == 1
+    assert begun[True] <= 2, "more than the one of each thread that had looked just before"
+    assert threading.active_count() == before
 
 
 def test_progress_tells_the_gap_and_the_model_keeps_it(digits):
