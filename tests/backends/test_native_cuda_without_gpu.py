@@ -213,7 +213,7 @@ def test_a_cpu_backend_takes_samples_off_the_device(cupy, digits):
         ("nan", "contains NaN or infinity"),
         ("beyond float32", "contains NaN or infinity"),
         ("one dimension", "Expected 2D array with at least one sample"),
-        ("another length", ""),  # in scikit-learn's words
+        ("another length", None),  # in scikit-learn's words
         ("no rows", "Expected 2D array with at least one sample"),
     ],
 )

@@ -110,7 +110,7 @@ class Command:
         if not self.is_over():
             os.kill(self.pid, number)
 
-    def leaves_processes(self, grace_s: float = 60.0) -> bool:
+    def leaves_processes(self, grace_s: float = 30.0) -> bool:
         """Whether a process that it started still runs so long after its end."""
         end = time.monotonic() + grace_s
         while processes_with(f"{_MARK}={self.mark}"):
