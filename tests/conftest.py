@@ -12,9 +12,31 @@ from hypothesis import HealthCheck, settings
 from gpusvm.data import find_local, load_dataset
 from gpusvm.device import probe_cuda
 
-# What property tests assert never depends on how fast the machine is; on a busy one Hypothesis's clocks would fail.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+SEED_VARIABLE = "GPUSVM_TEST_SEED"
+SEED = int(os.environ.get(SEED_VARIABLE, 20260101))
+"""Where all random tests begin: the same examples in every run, unless the variable names another seed."""
+
+# No deadline: what property tests assert does not depend on how fast the machine is.
+# No database: examples that failed in an earlier run would be tried here and nowhere else.
+settings.register_profile(
+    "fixed", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None, print_blob=True
+)
+settings.load_profile("fixed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = SEED  # before Hypothesis's own plugin reads it
+
+
+def pytest_report_header() -> str:
+    return f"random tests: seed {SEED}; {SEED_VARIABLE}=NUMBER names another"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.TESTS_FAILED:
+        terminalreporter.write_line(f"to try the same again: {SEED_VARIABLE}={SEED}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -35,9 +57,14 @@ def _private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
         monkeypatch.setenv("GPUSVM_DATA_DIR", str(Path(os.environ["GPUSVM_DATA_DIR"]).absolute()))
 
 
+@pytest.fixture(scope="session")
+def seed() -> int:
+    return SEED
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
-    return np.random.default_rng(20260101)
+    return np.random.default_rng(SEED)
 
 
 @pytest.fixture(scope="session")

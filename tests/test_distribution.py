@@ -27,7 +27,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(ROOT / part, source)
     for what in ("build_sdist", "build_wheel"):
         command = [sys.executable, "-c", BUILD, what, str(dist)]
-        subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
     return dist
 
 

@@ -16,16 +16,16 @@ N_INPUTS = 400
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("reader", READERS)
-def test_readers_accept_or_refuse_and_nothing_else(reader: str, tmp_path: Path) -> None:
+def test_readers_accept_or_refuse_and_nothing_else(reader: str, tmp_path: Path, seed: int) -> None:
     n_accepted = 0
     for number in range(N_INPUTS):
-        name, content = generate(reader, 20260101, number)
+        name, content = generate(reader, seed, number)
         path = tmp_path / name
         path.write_bytes(content)
         try:
             n_accepted += examine(reader, path)
         except Defect as defect:
-            pytest.fail(f"input {number} of {reader}: {defect}")
+            pytest.fail(f"input {number} of {reader}, seed {seed}: {defect}")
     assert 0 < n_accepted < N_INPUTS
 
 

@@ -332,7 +332,7 @@ except OutputError as error:
     print("OutputError", error)
 """
     command = [sys.executable, "-c", program, str(tmp_path / "m.svm")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.stdout.startswith("OutputError") and "cannot write" in result.stdout, result.stderr
     assert (tmp_path / "m.svm").read_bytes() == old and len(list(tmp_path.iterdir())) == 1
 

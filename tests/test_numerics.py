@@ -12,7 +12,7 @@ from gpusvm import SVC, certify
 
 MAX_ITER = 20_000
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.parametrize("backend", ["sklearn", "native-cpu"])]
+pytestmark = pytest.mark.parametrize("backend", ["sklearn", "native-cpu"])
 
 
 def check(backend, X, y, **parameters):

@@ -22,12 +22,13 @@ needs_death_signal = pytest.mark.skipif(
 )
 
 
-def run_script(script: str, timeout_s: float = 20.0) -> dict:
+def run_script(script: str, timeout_s: float = 300.0) -> dict:
     return run_worker(SPEC, timeout_s, (sys.executable, "-c", script))
 
 
 def wait_until_gone(pid: int) -> bool:
-    for _ in range(100):
+    """A minute is enough on a busy machine, and far less than what these processes would sleep for."""
+    for _ in range(1200):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True
@@ -50,7 +51,7 @@ def test_a_spec_survives_its_line() -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("raise ValueError('no luck')", "ended with exit code 1: ValueError: no luck"),
+        ("import sys; sys.exit('no luck')", "ended with exit code 1: no luck"),
         ("import os; os.abort()", "killed by SIGABRT"),
         ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL, as the system does where memory runs out"),
         ("print('hello')", "the worker gave no answer"),
@@ -73,23 +74,25 @@ def test_standard_error_is_kept_without_this_machines_folders() -> None:
 
 def test_a_worker_that_does_not_start() -> None:
     answer = run_worker(SPEC, 5, ("/nonexistent/python",))
-    assert answer == {"status": "failed", "reason": "the worker does not start: No such file or directory"}
+    assert answer["status"] == "failed"
+    assert answer["reason"].startswith("the worker does not start: ")
 
 
 def test_a_timeout_ends_the_worker_and_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = (
         "import os, subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
-        "time.sleep(60)"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}.')\n"
+        "time.sleep(600)"
     )
-    start = time.monotonic()
-    answer = run_script(script, timeout_s=2)
-    assert time.monotonic() - start < 20
-    assert answer["status"] == "timeout"
-    assert answer["reason"] == "took longer than 2 s"
-    assert all(wait_until_gone(int(pid)) for pid in pids.read_text().split())
+    timeout_s = 1.0
+    while not (pids.exists() and pids.read_text().endswith(".")):  # until both have started
+        timeout_s *= 2
+        answer = run_script(script, timeout_s)
+        assert answer["status"] == "timeout"
+        assert answer["reason"] == f"took longer than {timeout_s:g} s"
+    assert all(wait_until_gone(int(pid)) for pid in pids.read_text().rstrip(".").split())
 
 
 def test_the_worker_does_not_outlive_the_command_that_asked_for_it() -> None:
@@ -106,7 +109,7 @@ def test_the_worker_does_not_outlive_the_command_that_asked_for_it() -> None:
     worker.stdin.write(Spec("libsvm", Case("hard", C=1e6, gamma=1e-4, tol=1e-12), "digits", 1437).to_line())
     worker.stdin.flush()
     worker.stdin.close()
-    assert worker.wait(30) == 1
+    assert worker.wait(300) == 1
 
 
 @needs_death_signal
@@ -116,7 +119,7 @@ def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_pat
         f"{END_WITH_THE_COMMAND}import os, pathlib, gpusvm.bench.worker as worker\n"
         "def measure(spec):\n"
         f"    pathlib.Path({str(pid)!r}).write_text(f'{{os.getpid()}}.')\n"
-        "    ctypes.PyDLL(None).sleep(60)\n"
+        "    ctypes.PyDLL(None).sleep(600)\n"
         "worker.measure = measure\n"
         "worker.main()"
     )
@@ -124,7 +127,7 @@ def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_pat
         "import sys\n"
         "from gpusvm.bench.process import run_worker\n"
         "from gpusvm.bench.spec import Spec\n"
-        f"run_worker(Spec.from_line({SPEC.to_line()!r}), 60.0, (sys.executable, '-c', {worker!r}))"
+        f"run_worker(Spec.from_line({SPEC.to_line()!r}), 600.0, (sys.executable, '-c', {worker!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", command]) as process:
         while not (pid.exists() and pid.read_text().endswith(".")):
@@ -140,15 +143,15 @@ def test_a_worker_whose_command_had_died_before_it_began_ends_at_once() -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
         pass
     with subprocess.Popen([*WORKER, str(gone.pid)], stdin=subprocess.PIPE) as worker:
-        assert worker.wait(30) == 1
+        assert worker.wait(300) == 1
 
 
 @needs_death_signal
 def test_kill_9_of_the_command_ends_a_worker_that_is_still_importing(tmp_path: Path) -> None:
-    """A stand-in for gpusvm whose import takes a minute, found in the folder that the command runs in."""
+    """A stand-in for gpusvm whose import takes ten minutes, found in the folder that the command runs in."""
     (tmp_path / "gpusvm").mkdir()
     (tmp_path / "gpusvm" / "__init__.py").write_text(
-        "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()}.')\ntime.sleep(60)"
+        "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()}.')\ntime.sleep(600)"
     )
     command = f"import os, subprocess; subprocess.run([*{list(WORKER)!r}, str(os.getpid())])"
     pid = tmp_path / "pid"

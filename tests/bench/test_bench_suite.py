@@ -111,7 +111,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], message
 
 
 def test_a_missing_file_and_an_unknown_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match=r"none\.toml: cannot read the suite"):
         load_suite(tmp_path / "none.toml")
     with pytest.raises(UsageError, match="no suite is called 'fulll'; choose from"):
         load_suite("fulll")
@@ -187,8 +187,9 @@ def test_wrong_options_are_wrong_usage(suite: Suite, options: dict, message: str
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("title" + ".a" * 3000 + " = 1", "title must be a line of text, not such a dict"),
-        ("seed = 0x" + "f" * 5000, "seed must be a whole number of at least 0, not such a int"),
+        ("title" + ".a" * 3000 + " = 1", "title must be a line of text, not "),
+        ("seed = 0x" + "f" * 5000, "seed must be a whole number of at least 0, not "),
+        ('seed = "' + "x" * 5000 + '"', "seed must be a whole number of at least 0, not 'xxx"),
         ("seed = " + "9" * 5000, "not valid TOML"),
         ("title = " + "[" * 5000 + "]" * 5000, "not valid TOML"),
         ('[overrides."a\\nb"]', r"[overrides.a\nb] must be one of"),
@@ -196,11 +197,14 @@ def test_wrong_options_are_wrong_usage(suite: Suite, options: dict, message: str
     ],
 )
 def test_values_that_no_message_could_quote(tmp_path: Path, line: str, message: str) -> None:
+    """Some of them not even as a repr, which raises an error for them in one version of Python and not in another."""
     text = GOOD + line if line.startswith("[") else f"{line}\n{GOOD}"
+    path = write(tmp_path, text)
     with pytest.raises(DataError) as caught:
-        load_suite(write(tmp_path, text))
+        load_suite(path)
     assert message in str(caught.value)
-    assert str(caught.value).isprintable()
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).isprintable() and len(str(caught.value)) < len(str(path)) + 500
 
 
 def test_a_suite_without_end_is_not_read_to_it() -> None:

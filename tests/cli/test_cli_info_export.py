@@ -53,19 +53,6 @@ def test_info_lists_every_backend_with_a_reason():
     assert all(b["reason"] for b in facts["backends"].values())
 
 
-def test_info_answers_in_under_three_seconds():
-    """The fastest of a few runs: what is asserted is what the command costs, not what else the machine is doing."""
-    if json.loads(script("info", "--json").stdout)["cuda"]["ok"]:
-        pytest.skip("with a working GPU info imports cuML, to see whether it works")
-    seconds = []
-    while len(seconds) < 6 and min(seconds, default=3) >= 3:
-        start = time.perf_counter()
-        result = script("info")
-        seconds.append(time.perf_counter() - start)
-        assert result.returncode == 0, result.stderr
-    assert min(seconds) < 3
-
-
 def test_info_survives_a_wrong_environment_variable(monkeypatch):
     monkeypatch.setenv("GPUSVM_BACKEND", "nonsense")
     result = gpusvm("info")
@@ -76,7 +63,7 @@ def test_version_and_help():
     assert gpusvm("--version").stdout.strip() == f"gpusvm {__version__}"
     for command in ("train", "evaluate", "predict", "export", "bench", "info", "data"):
         result = gpusvm(command, "--help")
-        assert result.exit_code == 0 and "Usage" in result.stdout
+        assert result.exit_code == 0 and result.stdout.strip()
 
 
 def test_export_sklearn(model_path):
@@ -111,25 +98,40 @@ def test_train_as_a_process_of_its_own(tmp_path):
     assert failed.returncode == 1 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
 
 
+COUNTED = """
+import sys
+from sklearn.svm import SVC
+from gpusvm.cli.main import run
+
+fit, begun = SVC.fit, open(sys.argv.pop(), "ab", buffering=0)
+
+def counted(self, *arguments, **options):
+    begun.write(b".")
+    return fit(self, *arguments, **options)
+
+SVC.fit = counted
+run()
+"""
+"""The command; every class pair that LIBSVM begins adds a byte to the file named last."""
+
+
 @pytest.mark.mnist
-def test_ctrl_c_ends_a_long_training_and_writes_nothing(tmp_path):
+def test_ctrl_c_ends_a_long_training_and_writes_nothing(tmp_path, tmp_path_factory):
+    begun = tmp_path_factory.mktemp("count") / "begun"
+    begun.touch()
+    command = ["train", "mnist", "--limit", "20000", "--backend", "sklearn", "--n-jobs", "2", str(begun)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gpusvm.cli.main", "train", "mnist", "--limit", "20000", "--backend", "sklearn"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        [sys.executable, "-c", COUNTED, *command],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored, if we run in the background
     )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("Backend:"):
-            break
-    time.sleep(2.0)
+    while len(begun.read_bytes()) < 4 and process.poll() is None:
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    start = time.perf_counter()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert "interrupted" in errors and "Traceback" not in errors
-    assert time.perf_counter() - start < 10
+    assert 4 <= len(begun.read_bytes()) < 45, "it went through all class pairs first"
     assert list(tmp_path.iterdir()) == []
 
 

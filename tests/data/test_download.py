@@ -2,11 +2,11 @@
 
 import gzip
 import hashlib
+import re
 import ssl
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -71,9 +71,13 @@ def respond(handler, body=BODY, status=200, **headers):
     handler.wfile.write(body)
 
 
+def say_nothing(handler):
+    handler.rfile.read(1)  # which ends when the client has had enough
+
+
 def stall(handler):
     respond(handler, BODY[:1000])
-    time.sleep(1)
+    handler.rfile.read(1)
 
 
 def drop_in_a_chunk(handler):
@@ -109,11 +113,12 @@ MISDEEDS = {
     "other bytes": (lambda handler: respond(handler, BODY[:-9] + bytes(9)), "sent another file"),
     "404": (lambda handler: respond(handler, status=404), "answered 404"),
     "500": (lambda handler: respond(handler, status=500), "answered 500"),
-    "redirect loop": (lambda handler: respond(handler, status=302, Location=handler.path), "TooManyRedirects"),
+    "redirect loop": (lambda handler: respond(handler, status=302, Location=handler.path), r"failed \("),
     "redirect to a file": (
-        lambda handler: respond(handler, status=302, Location="file:///etc/passwd"), "InvalidSchema"),
-    "silence": (lambda handler: time.sleep(1), "did not answer in time"),
-    "stall": (stall, "broke off"),
+        lambda handler: respond(handler, status=302, Location="file:///etc/passwd"), r"failed \("),
+    "silence": (say_nothing, "did not answer in time"),
+    # Where the machine is slow, the client may give up before it has seen the beginning.
+    "stall": (stall, "broke off|did not answer in time"),
     "drop": (lambda handler: respond(handler, BODY[:1000]), "broke off"),
     "drop in a chunk": (drop_in_a_chunk, "broke off"),
     "no end": (never_end, "sent more than the file's size"),
@@ -121,11 +126,26 @@ MISDEEDS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def have_little_patience(monkeypatch):
+    """A function after which those mirrors are given up soon, and all others never."""
+    original, given_up_soon = downloads._fetch, set()
+
+    def fetch_from(url, *arguments):
+        soon = any(url.startswith(mirror) for mirror in given_up_soon)
+        monkeypatch.setattr(downloads, "READ_TIMEOUT_SECONDS", 0.2 if soon else 300.0)
+        original(url, *arguments)
+
+    monkeypatch.setattr(downloads, "_fetch", fetch_from)
+    return given_up_soon.update
+
+
 @pytest.mark.parametrize("kind", MISDEEDS)
-def test_a_misdeed_is_named_and_the_next_mirror_used(tmp_path, serve, monkeypatch, kind):
-    monkeypatch.setattr(downloads, "READ_TIMEOUT_SECONDS", 0.2)
+def test_a_misdeed_is_named_and_the_next_mirror_used(tmp_path, serve, have_little_patience, kind):
     answer, said = MISDEEDS[kind]
     bad = serve(answer)
+    if answer in (say_nothing, stall):
+        have_little_patience([bad])
     with pytest.raises(DownloadError, match=said):
         fetch(tmp_path, bad)
     assert list(tmp_path.iterdir()) == []
@@ -133,14 +153,14 @@ def test_a_misdeed_is_named_and_the_next_mirror_used(tmp_path, serve, monkeypatc
     assert is_right(tmp_path / NAME) and len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_message_has_what_each_mirror_said(tmp_path, serve, monkeypatch):
-    monkeypatch.setattr(downloads, "READ_TIMEOUT_SECONDS", 0.2)
-    mirrors = {serve(answer): said for answer, said in MISDEEDS.values()}
+def test_the_message_has_what_each_mirror_said(tmp_path, serve, have_little_patience):
+    mirrors = {serve(answer): (answer, said) for answer, said in MISDEEDS.values()}
+    have_little_patience(mirror for mirror, (answer, _) in mirrors.items() if answer in (say_nothing, stall))
     with pytest.raises(DownloadError) as caught:
         fetch(tmp_path, *mirrors)
     reports = str(caught.value).partition("could not be fetched: ")[2].split("; ")
-    for report, (mirror, said) in zip(reports, mirrors.items(), strict=True):
-        assert report.startswith(mirror.split("/")[2]) and said in report
+    for report, (mirror, (_, said)) in zip(reports, mirrors.items(), strict=True):
+        assert report.startswith(mirror.split("/")[2]) and re.search(said, report)
 
 
 def test_a_failure_leaves_the_file_that_was_there(tmp_path, serve):
@@ -153,10 +173,11 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path, serve):
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from gpusvm.data.download import download
+from gpusvm.data import download as downloads
 import hashlib
+downloads.READ_TIMEOUT_SECONDS = 300  # the other process may be slow to start
 check = lambda path: hashlib.sha256(path.read_bytes()).hexdigest() == {SHA256!r}
-download({NAME!r}, sys.argv[2:], Path(sys.argv[1], {NAME!r}), check, max_bytes={len(BODY)})
+downloads.download({NAME!r}, sys.argv[2:], Path(sys.argv[1], {NAME!r}), check, max_bytes={len(BODY)})
 """
 
 
@@ -165,7 +186,7 @@ def start_process(folder, *mirrors):
 
 
 def test_two_processes_at_once(tmp_path, serve):
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=300)
 
     def answer_when_both_ask(handler):
         respond(handler, BODY[:1000])
@@ -176,7 +197,7 @@ def test_two_processes_at_once(tmp_path, serve):
 
     mirror = serve(answer_when_both_ask)
     processes = [start_process(tmp_path, mirror) for _ in range(2)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0]
     assert is_right(tmp_path / NAME) and len(list(tmp_path.iterdir())) == 1
 
 
@@ -186,12 +207,12 @@ def test_a_process_that_is_killed_leaves_nothing_under_the_files_name(tmp_path, 
     def answer_half(handler):
         respond(handler, BODY[:1000])
         begun.set()
-        ended.wait(60)
+        ended.wait(300)
 
     process = start_process(tmp_path, serve(answer_half))
-    assert begun.wait(60)
+    assert begun.wait(300)
     process.kill()
-    process.wait(60)
+    process.wait(300)
     ended.set()
     assert not (tmp_path / NAME).exists()
     fetch(tmp_path, serve(respond))

@@ -120,7 +120,7 @@ def test_no_more_is_unpacked_than_the_header_says(tmp_path, monkeypatch):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match="absent: cannot be read"):
         idx.read_images(tmp_path / "absent")
 
 

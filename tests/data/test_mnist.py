@@ -1,7 +1,6 @@
 """The real MNIST files, where they are at hand."""
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,11 @@ def test_the_files_are_the_published_ones():
     assert [check.status for check in verify("mnist")] == ["ok"] * 4
 
 
-def test_the_training_images_load_in_under_two_seconds():
-    start = time.perf_counter()
+def test_the_training_images():
     data = load_dataset("mnist")
-    seconds = time.perf_counter() - start
     assert data.images.shape == (60_000, 28, 28) and data.images.dtype == np.uint8
     assert np.bincount(data.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert data.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    assert seconds < 2
 
 
 def test_the_test_images():
@@ -45,8 +41,6 @@ def test_kaggles_csv_gives_the_same_images(tmp_path):
     rows = np.column_stack([data.labels, data.images.reshape(len(data), -1)]).tolist()
     header = "label," + ",".join(f"pixel{i}" for i in range(784))
     (tmp_path / "train.csv").write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
-    start = time.perf_counter()
     images, labels = csv.read(tmp_path / "train.csv")
-    assert time.perf_counter() - start < 2
     np.testing.assert_array_equal(images, data.images)
     np.testing.assert_array_equal(labels, data.labels)

@@ -64,7 +64,7 @@ def test_forms_of_images_and_labels(tmp_path):
         ({"X": np.zeros((0, 4), dtype=np.uint8)}, "holds no images"),
         ({"X": IMAGES, "y": LABELS[None]}, r"labels must be \(n,\)"),
         ({"X": IMAGES, "y": LABELS + 0.5}, "labels must be integers or strings"),
-        ({"X": np.array([[None]])}, "allow_pickle|Object arrays"),
+        ({"X": np.array([[None]])}, "Object arrays are pickles, which could run code"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, arrays, message):
@@ -160,8 +160,8 @@ def test_a_pickle_in_an_archive_is_refused_and_not_run(tmp_path, key, form):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no array at all", "magic string"),
-        (bytes(50_000_000), "magic string"),
+        (b"no array at all", "cannot be read"),
+        (bytes(50_000_000), "cannot be read"),
         (member(bytes(50_000_000), shape=(1, 4)), "not what the archive holds"),
         (member(bytes(4), shape=(2**40, 2**20)), "not what the archive holds"),
         (member(bytes(4), shape=(2**32, 2**32)), "not what the archive holds"),
@@ -178,14 +178,35 @@ def test_a_member_that_is_not_what_it_says_is_not_unpacked(tmp_path, content, me
     assert peak_rss_mb() - before < 20
 
 
-def test_an_archive_whose_directory_lies(tmp_path):
+# What the directory says of a member: how many bytes it has in the archive, and how many when it is unpacked.
+LIES = {"the size": (None, 2**31), "both sizes": (2**31, 2**31)}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_an_archive_whose_directory_lies(tmp_path, lie):
     path = archive_of(tmp_path, {"X.npy": member(bytes(4))}, zipfile.ZIP_STORED)
     truth, header_size = member(bytes(4)), len(member(b""))
     promise = member(b"", shape=(2**31 - header_size, 1)) + bytes(4)
-    sizes = struct.pack("<2I", len(truth), len(truth))
-    path.write_bytes(path.read_bytes().replace(truth, promise).replace(sizes, struct.pack("<2I", 2**31, 2**31)))
-    with pytest.raises(DataError, match="too small for what it says it holds"):
+    packed, unpacked = (len(truth) if size is None else size for size in LIES[lie])
+    sizes = struct.pack("<2I", len(truth), len(truth)), struct.pack("<2I", packed, unpacked)
+    path.write_bytes(path.read_bytes().replace(truth, promise).replace(*sizes))
+    reset_peak_rss()
+    before = peak_rss_mb()
+    with pytest.raises(DataError, match="cannot be read") as caught:
         npz.read(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    assert peak_rss_mb() - before < 20
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_member_larger_than_its_archive_is_not_begun(lie):
+    """Python may find that out before us; so here it is not asked."""
+    content = member(b"", shape=(2**31 - len(member(b"")), 1)) + bytes(4)
+    info = zipfile.ZipInfo("X.npy")
+    packed, info.file_size = LIES[lie]
+    info.compress_size = len(content) if packed is None else packed
+    with pytest.raises(ValueError, match="too small for what it says it holds"):
+        npz._promised_bytes(io.BytesIO(content), info, archive_bytes=500)
 
 
 def test_methods_that_expand_without_bound_are_refused(tmp_path):

@@ -72,7 +72,7 @@ class Command:
             finally:
                 os._exit(code)
 
-    def wait(self, timeout_s: float = 60.0) -> int:
+    def wait(self, timeout_s: float = 300.0) -> int:
         """Its exit code, negative for a signal. Raises TimeoutError, and kills it, if it hangs."""
         end = time.monotonic() + timeout_s
         while self.code is None:
@@ -110,7 +110,7 @@ class Command:
         if not self.is_over():
             os.kill(self.pid, number)
 
-    def leaves_processes(self, grace_s: float = 5.0) -> bool:
+    def leaves_processes(self, grace_s: float = 30.0) -> bool:
         """Whether a process that it started still runs so long after its end."""
         end = time.monotonic() + grace_s
         while processes_with(f"{_MARK}={self.mark}"):

@@ -33,7 +33,7 @@ def gpusvm(
 
     return subprocess.run(
         [sys.executable, "-m", "gpusvm.cli.main", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=120, preexec_fn=partial(_set, limits or {}),
+        cwd=cwd, capture_output=True, text=True, timeout=300, preexec_fn=partial(_set, limits or {}),
         env={**os.environ, **(_NO_BYTECODE if limits else {}), **(environment or {})},
     )  # fmt: skip
 

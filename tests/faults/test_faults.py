@@ -18,16 +18,19 @@ import resources
 SCENES = ["train, native-cpu", "checkpoint, native-cpu", "fetch", "export, onnx"]
 
 
-def run(*arguments: str, expected: int = 0) -> str:
-    # In a process of its own: forks of this one, which may have threads, could hang.
-    script = Path(__file__).with_name("run.py")
-    done = subprocess.run(
-        [sys.executable, str(script), "--seed", str(random.randrange(2**32)), *arguments],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == expected, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def run(seed):
+    """The function that runs such faults, which ends with what they printed: the seed first."""
+
+    def run_script(*arguments: str, expected: int = 0) -> str:
+        # In a process of its own: forks of this one, which may have threads, could hang.
+        script = Path(__file__).with_name("run.py")
+        command = [sys.executable, str(script), "--seed", str(seed), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == expected, done.stdout + done.stderr
+        return done.stdout
+
+    return run_script
 
 
 class Lasting:
@@ -57,16 +60,16 @@ def test_interrupts_come_in_time_whatever_the_first_run_took(estimate):
     assert sum(seconds < 1 for seconds in ends[:60]) >= 3  # the fewest trials asked for, in their most attempts
 
 
-def test_interrupted_commands_leave_the_old_file_or_the_new_one():
+def test_interrupted_commands_leave_the_old_file_or_the_new_one(run):
     run("--trials", "3", *SCENES)
 
 
-def test_writing_in_place_would_be_seen():
+def test_writing_in_place_would_be_seen(run):
     found = run("--trials", "10", "--write-in-place", "fetch", expected=1)
     assert "is neither the old file nor the new one" in found
 
 
-def test_an_interrupted_benchmark_keeps_its_rows():
+def test_an_interrupted_benchmark_keeps_its_rows(run):
     run("--trials", "2", "bench")
 
 
@@ -79,7 +82,7 @@ def test_a_file_too_large_leaves_the_old_one(tmp_path):
     assert resources.limited_files(tmp_path) == ["refused: cannot write"]
 
 
-def test_a_full_disk_stops_a_download_a_benchmark_and_a_checkpoint():
+def test_a_full_disk_stops_a_download_a_benchmark_and_a_checkpoint(run):
     assert "0 violations" in run("full disk, resumable")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from gpusvm import SVC, certify
 from gpusvm.backends import get_backend
 from gpusvm.errors import TrainingError, UsageError
 from gpusvm.kernels import Kernel
+from gpusvm.params import Stopping
 from gpusvm.problem import c_svc
-from gpusvm.solver import cpu
+from gpusvm.solver import cpu, growing, tiny, working_set
 from gpusvm.solver.clock import Clock, Shares
+from gpusvm.solver.working_set import STEPS_AT_ONCE
 
 NATIVE = get_backend("native-cpu")
 LIBSVM = get_backend("sklearn")
@@ -121,22 +124,33 @@ def test_a_tolerance_that_float64_cannot_reach_ends_and_says_so(digits):
     assert model.kkt_gap.max() < 1e-9
 
 
-def test_an_interrupt_reaches_a_small_problem_that_takes_long(rng):
-    from gpusvm.solver.growing import GrowingSolver
+@pytest.mark.parametrize("n", [450, 700], ids=["tiny", "growing"])
+def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n):
+    """It would take ten million steps; the solver looks whether to stop every so many."""
+    X, y = rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
+    module = tiny if n <= working_set.SMALL else growing
+    calls = []
 
-    X = rng.normal(size=(450, 20)).astype(np.float32)
-    looks = []
+    class StopsAtTheThirdLook(Clock):
+        def says_stop(self):
+            return len(calls) > 2
 
-    def stop_at_the_second_look():
-        looks.append(None)
-        return len(looks) > 2
+        interrupted = property(lambda self: self.says_stop, lambda self, value: None)
 
-    original = GrowingSolver.solve
-    start = time.perf_counter()
-    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="class pairs stopped"):
-        patch.setattr(GrowingSolver, "solve", lambda self, clock: original(self, Clock(stop_at_the_second_look)))
-        NATIVE.fit(X, rng.integers(0, 2, 450), *asked(kernel=Kernel("linear"), C=1e5))
-    assert time.perf_counter() - start < 5
+    def count(*arguments):
+        calls.append(None)
+        return solve(*arguments)
+
+    name = "_solve_all" if module is tiny else "solve_working_set"
+    solve = getattr(module, name)
+    monkeypatch.setattr(module, name, count)
+    monkeypatch.setattr(tiny, "Clock", StopsAtTheThirdLook)
+    monkeypatch.setattr(cpu, "Clock", StopsAtTheThirdLook)
+    bounds = np.full(int((y == 0).sum()), 1e5), np.full(int((y == 1).sum()), 1e5)
+    blocks = [np.flatnonzero(y == c) for c in (0, 1)]
+    kernel, stopping = Kernel("linear"), Stopping(tol=1e-6)
+    found = cpu.solve(X, blocks, [c_svc((0, 1), bounds)], kernel, stopping, budget_mb=500, n_threads=1)
+    assert len(calls) == 3 and found[0].n_iter <= 3 * STEPS_AT_ONCE
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
@@ -339,21 +353,36 @@ def test_the_callers_blas_threads_are_left_as_they_were(digits):
     assert before == after
 
 
-def test_an_interrupt_stops_the_threads_within_a_second(rng):
-    X = rng.normal(size=(12_000, 20)).astype(np.float32)
-    y = rng.integers(0, 4, 12_000)
-    started = []
+def test_an_interrupt_stops_the_threads_at_their_next_look(rng, monkeypatch):
+    """One thread is at the pair of the two large classes when the other has solved that of the small ones."""
+    X = rng.normal(size=(10_000, 20)).astype(np.float32)
+    y = rng.choice(4, 10_000, p=[0.46, 0.04, 0.04, 0.46])
+    before, done, told, begun = threading.active_count(), [], threading.Event(), Counter()
+    join, solve = threading.Thread.join, growing.solve_working_set
+
+    def join_after_telling_to_stop(*arguments):
+        told.set()
+        join(*arguments)
+
+    def count(*arguments):
+        begun[told.is_set()] += 1
+        return solve(*arguments)
 
     class Stop(Exception):
         pass
 
-    def interrupt(done, total, latest):
-        started.append(time.perf_counter())
+    def interrupt(*progress):
+        done.append(progress)
         raise Stop
 
+    monkeypatch.setattr(threading.Thread, "join", join_after_telling_to_stop)
+    monkeypatch.setattr(growing, "solve_working_set", count)
+    params = asked(kernel=Kernel("rbf", gamma=0.02), C=1.0, n_jobs=2)
     with pytest.raises(Stop):
-        NATIVE.fit(X, y, *asked(kernel=Kernel("rbf", gamma=0.02), C=1.0, max_iter=20_000), progress=interrupt)
-    assert time.perf_counter() - started[0] < 1.0
+        NATIVE.fit(X, y, *params, progress=interrupt)
+    assert begun[False] > 0 and len(done) == 1
+    assert begun[True] <= 2, "more than the one of each thread that had looked just before"
+    assert threading.active_count() == before
 
 
 def test_progress_tells_the_gap_and_the_model_keeps_it(digits):
