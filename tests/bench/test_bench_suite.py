@@ -47,8 +47,8 @@ def test_a_suite_has_what_its_file_says(suite: Suite) -> None:
     assert suite.contenders == ("sklearn", "knn")
     assert suite.sizes == (300, 600)
     assert suite.cases[0].name == "rbf C=10 gamma=0.02"
-    assert suite.repeats_of("sklearn") == 3
-    assert suite.repeats_of("knn") == 1
+    assert suite.repeats_of("sklearn", suite.cases[0]) == 3
+    assert suite.repeats_of("knn", suite.cases[0]) == 1
 
 
 def test_a_suite_survives_json(suite: Suite) -> None:
@@ -167,7 +167,7 @@ def test_options_replace_what_the_suite_says(suite: Suite) -> None:
 
 
 def test_an_option_for_all_sets_aside_what_one_contender_had(suite: Suite) -> None:
-    assert suite.with_options(repeats=5).repeats_of("knn") == 5
+    assert suite.with_options(repeats=5).repeats_of("knn", suite.cases[0]) == 5
 
 
 @pytest.mark.parametrize(
