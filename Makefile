@@ -2,6 +2,7 @@
 #   make train   set up, then train on MNIST's 60,000 images on the best hardware present
 #   make test    the whole test suite          make lint    ruff and mypy
 #   make bench   the benchmark suite           make clean   remove what these targets made
+#   make bench-workloads   ordinary problems of many kinds, against scikit-learn and scikit-learn-intelex
 #   make faults  interrupts, full disks, little memory: minutes
 #   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
 #   make truth   500 random problems: no model claims more than its certificate finds
@@ -27,7 +28,7 @@ comma := ,
 run_extras := $(GPU)
 dev_extras := dev$(if $(GPU),$(comma)$(GPU))
 
-.PHONY: train test lint format bench fuzz faults truth audit dist-check clean
+.PHONY: train test lint format bench bench-workloads fuzz faults truth audit dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
@@ -49,6 +50,9 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/gpusvm bench benchmarks/full.toml --out benchmarks/results
+
+bench-workloads: $(VENV)/.installed-bench
+	$(BIN)/gpusvm bench benchmarks/workloads.toml --out benchmarks/results
 
 fuzz: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ_ARGS)

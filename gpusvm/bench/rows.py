@@ -16,7 +16,8 @@ Measurement = dict[str, Any]
 def make_rows(suite: Suite, measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     """A row for each case, size and contender with anything measured, in that order.
 
-    A contender without a kernel is measured once at each size, and has a row in every case on the same data.
+    A contender without a kernel is measured once at each size of the suite's data, and has a row in
+    every case on them.
     """
     rows = []
     for case in suite.cases:
@@ -90,7 +91,7 @@ def _largest(measurements: Sequence[Measurement], name: str) -> float | None:
 
 
 def _reference(suite: Suite, done: Mapping[str, Sequence[Measurement]], figure: str) -> Sequence[Measurement]:
-    """What the rows of one case and size are compared with; the best peer is the one that is quickest by `figure`."""
+    """What the rows of one case and size are compared with: of the best peer, the quickest by `figure`."""
     if suite.reference != BEST_PEER:
         return done.get(suite.reference, [])
     rivals = [done[name] for name in suite.peers if done.get(name) and get_contender(name).uses_kernel]

@@ -27,7 +27,7 @@ BEST_PEER = "best-peer"
 
 @dataclass(frozen=True)
 class Case:
-    """One problem of a suite: a kernel, what is minimised with it, and data where they are not the suite's.
+    """One problem of a suite: a kernel, what is minimised with it, and data of its own if it has them.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class Suite:
     ) -> Suite:
         """This suite with what the command line asks for, which also sets aside overrides of the same.
 
-        A case with sizes of its own is measured at the new ones, and at its largest instead of any above that.
+        A case with sizes of its own is measured at its largest in place of any above that.
 
         Raises UsageError for a contender that does not exist or a number out of range.
         """

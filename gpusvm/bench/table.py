@@ -82,11 +82,12 @@ def _data(data: Mapping[str, Any]) -> str:
 
 def _compared(suite: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     reference = suite["reference"]
-    if reference == BEST_PEER:
+    if reference == BEST_PEER and any(row["fit_speedup"] for row in rows):
         return "Speed-ups are over the faster peer of each table, agreement is with the one faster to fit."
     if any(row["contender"] == reference and row["fit_seconds"] for row in rows):
         return f"Speed-ups and agreement are against {reference}."
-    return f"Speed-ups and agreement need the reference, which was not measured: {reference}."
+    name = "a peer with a kernel" if reference == BEST_PEER else reference
+    return f"Speed-ups and agreement need the reference, which was not measured: {name}."
 
 
 def describe(machine: Mapping[str, Any]) -> str:

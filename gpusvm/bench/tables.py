@@ -84,7 +84,7 @@ def load_table(name: str, described: Mapping[str, Any], data_dir: str | None = N
 
 
 def missing_file(described: Mapping[str, Any], data_dir: str | None = None) -> str | None:
-    """The file that a table would be read from and that is not there, so that it is generated; else None."""
+    """The file whose absence makes a table a generated one; None where there is no such file."""
     file = _FILES.get(described["source"])
     return None if file is None or _find(file, data_dir) is not None else str(file)
 
@@ -96,7 +96,7 @@ def _make_classification(arguments: dict[str, Any], data_dir: str | None) -> tup
 
 
 def _make_blobs(arguments: dict[str, Any], data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's make_blobs, its rows going round the classes, so that the first ones are of all alike."""
+    """scikit-learn's make_blobs, the rows going round the classes: the first hold as many of each."""
     from sklearn.datasets import make_blobs
 
     box = {"center_box": tuple(arguments["center_box"])} if "center_box" in arguments else {}
@@ -107,7 +107,7 @@ def _make_blobs(arguments: dict[str, Any], data_dir: str | None) -> tuple[np.nda
 
 
 def _wine(arguments: dict[str, Any], data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's 178 wines, each feature with mean 0 and variance 1, in a fixed random order."""
+    """scikit-learn's 178 wines, each feature with mean 0 and variance 1, in a random order."""
     from sklearn.datasets import load_wine
 
     X, y = load_wine(return_X_y=True)
@@ -126,7 +126,7 @@ def _letter(arguments: dict[str, Any], data_dir: str | None) -> tuple[np.ndarray
 
 
 def _like_adult() -> tuple[np.ndarray, np.ndarray]:
-    """People as Adult has them: one of several values in each of 14 columns, and a quarter of class 1."""
+    """People like Adult's: one of several values in each of 14 columns, a quarter of class 1."""
     rng = np.random.default_rng(0)
     n, n_features = _ADULT_SHAPE
     bounds = np.linspace(0, n_features, 15).astype(int)
@@ -142,7 +142,7 @@ def _like_adult() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _like_letter() -> tuple[np.ndarray, np.ndarray]:
-    """Letters as UCI has them: 26 classes of a few shapes each, 16 features of 16 grey levels in [-1, 1]."""
+    """Letters like UCI's: 26 classes of four shapes each, 16 features of 16 levels in [-1, 1]."""
     rng = np.random.default_rng(0)
     n, n_features = _LETTER_SHAPE
     shapes = rng.uniform(3, 12, size=(_N_LETTERS, 4, n_features))

@@ -137,7 +137,10 @@ json_values = st.recursive(
     max_leaves=8,
 )
 keys = st.sampled_from(
-    ["name", "dataset", "sizes", "cases", "backends", "peers", "overrides", "n_test", "repeats", "gamma", "C"]
+    [
+        *("name", "dataset", "sizes", "cases", "backends", "peers", "overrides", "n_test", "repeats", "gamma", "C"),
+        *("tables", "once", "source", "test_on_training", "reference", "least_timed_s"),
+    ]
 )
 
 
@@ -150,7 +153,12 @@ def test_nothing_but_our_errors_escapes(changes: dict) -> None:
         "backends": ["sklearn"],
         "cases": [{"kernel": "rbf"}],
     }
-    for content in (table | changes, {**table, "cases": [changes]}, {**table, "overrides": {"sklearn": changes}}):
+    for content in (
+        table | changes,
+        {**table, "cases": [changes]},
+        {**table, "overrides": {"sklearn": changes}},
+        {**table, "tables": {"x": changes}},
+    ):
         try:
             parse_suite(content, "here")
         except GpuSvmError as error:
