@@ -22,7 +22,7 @@ SCHEMA = 1
 _LARGEST_FILE = 2**28
 
 Key = tuple[str, str | None, int, int]
-"""Contender, case (None for a contender without a kernel), training images, repeat."""
+"""Contender, case (None for a contender without a kernel on the suite's data), training samples, repeat."""
 
 
 def utc_now() -> str:
@@ -40,7 +40,7 @@ class Record:
     machine : dict
         From `describe_machine`.
     data : dict
-        Of the training and the test images: name, number, digest.
+        Of the training and the test images: name, number, digest; by case, where a case has its own.
     started, finished : str
         UTC, ISO 8601; `finished` is None until every measurement is there.
     measurements : list of dict
@@ -111,6 +111,7 @@ def _parse_record(content: dict[str, Any], where: str) -> Record:
     values = checks.read_table(content, _RECORD_KEYS, where)
     checks.require(values, ("suite", "started", "machine", "data", "measurements"), where)
     suite = parse_suite(values["suite"], f"{where}: suite")
+    _check_data(suite, values["data"], where)
     for number, measurement in enumerate(values["measurements"], start=1):
         label = f"{where}: measurement {number}"
         found = checks.read_table(measurement, _MEASUREMENT_KEYS, label)
@@ -126,6 +127,17 @@ def _parse_record(content: dict[str, Any], where: str) -> Record:
     )
 
 
+def _check_data(suite: Suite, data: dict[str, Any], where: str) -> None:
+    """Raise DataError where the data of a case are not described as the tables show them."""
+    checks.check(f"{where}: data: cases", checks.table_of(checks.table), data.get("cases", {}))
+    for case in suite.cases:
+        if case.dataset is None:
+            checks.check(f"{where}: data", _DATA, data)
+        else:
+            label = f"{where}: data of case {checks.quote(case.name)}"
+            checks.check(label, _DATA, data.get("cases", {}).get(case.name))
+
+
 def _key(measurement: dict[str, Any]) -> Key:
     return tuple(measurement[name] for name in ("contender", "case", "n_train", "repeat"))
 
@@ -134,6 +146,9 @@ _NAME_ANOTHER = "name a .json file that gpusvm bench wrote"
 _ALWAYS = ("contender", "case", "n_train", "repeat", "status")
 _WHEN_OK = ("fit_seconds", "predict_seconds", "load_seconds", "accuracy", "n_test", "test_errors")
 
+_DATA = checks.table_with(
+    {"train": checks.table_with({"name": checks.text}), "test": checks.table_with({"n": checks.whole(1)})}
+)
 _RECORD_KEYS: dict[str, checks.Reader] = {
     "schema": checks.whole(SCHEMA),
     "suite": checks.table,
@@ -148,9 +163,7 @@ _RECORD_KEYS: dict[str, checks.Reader] = {
             "gpu": checks.table_with({"reason": checks.text}),
         }
     ),
-    "data": checks.table_with(
-        {"train": checks.table_with({"name": checks.text}), "test": checks.table_with({"n": checks.whole(1)})}
-    ),
+    "data": checks.table,
     "rows": checks.listed,
     "measurements": checks.listed,
 }
@@ -169,6 +182,8 @@ _MEASUREMENT_KEYS: dict[str, checks.Reader] = {
     "warmup_seconds": checks.seconds,
     "fit_seconds": checks.seconds,
     "predict_seconds": checks.seconds,
+    "n_fits": checks.whole(1),
+    "n_predictions": checks.whole(1),
     "accuracy": checks.fraction,
     "n_support_vectors": checks.optional(checks.whole(0)),
     "peak_rss_mb": checks.seconds,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gpusvm.bench.contenders import peer_names
-from gpusvm.bench.suite import Case, Suite
+from gpusvm.bench.contenders import get_contender, peer_names
+from gpusvm.bench.suite import BEST_PEER, Case, Suite
 
 Measurement = dict[str, Any]
 
@@ -16,17 +16,19 @@ Measurement = dict[str, Any]
 def make_rows(suite: Suite, measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     """A row for each case, size and contender with anything measured, in that order.
 
-    A contender without a kernel is measured once at each size, and has a row in every case.
+    A contender without a kernel is measured once at each size of the suite's data, and has a row in
+    every case on them.
     """
     rows = []
     for case in suite.cases:
-        for n_train in suite.sizes:
+        for n_train in suite.sizes_of(case):
             taken = {
                 name: _taken(measurements, name, case, n_train)
                 for name in suite.contenders
                 if suite.measures(name, n_train)
             }
-            reference = _succeeded(taken.get(suite.reference, []))
+            done = {name: _succeeded(own) for name, own in taken.items()}
+            fitting, predicting = (_reference(suite, done, f"{what}_seconds") for what in ("fit", "predict"))
             rows += [
                 {
                     "contender": name,
@@ -34,7 +36,7 @@ def make_rows(suite: Suite, measurements: Sequence[Measurement]) -> list[dict[st
                     "case": case.name,
                     "n_train": n_train,
                     **_figures(own, case),
-                    **_comparison(_succeeded(own), reference),
+                    **_comparison(done[name], fitting, predicting),
                 }
                 for name, own in taken.items()
                 if own
@@ -44,7 +46,8 @@ def make_rows(suite: Suite, measurements: Sequence[Measurement]) -> list[dict[st
 
 def _taken(measurements: Sequence[Measurement], contender: str, case: Case, n_train: int) -> list[Measurement]:
     own = [m for m in measurements if m["contender"] == contender]
-    here = [m for m in own if m["n_train"] == n_train and m["case"] in (None, case.name)]
+    names = (None, case.name) if case.dataset is None else (case.name,)
+    here = [m for m in own if m["n_train"] == n_train and m["case"] in names]
     # A contender is found unavailable once, for the whole run.
     unavailable = [m for m in own if m["status"] == "unavailable"]
     return [m for m in here if m["status"] != "unavailable"] or unavailable[:1]
@@ -87,19 +90,33 @@ def _largest(measurements: Sequence[Measurement], name: str) -> float | None:
     return max((m[name] for m in measurements if m.get(name) is not None), default=None)
 
 
-def _comparison(own: Sequence[Measurement], reference: Sequence[Measurement]) -> dict[str, Any]:
-    if not own or not reference:
-        return {"fit_speedup": None, "predict_speedup": None, "agreement": None}
+def _reference(suite: Suite, done: Mapping[str, Sequence[Measurement]], figure: str) -> Sequence[Measurement]:
+    """What the rows of one case and size are compared with: of the best peer, the quickest by `figure`."""
+    if suite.reference != BEST_PEER:
+        return done.get(suite.reference, [])
+    rivals = [done[name] for name in suite.peers if done.get(name) and get_contender(name).uses_kernel]
+    return min(rivals, key=lambda measurements: _median(measurements, figure), default=[])
+
+
+def _comparison(
+    own: Sequence[Measurement], fitting: Sequence[Measurement], predicting: Sequence[Measurement]
+) -> dict[str, Any]:
+    """One contender against the references of its case and size."""
     return {
-        "fit_speedup": _speedup(own, reference, "fit_seconds"),
-        "predict_speedup": _speedup(own, reference, "predict_seconds"),
-        "agreement": agreement(own[0], reference[0]),
+        "fit_speedup": _speedup(own, fitting, "fit_seconds"),
+        "predict_speedup": _speedup(own, predicting, "predict_seconds"),
+        "agreement": agreement(own[0], fitting[0]) if own and fitting else None,
     }
 
 
-def _speedup(own: Sequence[Measurement], reference: Sequence[Measurement], name: str) -> float | None:
-    seconds = statistics.median(m[name] for m in own)
-    return statistics.median(m[name] for m in reference) / seconds if seconds > 0 else None
+def _speedup(own: Sequence[Measurement], reference: Sequence[Measurement], figure: str) -> float | None:
+    if not own or not reference or _median(own, figure) <= 0:
+        return None
+    return _median(reference, figure) / _median(own, figure)
+
+
+def _median(measurements: Sequence[Measurement], figure: str) -> float:
+    return statistics.median(m[figure] for m in measurements)
 
 
 def agreement(one: Measurement, other: Measurement) -> float | None:

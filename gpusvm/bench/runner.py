@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +13,10 @@ from gpusvm.bench.contenders import get_contender
 from gpusvm.bench.machine import describe_machine
 from gpusvm.bench.process import WORKER, run_worker
 from gpusvm.bench.record import Key, Record, load_record, utc_now
-from gpusvm.bench.samples import load_test_images
+from gpusvm.bench.samples import load_test_images, split_table
 from gpusvm.bench.spec import Spec
 from gpusvm.bench.suite import Case, Suite
+from gpusvm.bench.tables import Table, load_table, missing_file
 from gpusvm.data import Dataset, load_dataset
 from gpusvm.errors import DataError, UsageError
 from gpusvm.output import check_writable
@@ -26,7 +27,7 @@ class Job:
     """One measurement to take.
 
     `case_key` is the case's name, or None for a contender without a kernel, which is measured once
-    for all cases.
+    for all cases on the suite's data.
     """
 
     contender: str
@@ -62,18 +63,21 @@ def plan(suite: Suite) -> list[Job]:
 
 
 def _jobs(suite: Suite) -> Iterator[Job]:
-    kernelized = {name: get_contender(name).uses_kernel for name in suite.contenders}
-    most = max(suite.repeats_of(name) for name in suite.contenders)
     for case in suite.cases:
-        for n_train in suite.sizes:
+        most = max(suite.repeats_of(name, case) for name in suite.contenders)
+        for n_train in suite.sizes_of(case):
             for repeat in range(most):
                 for name in _reference_first(suite):
-                    if repeat >= suite.repeats_of(name) or not suite.measures(name, n_train):
+                    if repeat >= suite.repeats_of(name, case) or not suite.measures(name, n_train):
                         continue
-                    if kernelized[name]:
+                    if case.dataset is not None or get_contender(name).uses_kernel:
                         yield Job(name, case, case.name, n_train, repeat)
-                    elif case is suite.cases[0]:
+                    elif case is _first_on_the_suites_data(suite):
                         yield Job(name, case, None, n_train, repeat)
+
+
+def _first_on_the_suites_data(suite: Suite) -> Case | None:
+    return next((case for case in suite.cases if case.dataset is None), None)
 
 
 def _reference_first(suite: Suite) -> list[str]:
@@ -144,10 +148,11 @@ def new_run(suite: Suite, folder: Path, data_dir: Path | None = None) -> Run:
     Raises
     ------
     DataError
-        The data set cannot be had, or has fewer images than the suite wants.
+        A data set cannot be had, or has fewer samples than the suite wants.
     OutputError
         Nothing could be written there.
     """
+    suite = _with_stand_ins_named(suite, data_dir)
     record = Record(suite, describe_machine(), describe_data(suite, data_dir))
     date = record.started[:19].replace("T", "-").replace(":", "")
     path = folder / f"{suite.name}-{date}.json"
@@ -186,25 +191,61 @@ def _require_same_machine(record: Record, path: Path) -> None:
         )
 
 
+def _with_stand_ins_named(suite: Suite, data_dir: Path | None) -> Suite:
+    """The suite with "generated" in the name of each case whose table's file is not on this machine."""
+    where = None if data_dir is None else str(data_dir)
+    cases = []
+    for case in suite.cases:
+        table = suite.table_of(case)
+        missing = None if table is None else missing_file(table, where)
+        cases.append(case if missing is None else replace(case, name=f"{case.name} (generated: no {missing} here)"))
+    return replace(suite, cases=tuple(cases))
+
+
 def describe_data(suite: Suite, data_dir: Path | None) -> dict[str, Any]:
     """The data of a suite, fetched if need be. Raises DataError where they do not suffice."""
     where = None if data_dir is None else str(data_dir)
-    train = load_dataset(suite.dataset, "train", data_dir=where, progress=True)
-    if len(train) < max(suite.sizes):
+    shared: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for case in suite.cases:
+        if case.dataset is not None:
+            own[case.name] = _describe_data_of(suite, case, where)
+        elif not shared:
+            shared = _describe_data_of(suite, case, where)
+    return {**shared, **({"cases": own} if own else {})}
+
+
+def _describe_data_of(suite: Suite, case: Case, data_dir: str | None) -> dict[str, Any]:
+    table, dataset = suite.table_of(case), suite.dataset_of(case)
+    if table is None:
+        return _describe_images(suite, case, data_dir)
+    largest = max(suite.sizes_of(case))
+    train, test = split_table(load_table(dataset, table, data_dir), dataset, case, largest)
+    for n_train in suite.sizes_of(case):
+        _require_classes(train.y[:n_train], dataset)
+    return {"train": _describe_table(train, dataset), "test": _describe_table(test, dataset)}
+
+
+def _describe_images(suite: Suite, case: Case, data_dir: str | None) -> dict[str, Any]:
+    dataset, largest = suite.dataset_of(case), max(suite.sizes_of(case))
+    train = load_dataset(dataset, "train", data_dir=data_dir, progress=True)
+    if len(train) < largest:
         raise DataError(
-            f"{suite.dataset}: has {len(train):,} training images, not {max(suite.sizes):,} as the suite "
+            f"{dataset}: has {len(train):,} training images, not {largest:,} as the suite "
             "measures; choose smaller ones with --sizes"
         )
-    if len(np.unique(train.require_labels())) < 2:
-        raise DataError(f"{suite.dataset}: has one class only; an SVM needs at least two")
-    test = load_test_images(suite.dataset, suite.test_dataset, suite.n_test, where)
+    _require_classes(train.require_labels(), dataset)
+    test = load_test_images(dataset, suite.test_dataset_of(case), suite.n_test_of(case), data_dir)
     test.require_labels()
     if test.image_shape != train.image_shape:
         sizes = " and ".join(f"{height}x{width}" for height, width in (train.image_shape, test.image_shape))
-        raise DataError(
-            f"{suite.dataset}: training and test images differ in size ({sizes}); name another test_dataset"
-        )
+        raise DataError(f"{dataset}: training and test images differ in size ({sizes}); name another test_dataset")
     return {"train": _describe(train), "test": _describe(test)}
+
+
+def _require_classes(labels: np.ndarray, dataset: str) -> None:
+    if len(np.unique(labels)) < 2:
+        raise DataError(f"{dataset}: has one class only; an SVM needs at least two")
 
 
 def _describe(data: Dataset) -> dict[str, Any]:
@@ -214,6 +255,16 @@ def _describe(data: Dataset) -> dict[str, Any]:
         "image_shape": list(data.image_shape),
         "n_classes": len(np.unique(data.require_labels())),
         "digest": data.digest,
+    }
+
+
+def _describe_table(table: Table, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "n": len(table),
+        "n_features": table.X.shape[1],
+        "n_classes": len(np.unique(table.y)),
+        "digest": table.digest(),
     }
 
 
@@ -229,14 +280,16 @@ def _spec(suite: Suite, job: Job, data_dir: Path | None) -> Spec:
     return Spec(
         contender=job.contender,
         case=job.case,
-        dataset=suite.dataset,
-        test_dataset=suite.test_dataset,
+        dataset=suite.dataset_of(job.case),
+        test_dataset=suite.test_dataset_of(job.case),
+        table=suite.table_of(job.case),
         n_train=job.n_train,
-        n_test=suite.n_test,
+        n_test=suite.n_test_of(job.case),
         seed=suite.seed,
         binarize=suite.binarize,
         deskew=suite.deskew,
         warmup=suite.warmup,
+        least_timed_s=suite.least_timed_s,
         data_dir=None if data_dir is None else str(data_dir),
         # Once is enough: it can take longer than the fit.
         certify=job.repeat == 0,

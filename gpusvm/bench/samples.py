@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gpusvm.bench.spec import Spec
+from gpusvm.bench.suite import Case
+from gpusvm.bench.tables import Table, load_table
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.errors import DataError
 from gpusvm.preprocess import apply_steps, build_steps
 
 
 class Samples:
-    """Training and test samples, preprocessed as `gpusvm train` would.
+    """Training and test samples: images preprocessed as `gpusvm train` would, tables as they are.
 
     Attributes
     ----------
@@ -27,6 +31,13 @@ class Samples:
     """
 
     def __init__(self, spec: Spec) -> None:
+        if spec.table is None:
+            self._load_images(spec)
+        else:
+            self._load_table(spec, spec.table)
+        self.classes = np.union1d(self.y, self.y_test)
+
+    def _load_images(self, spec: Spec) -> None:
         train = load_dataset(spec.dataset, "train", limit=spec.n_train, seed=spec.seed, data_dir=spec.data_dir)
         test = load_test_images(spec.dataset, spec.test_dataset, spec.n_test, spec.data_dir)
         if len(train) < spec.n_train:
@@ -35,7 +46,28 @@ class Samples:
         self.X = apply_steps(steps, train.images, train.image_shape)
         self.X_test = apply_steps(steps, test.images, train.image_shape)
         self.y, self.y_test = train.require_labels(), test.require_labels()
-        self.classes = np.union1d(self.y, self.y_test)
+
+    def _load_table(self, spec: Spec, described: dict[str, Any]) -> None:
+        table = load_table(spec.dataset, described, spec.data_dir)
+        train, test = split_table(table, spec.dataset, spec.case, spec.n_train)
+        self.X, self.y = train.X, train.y
+        self.X_test, self.y_test = test.X, test.y
+
+
+def split_table(table: Table, name: str, case: Case, n_train: int) -> tuple[Table, Table]:
+    """The first `n_train` rows to train on, and the case's last `n_test` to predict.
+
+    Raises DataError where there are too few, or the two share rows and the case does not allow it.
+    """
+    n, n_test = len(table), case.n_test or 0
+    if max(n_train, n_test) > n:
+        raise DataError(f"{name}: has {n:,} rows, not {max(n_train, n_test):,}")
+    if n_train + n_test > n and not case.test_on_training:
+        raise DataError(
+            f"{name}: has {n:,} rows, too few to train on {n_train:,} and test on {n_test:,} others; "
+            "ask for fewer, or set test_on_training"
+        )
+    return table.rows(slice(n_train)), table.rows(slice(n - n_test, n))
 
 
 def load_test_images(dataset: str, test_dataset: str | None, n_test: int | None, data_dir: str | None) -> Dataset:

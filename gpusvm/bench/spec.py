@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from gpusvm.bench.suite import Case
 
@@ -16,10 +17,12 @@ class Spec:
     ----------
     contender : str
     case : Case
-    dataset, test_dataset, n_test, seed, binarize, deskew, warmup
+    dataset, test_dataset, n_test, seed, binarize, deskew, warmup, least_timed_s
         As in `Suite`.
     n_train : int
-        Training images.
+        Training samples.
+    table : dict, optional
+        What `dataset` is, where it is one of the suite's tables.
     data_dir : str, optional
         Where catalogue names are looked for first.
     certify : bool
@@ -36,6 +39,8 @@ class Spec:
     binarize: bool = False
     deskew: bool = False
     warmup: int = 500
+    least_timed_s: float = 0.0
+    table: dict[str, Any] | None = None
     data_dir: str | None = None
     certify: bool = True
 
@@ -45,4 +50,4 @@ class Spec:
     @classmethod
     def from_line(cls, line: bytes) -> Spec:
         values = json.loads(line)
-        return cls(**{**values, "case": Case(**values["case"])})
+        return cls(**{**values, "case": Case.from_json(values["case"])})

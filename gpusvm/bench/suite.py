@@ -21,10 +21,30 @@ REPEATS = checks.whole(1, 1000)
 SIZES = checks.list_of(checks.whole(2))
 CONTENDER = checks.one_of(contender_names)
 
+BEST_PEER = "best-peer"
+"""As a suite's reference: of each row, the peer that was fastest at it."""
+
 
 @dataclass(frozen=True)
 class Case:
-    """One problem of a suite: a kernel and what is minimised with it."""
+    """One problem of a suite: a kernel, what is minimised with it, and data of its own if it has them.
+
+    Attributes
+    ----------
+    name : str
+    kernel, C, gamma, degree, coef0, tol, max_iter, cache_size
+        As in `gpusvm.SVC`.
+    dataset : str, optional
+        A source for `gpusvm.data.load_dataset`, or one of the suite's tables; None for the suite's.
+    sizes : tuple of int, optional
+        Numbers of training samples; with a `dataset` only.
+    n_test : int, optional
+        Number of test samples, the last ones of a table; with a `dataset` only.
+    test_on_training : bool
+        Whether a table too small for both may be tested on samples that it was trained on.
+    once : tuple of str
+        Contenders that are measured once in this case, however many repeats the suite has.
+    """
 
     name: str
     kernel: str = "rbf"
@@ -35,6 +55,17 @@ class Case:
     tol: float = 1e-3
     max_iter: int = -1
     cache_size: float | None = None
+    dataset: str | None = None
+    sizes: tuple[int, ...] | None = None
+    n_test: int | None = None
+    test_on_training: bool = False
+    once: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Case:
+        """The case whose fields `values` has, with lists where the case has tuples."""
+        own: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**own)
 
     def asked(self, X: np.ndarray) -> tuple[Problem, Stopping, Resources]:
         """The problem on the training data X (n, n_features), with gamma resolved there; how exactly; with what."""
@@ -60,29 +91,34 @@ class Suite:
     name : str
         Also the beginning of the result files' names.
     title : str
-    dataset, test_dataset : str
+    dataset, test_dataset : str, optional
         Sources for `gpusvm.data.load_dataset`. `test_dataset` is None for the data set's own test images.
+        Of the cases that name no `dataset`, as are the next two.
     sizes : tuple of int
         Numbers of training images: the first ones, or a random draw where there is a `seed`.
     n_test : int, optional
         How many of the test images; None for all.
+    tables : dict of str to dict
+        Tables that a case can name as its `dataset`; see `gpusvm.bench.tables`.
     binarize, deskew : bool
     backends, peers : tuple of str
     reference : str
-        The contender that speed-up and agreement are counted from.
+        The contender that speed-up and agreement are counted from, or BEST_PEER.
     repeats : int
     warmup : int
         Samples of the fit that comes before timing and pays for imports, threads and compilation.
     timeout_s : float
         Allowed to a measurement's whole process.
+    least_timed_s : float
+        A fit or a prediction that takes less is repeated until they took that long together.
     cases : tuple of Case
     overrides : dict of str to Override
     """
 
     name: str
-    dataset: str
-    sizes: tuple[int, ...]
     cases: tuple[Case, ...]
+    dataset: str | None = None
+    sizes: tuple[int, ...] = ()
     title: str = ""
     test_dataset: str | None = None
     n_test: int | None = None
@@ -95,14 +131,39 @@ class Suite:
     repeats: int = 3
     warmup: int = 500
     timeout_s: float = 1800.0
+    least_timed_s: float = 0.0
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     overrides: dict[str, Override] = field(default_factory=dict)
 
     @property
     def contenders(self) -> tuple[str, ...]:
         return self.backends + self.peers
 
-    def repeats_of(self, contender: str) -> int:
-        return self._override(contender).repeats or self.repeats
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The name of every data set, each once."""
+        return tuple(dict.fromkeys(self.dataset_of(case) for case in self.cases))
+
+    def dataset_of(self, case: Case) -> str:
+        name = case.dataset or self.dataset
+        assert name is not None  # `parse_suite` has seen to it
+        return name
+
+    def sizes_of(self, case: Case) -> tuple[int, ...]:
+        return case.sizes or self.sizes
+
+    def n_test_of(self, case: Case) -> int | None:
+        return self.n_test if case.dataset is None else case.n_test
+
+    def test_dataset_of(self, case: Case) -> str | None:
+        return self.test_dataset if case.dataset is None else None
+
+    def table_of(self, case: Case) -> dict[str, Any] | None:
+        """What the case's table is, where its data are a table."""
+        return self.tables.get(self.dataset_of(case))
+
+    def repeats_of(self, contender: str, case: Case) -> int:
+        return 1 if contender in case.once else self._override(contender).repeats or self.repeats
 
     def timeout_of(self, contender: str) -> float:
         return self._override(contender).timeout_s or self.timeout_s
@@ -125,6 +186,8 @@ class Suite:
     ) -> Suite:
         """This suite with what the command line asks for, which also sets aside overrides of the same.
 
+        A case with sizes of its own is measured at its largest in place of any above that.
+
         Raises UsageError for a contender that does not exist or a number out of range.
         """
         changes: dict[str, Any] = {}
@@ -143,14 +206,23 @@ class Suite:
                 lifted[key] = None
         taking_part = self.contenders if contenders is None else contenders
         overrides = {name: replace(old, **lifted) for name, old in self.overrides.items() if name in taking_part}
-        return replace(self, overrides=overrides, **changes)
+        cases = tuple(_with_options(case, changes, taking_part) for case in self.cases)
+        return replace(self, cases=cases, overrides=overrides, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """As `parse_suite` reads it: plain JSON values, and no key whose value is None or empty."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
-        cases = [_plain(asdict(case)) for case in self.cases]
+        cases = [_plain({**asdict(case), "test_on_training": case.test_on_training or None}) for case in self.cases]
         overrides = {name: _plain(asdict(override)) for name, override in self.overrides.items()}
         return _plain({**own, "cases": cases, "overrides": overrides})
+
+
+def _with_options(case: Case, changes: Mapping[str, Any], taking_part: Sequence[str]) -> Case:
+    once = () if "repeats" in changes else tuple(name for name in case.once if name in taking_part)
+    sizes = case.sizes
+    if sizes is not None and "sizes" in changes:
+        sizes = tuple(dict.fromkeys(min(size, max(sizes)) for size in changes["sizes"]))
+    return replace(case, once=once, sizes=sizes)
 
 
 def _plain(table: Mapping[str, Any]) -> dict[str, Any]:

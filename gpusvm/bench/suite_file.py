@@ -10,8 +10,9 @@ from typing import Any
 
 from gpusvm.backends.registry import backend_names
 from gpusvm.bench import checks
-from gpusvm.bench.contenders import peer_names
-from gpusvm.bench.suite import CONTENDER, REPEATS, SIZES, Case, Override, Suite
+from gpusvm.bench.contenders import contender_names, peer_names
+from gpusvm.bench.suite import BEST_PEER, CONTENDER, REPEATS, SIZES, Case, Override, Suite
+from gpusvm.bench.tables import check_table
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import KERNEL_NAMES
 
@@ -80,12 +81,17 @@ def parse_suite(table: Any, where: str) -> Suite:
     Raises DataError for an unknown key, a missing one, or a value of the wrong type or out of range.
     """
     values = checks.read_table(table, _SUITE_KEYS, where)
-    checks.require(values, ("name", "dataset", "sizes", "cases"), where)
+    checks.require(values, ("name", "cases"), where)
+    values["tables"] = {
+        name: check_table(table, f"{where}: [tables.{name}]") for name, table in values.get("tables", {}).items()
+    }
     values["cases"] = _cases(values["cases"], where)
     values["overrides"] = _overrides(values.get("overrides", {}), where)
     suite = Suite(**values)
     if not suite.contenders:
         raise DataError(f"{where}: measures nothing: list backends, peers, or both")
+    for case in suite.cases:
+        _check_data(suite, case, where)
     if stray := next((name for name in suite.overrides if name not in suite.contenders), None):
         raise DataError(f"{where}: [overrides.{stray}] is for a contender that the suite does not list")
     return suite
@@ -103,11 +109,27 @@ def _cases(tables: list[Any], where: str) -> tuple[Case, ...]:
     return tuple(cases)
 
 
+def _check_data(suite: Suite, case: Case, where: str) -> None:
+    """Raise DataError where it is not clear what a case is measured on, and by whom."""
+    label = f"{where}: case {checks.quote(case.name)}"
+    if case.dataset is None:
+        own = next((key for key in ("sizes", "n_test") if getattr(case, key) is not None), None)
+        if own or case.test_on_training:
+            raise DataError(f"{label}: {own or 'test_on_training'} is for a case with a dataset of its own; name it")
+        checks.require({key: True for key in ("dataset", "sizes") if getattr(suite, key)}, ("dataset", "sizes"), where)
+    elif case.sizes is None:
+        raise DataError(f"{label}: sizes is missing; a case with a dataset of its own needs it")
+    if suite.table_of(case) is not None and (case.dataset is None or case.n_test is None):
+        raise DataError(f"{label}: is measured on a table, and needs dataset, sizes and n_test of its own")
+    if stray := next((name for name in case.once if name not in suite.contenders), None):
+        raise DataError(f"{label}: once names {stray}, which the suite does not list")
+
+
 def _describe(values: Mapping[str, Any]) -> str:
     settings = " ".join(
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
         for key, value in values.items()
-        if key != "kernel"
+        if key not in ("kernel", "sizes", "n_test", "test_on_training", "once")
     )
     return f"{values.get('kernel', 'rbf')} {settings}".strip()
 
@@ -135,16 +157,23 @@ _SUITE_KEYS: dict[str, checks.Reader] = {
     "deskew": checks.flag,
     "backends": checks.list_of(checks.one_of(backend_names)),
     "peers": checks.list_of(checks.one_of(peer_names)),
-    "reference": CONTENDER,
+    "reference": checks.one_of(lambda: [*contender_names(), BEST_PEER]),
     "sizes": SIZES,
     "repeats": REPEATS,
     "warmup": checks.whole(2),
     "timeout_s": checks.positive,
+    "least_timed_s": checks.seconds,
+    "tables": checks.table,
     "cases": checks.tables,
     "overrides": checks.table,
 }
 _CASE_KEYS: dict[str, checks.Reader] = {
     "name": checks.text,
+    "dataset": checks.text,
+    "sizes": SIZES,
+    "n_test": checks.whole(1),
+    "test_on_training": checks.flag,
+    "once": checks.list_of(CONTENDER),
     "kernel": checks.one_of(lambda: [name for name in KERNEL_NAMES if name != "precomputed"]),
     "gamma": checks.gamma,
     **{name: checks.parameter(name) for name in ("C", "degree", "coef0", "tol", "max_iter", "cache_size")},

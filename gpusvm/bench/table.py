@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpusvm.bench.suite import BEST_PEER
+
 HEADER = (
     "contender",
     "n",
     "fit s",
     "speed-up",
     "predict s",
+    "predict speed-up",
     "accuracy",
     "SV",
     "KKT gap",
@@ -29,10 +32,11 @@ DOUBT = "(!)"
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one case, as text."""
+    """The rows of one case, as text; `note` is about its data, where they are not the suite's."""
 
     title: str
     cells: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 def make_tables(content: Mapping[str, Any]) -> list[Table]:
@@ -41,26 +45,49 @@ def make_tables(content: Mapping[str, Any]) -> list[Table]:
     for case in content["suite"]["cases"]:
         rows = [row for row in content["rows"] if row["case"] == case["name"]]
         if rows:
-            tables.append(Table(case["name"], tuple(_cells(row) for row in rows)))
+            tables.append(Table(case["name"], tuple(_cells(row) for row in rows), _data_note(content, case)))
     return tables
+
+
+def _data_note(content: Mapping[str, Any], case: Mapping[str, Any]) -> str:
+    if "dataset" not in case:
+        return ""
+    data = content["data"]["cases"][case["name"]]
+    train = data["train"]
+    found = [
+        f"{train[key]} {what}" for key, what in (("n_features", "features"), ("n_classes", "classes")) if key in train
+    ]
+    seen = ", which may be rows that it was trained on" if case.get("test_on_training") else ""
+    return f"Data: {', '.join([train['name'], *found])}; tested on {data['test']['n']:,} rows{seen}."
 
 
 def footnotes(content: Mapping[str, Any]) -> list[str]:
     """What the reader of the tables must know, a line each."""
     suite, machine, data = content["suite"], content["machine"], content["data"]
-    reference = suite["reference"]
-    measured = any(row["contender"] == reference and row["fit_seconds"] for row in content["rows"])
-    compared = "are against" if measured else "need the reference, which was not measured:"
-    notes = [
-        f"Data: {data['train']['name']}, tested on {data['test']['n']:,} images. "
-        f"Speed-up and agreement {compared} {reference}.",
-        f"Machine: {describe(machine)}.",
-    ]
+    notes = [f"{_data(data)}{_compared(suite, content['rows'])}", f"Machine: {describe(machine)}."]
+    if least := suite.get("least_timed_s"):
+        notes.append(f"What took less than {least:g} s was repeated for that long in its process, and is the median.")
     if any(_is_doubtful(row) for row in content["rows"]):
         notes.append(f"{DOUBT} the KKT gap is above twice the tolerance: not a solution of the problem stated.")
     if content["finished"] is None:
         notes.append("The run did not finish: what is missing was not measured.")
     return notes
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    if "train" not in data:
+        return ""
+    return f"Data: {data['train']['name']}, tested on {data['test']['n']:,} images. "
+
+
+def _compared(suite: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    reference = suite["reference"]
+    if reference == BEST_PEER and any(row["fit_speedup"] for row in rows):
+        return "Speed-ups are over the faster peer of each table, agreement is with the one faster to fit."
+    if any(row["contender"] == reference and row["fit_seconds"] for row in rows):
+        return f"Speed-ups and agreement are against {reference}."
+    name = "a peer with a kernel" if reference == BEST_PEER else reference
+    return f"Speed-ups and agreement need the reference, which was not measured: {name}."
 
 
 def describe(machine: Mapping[str, Any]) -> str:
@@ -78,7 +105,7 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     suite = content["suite"]
     parts = [f"# {suite['name']}: {suite.get('title', 'benchmark')}", f"Started {content['started']}."]
     for table in make_tables(content):
-        parts += [f"## {table.title}", markdown_table(table)]
+        parts += [f"## {table.title}", *([table.note] if table.note else []), markdown_table(table)]
     parts += footnotes(content)
     return "\n\n".join(parts) + "\n"
 
@@ -113,6 +140,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         fit,
         _number(row["fit_speedup"], ".2f"),
         _seconds(row["predict_seconds"]),
+        _number(row["predict_speedup"], ".2f"),
         _number(row["accuracy"], ".4f"),
         _number(row["n_support_vectors"], ",d"),
         _number(certificate.get("kkt_gap"), ".2g") + (f" {DOUBT}" if _is_doubtful(row) else ""),

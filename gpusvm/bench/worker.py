@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import sys
 import threading
 import time
@@ -64,8 +65,8 @@ def measure(spec: Spec) -> dict[str, Any]:
         warmup_seconds = _warm_up(contender, data, asked, spec.warmup)
         reset_peak_rss()
         device.start()
-        fit_seconds, trained = _timed(contender, lambda: contender.fit(data.X, data.y, *asked))
-        predict_seconds, labels = _timed(contender, lambda: trained.predict(data.X_test))
+        fit_times, trained = _timed(contender, lambda: contender.fit(data.X, data.y, *asked), spec.least_timed_s)
+        predict_times, labels = _timed(contender, lambda: trained.predict(data.X_test), spec.least_timed_s)
     memory = {"peak_rss_mb": round(peak_rss_mb(), 1), "peak_gpu_mb": device.peak_mb()}
     model = trained.to_model()
     return {
@@ -74,8 +75,10 @@ def measure(spec: Spec) -> dict[str, Any]:
         "n_test": len(data.y_test),
         "load_seconds": load_seconds,
         "warmup_seconds": warmup_seconds,
-        "fit_seconds": fit_seconds,
-        "predict_seconds": predict_seconds,
+        "fit_seconds": statistics.median(fit_times),
+        "predict_seconds": statistics.median(predict_times),
+        "n_fits": len(fit_times),
+        "n_predictions": len(predict_times),
         "accuracy": float(np.mean(labels == data.y_test)),
         "n_support_vectors": None if model is None else model.n_support_vectors,
         **memory,
@@ -96,15 +99,22 @@ def encode_errors(predicted: np.ndarray, actual: np.ndarray, classes: np.ndarray
     return " ".join(f"{row}:{code}" for row, code in zip(wrong.tolist(), codes.tolist(), strict=True))
 
 
-def _timed(contender: Contender, work: Any) -> tuple[float, Any]:
-    """Seconds that `work` takes, what it queued on the device included, and what it gives."""
-    start = time.perf_counter()
-    result = work()
-    if contender.on_gpu:
-        import cupy
+def _timed(contender: Contender, work: Any, least_seconds: float) -> tuple[list[float], Any]:
+    """Seconds that `work` takes, what it queued on the device included, and what it gives.
 
-        cupy.cuda.Device().synchronize()
-    return time.perf_counter() - start, result
+    It is done again until all of them took `least_seconds` together: one fit of a millisecond would
+    say more about the timer than about the fit.
+    """
+    times: list[float] = []
+    while not times or sum(times) < least_seconds:
+        start = time.perf_counter()
+        result = work()
+        if contender.on_gpu:
+            import cupy
+
+            cupy.cuda.Device().synchronize()
+        times.append(time.perf_counter() - start)
+    return times, result
 
 
 def _warm_up(contender: Contender, data: Samples, asked: tuple[Problem, Stopping, Resources], n: int) -> float:

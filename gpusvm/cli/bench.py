@@ -89,7 +89,9 @@ def _split(text: str | None, convert: Callable[[str], Item], option: str) -> lis
 def _measure(run: Run) -> None:
     suite = run.record.suite
     with _Reporter() as reporter:
-        reporter.say(f"suite {suite.name} on {suite.dataset}: {', '.join(suite.contenders)}; results in {run.path}")
+        reporter.say(
+            f"suite {suite.name} on {', '.join(suite.datasets)}: {', '.join(suite.contenders)}; results in {run.path}"
+        )
         try:
             run.measure(reporter)
         except KeyboardInterrupt:
@@ -133,7 +135,8 @@ class _Reporter:
 
 def _describe(job: Job) -> str:
     case = f", {job.case_key}" if job.case_key else ""
-    return f"{job.contender}, {job.n_train:,} images{case}, repeat {job.repeat + 1}"
+    what = "images" if job.case.dataset is None else "rows"
+    return f"{job.contender}, {job.n_train:,} {what}{case}, repeat {job.repeat + 1}"
 
 
 def _outcome(measurement: dict[str, Any]) -> str:
@@ -153,13 +156,15 @@ def _show(run: Run) -> None:
     console = results()
     for table in make_tables(content):
         if console.is_terminal:
-            drawn = RichTable(title=Text(table.title), title_justify="left")
+            caption = Text(table.note) if table.note else None
+            drawn = RichTable(title=Text(table.title), title_justify="left", caption=caption, caption_justify="left")
             for k, heading in enumerate(HEADER):
                 drawn.add_column(heading, justify="right" if k else "left")
             for cells in table.cells:
                 drawn.add_row(*map(Text, cells))
             console.print(drawn)
         else:
-            console.print(f"## {table.title}\n\n{markdown_table(table)}\n", soft_wrap=True)
+            note = f"{table.note}\n\n" if table.note else ""
+            console.print(f"## {table.title}\n\n{note}{markdown_table(table)}\n", soft_wrap=True)
     for line in (*footnotes(content), f"Results: {run.path} and {run.path.with_suffix('.md').name}"):
         console.print(line, soft_wrap=True)

@@ -47,8 +47,8 @@ def test_a_suite_has_what_its_file_says(suite: Suite) -> None:
     assert suite.contenders == ("sklearn", "knn")
     assert suite.sizes == (300, 600)
     assert suite.cases[0].name == "rbf C=10 gamma=0.02"
-    assert suite.repeats_of("sklearn") == 3
-    assert suite.repeats_of("knn") == 1
+    assert suite.repeats_of("sklearn", suite.cases[0]) == 3
+    assert suite.repeats_of("knn", suite.cases[0]) == 1
 
 
 def test_a_suite_survives_json(suite: Suite) -> None:
@@ -137,7 +137,10 @@ json_values = st.recursive(
     max_leaves=8,
 )
 keys = st.sampled_from(
-    ["name", "dataset", "sizes", "cases", "backends", "peers", "overrides", "n_test", "repeats", "gamma", "C"]
+    [
+        *("name", "dataset", "sizes", "cases", "backends", "peers", "overrides", "n_test", "repeats", "gamma", "C"),
+        *("tables", "once", "source", "test_on_training", "reference", "least_timed_s"),
+    ]
 )
 
 
@@ -150,7 +153,12 @@ def test_nothing_but_our_errors_escapes(changes: dict) -> None:
         "backends": ["sklearn"],
         "cases": [{"kernel": "rbf"}],
     }
-    for content in (table | changes, {**table, "cases": [changes]}, {**table, "overrides": {"sklearn": changes}}):
+    for content in (
+        table | changes,
+        {**table, "cases": [changes]},
+        {**table, "overrides": {"sklearn": changes}},
+        {**table, "tables": {"x": changes}},
+    ):
         try:
             parse_suite(content, "here")
         except GpuSvmError as error:
@@ -167,7 +175,7 @@ def test_options_replace_what_the_suite_says(suite: Suite) -> None:
 
 
 def test_an_option_for_all_sets_aside_what_one_contender_had(suite: Suite) -> None:
-    assert suite.with_options(repeats=5).repeats_of("knn") == 5
+    assert suite.with_options(repeats=5).repeats_of("knn", suite.cases[0]) == 5
 
 
 @pytest.mark.parametrize(

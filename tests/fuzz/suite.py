@@ -14,6 +14,9 @@ _SEEDS = (
     files("gpusvm.bench").joinpath("suites/quick.toml").read_text(encoding="utf-8"),
     'name = "small"\ndataset = "digits"\nsizes = [300, 600]\nbackends = ["sklearn"]\npeers = ["knn"]\nseed = 3\n'
     '[[cases]]\nkernel = "rbf"\nC = 10\ngamma = 0.02\n[overrides.knn]\nrepeats = 1\n',
+    'name = "own"\nbackends = ["sklearn"]\npeers = ["knn"]\nreference = "best-peer"\nleast_timed_s = 0.1\n'
+    '[[cases]]\ndataset = "t"\nsizes = [60]\nn_test = 20\nonce = ["knn"]\ntest_on_training = true\n'
+    '[tables.t]\nsource = "make_blobs"\nn_samples = 60\nn_features = 2\ncenter_box = [-1, 1]\nrandom_state = 0\n',
 )
 _VALUES = (
     '""', '"x"', "'../x'", '"a\\nb"', '"\\u001b"', "[]", "[[]]", "{}", "{a = 1}", "true", "nan", "-inf",
