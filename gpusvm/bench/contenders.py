@@ -15,6 +15,7 @@ from gpusvm.backends.one_vs_one import from_library, group_by_class
 from gpusvm.backends.registry import GPU_BACKENDS, backend_names, get_backend
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.errors import UsageError
+from gpusvm.estimator import SVC
 from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Resources, Stopping
 
@@ -90,7 +91,10 @@ def get_contender(name: str) -> Contender:
 
 
 class BackendContender:
-    """A backend of gpusvm, predicting as SVMModel does: on the device for those that train there."""
+    """A backend of gpusvm behind `gpusvm.SVC`, its validation included, as peers are timed with theirs.
+
+    Predictions are made on the device by those that train there.
+    """
 
     uses_kernel = True
 
@@ -104,26 +108,31 @@ class BackendContender:
         return self.backend.probe()
 
     def fit(self, X: np.ndarray, y: np.ndarray, problem: Problem, stopping: Stopping, resources: Resources) -> Trained:
-        return _TrainedModel(self.backend.fit(X, y, problem, stopping, resources), self.on_gpu)
+        kernel = problem.kernel
+        svc = SVC(
+            C=problem.C, kernel=kernel.name, gamma=kernel.gamma, degree=kernel.degree, coef0=kernel.coef0,
+            tol=stopping.tol, max_iter=stopping.max_iter, cache_size=resources.cache_size, backend=self.name,
+        )  # fmt: skip
+        return _Trained(svc.fit(X, y), self.on_gpu)
 
     def settings(self, problem: Problem, stopping: Stopping, resources: Resources) -> dict[str, Any]:
         return _kernel_settings(problem, stopping, resources)
 
 
 @dataclass(frozen=True)
-class _TrainedModel:
-    model: SVMModel
+class _Trained:
+    svc: SVC
     on_gpu: bool
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         if self.on_gpu:
             import cupy
 
-            return cupy.asnumpy(self.model.predict(cupy.asarray(X)))
-        return self.model.predict(X)
+            return cupy.asnumpy(self.svc.predict(cupy.asarray(X)))
+        return self.svc.predict(X)
 
     def to_model(self) -> SVMModel:
-        return self.model
+        return self.svc.model_
 
 
 @dataclass(frozen=True)
