@@ -2,16 +2,18 @@
 
 The problem is a quadratic one:
 
-    maximise  p' beta - 1/2 beta' K beta    subject to  lower <= beta <= upper,  sum(beta) as it is at the start.
+    maximise  p' beta - 1/2 beta' K beta    subject to  lower <= beta <= upper,
+                                                        sum(beta) as it is at the start.
 
-C-SVC is of this form with signed coefficients beta = y alpha, p = y and bounds (0, C) for y = +1, (-C, 0) for
-y = -1. The gradient is v = p - K beta, and the optimality conditions of Keerthi et al. (2001) read: with
-up = {k: beta_k < upper_k} and low = {k: beta_k > lower_k}, the gap max(v[up]) - min(v[low]) is not positive.
+C-SVC is of this form with signed coefficients beta = y alpha, p = y and bounds (0, C) for y = +1,
+(-C, 0) for y = -1. The gradient is v = p - K beta, and the optimality conditions of Keerthi et al.
+(2001) read: with up = {k: beta_k < upper_k} and low = {k: beta_k > lower_k}, the gap
+max(v[up]) - min(v[low]) is not positive.
 
-The loops of a step are written in LLVM's own terms, eight variables to a vector: a compiler that is given a loop over
-scalars does not vectorise the search for a maximum and its place. Nothing in them belongs to one processor: LLVM
-makes two registers of a vector where a register holds four float64. They are in this file because Numba keeps the
-code of a function until the file changes that the function is in.
+The loops of a step are written in LLVM's own terms, eight variables to a vector: a compiler that is
+given a loop over scalars does not vectorise the search for a maximum and its place. Nothing in them
+belongs to one processor: LLVM makes two registers of a vector where a register holds four float64.
+They are in this file because Numba keeps the code of a function until the function's file changes.
 """
 
 from __future__ import annotations
