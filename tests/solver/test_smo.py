@@ -1,0 +1,99 @@
+"""SMO in vectors takes the path of SMO by its definition, and the path ends at the optimum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reference_smo import solve_by_definition
+
+from gpusvm.kernels import Kernel
+from gpusvm.solver.smo import BLOCK, solve_working_set
+
+STEPS = 3000
+
+
+def rbf(rng, n):
+    X = rng.normal(size=(n, 5))
+    return Kernel("rbf", gamma=0.3)(X, X)
+
+
+def linear(rng, n):
+    """Of rank 3: nearly every exchange of two has another that is as good."""
+    X = rng.normal(size=(n, 3))
+    return X @ X.T
+
+
+def duplicates(rng, n):
+    """Curvature is zero between the two of a kind."""
+    X = rng.normal(size=(max(1, n // 3), 4))[rng.integers(0, max(1, n // 3), n)]
+    return Kernel("rbf", gamma=0.3)(X, X)
+
+
+def ties(rng, n):
+    """Few different values: gradients and gains are equal in many places."""
+    X = rng.integers(0, 2, size=(n, 3)).astype(float)
+    return X @ X.T
+
+
+def indefinite(rng, n):
+    """Not positive semidefinite, and the diagonal has negative values."""
+    K = rng.normal(size=(n, n))
+    return K + K.T
+
+
+KINDS = [rbf, linear, duplicates, ties, indefinite]
+SIZES = [1, 2, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, 200]
+
+
+def random_problem(rng, kind, n, dtype):
+    """K, diagonal, beta, v, lower, upper: not every bound is a C, some are zero, and beta may begin anywhere."""
+    K = kind(rng, n).astype(dtype)
+    p = np.where(rng.random(n) < 0.5, 1.0, -1.0) if rng.random() < 0.5 else rng.normal(size=n)
+    width = rng.choice([0.0, 0.5, 10.0, 1e3], n)
+    lower = np.where(p > 0, 0.0, -width)
+    upper = lower + width
+    beta = lower.copy() if rng.random() < 0.5 else lower + width * rng.choice([0.0, 0.25, 1.0], n)
+    return K, np.diagonal(K).astype(np.float64), beta, p - K.astype(np.float64) @ beta, lower, upper
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_step_is_that_of_the_definition(kind, n, dtype):
+    for seed in range(5):
+        K, diagonal, beta, v, lower, upper = random_problem(np.random.default_rng(seed), kind, n, dtype)
+        found, expected = (beta.copy(), v.copy()), (beta.copy(), v.copy())
+        steps = solve_working_set(K, diagonal, *found, lower, upper, 1e-3, STEPS)
+        assert steps == solve_by_definition(K, diagonal, *expected, lower, upper, 1e-3, STEPS), f"seed {seed}"
+        np.testing.assert_array_equal(found[0], expected[0], f"seed {seed}")
+        np.testing.assert_array_equal(found[1], expected[1], f"seed {seed}")
+
+
+@pytest.mark.parametrize("n", [4, 2 * BLOCK, 3 * BLOCK + 6])
+def test_of_equals_the_last_is_taken(n):
+    """All samples are orthogonal and equally far off: the first step may be any, and is the last of either class."""
+    signs = np.tile([1.0, 1.0, -1.0, -1.0], n)[:n]
+    beta, bounds = np.zeros(n), (np.minimum(0, signs), np.maximum(0, signs))
+    assert solve_working_set(np.eye(n), np.ones(n), beta, signs.copy(), *bounds, 1e-3, 1) == 1
+    assert set(np.flatnonzero(beta)) == {np.flatnonzero(signs > 0)[-1], np.flatnonzero(signs < 0)[-1]}
+
+
+def test_a_cut_in_the_steps_changes_nothing():
+    K, diagonal, beta, v, lower, upper = random_problem(np.random.default_rng(1), rbf, 150, np.float32)
+    whole, parts = (beta.copy(), v.copy()), (beta.copy(), v.copy())
+    steps = solve_working_set(K, diagonal, *whole, lower, upper, 1e-3, 10**6)
+    taken = 0
+    while (more := solve_working_set(K, diagonal, *parts, lower, upper, 1e-3, 7)) > 0:
+        taken += more
+    assert taken == steps > 7
+    np.testing.assert_array_equal(whole, parts)
+
+
+def test_a_working_set_is_the_first_variables_of_a_larger_matrix():
+    K, diagonal, beta, v, lower, upper = random_problem(np.random.default_rng(2), rbf, 100, np.float32)
+    q = 61
+    small, large = (beta[:q].copy(), v[:q].copy()), (beta[:q].copy(), v[:q].copy())
+    args = (lower[:q], upper[:q], 1e-3, STEPS)
+    steps = solve_working_set(np.ascontiguousarray(K[:q, :q]), diagonal[:q], *small, *args)
+    assert solve_working_set(K, diagonal[:q], *large, *args) == steps > 0
+    np.testing.assert_array_equal(small, large)
