@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,16 +17,20 @@ from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.process_wide import HeldTogether
 from gpusvm.solver.clock import Clock, Shares
-from gpusvm.solver.growing import GrowingSolver, Side
+from gpusvm.solver.growing import GrowingSolver, Side, make_solution
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
 from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.tiny import solve_tiny
+from gpusvm.solver.whole import SHRINKS_BELOW, kernel_matrix, solve_whole
 from gpusvm.solver.working_set import SMALL
 
 LARGEST_SET = 3072
 """Largest working set, where the budget allows that much: 36 MB of kernel values for each problem under way."""
+
+WHOLE = 1536
+"""Variables up to which a problem is solved over its whole kernel matrix at once, hard or not: 9 MB."""
 
 LEAST_SET = 64
 """Size that a working set must be able to reach; below that the budget is refused."""
@@ -198,34 +203,147 @@ def _solve_large(
     n_threads: int,
     report: Callable[[int, Solution], None],
 ) -> None:
-    """Solve `problems` one by one, each on its own thread, calling ``report(index, solution)`` for each."""
+    """Solve `problems`, each in the way that suits it, calling ``report(index, solution)`` for each.
+
+    Those of moderate size are solved over their whole kernel matrix, and so is what proves hard, if the matrix fits
+    the budget; the others on a working set that grows.
+    """
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
+    shares = Shares(stopping.time_limit, [float(problem.n) ** 2 for problem in problems], n_threads)
     with _one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
-        spare = n_threads > plan.n_side_by_side
-        shared = _Shared(X, blocks, kernel, plan, pool)
-        each_chunk = EachChunk(pool if spare else None)
+        ways = _Ways(_Shared(X, blocks, kernel, plan, pool), stopping, budget_mb, pool)
+        whole = {k: problem for k, problem in enumerate(problems) if problem.n <= WHOLE and ways.fits(problem.n)}
+        growing = {k: problem for k, problem in enumerate(problems) if k not in whole}
+        _side_by_side(whole, shares, n_threads, budget_mb, ways.whole, report)
+        if growing:
+            each_chunk = EachChunk(pool if n_threads > plan.n_side_by_side else None)
 
-        def solve_one(problem: QP, workspace: _Workspace, clock: Clock) -> Solution:
-            def run(problem: QP, dtype: type, steps: int) -> Solution:
-                sides, K = shared.sides(problem.blocks, workspace, dtype)
-                error = shared.gradient_error(problem, dtype, stopping.tol)
-                solver = GrowingSolver(
-                    problem, sides, K=K, tol=stopping.tol, steps=steps, each_chunk=each_chunk, error=error
-                )
-                return solver.solve(clock)
+            def grow(problem: QP, workspace: _Workspace, clock: Clock) -> Solution | QP:
+                return ways.growing(problem, workspace, each_chunk, clock)
 
-            steps = stopping.iterations_allowed(problem.n)
-            if not shared.fits_float32:
-                return run(problem, np.float64, steps)
-            found = run(problem, np.float32, steps)
+            hard = _Schedule(growing, len(blocks), plan, shares, grow).run(report)
+            _side_by_side(hard, shares, n_threads, budget_mb, ways.whole, report)
+
+
+def _side_by_side(
+    problems: Mapping[int, QP],
+    shares: Shares,
+    n_threads: int,
+    budget_mb: float,
+    solve: Callable[[QP, Clock, bool], Solution],
+    report: Callable[[int, Solution], None],
+) -> None:
+    """Solve problems over their whole matrices, as many side by side as the budget holds; the largest first."""
+    if not problems:
+        return
+    order = sorted(problems, key=lambda k: -problems[k].n)
+    at_once = max(1, min(n_threads, len(order), int(budget_mb / _whole_mb(problems[order[0]].n, np.float32))))
+    stop = threading.Event()
+    beginning = threading.Lock()
+
+    def run(index: int) -> tuple[int, Solution]:
+        with beginning:
+            clock = Clock(stop.is_set, shares.deadline(index))
+        return index, solve(problems[index], clock, at_once < n_threads)
+
+    with ThreadPoolExecutor(at_once) as workers:
+        waiting = {workers.submit(run, index) for index in order}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
+                for index, solution in sorted(future.result() for future in done):
+                    report(index, solution)
+        except BaseException:  # an interrupt, or what a problem raised: the others end at their next look
+            stop.set()
+            for future in waiting:
+                future.cancel()
+            raise
+
+
+def _whole_mb(n: int, dtype: Any) -> float:
+    """Memory of a whole kernel matrix, and of the part of it that shrinking packs, in MB."""
+    return (1 + SHRINKS_BELOW**2) * np.dtype(dtype).itemsize * n * n / _MB
+
+
+class _Ways:
+    """The ways to solve one problem, and from float32 to float64 in each."""
+
+    def __init__(self, shared: _Shared, stopping: Stopping, budget_mb: float, pool: Executor | None) -> None:
+        self.shared, self.stopping, self.budget_mb, self.pool = shared, stopping, budget_mb, pool
+        self._local = threading.local()
+
+    def fits(self, n: int, dtype: Any = np.float32) -> bool:
+        """Whether the budget holds the whole kernel matrix of `n` variables."""
+        return _whole_mb(n, dtype) <= self.budget_mb
+
+    def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | QP:
+        """On a working set; a problem that had better be solved whole comes back, begun."""
+        steps = self.stopping.iterations_allowed(problem.n)
+
+        def run(problem: QP, dtype: type, steps: int) -> tuple[Solution, bool]:
+            sides, K = self.shared.sides(problem.blocks, workspace, dtype)
+            solver = GrowingSolver(
+                problem, sides, K=K, tol=self.stopping.tol, steps=steps, each_chunk=each_chunk,
+                error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
+                hands_over=self.fits(problem.n, dtype),
+            )  # fmt: skip
+            return solver.solve(clock), solver.has_left
+
+        if self.shared.fits_float32:
+            found, left = run(problem, np.float32, steps)
+            if left:
+                return problem._replace(start=found.b)
             if not found.too_coarse or clock.says_stop():
                 return found
-            exact = run(problem._replace(start=found.b), np.float64, steps - found.n_iter)
-            return exact._replace(n_iter=exact.n_iter + found.n_iter)
+            problem, steps = problem._replace(start=found.b), steps - found.n_iter
+        exact, left = run(problem, np.float64, steps)
+        return problem._replace(start=exact.b) if left else exact
 
-        shares = Shares(stopping.time_limit, [float(problem.n) ** 2 for problem in problems], plan.n_side_by_side)
-        _Schedule(problems, len(blocks), plan, shares, solve_one).run(report)
+    def whole(self, problem: QP, clock: Clock, all_threads: bool) -> Solution:
+        """Over the whole kernel matrix, in float32 if that is found to be fine enough, else in float64."""
+        steps = self.stopping.iterations_allowed(problem.n)
+        n_iter = 0
+        if self.shared.fits_float32:
+            found = self._whole(problem, np.float32, steps, clock, all_threads)
+            if not found.too_coarse or clock.says_stop():
+                return found
+            problem, n_iter = problem._replace(start=found.b), found.n_iter
+        if not self.fits(problem.n, np.float64):
+            workspace = _Workspace(self.shared.plan)
+            sides, K = self.shared.sides(problem.blocks, workspace, np.float64)
+            error = self.shared.gradient_error(problem, np.float64, self.stopping.tol)
+            each_chunk = EachChunk(self.pool if all_threads else None)
+            exact = GrowingSolver(
+                problem, sides, K=K, tol=self.stopping.tol, steps=steps - n_iter, each_chunk=each_chunk, error=error
+            ).solve(clock)
+        else:
+            exact = self._whole(problem, np.float64, steps - n_iter, clock, all_threads)
+        return exact._replace(n_iter=exact.n_iter + n_iter)
+
+    def _whole(self, problem: QP, dtype: type, steps: int, clock: Clock, all_threads: bool) -> Solution:
+        tol, pool = self.stopping.tol, self.pool if all_threads else None
+        K = self._memory(problem.n, dtype)
+        self.shared.fill(K, problem.rows(self.shared.blocks), pool)
+        start = np.zeros(problem.n) if problem.start is None else problem.start
+        found = solve_whole(
+            K, problem.p, problem.lower, problem.upper, start, tol=tol, steps=steps, pool=pool, stopped=clock.says_stop
+        )
+        error = self.shared.gradient_error(problem, dtype, tol)
+        rounding = error.remaining(found.beta, found.v, problem.lower, problem.upper, exact=dtype == np.float64)
+        solution = make_solution(
+            found.beta, found.v, problem.p, problem.lower, problem.upper,
+            n_iter=found.n_iter, tol=tol, rounding=rounding, in_float64=dtype == np.float64,
+        )  # fmt: skip
+        return solution._replace(cut_off=clock.is_past() and found.gap > tol)
+
+    def _memory(self, n: int, dtype: type) -> np.ndarray:
+        """(n, n) values; the same memory for one problem of a thread after another."""
+        size = n * n * np.dtype(dtype).itemsize
+        held = getattr(self._local, "bytes", None)
+        if held is None or len(held) < size:
+            self._local.bytes = held = np.empty(size, dtype=np.uint8)
+        return held[:size].view(dtype).reshape(n, n)
 
 
 _EXPONENTIAL_UNITS = 4.0
@@ -272,7 +390,7 @@ class _Shared:
         plan: MemoryPlan,
         pool: Executor | None,
     ) -> None:
-        self.X, self.blocks, self.kernel = X, blocks, kernel
+        self.X, self.blocks, self.kernel, self.plan = X, blocks, kernel, plan
         self.operands: list[Operand] = []
         if kernel.precomputed:
             self.largest_norm, self.largest_value = 0.0, largest_entry(X)
@@ -326,6 +444,14 @@ class _Shared:
         ]
         return sides, K
 
+    def fill(self, K: np.ndarray, rows: np.ndarray, pool: Executor | None) -> None:
+        """Write the kernel values between all of `rows` (n,) to K (n, n), in K's precision."""
+        if self.kernel.precomputed:
+            K[:] = self.X[np.ix_(rows, rows)]
+            return
+        samples = self.exact()[0] if K.dtype == np.float64 else self.samples
+        kernel_matrix(self.kernel, samples, rows, K, pool)
+
     def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
         """How to tell whether kernel values of `dtype` are fine enough for the problem."""
         rows, kernel = problem.rows(self.blocks), self.kernel
@@ -354,27 +480,29 @@ class _Schedule:
 
     def __init__(
         self,
-        problems: Sequence[QP],
+        problems: Mapping[int, QP],
         n_blocks: int,
         plan: MemoryPlan,
         shares: Shares,
-        solve: Callable[[QP, _Workspace, Clock], Solution],
+        solve: Callable[[QP, _Workspace, Clock], Solution | QP],
     ) -> None:
         self.problems, self.plan, self.shares, self.solve = problems, plan, shares, solve
         place: dict[tuple[int, ...], int] = {pair: k for k, pair in enumerate(tournament(n_blocks))}
-        order = range(len(problems))
-        self.waiting = sorted(order, key=lambda k: place.get(tuple(sorted(problems[k].blocks)), -1))
+        self.waiting = sorted(problems, key=lambda k: place.get(tuple(sorted(problems[k].blocks)), -1))
         self.turns: list[list[int]] = [[] for _ in range(n_blocks)]
         for k in self.waiting:
             for block in set(problems[k].blocks):
                 self.turns[block].append(k)
         self.changed = threading.Condition()
-        self.finished: list[tuple[int, Solution]] = []
+        self.finished: list[tuple[int, Solution | QP]] = []
         self.failure: BaseException | None = None
         self.stop = False
 
-    def run(self, report: Callable[[int, Solution], None] | None) -> None:
-        """Solve all problems. An exception in a thread, or an interrupt in the caller's, ends every thread first."""
+    def run(self, report: Callable[[int, Solution], None]) -> dict[int, QP]:
+        """Solve all problems; returns those that are to be solved in another way.
+
+        An exception in a thread, or an interrupt in the caller's, ends every thread first.
+        """
         n_problems = len(self.waiting)
         threads: list[threading.Thread] = []
         reported = 0
@@ -389,7 +517,7 @@ class _Schedule:
                     news = self.finished[reported:]
                 for index, solution in news:
                     reported += 1
-                    if report is not None:
+                    if isinstance(solution, Solution):
                         report(index, solution)
         finally:
             self.stop = True
@@ -400,6 +528,7 @@ class _Schedule:
                     thread.join()
         if self.failure is not None:
             raise self.failure
+        return {index: left for index, left in self.finished if isinstance(left, QP)}
 
     def _work(self) -> None:
         try:

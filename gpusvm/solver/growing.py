@@ -56,6 +56,13 @@ class GrowingSolver:
     each_chunk : EachChunk
     error : GradientError
         Of kernel values of K's precision.
+    hands_over : bool
+        Whether to leave a problem that is hard, or that outgrows its working set, to another way.
+
+    Attributes
+    ----------
+    has_left : bool
+        Whether `solve` left the problem; its solution is then where the other way begins.
     """
 
     def __init__(
@@ -68,7 +75,9 @@ class GrowingSolver:
         steps: int,
         each_chunk: EachChunk,
         error: GradientError,
+        hands_over: bool = False,
     ) -> None:
+        self.hands_over, self.has_left = hands_over, False
         self.p, self.lower, self.upper = problem.p, problem.lower, problem.upper
         self.sides, self.tol, self.each_chunk, self.error = sides, tol, each_chunk, error
         self.n, self.starts = problem.n, np.cumsum([0, *(side.n for side in sides)])
@@ -102,6 +111,9 @@ class GrowingSolver:
                 arriving = self.violators()
             if clock.says_stop() or self.is_too_coarse(final=ended) or ended:
                 break
+            if self.hands_over and self.is_hard(arriving):
+                self.has_left = True
+                break
         return self.result()._replace(cut_off=clock.is_past() and self.gap() > self.tol)
 
     # -- the policy, for one problem -------------------------------------------------------------------
@@ -120,6 +132,11 @@ class GrowingSolver:
     def violators(self) -> np.ndarray:
         found: np.ndarray = working_set.joining(*self.state(), self.chosen[None, :], self.tol, self.largest)[0]
         return found
+
+    def is_hard(self, arriving: np.ndarray) -> bool:
+        if len(self.members) + np.count_nonzero(arriving) > self.largest:
+            return True
+        return bool(working_set.is_hard(*self.state(), self.chosen[None, :], self.tol)[0])
 
     def gap(self) -> float:
         most, least = working_set.extremes(*self.state())

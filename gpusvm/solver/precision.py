@@ -71,6 +71,17 @@ class GradientError:
         self._measured_at = size
         return self.measure(beta, v, extremes) > self.allowed
 
+    def remaining(self, b: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray, *, exact: bool) -> float:
+        """What to add to the gap of a finished problem, on either side, for rounding: 0 where it is small enough.
+
+        Kernel values that are `exact`, of float64, have nothing to be measured against: there the bound must do.
+        """
+        if exact:
+            bound = self.bound(b)
+            return bound if bound > self.allowed else 0.0
+        worst = np.array([np.where(b < upper, v, -np.inf).argmax(), np.where(b > lower, v, np.inf).argmin()])
+        return self.allowed if self.is_too_large(b, v, worst, final=True) else 0.0
+
     def measure(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray) -> float:
         """The largest error of the gradient, judged by samples spread over the pair; twice what was seen in a part."""
         support = np.flatnonzero(beta)

@@ -20,8 +20,8 @@ from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
 from gpusvm.solver.kernel_rows import EachChunk, subtract_combination, write_kernel
 from gpusvm.solver.operands import Samples, make_operand
-from gpusvm.solver.pair import Verified, extremes
 from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.working_set import Verified
 
 TILE = 512
 """Rows and columns of the kernel matrix that are computed together, and mirrored while they are in cache."""
@@ -60,6 +60,11 @@ class WholeResult:
     n_iter: int
     gap: float
     converged: bool
+
+
+def extremes(b: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
+    """The largest v of those that may grow, and the smallest of those that may shrink; all arrays (n,)."""
+    return float(v[b < upper].max(initial=-np.inf)), float(v[b > lower].min(initial=np.inf))
 
 
 def solve_whole(

@@ -33,6 +33,13 @@ On 3 against 5 of MNIST with gamma=0.125 (10,369 support vectors of 11,552) all 
 SMALL = 512
 """A problem of no more variables is solved whole."""
 
+HARD_FROM = 512
+"""Size of a working set from which on the violators outside tell whether the problem is a hard one."""
+
+HARD_SHARE = 0.3
+"""Share of all variables that still violate the conditions by then in a problem that is hard: many of them will be
+support vectors, and a working set would have to hold most of the problem."""
+
 STEPS_AT_ONCE = 20_000
 """Steps between two looks at whether to stop (on a GPU, of one launch): a tenth of a second or two."""
 
@@ -90,6 +97,13 @@ def joining(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol: 
     xp = array_module(v)
     score = xp.where(chosen, -np.inf, xp.maximum(*violations(b, v, lower, upper)))
     return worst(score, min(MOST_JOINING, max(1, largest // 2)), 0.5 * tol)
+
+
+def is_hard(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol: float) -> Array:
+    """Whether so many variables outside a set of `HARD_FROM` violate the conditions that most will have to join."""
+    xp = array_module(v)
+    score = xp.where(chosen, -np.inf, xp.maximum(*violations(b, v, lower, upper)))
+    return (chosen.sum(axis=1) >= HARD_FROM) & ((score > 0.5 * tol).sum(axis=1) > HARD_SHARE * v.shape[1])
 
 
 def exchanged(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol: float, largest: int) -> Array:
