@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
@@ -35,10 +34,11 @@ CURVATURE_FLOOR = 1e-12
 NOT_A_CANDIDATE = -1e300
 
 LANES = 8
-"""Variables in a vector, and bits in a byte: eight float64 are a register of AVX-512."""
+"""Variables in a vector: eight float64 are a register of AVX-512, or two of AVX2."""
 
-VECTORS = 4
-"""Vectors in a block, each with a maximum of its own: one chain of comparisons would wait for itself."""
+VECTORS = 2
+"""Vectors in a block, each with a maximum of its own: one chain of comparisons would wait for itself.
+With four, AVX2 has too few registers."""
 
 BLOCK = LANES * VECTORS
 
@@ -49,16 +49,6 @@ step instead of 10.5."""
 
 REACHED, CUT_SHORT, STUCK = 0, 1, 2
 """How SMO ended: at its tolerance, after the steps allowed, or where rounding allows no further step."""
-
-
-@numba.njit(inline="always")
-def _mark(bits: np.ndarray, k: int, value: bool) -> None:
-    """Set bit k of an array of uint8 to `value`."""
-    bit = np.uint8(1 << (k & 7))
-    if value:
-        bits[k >> 3] |= bit
-    else:
-        bits[k >> 3] &= ~bit
 
 
 @compiled(fastmath={"contract", "nsz"})
@@ -107,10 +97,10 @@ def solve_working_set(
     gradient, diagonals = np.zeros(n_blocks * BLOCK), np.ones(n_blocks * BLOCK)
     gradient[:q], diagonals[:q] = v, diagonal
     end_i, end_j = np.zeros(BLOCK, K.dtype), np.zeros(BLOCK, K.dtype)
-    up, low = np.zeros(n_blocks * VECTORS, np.uint8), np.zeros(n_blocks * VECTORS, np.uint8)
+    up, low = np.zeros(n_blocks * BLOCK, np.int8), np.zeros(n_blocks * BLOCK, np.int8)
     for k in range(q):
-        _mark(up, k, beta[k] < upper[k])
-        _mark(low, k, beta[k] > lower[k])
+        up[k] = -1 if beta[k] < upper[k] else 0
+        low[k] = -1 if beta[k] > lower[k] else 0
     varies = np.int64(0)
     for k in range(q):
         if diagonal[k] != diagonal[0]:
@@ -119,7 +109,7 @@ def solve_working_set(
         varies = np.int64(1)
     i, v_i, least_low = _most_violating(gradient, up, low)
     n_steps = 0
-    while n_steps < max_iter and i >= 0 and v_i - least_low > tol:
+    while n_steps < max_iter and v_i - least_low > tol:
         row_i = K[i]
         for k in range(whole, q):
             end_i[k - whole] = row_i[k]
@@ -143,8 +133,8 @@ def solve_working_set(
             break  # a tolerance finer than float64 can follow
         beta[i], beta[j] = beta_i, beta_j
         for k in (i, j):
-            _mark(up, k, beta[k] < upper[k])
-            _mark(low, k, beta[k] > lower[k])
+            up[k] = -1 if beta[k] < upper[k] else 0
+            low[k] = -1 if beta[k] > lower[k] else 0
         n_steps += 1
         i, v_i, least_low = _move(row_i, end_i, row_j, end_j, whole, step, gradient, up, low)
     v[:] = gradient[:q]
@@ -153,13 +143,15 @@ def solve_working_set(
 
 # -- the loops of a step -------------------------------------------------------------------------------
 #
-# They take the variables in blocks. Arrays are filled up to a whole number of them; only rows of K are not, and their
-# part in the last block is read from a copy, `end`, of BLOCK values. `up` and `low` are one bit for each variable.
+# They take the variables in blocks. Arrays are filled up to a whole number of them; only rows of K are
+# not, and their part in the last block is read from a copy, `end`, of BLOCK values. `up` and `low` are
+# an int8 for each variable, -1 for those that may grow or shrink, else 0. What may not is given a value
+# that is never chosen: to combine comparisons instead would be cheap with AVX-512 alone.
 
 
 @intrinsic
 def _most_violating(typing_context, v, up, low):  # type: ignore[no-untyped-def]
-    """(i, v_i, least): the largest v with its bit in `up`, the last of equals, and the least with its bit in `low`."""
+    """(i, v_i, least): the largest v of those in `up`, the last of equals, and the least of those in `low`."""
     return types.Tuple((types.int64, types.float64, types.float64))(v, up, low), _selecting_code(moving=False)
 
 
@@ -176,7 +168,7 @@ def _move(typing_context, row_i, end_i, row_j, end_j, whole, step, v, up, low): 
 
 @intrinsic
 def _most_gaining(typing_context, row_i, end_i, whole, v, diagonal, varies, low, v_i, K_ii):  # type: ignore[no-untyped-def]
-    """The j, with its bit in `low`, of the largest (v_i - v_j)^2 / (K_ii + K_jj - 2 K_ij), the last of equals, or -1.
+    """The j in `low` of the largest (v_i - v_j)^2 / (K_ii + K_jj - 2 K_ij), the last of equals, or -1.
 
     Where `varies` is 0, all K_jj are the first numbers of `diagonal`.
     """
@@ -188,9 +180,10 @@ def _most_gaining(typing_context, row_i, end_i, whole, v, diagonal, varies, low,
 
 _ALMOST_ONE = 1.0 - 2.0**-50
 _CACHE_LINE = 64
+_HALVES = tuple(LANES >> k for k in range(1, LANES.bit_length()))
 
 _WORD, _DOUBLE = ir.IntType(64), ir.DoubleType()
-_REALS, _PLACES, _BITS = (ir.VectorType(element, LANES) for element in (_DOUBLE, _WORD, ir.IntType(1)))
+_REALS, _PLACES = (ir.VectorType(element, LANES) for element in (_DOUBLE, _WORD))
 _CONTRACT = ("contract",)
 
 
@@ -222,10 +215,15 @@ class _Block:
         pointer = builder.gep(data, [builder.add(self.here, _word(LANES * vector))])
         builder.store(value, builder.bitcast(pointer, _REALS.as_pointer())).align = 4
 
-    def bits(self, data: Any, vector: int) -> Any:
+    def chosen(self, marks: Any, vector: int, value: Any, otherwise: float) -> Any:
+        """`value` where there is a mark, else `otherwise`."""
         builder = self.builder
-        byte = builder.add(builder.lshr(self.here, _word(3)), _word(vector))
-        return builder.bitcast(builder.load(builder.gep(data, [byte])), _BITS)
+        start = builder.add(self.here, _word(LANES * vector))
+        bytes_ = ir.VectorType(ir.IntType(8), LANES)
+        loaded = builder.load(builder.bitcast(builder.gep(marks, [start]), bytes_.as_pointer()))
+        loaded.align = 1
+        marked = builder.icmp_signed("<", builder.sext(loaded, _PLACES), _constant(_PLACES, 0))
+        return builder.select(marked, value, _constant(_REALS, otherwise))
 
 
 def _spread(builder: Any, value: Any) -> Any:
@@ -235,8 +233,8 @@ def _spread(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, undefined, _constant(ir.VectorType(ir.IntType(32), LANES), 0))
 
 
-def _first_places(vector: int) -> Any:
-    return ir.Constant(_PLACES, [_word(LANES * vector + lane) for lane in range(LANES)])
+def _first_places() -> Any:
+    return ir.Constant(_PLACES, [_word(lane) for lane in range(LANES)])
 
 
 def _turned(builder: Any, vector: Any, by: int) -> Any:
@@ -255,7 +253,7 @@ def _greater(builder: Any, first: tuple[Any, Any], second: tuple[Any, Any]) -> t
 
 def _greatest(builder: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
     """The greatest of all lanes, as scalars."""
-    for by in (4, 2):
+    for by in _HALVES[:-1]:
         found = _greater(builder, found, (_turned(builder, found[0], by), _turned(builder, found[1], by)))
     # The last two in scalars: LLVM 20 compares the first lane with itself where a last shuffle would compare two.
     first, second = (tuple(_lane(builder, vector, k) for vector in found) for k in (0, 1))
@@ -264,6 +262,10 @@ def _greatest(builder: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
 
 def _least(builder: Any, first: Any, second: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<", second, first), second, first)
+
+
+def _most(builder: Any, first: Any, second: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", second, first), second, first)
 
 
 def _lane(builder: Any, vector: Any, k: int) -> Any:
@@ -354,34 +356,33 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
             row_j = _Row(arguments[2], arguments[3], elements[2], whole, ahead=True)
 
         def body(block: _Block, carried: list[Any]) -> list[Any]:
-            after = []
+            places, after = carried[0], []
             for vector in range(VECTORS):
-                most, at, least, places = carried[4 * vector : 4 * vector + 4]
+                most, at, least = carried[1 + 3 * vector : 4 + 3 * vector]
                 gradient = block.load(v, _DOUBLE, vector)
                 if moving:
                     difference = builder.fsub(row_i.load(block, vector), row_j.load(block, vector))
                     gradient = builder.fsub(gradient, builder.fmul(step, difference, flags=_CONTRACT), flags=_CONTRACT)
                     block.store(gradient, v, vector)
-                larger = builder.and_(block.bits(up, vector), builder.fcmp_ordered(">=", gradient, most))
-                smaller = builder.and_(block.bits(low, vector), builder.fcmp_ordered("<", gradient, least))
+                grows = block.chosen(up, vector, gradient, NOT_A_CANDIDATE)
+                larger = builder.fcmp_ordered(">=", grows, most)
+                shrinks = block.chosen(low, vector, gradient, -NOT_A_CANDIDATE)
                 after += [
-                    builder.select(larger, gradient, most),
+                    builder.select(larger, grows, most),
                     builder.select(larger, places, at),
-                    builder.select(smaller, gradient, least),
-                    builder.add(places, _constant(_PLACES, BLOCK)),
+                    _least(builder, least, shrinks),
                 ]
-            return after
+            return [builder.add(places, _constant(_PLACES, BLOCK)), *after]
 
-        most, nowhere = _constant(_REALS, NOT_A_CANDIDATE), _constant(_PLACES, -1)
-        least = _constant(_REALS, -NOT_A_CANDIDATE)
-        start = [x for vector in range(VECTORS) for x in (most, nowhere, least, _first_places(vector))]
-        found = _each_block(builder, n, start, body)
+        nothing = _constant(_REALS, NOT_A_CANDIDATE), _constant(_PLACES, -1), _constant(_REALS, -NOT_A_CANDIDATE)
+        found = _each_block(builder, n, [_first_places(), *nothing * VECTORS], body)[1:]
         best, smallest = (found[0], found[1]), found[2]
         for vector in range(1, VECTORS):
-            best = _greater(builder, best, (found[4 * vector], found[4 * vector + 1]))
-            smallest = _least(builder, smallest, found[4 * vector + 2])
+            at = builder.add(found[3 * vector + 1], _constant(_PLACES, LANES * vector))
+            best = _greater(builder, best, (found[3 * vector], at))
+            smallest = _least(builder, smallest, found[3 * vector + 2])
         v_i, i = _greatest(builder, best)
-        for by in (4, 2):
+        for by in _HALVES[:-1]:
             smallest = _least(builder, smallest, _turned(builder, smallest, by))
         least = _least(builder, *(_lane(builder, smallest, k) for k in (0, 1)))
         return context.make_tuple(builder, signature.return_type, [i, v_i, least])
@@ -399,39 +400,38 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
 
     def body(block: _Block, carried: list[Any]) -> list[Any]:
         # A division takes as long as all the rest, so only what may be a new maximum is divided. That
-        # includes what has no curvature: its square is not less than something that is not positive.
+        # includes what has no curvature: its square is larger than something that is not positive.
         best, at, threshold, places = carried
-        promising, parts = None, []
+        excess, parts = None, []
         for vector in range(VECTORS):
-            at_diagonal = builder.mul(block.here, varies)
-            K_jj = block.load(diagonal, _DOUBLE, vector, at_diagonal)
-            inner = row.load(block, vector)
-            curvature = builder.fsub(
-                builder.fadd(K_ii, K_jj), builder.fmul(_constant(_REALS, 2.0), inner, flags=_CONTRACT), flags=_CONTRACT
-            )
-            difference = builder.fsub(v_i, block.load(v, _DOUBLE, vector))
+            K_jj = block.load(diagonal, _DOUBLE, vector, builder.mul(block.here, varies))
+            twice = builder.fmul(_constant(_REALS, 2.0), row.load(block, vector), flags=_CONTRACT)
+            curvature = builder.fsub(builder.fadd(K_ii, K_jj), twice, flags=_CONTRACT)
+            shrinks = block.chosen(low, vector, block.load(v, _DOUBLE, vector), -NOT_A_CANDIDATE)
+            difference = _most(builder, zero, builder.fsub(v_i, shrinks))
             square = builder.fmul(difference, difference)
-            may = builder.and_(block.bits(low, vector), builder.fcmp_ordered(">", difference, zero))
-            may = builder.and_(may, builder.fcmp_ordered(">=", square, builder.fmul(threshold, curvature)))
-            promising = may if promising is None else builder.or_(promising, may)
-            parts.append((may, square, curvature))
+            least_square = builder.fmul(threshold, curvature, flags=_CONTRACT)
+            above = builder.fsub(square, least_square, flags=_CONTRACT)
+            excess = above if excess is None else _most(builder, excess, above)
+            parts.append((difference, square, curvature))
         before = builder.block
         divide, go_on = builder.append_basic_block("divide"), builder.append_basic_block("go_on")
-        builder.cbranch(_any_lane(builder, promising), divide, go_on)
+        builder.cbranch(_any_lane(builder, builder.fcmp_ordered(">", excess, zero)), divide, go_on)
         builder.position_at_end(divide)
         new_best, new_at = best, at
-        for vector, (may, square, curvature) in enumerate(parts):
+        for vector, (difference, square, curvature) in enumerate(parts):
             flat = builder.fcmp_ordered("<=", curvature, zero)
             curvature = builder.select(flat, _constant(_REALS, CURVATURE_FLOOR), curvature)
             gain = builder.fdiv(square, curvature)
-            larger = builder.and_(may, builder.fcmp_ordered(">=", gain, new_best))
+            candidate = builder.fcmp_ordered(">", difference, zero)
+            gain = builder.select(candidate, gain, _constant(_REALS, -1.0))
+            larger = builder.fcmp_ordered(">=", gain, new_best)
             new_best = builder.select(larger, gain, new_best)
             here = builder.add(places, _constant(_PLACES, LANES * vector))
             new_at = builder.select(larger, here, new_at)
         greatest = new_best
-        for by in (4, 2, 1):
-            turned = _turned(builder, greatest, by)
-            greatest = builder.select(builder.fcmp_ordered(">", turned, greatest), turned, greatest)
+        for by in _HALVES:
+            greatest = _most(builder, greatest, _turned(builder, greatest, by))
         # Below this, rounding of the product cannot hide a quotient that is as large.
         new_threshold = builder.fmul(greatest, _constant(_REALS, _ALMOST_ONE))
         after_division = builder.block
@@ -445,6 +445,6 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
             after.append(phi)
         return [*after, builder.add(places, _constant(_PLACES, BLOCK))]
 
-    start = [zero, _constant(_PLACES, -1), zero, _first_places(0)]
+    start = [zero, _constant(_PLACES, -1), zero, _first_places()]
     best, at, _, _ = _each_block(builder, n, start, body)
     return _greatest(builder, (best, at))[1]

@@ -210,7 +210,12 @@ def _pack(K: np.ndarray, active: np.ndarray, into: np.ndarray, start: int, stop:
 
 
 def kernel_matrix(
-    kernel: Kernel, samples: Samples, rows: np.ndarray, out: np.ndarray, pool: Executor | None = None
+    kernel: Kernel,
+    samples: Samples,
+    rows: np.ndarray,
+    out: np.ndarray,
+    pool: Executor | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Kernel values between all of some samples.
 
@@ -225,6 +230,8 @@ def kernel_matrix(
         Which of the samples.
     out : (n, >= n) array, float32 or float64, C order
     pool : Executor, optional
+    stopped : callable
+        Asked before each tile; where it says so, the matrix is left unfinished.
     """
     n = len(rows)
     operand = make_operand(samples, rows)
@@ -233,6 +240,8 @@ def kernel_matrix(
         members = np.arange(start, min(start + TILE, n))
         products = operand.products(samples, rows[members])
         for left in range(start, n, TILE):
+            if stopped():
+                return
             right = min(left + TILE, n)
             inner = products.columns(left, right)
             norms = products.norms, operand.norms[left:right]

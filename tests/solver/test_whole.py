@@ -156,3 +156,11 @@ def test_kernel_matrix_is_the_kernel_in_float64(rng, kernel, kind, dtype):
     with ThreadPoolExecutor(3) as pool:
         kernel_matrix(kernel, samples, rows, again, pool)
     np.testing.assert_array_equal(again, out[:, :n])
+
+
+def test_kernel_matrix_is_left_unfinished_when_told_to(rng):
+    X = rng.normal(size=(2 * TILE, 3))
+    answers = iter([False, True])
+    out = np.full((2 * TILE, 2 * TILE), np.nan)
+    kernel_matrix(KERNELS[0], Samples(X), np.arange(2 * TILE), out, stopped=lambda: next(answers, True))
+    assert np.isfinite(out[:TILE, :TILE]).all() and np.isnan(out[TILE:, TILE:]).all()
