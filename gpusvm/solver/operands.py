@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,6 +33,9 @@ LARGEST_PIXEL = 255
 
 LEFT_BLOCK = 64
 """Rows that BLAS is given at once, always as many: its bits may depend on how many there are."""
+
+LARGE_LEFT_BLOCK = 512
+"""The same where there are so many."""
 
 
 class Samples:
@@ -119,7 +123,22 @@ class Products(Protocol):
     """Of the left rows, in the operand's unit and dtype."""
 
     def columns(self, start: int, stop: int) -> np.ndarray:
-        """Products (m, stop - start), int32, float32 or float64; `start` is a multiple of 16."""
+        """Products (m, stop - start), int32, float32 or float64; `start` is a multiple of 16.
+
+        They lie in memory of the calling thread, which its next call writes to again.
+        """
+
+
+_held = threading.local()
+
+
+def _scratch(rows: int, columns: int, dtype: np.dtype) -> np.ndarray:
+    """(rows, columns) of memory that this thread uses again and again: fresh memory costs more than a product."""
+    size = rows * columns * np.dtype(dtype).itemsize
+    held = getattr(_held, "bytes", None)
+    if held is None or len(held) < size:
+        _held.bytes = held = np.empty(size, dtype=np.uint8)
+    return held[:size].view(dtype).reshape(rows, columns)
 
 
 def make_operand(samples: Samples, rows: np.ndarray) -> Operand:
@@ -184,7 +203,7 @@ class _PanelProducts:
 
     def columns(self, start: int, stop: int) -> np.ndarray:
         chosen = self.panels[start // PANEL_WIDTH : -(-stop // PANEL_WIDTH)]
-        out = np.empty((len(self.norms), len(chosen) * PANEL_WIDTH), dtype=self.norms.dtype)
+        out = _scratch(len(self.norms), len(chosen) * PANEL_WIDTH, self.norms.dtype)
         self.function(*self.nonzeros, chosen, out)
         return out[:, : stop - start]
 
@@ -204,13 +223,14 @@ class BlasOperand:
 
 class _BlasProducts:
     def __init__(self, left: np.ndarray, norms: np.ndarray, right: np.ndarray) -> None:
-        missing = -len(left) % LEFT_BLOCK
+        self.block = LARGE_LEFT_BLOCK if len(left) >= LARGE_LEFT_BLOCK else LEFT_BLOCK
+        missing = -len(left) % self.block
         self.left = np.concatenate([left, np.zeros((missing, left.shape[1]), dtype=left.dtype)])
         self.norms, self.right = norms, right
 
     def columns(self, start: int, stop: int) -> np.ndarray:
-        out = np.empty((len(self.left), stop - start), dtype=self.right.dtype)
+        out = _scratch(len(self.left), stop - start, self.right.dtype)
         columns = self.right[start:stop].T
-        for r in range(0, len(out), LEFT_BLOCK):
-            np.matmul(self.left[r : r + LEFT_BLOCK], columns, out=out[r : r + LEFT_BLOCK])
+        for r in range(0, len(out), self.block):
+            np.matmul(self.left[r : r + self.block], columns, out=out[r : r + self.block])
         return out[: len(self.norms)]
