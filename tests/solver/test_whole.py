@@ -120,6 +120,19 @@ def test_columns_beyond_the_variables_are_not_looked_at():
     np.testing.assert_array_equal(found.beta, expected.beta)
 
 
+def test_memory_may_be_given(eager, packed):
+    """What is in it does not matter, and a piece that is too small is not written beyond."""
+    K, p, lower, upper = random_problem(0, 300)
+    expected = solve_whole(K, p, lower, upper, np.zeros(300), tol=1e-4, steps=10**6)
+    for size in (0, 2000, 300 * 316):
+        memory = np.full(size + 8, np.nan)
+        args = (K, p, lower, upper, np.zeros(300))
+        found = solve_whole(*args, tol=1e-4, steps=10**6, memory=memory[:size])
+        np.testing.assert_array_equal(found.beta, expected.beta)
+        assert np.isnan(memory[size:]).all()
+    assert packed and not np.isnan(memory[0]), "the memory was not used"
+
+
 def test_it_ends_when_told_to_and_at_the_last_step():
     K, p, lower, upper = random_problem(0, 300)
     few = solve_whole(K, p, lower, upper, np.zeros(300), tol=1e-9, steps=7)
