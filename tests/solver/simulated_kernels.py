@@ -18,8 +18,9 @@ from gpusvm.problem import c_svc
 from gpusvm.solver import solve
 from gpusvm.solver.cuda import Device, solve_in_lockstep
 from gpusvm.solver.cuda_kernels import ITEMS, kernels
-from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK, solve_working_set
+from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK
 from tests.solver import reference_kernels
+from tests.solver.reference_smo import solve_by_definition
 
 THREADS = 8
 
@@ -91,7 +92,7 @@ def run(optimise, problems, *, target=1e-3, allowed=1000):
 @pytest.mark.parametrize("allowed", [1, 3, 1000])
 def test_optimise_takes_the_steps_of_the_cpu(rng, monkeypatch, allowed):
     # As Python computes it: compiled code rounds a product and a sum once, and of nearly equals then takes another.
-    monkeypatch.setattr(reference_kernels, "solve_working_set", solve_working_set.py_func)
+    monkeypatch.setattr(reference_kernels, "solve_working_set", solve_by_definition.py_func)
     problems = small_problems(rng)
     beta, change, steps, status = run(OPTIMISE, problems, allowed=allowed)
     expected = run(reference_kernels.optimise, problems, allowed=allowed)

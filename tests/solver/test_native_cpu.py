@@ -21,7 +21,7 @@ from gpusvm.errors import TrainingError, UsageError
 from gpusvm.kernels import Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import c_svc
-from gpusvm.solver import cpu, growing, tiny, working_set
+from gpusvm.solver import cpu, growing, tiny, whole
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.working_set import STEPS_AT_ONCE
 
@@ -124,11 +124,12 @@ def test_a_tolerance_that_float64_cannot_reach_ends_and_says_so(digits):
     assert model.kkt_gap.max() < 1e-9
 
 
-@pytest.mark.parametrize("n", [450, 700], ids=["tiny", "growing"])
-def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n):
+@pytest.mark.parametrize(("n", "module"), [(450, tiny), (700, growing), (700, whole)], ids=["tiny", "growing", "whole"])
+def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n, module):
     """It would take ten million steps; the solver looks whether to stop every so many."""
     X, y = rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
-    module = tiny if n <= working_set.SMALL else growing
+    monkeypatch.setattr(cpu, "WHOLE", 0 if module is growing else 10**6)
+    monkeypatch.setattr(cpu._Ways, "fits", lambda self, n, dtype=None: module is whole)
     calls = []
 
     class StopsAtTheThirdLook(Clock):
@@ -356,7 +357,7 @@ def test_the_callers_blas_threads_are_left_as_they_were(digits):
 def test_an_interrupt_stops_the_threads_at_their_next_look(rng, monkeypatch):
     """One thread is at the pair of the two large classes when the other has solved that of the small ones."""
     X = rng.normal(size=(10_000, 20)).astype(np.float32)
-    y = rng.choice(4, 10_000, p=[0.46, 0.04, 0.04, 0.46])
+    y = rng.choice(4, 10_000, p=[0.42, 0.08, 0.08, 0.42])
     before, done, told, begun = threading.active_count(), [], threading.Event(), Counter()
     join, solve = threading.Thread.join, growing.solve_working_set
 
@@ -432,8 +433,8 @@ def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
         while not clock.says_stop():
             time.sleep(0.001)
 
-    schedule = cpu._Schedule(problems, 4, plan, Shares(None, [1.0] * 6, 2), solve)
+    schedule = cpu._Schedule(dict(enumerate(problems)), 4, plan, Shares(None, [1.0] * 6, 2), solve)
     monkeypatch.setattr(threading.Thread, "start", start_one_only)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        schedule.run(None)
+        schedule.run(lambda index, solution: None)
     assert len(started) == 1 and not started[0].is_alive()

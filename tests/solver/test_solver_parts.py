@@ -86,7 +86,7 @@ def test_any_part_of_a_product_has_the_same_bits(rng):
     samples = Samples(sparse_samples(rng, 300, 60))
     left, right = np.arange(50), np.arange(50, 300)
     operand = PanelOperand(samples, right, np.arange(60))
-    whole = operand.products(samples, left).columns(0, 250)
+    whole = operand.products(samples, left).columns(0, 250).copy()
     np.testing.assert_array_equal(operand.products(samples, left[7:8]).columns(0, 250), whole[7:8])
     np.testing.assert_array_equal(operand.products(samples, left).columns(32, 101), whole[:, 32:101])
 

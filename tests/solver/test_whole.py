@@ -22,6 +22,7 @@ def eager(monkeypatch):
     monkeypatch.setattr(whole, "LEAST_SHRUNK", 10)
     monkeypatch.setattr(whole, "STEPS_AT_ONCE", 5)
     monkeypatch.setattr(whole, "SHRINKS_BELOW", 0.95)
+    monkeypatch.setattr(whole, "PACKING_COST", 0.0)
 
 
 @pytest.fixture
