@@ -5,6 +5,7 @@
 #   make bench-startup   what should answer at once: gpusvm --help, info, data list, reading files
 #   make faults  interrupts, full disks, little memory: minutes
 #   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
+#   make truth   500 random problems: no model claims more than its certificate finds
 #   make audit   bandit, and pip-audit where it reaches its source
 #   make dist-check   build sdist and wheel, install the wheel where nothing else is, run it
 
@@ -27,7 +28,7 @@ comma := ,
 run_extras := $(GPU)
 dev_extras := dev$(if $(GPU),$(comma)$(GPU))
 
-.PHONY: train test lint format bench bench-startup fuzz faults audit dist-check clean
+.PHONY: train test lint format bench bench-startup fuzz faults truth audit dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
@@ -55,6 +56,9 @@ bench-startup: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ_ARGS)
+
+truth: $(VENV)/.installed-dev
+	GPUSVM_TRUTH_PROBLEMS=500 GPUSVM_TRUTH_MAX_ITER=200000 $(BIN)/python -m pytest -q tests/test_truth.py
 
 audit: $(VENV)/.installed-audit
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gpusvm

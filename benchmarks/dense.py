@@ -24,7 +24,8 @@ from gpusvm.backends import get_backend
 from gpusvm.bench.machine import describe_machine
 from gpusvm.data import load_dataset
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Resources, Stopping
 
 N_FEATURES = 500
 
@@ -42,9 +43,9 @@ def features(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (X * scale)[:n].astype(np.float32), train.labels[:n], (X_test * scale).astype(np.float32)
 
 
-def measure(backend: str, X: np.ndarray, y: np.ndarray, params: SVCParams) -> tuple[SVMModel, dict[str, Any]]:
+def measure(backend: str, X: np.ndarray, y: np.ndarray, problem: Problem) -> tuple[SVMModel, dict[str, Any]]:
     start = time.perf_counter()
-    model = get_backend(backend).fit(X, y, params)
+    model = get_backend(backend).fit(X, y, problem, Stopping(), Resources())
     seconds = time.perf_counter() - start
     figures = {"backend": backend, "fit_seconds": round(seconds, 2), "n_support_vectors": model.n_support_vectors}
     return model, figures | certify(model, X, y).summary()
@@ -57,16 +58,16 @@ def main() -> None:
     arguments = parser.parse_args()
     X, y, X_test = features(arguments.n)
     y_test = load_dataset("mnist", "test").labels
-    params = SVCParams(kernel=Kernel("rbf", gamma=1 / (N_FEATURES * float(X.var()))), C=10.0)
+    problem = Problem(Kernel("rbf", gamma=1 / (N_FEATURES * float(X.var()))), C=10.0)
     rows, labels = [], []
     for backend in ("native-cpu", "sklearn"):
-        model, figures = measure(backend, X, y, params)
+        model, figures = measure(backend, X, y, problem)
         labels.append(model.predict(X_test))
         rows.append(figures | {"accuracy": float((labels[-1] == y_test).mean())})
         print(json.dumps(rows[-1]), flush=True)
     objectives = [row["dual_objective"] for row in rows]
     record = {
-        "n_train": len(X), "n_features": N_FEATURES, "C": params.C, "gamma": params.kernel.gamma, "rows": rows,
+        "n_train": len(X), "n_features": N_FEATURES, "C": problem.C, "gamma": problem.kernel.gamma, "rows": rows,
         "relative_difference_of_objectives": (objectives[0] - objectives[1]) / objectives[1],
         "labels_that_differ": int((labels[0] != labels[1]).sum()),
         "machine": describe_machine(), "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -20,7 +20,7 @@ import numpy as np
 from gpusvm.backends import get_backend
 from gpusvm.data import load_dataset
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
+from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.solver.lockstep import _Group
 
 PHASES = {
@@ -51,11 +51,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60_000)
     train = load_dataset("mnist", "train", limit=parser.parse_args().limit)
     X = cupy.asarray(train.images.reshape(len(train), -1).astype(np.float32) / 255)
-    params = SVCParams(kernel=Kernel("rbf", gamma=0.02), C=10.0)
+    asked = Problem(Kernel("rbf", gamma=0.02), C=10.0), Stopping(), Resources()
     backend = get_backend("native-cuda")
-    backend.fit(X, train.labels, params)
+    backend.fit(X, train.labels, *asked)
     start = time.perf_counter()
-    model = backend.fit(X, train.labels, params)
+    model = backend.fit(X, train.labels, *asked)
     print(f"fit, not profiled: {time.perf_counter() - start:.3f} s")
     print(f"{model.n_iter.sum():,} SMO steps, {model.n_iter.max():,} in the slowest pair")
 
@@ -66,7 +66,7 @@ def main() -> None:
     for name in PHASES:
         setattr(_Group, name, timed(getattr(_Group, name), seconds, name))
     start = time.perf_counter()
-    backend.fit(X, train.labels, params)
+    backend.fit(X, train.labels, *asked)
     total = time.perf_counter() - start
     for name, what in PHASES.items():
         print(f"{seconds[name]:8.3f} s  {what}")

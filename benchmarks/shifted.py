@@ -21,7 +21,7 @@ from gpusvm.bench.machine import describe_machine
 from gpusvm.data import load_dataset
 from gpusvm.kernels import Kernel
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
-from gpusvm.model import SVCParams
+from gpusvm.params import Problem, Resources, Stopping
 
 SHIFTS = ((1, 1), (-1, 1), (1, 2), (-1, 2))
 
@@ -37,7 +37,9 @@ def measure(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     X, X_test = (pixels.reshape(len(pixels), -1).astype(np.float32) / 255 for pixels in (images, test.images))
     reset_peak_rss()
     start = time.perf_counter()
-    model = get_backend("native-cpu").fit(X, labels, SVCParams(kernel=Kernel("rbf", gamma=0.02), C=10.0))
+    model = get_backend("native-cpu").fit(
+        X, labels, Problem(Kernel("rbf", gamma=0.02), C=10.0), Stopping(), Resources()
+    )
     seconds = time.perf_counter() - start
     assert model.kkt_gap is not None
     return {

@@ -18,8 +18,9 @@ from gpusvm.errors import (
     UsageError,
 )
 from gpusvm.estimator import SVC
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
+from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.version import __version__
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "GpuSvmError",
     "ModelFileError",
     "OutputError",
-    "SVCParams",
+    "Problem",
+    "Resources",
     "SVMModel",
+    "Stopping",
     "TrainingError",
     "UsageError",
     "__version__",

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 
 from gpusvm.errors import DataError
-from gpusvm.kernels import array_module
+from gpusvm.kernels import Array, Kernel, array_module, near_the_origin, squared_norms
 from gpusvm.model import SVMModel
+
+ACCEPTED = 2.0
+"""A gap recomputed in float64 is accepted up to so many times the tolerance: what a solver saw of it was rounded."""
+
+_BLOCK_VALUES = 2**22
+"""Kernel values at hand at once while a gap is recomputed: 32 MB."""
 
 _BOUND_TOLERANCE = 1e-6
 """A coefficient within this fraction of its upper bound counts as at the bound: float32 keeps C no closer."""
@@ -112,14 +118,12 @@ def _certify_pair(
 ) -> tuple[float, float, float, float, float]:
     """The five figures of `Certificate` for one pair; `signed` is y alpha, `outputs` f without intercept."""
     alive = bounds > 0
+    if not alive.any():  # of two classes left out of training there is nothing to say
+        return (0.0, 0.0, 0.0, 0.0, 0.0)
     signed, outputs, bounds, signs = signed[alive], outputs[alive], bounds[alive], signs[alive]
     alpha = signed * signs
     scale = bounds.max()
-    violation = signs - outputs  # -y_k G_k
-    below, above = alpha < bounds * (1 - _BOUND_TOLERANCE), alpha > 0
-    up = np.where(signs > 0, below, above)
-    down = np.where(signs > 0, above, below)
-    gap = violation[up].max() - violation[down].min() if up.any() and down.any() else 0.0
+    gap = _gap(signed, signs - outputs, bounds, signs)
     squared_norm = float(signed @ outputs)
     hinge = np.maximum(0.0, 1.0 - signs * (outputs + intercept))
     return (
@@ -129,6 +133,53 @@ def _certify_pair(
         float(max((alpha - bounds).max(), (-alpha).max(), 0.0) / scale),
         float(abs(signed.sum()) / scale),
     )
+
+
+def _gap(signed: np.ndarray, violation: np.ndarray, bounds: np.ndarray, signs: np.ndarray) -> float:
+    """m(alpha) - M(alpha) from y alpha, -y_k G_k, the upper bounds and y, all (n,) float64."""
+    alpha = signed * signs
+    below, above = alpha < bounds * (1 - _BOUND_TOLERANCE), alpha > 0
+    up = np.where(signs > 0, below, above)
+    down = np.where(signs > 0, above, below)
+    return float(violation[up].max() - violation[down].min()) if up.any() and down.any() else 0.0
+
+
+def pair_gap(
+    kernel: Kernel, X: Array, n_first: int, bounds: np.ndarray, support: np.ndarray, dual_coef: np.ndarray
+) -> float:
+    """The largest KKT violation of one class pair, recomputed from float64 kernel values; see `certify`.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    X : (n, n_features) array, NumPy or CuPy
+        The samples of the pair, its first class first; (n, n) values of a precomputed kernel.
+    n_first : int
+        Samples of the first class.
+    bounds : (n,) float64 array
+        The upper bound of each sample's alpha, above zero.
+    support : (k,) int64 array
+        Rows of X that are support vectors.
+    dual_coef : (k,) float64 array
+        y alpha, positive for the first class.
+    """
+    xp, n = array_module(X), len(X)
+    signs = np.where(np.arange(n) < n_first, 1.0, -1.0)
+    signed = np.zeros(n)
+    signed[support] = dual_coef
+    rows, coefficients = xp.asarray(support), xp.asarray(dual_coef)
+    outputs = xp.zeros(n)
+    if not kernel.precomputed:
+        X = near_the_origin(X.astype(np.float64, copy=False), kernel)
+        vectors = X[rows]
+        norms = squared_norms(vectors) if kernel.uses_norms else None
+    step = max(16, _BLOCK_VALUES // max(1, len(support)))
+    for start in range(0, n if len(support) else 0, step):
+        part = X[start : start + step]
+        values = part[:, rows].astype(np.float64) if kernel.precomputed else kernel(part, vectors, Y_norms=norms)
+        outputs[start : start + step] = values @ coefficients
+    on_host = outputs if xp is np else outputs.get()
+    return _gap(signed, signs - on_host, bounds, signs)
 
 
 class _SignedCoefficients:
@@ -147,9 +198,9 @@ class _SignedCoefficients:
 
 
 def _upper_bounds(model: SVMModel, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
-    bounds = np.full(len(y), model.params.C)
-    if model.params.class_weight is not None:
-        bounds *= np.asarray(model.params.class_weight)[np.searchsorted(model.classes, y)]
+    bounds = np.full(len(y), model.problem.C)
+    if model.problem.class_weight is not None:
+        bounds *= np.asarray(model.problem.class_weight)[np.searchsorted(model.classes, y)]
     if sample_weight is not None:
         bounds *= np.asarray(sample_weight, dtype=np.float64)
     return bounds
@@ -168,5 +219,5 @@ def _check_same_data(model: SVMModel, X: Any, y: np.ndarray) -> None:
     if not model.kernel.precomputed and model.n_support_vectors:
         rows = X[model.support_indices]
         rows = rows if isinstance(rows, np.ndarray) else rows.get()
-        if not np.array_equal(rows.astype(np.float32), model.support_vectors):
+        if not np.array_equal(rows.astype(model.support_vectors.dtype), model.support_vectors):
             raise DataError("a certificate needs the training data itself: its rows differ from the model's")

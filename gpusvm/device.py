@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpusvm.errors import UsageError
+from gpusvm.errors import GpuSvmError, TrainingError, UsageError
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,11 @@ def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
         detail |= {"cupy": cupy.__version__, "runtime_cuda_version": runtime.runtimeGetVersion()}
         count = runtime.getDeviceCount()
         detail["devices"] = [_describe_device(runtime, index) for index in range(count)]
+        if count:
+            _compute_something(cupy)
     except Exception as error:
+        if is_interrupt(error):
+            raise
         if "InsufficientDriver" in str(error):
             reason = (
                 f"the NVIDIA driver runs CUDA {dotted(driver.cuda_version)}, too old for the installed CuPy "
@@ -136,6 +140,17 @@ def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
         return Availability(False, "CuPy finds no CUDA device", detail=detail)
     first = detail["devices"][0]
     return Availability(True, f"{first['name']}, {first['memory_mb'] / 1024:.0f} GB", detail=detail)
+
+
+def _compute_something(cupy: Any) -> None:
+    """A kernel that CuPy compiles and a product by cuBLAS: CuPy imports without what either needs.
+
+    Raises whatever CuPy raises, or ArithmeticError for a wrong result.
+    """
+    a = cupy.arange(4, dtype=np.float32).reshape(2, 2)
+    found = ((a + 1) @ a).get().tolist()
+    if found != [[4.0, 7.0], [8.0, 15.0]]:
+        raise ArithmeticError(f"a product of two small matrices came out as {found}")
 
 
 def _describe_device(runtime: Any, index: int) -> dict[str, Any]:
@@ -173,6 +188,120 @@ def on_device(index: int | None) -> Iterator[None]:
         raise UsageError(f"device={index}: this machine has {count} visible CUDA device(s), counted from 0")
     with cupy.cuda.Device(index):
         yield
+
+
+@contextmanager
+def training_on_gpu(index: int | None) -> Iterator[Any]:
+    """Train on CUDA device `index` (None: the current one), after all that the caller's stream
+    has yet to do.
+
+    Inside, CuPy works on the null stream. numba-cuda launches there; cuML works on the stream of
+    the thread, which waits for the null stream and no other, and is waited for by it. At the end
+    the device has done everything.
+
+    CuPy's memory comes from `training_pool`, which is yielded. Other threads are not touched:
+    CuPy keeps the allocator of a ``using_allocator`` for each thread. ``import cuml`` sets CuPy's
+    allocator, and CuPy refuses that here: import it before.
+
+    Raises
+    ------
+    UsageError
+        There is no such device.
+    """
+    import cupy
+
+    with on_device(index):
+        cupy.cuda.get_current_stream().synchronize()
+        pool = training_pool()
+        pool.free_all_blocks()
+        try:
+            with cupy.cuda.Stream.null, cupy.cuda.using_allocator(pool.malloc):
+                yield pool
+                cupy.cuda.Device().synchronize()
+        finally:
+            pool.free_all_blocks()
+
+
+@cache
+def training_pool() -> Any:
+    """The CuPy memory pool that both GPU backends train in; each training gives it back empty.
+
+    A pool of ours, because ``import cuml`` replaces CuPy's by RMM, which by default asks the
+    driver for each array and tells nobody how much. It lives as long as the process: an array
+    that a caller keeps from a progress callback would not survive its pool.
+    """
+    import cupy
+
+    return cupy.cuda.MemoryPool()
+
+
+_GPU_LIBRARIES = {
+    "cupy": "CuPy",
+    "cupy_backends": "CuPy",
+    "cupyx": "CuPy",
+    "numba": "numba-cuda",
+    "numba_cuda": "numba-cuda",
+    "cuda": "CUDA",
+    "cuml": "cuML",
+    "cudf": "cuDF",
+    "pylibraft": "RAFT",
+    "rmm": "RMM",
+}
+
+
+def failed_library(error: BaseException) -> str | None:
+    """The GPU library whose failure `error` is, or None where it is our own error or the caller's.
+
+    A library's own exception tells by its type. A TypeError or AttributeError from inside a
+    library, of versions that do not fit together for instance, tells by where it was raised: the
+    code that ours called last is the library's. A RuntimeError that comes straight from compiled
+    code leaves no trace of whose it is.
+    """
+    if isinstance(error, GpuSvmError) or is_interrupt(error):
+        return None
+    by_type = _GPU_LIBRARIES.get(type(error).__module__.partition(".")[0])
+    if by_type is not None:
+        return by_type
+    called: str | None = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        package = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == "gpusvm":
+            called = None
+        elif called is None:
+            called = package
+        traceback = traceback.tb_next
+    if called is None:
+        return "CUDA" if isinstance(error, RuntimeError) else None
+    return _GPU_LIBRARIES.get(called)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C is what caused `error`: Python 3.11 makes a RuntimeError of it in places."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause is not None
+
+
+@contextmanager
+def gpu_failures(advice: str) -> Iterator[None]:
+    """Let what a GPU library raises end as one line: the library, its error, and `advice`.
+
+    Errors of our own and of the caller's pass through.
+
+    Raises
+    ------
+    TrainingError
+        A GPU library failed, or memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        library = failed_library(error) or ("memory" if isinstance(error, MemoryError) else None)
+        if library is None:
+            raise
+        raise TrainingError(f"the GPU failed while training ({library}: {one_line(error)}); {advice}") from error
 
 
 def device_of(X: Any) -> int | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell gives it: 128 and SIGINT's number."""
 
@@ -45,6 +48,18 @@ class UsageError(GpuSvmError, ValueError):
     """
 
     exit_code = 2
+
+
+class SlowBackendWarning(UserWarning):
+    """`auto` took a backend that is expected to need several times as long as another one here."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn, naming the caller's own line: the nearest one outside this package."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, category, stacklevel=depth)
 
 
 class BackendUnavailableError(GpuSvmError):

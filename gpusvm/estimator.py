@@ -6,32 +6,34 @@ import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, check_consistent_length, compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
-from gpusvm.backends.registry import GPU_BACKENDS, choose_backend
+from gpusvm.backends.estimate import hint
+from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
 from gpusvm.device import as_device_array, device_of, on_device
-from gpusvm.errors import UsageError
-from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.errors import SlowBackendWarning, UsageError, warn
+from gpusvm.jobs import effective_jobs
+from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma, working_dtype
+from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, save_model
+from gpusvm.params import RANGES, Problem, Resources, Stopping
 
 
 class SVC(ClassifierMixin, BaseEstimator):
     """C-support vector classification, one-vs-one, on the best backend of the machine.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last four.
-    The data are taken as float32.
+    Data keep their precision: float32 and float64 as they are, others in whichever of the two holds them exactly.
 
     Parameters
     ----------
@@ -49,13 +51,13 @@ class SVC(ClassifierMixin, BaseEstimator):
     tol : float, default=1e-3
         Largest KKT violation left when training stops.
     cache_size : float, optional
-        Memory for kernel values in MB; by default chosen by the backend, at most a third of the free memory.
+        Memory for kernel values in MB; by default a third of the free memory.
     class_weight : dict or 'balanced', optional
         Factor on C for each class.
     verbose : bool, default=False
         Print a line for each class pair trained.
     max_iter : int, default=-1
-        Iterations allowed for each class pair; -1 for no bound.
+        Iterations allowed for each class pair; -1 for LIBSVM's own bound, ten million.
     decision_function_shape : {'ovr', 'ovo'}, default='ovr'
     break_ties : bool, default=False
         With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
@@ -83,7 +85,7 @@ class SVC(ClassifierMixin, BaseEstimator):
     class_weight_ : (n_classes,) float64 array
     support_ : (n_sv,) int32 array
         Rows of the support vectors in the training data, grouped by class.
-    support_vectors_ : (n_sv, n_features) float32 array
+    support_vectors_ : (n_sv, n_features) array, float32 or float64
     n_support_ : (n_classes,) int32 array
     dual_coef_ : (n_classes - 1, n_sv) float64 array
     intercept_ : (n_pairs,) float64 array
@@ -91,7 +93,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         Weights of the features; linear kernel only.
     n_iter_ : (n_pairs,) int32 array
     fit_status_ : int
-        0 if every pair reached `tol`, 1 if one stopped before.
+        0 if every pair reached `tol`, 1 if one stopped before; judged by gaps recomputed in float64.
     shape_fit_ : tuple of int
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X has column names
@@ -107,23 +109,16 @@ class SVC(ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
-        "C": [Interval(Real, 0.0, None, closed="neither")],
+        **{name: found.constraints() for name, found in RANGES.items()},
         "kernel": [StrOptions(set(KERNEL_NAMES))],
-        "degree": [Interval(Integral, 0, None, closed="left")],
-        "gamma": [StrOptions({"scale", "auto"}), Interval(Real, 0.0, None, closed="left")],
-        "coef0": [Interval(Real, None, None, closed="neither")],
+        "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
         "shrinking": ["boolean"],
-        "tol": [Interval(Real, 0.0, None, closed="neither")],
-        "cache_size": [Interval(Real, 0.0, None, closed="neither"), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "verbose": ["verbose"],
-        "max_iter": [Interval(Integral, -1, None, closed="left")],
         "decision_function_shape": [StrOptions({"ovr", "ovo"})],
         "break_ties": ["boolean"],
         "backend": [str],
         "require_gpu": ["boolean"],
-        "n_jobs": [Integral, None],
-        "device": [Interval(Integral, 0, None, closed="left"), None],
     }
 
     def __init__(
@@ -221,7 +216,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         choice = choose_backend(self.backend, require_gpu=self.require_gpu)
         X_device = as_device_array(X)
         if X_device is None:
-            X, y = validate_data(self, X, y, dtype=np.float32, order="C")
+            X, y = validate_data(self, X, y, dtype=_dtypes(X), order="C")
         else:
             X, y = self._validate_on_device(X_device, y)
             if choice.backend.name not in GPU_BACKENDS:
@@ -233,12 +228,13 @@ class SVC(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
             )
-        resuming = {} if checkpoint is None else {"checkpoint": checkpoint}
+        self._say_what_is_faster(choice, X, y)
+        resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
         try:
             self.model_ = choice.backend.fit(
-                X, y, self._params(X), sample_weight=sample_weight, progress=progress, **resuming
+                X, y, *self._asked(X), sample_weight=sample_weight, progress=progress, **resuming
             )
         finally:  # after an interrupt too
             if checkpoint is not None and checkpoint.solved:
@@ -247,10 +243,19 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
 
+    def _say_what_is_faster(self, choice: Choice, X: Any, y: np.ndarray) -> None:
+        """Where `auto` found no GPU and the training will be long, name the faster backend, once."""
+        if choice.asked_by or choice.backend.name != "sklearn":
+            return
+        n_per_class = np.unique(y, return_counts=True)[1].tolist()
+        line = hint(n_per_class, X.shape[1], effective_jobs(self.n_jobs))
+        if line:
+            warn(line, SlowBackendWarning)
+
     def _validate_on_device(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
         with on_device(device_of(X)):
-            X = _checked_on_device(X.astype(np.float32, order="C", copy=False))
+            X = _checked_on_device(X.astype(working_dtype(X.dtype), order="C", copy=False))
         y = np.asarray(_on_host(y))
         check_consistent_length(np.empty(X.shape[0]), y)
         self.n_features_in_ = int(X.shape[1])
@@ -266,21 +271,21 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         return y
 
-    def _params(self, X: np.ndarray) -> SVCParams:
+    def _asked(self, X: np.ndarray) -> tuple[Problem, Stopping, Resources]:
         # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.
         with on_device(device_of(X)):
             gamma = 0.0 if self.kernel == "precomputed" else resolve_gamma(self.gamma, X)
-        return SVCParams(
+        problem = Problem(
             kernel=Kernel(self.kernel, gamma, int(self.degree), float(self.coef0)),
             C=float(self.C),
             class_weight=None if (self.class_weight_ == 1).all() else tuple(self.class_weight_.tolist()),
-            tol=float(self.tol),
-            max_iter=int(self.max_iter),
-            shrinking=bool(self.shrinking),
+        )
+        resources = Resources(
             cache_size=None if self.cache_size is None else float(self.cache_size),
             n_jobs=self.n_jobs,
             device=device_of(X) if self.device is None else self.device,
         )
+        return problem, Stopping(float(self.tol), int(self.max_iter), bool(self.shrinking)), resources
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Decision values of the rows of X (n, n_features).
@@ -292,14 +297,14 @@ class SVC(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         X = self._validated(X)
-        return self.model_.decision_function(X, self.decision_function_shape)
+        return self.model_.decision_function(X, self.decision_function_shape, self.n_jobs)
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n,) of the rows of X (n, n_features), by the votes of the class pairs."""
         check_is_fitted(self, "model_")
         if self.break_ties and len(self.classes_) > 2:
             return self.model_.labels(self.decision_function(X).argmax(axis=1))
-        return self.model_.predict(self._validated(X))
+        return self.model_.predict(self._validated(X), self.n_jobs)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on X (n, n_features) with labels y (n,), wherever they lie."""
@@ -312,7 +317,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         if X_device is not None:
             with on_device(device_of(X_device)):
                 return _checked_on_device(X_device)
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return validate_data(self, X, dtype=_dtypes(X), reset=False)
 
     def save(
         self,
@@ -363,19 +368,19 @@ class SVC(ClassifierMixin, BaseEstimator):
     @classmethod
     def from_model(cls, model: SVMModel) -> SVC:
         """A fitted estimator around `model`."""
-        params, kernel = model.params, model.kernel
-        weights = np.ones(model.n_classes) if params.class_weight is None else np.array(params.class_weight)
+        problem, stopping, kernel = model.problem, model.stopping, model.kernel
+        weights = np.ones(model.n_classes) if problem.class_weight is None else np.array(problem.class_weight)
         svc = cls(
-            C=params.C,
+            C=problem.C,
             kernel=kernel.name,
             degree=kernel.degree,
             gamma=kernel.gamma,
             coef0=kernel.coef0,
-            shrinking=params.shrinking,
-            tol=params.tol,
-            max_iter=params.max_iter,
+            shrinking=stopping.shrinking,
+            tol=stopping.tol,
+            max_iter=stopping.max_iter,
             class_weight=dict(zip(model.classes.tolist(), weights.tolist(), strict=True))
-            if params.class_weight is not None
+            if problem.class_weight is not None
             else None,
         )
         svc.model_, svc.classes_, svc.class_weight_ = model, model.classes, weights
@@ -437,6 +442,13 @@ class SVC(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.kernel == "precomputed"
         return tags
+
+
+def _dtypes(X: Any) -> Any:
+    """What scikit-learn may make of X: an array goes to the type that holds it, a table keeps float32 or float64."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
+        return working_dtype(X.dtype)
+    return [np.float64, np.float32]
 
 
 def _checked_on_device(X: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,10 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from gpusvm.errors import UsageError
+from gpusvm.params import require
+
 KERNEL_NAMES = ("rbf", "linear", "poly", "sigmoid", "precomputed")
 
 Array = Any
 """A NumPy or CuPy array."""
+
+
+MOST_SPREAD = 5.0
+"""The largest of n sums of independent errors, over their standard deviation: 4 for n = 10,000, 5 for a million."""
+
+
+def working_dtype(given: np.dtype) -> np.dtype:
+    """What samples of this dtype are kept and computed in: float32 where it holds them exactly, else float64."""
+    return np.dtype(np.float32 if np.can_cast(given, np.float32) else np.float64)
 
 
 def array_module(array: Array) -> ModuleType:
@@ -45,11 +56,8 @@ class Kernel:
     def __post_init__(self) -> None:
         if self.name not in KERNEL_NAMES:
             raise ValueError(f"kernel must be one of {', '.join(KERNEL_NAMES)}; got {self.name!r}")
-        for name in ("gamma", "coef0"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"kernel {name} must be finite; got {getattr(self, name)!r}")
-        if self.gamma < 0 or self.degree < 0:
-            raise ValueError(f"gamma and degree must not be negative; got {self.gamma}, {self.degree}")
+        for name in ("gamma", "degree", "coef0"):
+            require(name, getattr(self, name))
 
     @property
     def precomputed(self) -> bool:
@@ -69,25 +77,48 @@ class Kernel:
                 return float(np.float64(self.gamma * largest_norm + abs(self.coef0)) ** self.degree)
         return 1.0
 
-    def require_float32_range(self, largest_norm: float) -> None:
-        """Raise OverflowError where kernel values of such samples may exceed float32."""
-        largest = self.largest_value(largest_norm)
-        if not largest < np.finfo(np.float32).max:
-            raise OverflowError(
-                f"kernel values of these samples reach {largest:.0e}, more than float32 holds: scale the features"
+    def require_range(self, largest_norm: float) -> None:
+        """Raise UsageError where kernel values of such samples, or what they are made of, may exceed float64."""
+        if not max(largest_norm, self.largest_value(largest_norm)) < _NEAR_OVERFLOW[np.float64]:
+            raise UsageError(
+                "kernel values of these samples exceed the largest number of float64 (1e308): scale the features"
             )
 
-    def float32_suffices(self, largest_norm: float, relative_error: float) -> bool:
-        """Whether float32 products and norms give kernel values within about `relative_error` of the true ones.
-
-        Squared norms up to `largest_norm` are rounded by 2^-24 of themselves; gamma times what that makes of a
-        distance is the relative error of an RBF value. Beyond 1e30 or below 1e-30 float32 runs out of exponents.
-        """
+    def fits_float32(self, largest_norm: float) -> bool:
+        """Whether float32 has exponents for the kernel values of such samples, and for what they are made of."""
         if largest_norm == 0:
             return True
-        if not (1e-30 < largest_norm < 1e30 and self.gamma < 1e30 and self.largest_value(largest_norm) < 1e30):
+        largest = _NEAR_OVERFLOW[np.float32]
+        return (
+            1 / largest < largest_norm < largest and self.gamma < largest and self.largest_value(largest_norm) < largest
+        )
+
+    def value_error(self, largest_norm: float, dtype: Any) -> float:
+        """About how far rounding puts kernel values off that are computed and kept in `dtype`.
+
+        An inner product of samples with squared norms up to `largest_norm` is off by the unit roundoff u of itself,
+        at most u `largest_norm`, and a squared distance by twice that; the kernel's slope says what comes of it.
+        """
+        u = float(np.finfo(dtype).eps) / 2
+        argument = self.gamma * largest_norm
+        if self.name == "rbf":
+            return u * (1.0 + 2.0 * argument)
+        if self.name == "sigmoid":
+            return u * (1.0 + argument + abs(self.coef0))
+        return u * self.largest_value(largest_norm) * (max(1, self.degree) if self.name == "poly" else 1)
+
+    def float32_suffices(self, largest_norm: float, relative_error: float) -> bool:
+        """Whether float32 products and norms give RBF values within about `relative_error` of the true ones.
+
+        Of another kernel float32 products are as good as keeping its values in float32 is.
+        """
+        if not self.fits_float32(largest_norm):
             return False
         return self.name != "rbf" or 2.0**-23 * self.gamma * largest_norm <= relative_error
+
+    def product_dtype(self, largest_norm: float) -> np.dtype:
+        """What inner products are taken in while training: float32 where that is within `PRODUCT_ERROR`."""
+        return np.dtype(np.float32 if self.float32_suffices(largest_norm, PRODUCT_ERROR) else np.float64)
 
     def __call__(self, X: Array, Y: Array, *, Y_norms: Array | None = None) -> Array:
         """Kernel values between the rows of `X` and the rows of `Y`, in their common dtype.
@@ -141,6 +172,12 @@ def squared_norms(X: Array) -> Array:
     return array_module(X).einsum("ij,ij->i", X, X)
 
 
+PRODUCT_ERROR = 1e-6
+"""Relative error of an RBF value above which products are taken in float64: a thousandth of the usual `tol`."""
+
+_NEAR_OVERFLOW = {np.float32: 1e30, np.float64: 1e300}
+"""Magnitudes from which on sums may leave the range of a type."""
+
 _SQUARES_OVERFLOW = 1e15
 """Entries above which sums of their squares may exceed float32."""
 
@@ -155,7 +192,7 @@ def largest_norm(X: Array) -> float:
     if not X.size:
         return 0.0
     entry = largest_entry(X)
-    return float(squared_norms(X).max()) if 1e-15 < entry < _SQUARES_OVERFLOW else entry**2
+    return float(squared_norms(X).max()) if 1e-15 < entry < _SQUARES_OVERFLOW else entry * entry
 
 
 FAR_FROM_ORIGIN = 100.0
@@ -163,21 +200,29 @@ FAR_FROM_ORIGIN = 100.0
 
 
 def rbf_offset(Y: Array) -> Array | None:
-    """What to subtract from both sides of an RBF kernel, (n_features,) in Y's dtype, or None for nothing.
+    """What to subtract from both sides of an RBF kernel, (n_features,) float64, or None for nothing.
 
     ||x||^2 + ||y||^2 - 2 <x, y> loses the digits that the norms share: of samples around 1000 with a spread
     of 1, float32 keeps none. Distances do not change when both sides move by the mean of `Y` (m, n_features).
+    Subtract it in float64, or small features beside large ones lose the digits that they have.
     Pixels are close enough to the origin to be left alone, for the price of one matrix-vector product.
     """
     if not len(Y):
         return None
-    xp, dtype = array_module(Y), Y.dtype
+    xp = array_module(Y)
     if largest_entry(Y) > _SQUARES_OVERFLOW:
         Y = Y.astype(np.float64)
-    rough_mean = xp.ones(len(Y), dtype=Y.dtype) @ Y / len(Y)
-    mean_norm = float(squared_norms(rough_mean[None, :])[0])
-    spread = float(squared_norms(Y).mean()) - mean_norm
-    return Y.mean(axis=0, dtype=np.float64).astype(dtype) if mean_norm > FAR_FROM_ORIGIN * spread else None
+    with np.errstate(over="ignore", invalid="ignore"):  # of what float64 cannot square, nothing is subtracted
+        rough_mean = xp.ones(len(Y), dtype=Y.dtype) @ Y / len(Y)
+        mean_norm = float(squared_norms(rough_mean[None, :])[0])
+        spread = float(squared_norms(Y).mean()) - mean_norm
+    return Y.mean(axis=0, dtype=np.float64) if mean_norm > FAR_FROM_ORIGIN * spread else None
+
+
+def near_the_origin(X: Array, kernel: Kernel) -> Array:
+    """X (n, n_features), or X moved in float64 where an RBF kernel would else lose the distances between its rows."""
+    offset = rbf_offset(X) if kernel.name == "rbf" else None
+    return X if offset is None else X - offset
 
 
 def resolve_gamma(gamma: float | str, X: Array) -> float:

@@ -21,6 +21,17 @@ def available_mb() -> float:
     return min(limit for limit in limits if limit is not None)
 
 
+def default_cache_mb(free_mb: float | None = None) -> float:
+    """Memory for kernel values in MB where the caller asks for none: a third of what is free.
+
+    Parameters
+    ----------
+    free_mb : float, optional
+        Free memory of the device that trains; by default that of the host.
+    """
+    return (available_mb() if free_mb is None else free_mb) / 3
+
+
 def address_space_mb() -> float | None:
     """What ``ulimit -v`` leaves to this process, in MB; None without such a limit, or where it cannot be known."""
     with suppress(ImportError, OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +13,18 @@ import numpy as np
 from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import Array, Kernel, array_module, largest_norm, rbf_offset, squared_norms
+from gpusvm.kernels import (
+    MOST_SPREAD,
+    Array,
+    Kernel,
+    array_module,
+    largest_norm,
+    near_the_origin,
+    rbf_offset,
+    squared_norms,
+    working_dtype,
+)
+from gpusvm.params import Problem, Stopping
 from gpusvm.preprocess import apply_steps
 
 BLOCK_BYTES = 32 * 2**20
@@ -24,45 +36,11 @@ COMPILED_WORK = 3e10
 COMPILATION_WORK = 1e12
 """The same where they are yet to be compiled, which takes some seconds once on a machine."""
 
-PREDICTION_ERROR = 1e-5
-"""Relative error of kernel values above which float32 input is computed in float64."""
+DECISION_ERROR = 2e-4
+"""Error of decision values above which float32 input is computed in float64: a fifth of the usual tolerance."""
 
-
-@dataclass(frozen=True)
-class SVCParams:
-    """What a C-SVC is asked to minimise, how exactly, and with what resources.
-
-    Attributes
-    ----------
-    kernel : Kernel
-    C : float
-        Penalty of the slack variables.
-    class_weight : tuple of float, optional
-        One factor on C for each class, in the order of the sorted class labels; None for all ones.
-    tol : float
-        Largest KKT violation left when the solver stops.
-    max_iter : int
-        Iterations allowed for each class pair; -1 for no bound.
-    shrinking : bool
-        Whether LIBSVM may set variables aside that seem to have reached a bound.
-    cache_size : float, optional
-        Memory for kernel values in MB; None lets the backend take a share of what is free.
-    n_jobs : int, optional
-        Class pairs solved side by side on a CPU, as joblib counts; None is every core, or what an
-        enclosing ``joblib.parallel_config`` says.
-    device : int, optional
-        CUDA device of a GPU backend, counted among the visible ones; None is the current one.
-    """
-
-    kernel: Kernel = field(default_factory=Kernel)
-    C: float = 1.0
-    class_weight: tuple[float, ...] | None = None
-    tol: float = 1e-3
-    max_iter: int = -1
-    shrinking: bool = True
-    cache_size: float | None = None
-    n_jobs: int | None = None
-    device: int | None = None
+_TRIED = 64
+"""Support vectors whose decision values tell how large that error is."""
 
 
 def class_pairs(n_classes: int) -> list[tuple[int, int]]:
@@ -84,12 +62,14 @@ class SVMModel:
 
     Attributes
     ----------
-    params : SVCParams
-        What was minimised; `params.kernel` holds the resolved gamma.
+    problem : Problem
+        What was minimised; `problem.kernel` holds the resolved gamma.
+    stopping : Stopping
+        How exactly.
     classes : (n_classes,) array
         The sorted labels.
-    support_vectors : (n_sv, n_features) float32 array
-        Grouped by class; (n_sv, 0) for a precomputed kernel.
+    support_vectors : (n_sv, n_features) array, float32 or float64
+        Grouped by class, in the precision they were trained in; (n_sv, 0) for a precomputed kernel.
     support_indices : (n_sv,) int64 array
         Each support vector's row in the training data.
     n_support : (n_classes,) int64 array
@@ -103,7 +83,7 @@ class SVMModel:
     kkt_gap, dual_objective : (n_pairs,) float64 arrays, optional
         As the solver saw them, from a backend that tells.
     converged : (n_pairs,) bool array, optional
-        Whether the solver reached `params.tol`; None in a model file of a version that did not keep it.
+        Whether the solver reached `stopping.tol`; None in a model file of a version that did not keep it.
     preprocessing : tuple of transformers
         Fitted steps of `gpusvm.preprocess` that made X from images.
     image_shape : (height, width), optional
@@ -112,7 +92,8 @@ class SVMModel:
         Backend, versions, data set, counts and seconds; plain JSON values.
     """
 
-    params: SVCParams
+    problem: Problem
+    stopping: Stopping
     classes: np.ndarray
     support_vectors: np.ndarray
     support_indices: np.ndarray
@@ -131,7 +112,7 @@ class SVMModel:
 
     @property
     def kernel(self) -> Kernel:
-        return self.params.kernel
+        return self.problem.kernel
 
     @property
     def n_classes(self) -> int:
@@ -148,7 +129,7 @@ class SVMModel:
 
     @property
     def fit_status(self) -> int:
-        """1 if a pair stopped before it reached `params.tol`, else 0; as in scikit-learn."""
+        """1 if a pair stopped before it reached `stopping.tol`, else 0; as in scikit-learn."""
         return int(self.converged is not None and not self.converged.all())
 
     def class_slices(self) -> Iterator[slice]:
@@ -175,7 +156,7 @@ class SVMModel:
         """
         return apply_steps(self.preprocessing, images, self.image_shape)
 
-    def pair_decisions(self, X: Array, dtype: Any = None) -> Array:
+    def pair_decisions(self, X: Array, dtype: Any = None, n_jobs: int | None = None) -> Array:
         """Decision value of every class pair for every row.
 
         Parameters
@@ -183,7 +164,10 @@ class SVMModel:
         X : (n, n_features) array, NumPy or CuPy
             Preprocessed samples; for a precomputed kernel, kernel values against all training samples.
         dtype : numpy dtype, optional
-            Arithmetic of the kernel: by default float64 for float64 input, else float32.
+            Arithmetic of the kernel: by default float64 for input that float32 cannot hold, and where float32 would
+            put decision values off by more than `DECISION_ERROR`; else float32.
+        n_jobs : int, optional
+            Threads to use, as joblib counts; None is every core, or what an enclosing context says.
 
         Returns
         -------
@@ -198,9 +182,9 @@ class SVMModel:
         xp = array_module(X)
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise DataError(f"X has shape {X.shape} but the model expects {self.n_features} features a row")
-        dtype = np.dtype(dtype or (np.float64 if X.dtype == np.float64 else np.float32))
+        dtype = np.dtype(dtype or working_dtype(X.dtype))
         if xp is np and dtype == np.float32:
-            compiled = self._compiled_decisions(X)
+            compiled = self._compiled_decisions(X, n_jobs)
             if compiled is not None:
                 return compiled
         with on_device(device_of(X)):
@@ -222,16 +206,39 @@ class SVMModel:
         machine = self._on_devices.get(key)
         if machine is None:
             machine = _Machine(self, xp, dtype)
-            if not machine.is_accurate():
+            if dtype == np.float32 and not self.float32_suffices:
                 machine = _Machine(self, xp, np.dtype(np.float64))
             if key is not None:
                 self._on_devices[key] = machine
         return machine
 
+    @cached_property
+    def float32_suffices(self) -> bool:
+        """Whether decision values computed in float32 are within `DECISION_ERROR`.
+
+        Each kernel value's error meets a coefficient, as in training; where a bound is too pessimistic to tell, the
+        decision values of some support vectors are computed both ways.
+        """
+        if self.kernel.precomputed or not self.n_support_vectors:
+            return True
+        vectors = near_the_origin(self.support_vectors, self.kernel)
+        largest = largest_norm(vectors)
+        if not self.kernel.fits_float32(largest):
+            return False
+        size = float(np.linalg.norm(self.dual_coef, axis=1).max())
+        if MOST_SPREAD * self.kernel.value_error(largest, np.float32) * size <= DECISION_ERROR:
+            return True
+        tried = np.unique(np.linspace(0, self.n_support_vectors - 1, _TRIED).astype(np.int64))
+        rows = self.support_vectors[tried]
+        single, double = (_Machine(self, np, np.dtype(dtype)) for dtype in (np.float32, np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is off
+            off = np.abs(self._decide(rows.astype(np.float32), single) - self._decide(rows, double)).max()
+        return bool(off <= DECISION_ERROR / 2)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_on_devices": {}}
 
-    def _compiled_decisions(self, X: np.ndarray) -> np.ndarray | None:
+    def _compiled_decisions(self, X: np.ndarray, n_jobs: int | None = None) -> np.ndarray | None:
         """The same through the solver's compiled kernels; None where NumPy serves as well or Numba is missing."""
         work = len(X) * self.n_support_vectors * self.n_features
         if self.kernel.precomputed or work < COMPILED_WORK:
@@ -242,7 +249,7 @@ class SVMModel:
             return None
         if work < COMPILATION_WORK and not is_ready():
             return None
-        if self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None:
+        if not self.float32_suffices or (self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None):
             return None
         rows = np.ascontiguousarray(X, dtype=np.float32)
         decisions = np.empty((len(X), len(self.intercept)))
@@ -250,18 +257,19 @@ class SVMModel:
         def finish(part: slice, sums: list[np.ndarray]) -> None:
             add_up(sums, self.intercept, decisions[part])
 
-        n_threads = effective_jobs(self.params.n_jobs)
+        n_threads = effective_jobs(n_jobs)
         slices = list(self.class_slices())
-        done = each_part(rows, self.support_vectors, slices, self.dual_coef, self.kernel, n_threads, finish)
+        vectors = self.support_vectors.astype(np.float32, copy=False)
+        done = each_part(rows, vectors, slices, self.dual_coef, self.kernel, n_threads, finish)
         return decisions if done else None
 
-    def predict(self, X: Array) -> Array:
+    def predict(self, X: Array, n_jobs: int | None = None) -> Array:
         """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
 
         Of X's module, but for labels that are text: those are always NumPy's.
         Raises DataError where X has another number of columns than the training data.
         """
-        return self.labels(vote(self.pair_decisions(X), self.n_classes))
+        return self.labels(vote(self.pair_decisions(X, n_jobs=n_jobs), self.n_classes))
 
     def labels(self, indices: Array) -> Array:
         """The labels of classes given by their indices (n,)."""
@@ -271,7 +279,7 @@ class SVMModel:
         numbers = self.classes.dtype.kind in "iufb"
         return xp.asarray(self.classes)[indices] if numbers else self.classes[indices.get()]
 
-    def decision_function(self, X: Array, shape: str = "ovr") -> Array:
+    def decision_function(self, X: Array, shape: str = "ovr", n_jobs: int | None = None) -> Array:
         """Decision values, of each pair (``"ovo"``) or of each class (``"ovr"``).
 
         Returns
@@ -279,7 +287,7 @@ class SVMModel:
         (n, n_pairs) or (n, n_classes) float64 array
             With two classes, (n,): positive for ``classes[1]``, as in scikit-learn.
         """
-        decisions = self.pair_decisions(X)
+        decisions = self.pair_decisions(X, n_jobs=n_jobs)
         if self.n_classes == 2:
             return -decisions[:, 0]
         return decisions if shape == "ovo" else one_vs_rest(decisions, self.n_classes)
@@ -297,27 +305,20 @@ class _Machine:
         if self.kernel.precomputed:
             self.columns, self.norms = xp.asarray(model.support_indices), None
         else:
-            self.support_vectors = xp.asarray(model.support_vectors.astype(dtype, copy=False))
-            if self.kernel.name == "rbf":
-                self.offset = rbf_offset(self.support_vectors)
-            if self.offset is not None:
-                self.support_vectors = self.support_vectors - self.offset
+            vectors = model.support_vectors
+            offset = rbf_offset(vectors) if self.kernel.name == "rbf" else None
+            if offset is not None:
+                self.offset, vectors = xp.asarray(offset), vectors - offset
+            self.support_vectors = xp.asarray(vectors.astype(dtype, copy=False))
             self.norms = squared_norms(self.support_vectors) if self.kernel.uses_norms else None
-
-    def is_accurate(self) -> bool:
-        """Whether kernel values are good to `PREDICTION_ERROR`: a large gamma asks for more digits of the distances."""
-        if self.dtype == np.float64 or self.kernel.precomputed:
-            return True
-        return self.kernel.float32_suffices(largest_norm(self.support_vectors), PREDICTION_ERROR)
 
     def decide(self, X: Array, into: Array) -> None:
         """Decision values of a block of rows, from one kernel block, into an (n, n_pairs) array."""
         if self.kernel.precomputed:
             block = X[:, self.columns].astype(self.dtype, copy=False)
         else:
-            rows = self.xp.ascontiguousarray(X, dtype=self.dtype)
-            if self.offset is not None:
-                rows = rows - self.offset
+            rows = X if self.offset is None else X - self.offset  # in float64: the offset is
+            rows = self.xp.ascontiguousarray(rows, dtype=self.dtype)
             block = self.kernel(rows, self.support_vectors, Y_norms=self.norms)
         add_up([block[:, s] @ self.coef[:, s].T for s in self.slices], self.intercept, into)
 

@@ -16,32 +16,27 @@ import numpy as np
 
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Stopping
 from gpusvm.preprocess import check_steps, step_from_dict, step_to_dict
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 
 FORMAT = "gpusvm-model"
-VERSION = 1
+VERSION = 2
+"""Version 1, which is still read, kept the resources of the training machine too, and support vectors in float32."""
 
 _REQUIRED = {
-    "support_vectors": "float32",
-    "support_indices": "int64",
-    "n_support": "int64",
-    "dual_coef": "float64",
-    "intercept": "float64",
-    "n_iter": "int64",
+    "support_vectors": ("float32", "float64"),
+    "support_indices": ("int64",),
+    "n_support": ("int64",),
+    "dual_coef": ("float64",),
+    "intercept": ("float64",),
+    "n_iter": ("int64",),
 }
-_OPTIONAL = {"kkt_gap": "float64", "dual_objective": "float64", "converged": "bool"}
-# Types that the description's numbers must have, and what they must stay below; LIBSVM's integers have 32 bits.
-_PARAMETERS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("C", "tol", "gamma", "coef0"), (int, float)),
-    **dict.fromkeys(("degree", "max_iter"), (int,)),
-    "shrinking": (bool,),
-    "cache_size": (int, float, type(None)),
-    "n_jobs": (int, type(None)),
-    "device": (int, type(None)),
-}
-_LARGEST = {int: 2**31, float: math.inf, bool: 2}
+_OPTIONAL = {"kkt_gap": ("float64",), "dual_objective": ("float64",), "converged": ("bool",)}
+_LARGEST_COUNT = 2**31
+"""What counts of samples and features stay below: LIBSVM's whole numbers have 32 bits."""
+
 _LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
 _LABELS_AS_TRAINED = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -66,7 +61,8 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
         if getattr(model, name) is not None:
             tensors[name] = np.ascontiguousarray(getattr(model, name))
     header: dict[str, Any] = {
-        "params": asdict(model.params),
+        "problem": asdict(model.problem),
+        "stopping": asdict(model.stopping),
         "n_features": int(model.n_features),
         "preprocessing": [step_to_dict(step) for step in model.preprocessing],
         "image_shape": None if model.image_shape is None else [int(size) for size in model.image_shape],
@@ -114,10 +110,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def _check_version(path: Path, metadata: dict[str, str]) -> None:
     if metadata.get("format") != FORMAT:
         raise ModelFileError(f"{path}: not a gpusvm model; gpusvm train --out writes one")
-    if metadata.get("version") != str(VERSION):
+    if metadata.get("version") not in _READERS:
         raise ModelFileError(
             f"{path}: model file version {metadata.get('version')!r:.40} is unknown, this gpusvm reads "
-            f"version {VERSION}; update gpusvm, or train the model again"
+            f"versions {' and '.join(_READERS)}; update gpusvm, or train the model again"
         )
 
 
@@ -125,17 +121,18 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
     header = json.loads(metadata["model"])
     _check_dtypes(tensors)
     classes = _classes(tensors, header)
-    params = _params(header["params"])
+    problem, stopping = _READERS[metadata["version"]](header)
     n_features = _whole(header["n_features"], "n_features")
-    _check_shapes(tensors, len(classes), 0 if params.kernel.precomputed else n_features)
-    _check_values(tensors, n_features if params.kernel.precomputed else None)
-    if params.class_weight is not None and len(params.class_weight) != len(classes):
+    _check_shapes(tensors, len(classes), 0 if problem.kernel.precomputed else n_features)
+    _check_values(tensors, n_features if problem.kernel.precomputed else None)
+    if problem.class_weight is not None and len(problem.class_weight) != len(classes):
         raise ModelFileError("it has another number of class weights than of classes")
     steps = tuple(step_from_dict(step) for step in header["preprocessing"])
     check_steps(steps, header["image_shape"], n_features)
     shape = header["image_shape"]
     return SVMModel(
-        params=params,
+        problem=problem,
+        stopping=stopping,
         classes=classes,
         n_features=n_features,
         preprocessing=steps,
@@ -145,20 +142,30 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
     )
 
 
-def _params(values: dict[str, Any]) -> SVCParams:
-    values = {"device": None, **values}  # which files from before there was a choice of device lack
-    for name, kinds in _PARAMETERS.items():
-        value = values["kernel"][name] if name in values["kernel"] else values[name]
-        if type(value) not in kinds or (value is not None and not abs(value) < _LARGEST[type(value)]):
-            raise ModelFileError(f"{name} is {value!r:.40}")
-    kernel = Kernel(**values.pop("kernel"))
-    weights = values.pop("class_weight")
-    params = SVCParams(kernel=kernel, class_weight=None if weights is None else tuple(map(float, weights)), **values)
-    if not params.C > 0:
-        raise ModelFileError(f"C is {params.C}, it must be positive")
-    if not np.isfinite(params.class_weight or 0).all():
+def _asked(header: dict[str, Any]) -> tuple[Problem, Stopping]:
+    """What the file says was asked for. Raises ValueError for a number out of its range."""
+    problem = dict(header["problem"])
+    kernel = Kernel(**problem.pop("kernel"))
+    weights = problem.pop("class_weight")
+    weights = None if weights is None else tuple(map(float, weights))
+    if not np.isfinite(weights or 0).all():
         raise ModelFileError("class_weight holds NaN or infinity")
-    return params
+    stopping = Stopping(**header["stopping"])
+    if not isinstance(stopping.shrinking, bool):
+        raise ModelFileError(f"shrinking is {stopping.shrinking!r:.40}")
+    return Problem(kernel=kernel, class_weight=weights, **problem), stopping
+
+
+def _asked_in_version_1(header: dict[str, Any]) -> tuple[Problem, Stopping]:
+    """The same from one table, which had the resources of the training machine too: they mean nothing here."""
+    values = dict(header["params"])
+    for name in ("cache_size", "n_jobs", "device"):
+        values.pop(name, None)
+    stopping = {name: values.pop(name) for name in ("tol", "max_iter", "shrinking")}
+    return _asked({"problem": values, "stopping": stopping})
+
+
+_READERS = {"1": _asked_in_version_1, str(VERSION): _asked}
 
 
 def _provenance(values: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +182,7 @@ def _provenance(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole(value: Any, name: str) -> int:
-    if type(value) is not int or not 0 <= value < _LARGEST[int]:
+    if type(value) is not int or not 0 <= value < _LARGEST_COUNT:
         raise ModelFileError(f"{name} is {value!r:.40}, it must be a whole number")
     return value
 
@@ -206,12 +213,12 @@ def _classes(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> np.ndarr
 
 
 def _check_dtypes(tensors: dict[str, np.ndarray]) -> None:
-    for name, dtype in (_REQUIRED | _OPTIONAL).items():
+    for name, dtypes in (_REQUIRED | _OPTIONAL).items():
         if name not in tensors:
             if name in _REQUIRED:
                 raise ModelFileError(f"array {name} is missing")
-        elif tensors[name].dtype != dtype:
-            raise ModelFileError(f"array {name} is {tensors[name].dtype}, expected {dtype}")
+        elif tensors[name].dtype.name not in dtypes:
+            raise ModelFileError(f"array {name} is {tensors[name].dtype}, expected {' or '.join(dtypes)}")
 
 
 def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int) -> None:
@@ -257,20 +264,20 @@ def to_sklearn(model: SVMModel) -> Any:
     """
     from sklearn.svm import SVC
 
-    params, kernel = model.params, model.kernel
+    problem, stopping, kernel = model.problem, model.stopping, model.kernel
     svc = SVC(
-        C=params.C,
+        C=problem.C,
         kernel=kernel.name,
         degree=kernel.degree,
         gamma=kernel.gamma,
         coef0=kernel.coef0,
-        tol=params.tol,
-        max_iter=params.max_iter,
-        shrinking=params.shrinking,
+        tol=stopping.tol,
+        max_iter=stopping.max_iter,
+        shrinking=stopping.shrinking,
     )
     sign = -1.0 if model.n_classes == 2 else 1.0
     svc.classes_ = model.classes
-    svc.class_weight_ = np.ones(model.n_classes) if params.class_weight is None else np.array(params.class_weight)
+    svc.class_weight_ = np.ones(model.n_classes) if problem.class_weight is None else np.array(problem.class_weight)
     svc.support_ = model.support_indices.astype(np.int32)
     vectors = model.support_vectors.astype(np.float64)
     svc.support_vectors_ = np.empty((0, 0)) if kernel.precomputed else vectors
@@ -303,7 +310,8 @@ def to_onnx(model: SVMModel) -> Any:
 
     Input ``X`` is float32 (n, n_features): raw pixels where the model has preprocessing steps. Outputs are
     ``label`` (n,), int64 or string, and ``decision`` (n, n_pairs) float32, positive where the first class
-    of a pair wins. The kernel is written as matrix products rather than as the operator SVMClassifier, which
+    of a pair wins. A model whose decisions float32 would spoil takes and gives float64 instead. The kernel is
+    written as matrix products rather than as the operator SVMClassifier, which
     runtimes evaluate one row and one support vector at a time.
 
     Returns

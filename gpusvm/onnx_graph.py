@@ -16,15 +16,19 @@ _IR_VERSION = 8
 
 
 class _Graph:
-    """Nodes and constants under construction; every method returns the name of its result."""
+    """Nodes and constants under construction; every method returns the name of its result.
 
-    def __init__(self, onnx: Any) -> None:
-        self.onnx = onnx
+    Numbers are float32 or float64, as `dtype` says.
+    """
+
+    def __init__(self, onnx: Any, dtype: np.dtype) -> None:
+        self.onnx, self.dtype = onnx, dtype
+        self.real = onnx.helper.np_dtype_to_tensor_dtype(dtype)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        array = np.ascontiguousarray(value, dtype=dtype)
+    def constant(self, name: str, value: Any) -> str:
+        array = np.ascontiguousarray(value, dtype=self.dtype)
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
@@ -38,11 +42,11 @@ def build_graph(model: SVMModel) -> Any:
     """See `gpusvm.model_file.to_onnx`."""
     try:
         import onnx
-        from onnx import TensorProto, helper
+        from onnx import helper
     except ImportError as error:
         raise UsageError('exporting to ONNX needs the package onnx: pip install "gpusvm[onnx]"') from error
 
-    graph = _Graph(onnx)
+    graph = _Graph(onnx, np.dtype(np.float32 if model.float32_suffices else np.float64))
     X = _preprocess(graph, model, "X")
     decision = _decisions(graph, model, X)
     label_type = _labels(graph, model, decision)
@@ -50,10 +54,10 @@ def build_graph(model: SVMModel) -> Any:
     built = helper.make_graph(
         graph.nodes,
         "gpusvm",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", model.n_features])],
+        [helper.make_tensor_value_info("X", graph.real, ["n", model.n_features])],
         [
             helper.make_tensor_value_info("label", label_type, ["n"]),
-            helper.make_tensor_value_info("decision", TensorProto.FLOAT, ["n", n_pairs]),
+            helper.make_tensor_value_info("decision", graph.real, ["n", n_pairs]),
         ],
         graph.constants,
     )
@@ -69,7 +73,7 @@ def _preprocess(graph: _Graph, model: SVMModel, X: str) -> str:
             X = graph.apply("Div", X, graph.constant("pixel_maximum", step.maximum))
         elif isinstance(step, PixelBinarizer):
             above = graph.apply("Greater", X, graph.constant("pixel_threshold", step.threshold))
-            X = graph.apply("Cast", above, to=graph.onnx.TensorProto.FLOAT)
+            X = graph.apply("Cast", above, to=graph.real)
         else:
             name = type(step).__name__
             raise UsageError(f"the step {name} has no ONNX form; train without it to export to ONNX")
@@ -117,7 +121,7 @@ def _labels(graph: _Graph, model: SVMModel, decision: str) -> int:
         swing[p, i], swing[p, j] = 1.0, -1.0
     as_second = np.arange(model.n_classes)
     wins = graph.apply("Greater", decision, graph.constant("no_decision", 0.0))
-    swings = graph.apply("MatMul", graph.apply("Cast", wins, to=proto.FLOAT), graph.constant("swing", swing))
+    swings = graph.apply("MatMul", graph.apply("Cast", wins, to=graph.real), graph.constant("swing", swing))
     votes = graph.apply("Add", swings, graph.constant("as_second", as_second))
     winner = graph.apply("ArgMax", votes, axis=1, keepdims=0)
     is_text = _has_text_labels(model.classes)

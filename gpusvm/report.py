@@ -146,18 +146,18 @@ def _facts_section(model: SVMModel, evaluation: Evaluation, dataset: Dataset) ->
 
 
 def _machine_facts(model: SVMModel) -> Facts:
-    params, kernel = model.params, model.kernel
-    facts = [("kernel", kernel.name), ("C", f"{params.C:g}")]
+    problem, kernel = model.problem, model.kernel
+    facts = [("kernel", kernel.name), ("C", f"{problem.C:g}")]
     if kernel.name in ("rbf", "poly", "sigmoid"):
         facts.append(("gamma", f"{kernel.gamma:.6g}"))
     if kernel.name == "poly":
         facts.append(("degree", str(kernel.degree)))
     if kernel.name in ("poly", "sigmoid"):
         facts.append(("coef0", f"{kernel.coef0:g}"))
-    if params.class_weight is not None:
-        facts.append(("class weights", f"{min(params.class_weight):.3g} to {max(params.class_weight):.3g}"))
+    if problem.class_weight is not None:
+        facts.append(("class weights", f"{min(problem.class_weight):.3g} to {max(problem.class_weight):.3g}"))
     facts += [
-        ("tolerance", f"{params.tol:g}"),
+        ("tolerance", f"{model.stopping.tol:g}"),
         ("classes", f"{model.n_classes}, in {len(model.pairs):,} pairs"),
         ("support vectors", f"{model.n_support_vectors:,}"),
     ]
@@ -376,8 +376,8 @@ def heaviest_support_vectors(model: SVMModel, limit: int) -> list[HeavyVector]:
     The bound of a coefficient is C times the weight of its class.
     """
     owners = np.repeat(np.arange(model.n_classes), model.n_support)
-    class_weight = np.ones(model.n_classes) if model.params.class_weight is None else model.params.class_weight
-    bounds = model.params.C * np.asarray(class_weight)[owners]
+    class_weight = np.ones(model.n_classes) if model.problem.class_weight is None else model.problem.class_weight
+    bounds = model.problem.C * np.asarray(class_weight)[owners]
     magnitudes = np.abs(model.dual_coef)
     weights = magnitudes.sum(axis=0)
     at_bound = (magnitudes >= bounds * (1 - _BOUND_TOLERANCE)).sum(axis=0)
@@ -428,8 +428,8 @@ def _bound_note(pairs_at_bound: int, n_pairs: int) -> str:
 
 
 def _bound_text(model: SVMModel, heavy: Sequence[HeavyVector]) -> str:
-    weighted = "" if model.params.class_weight is None else " times the weight of the class"
-    bound = f"its bound, C = {model.params.C:g}{weighted}"
+    weighted = "" if model.problem.class_weight is None else " times the weight of the class"
+    bound = f"its bound, C = {model.problem.C:g}{weighted}"
     if not any(v.pairs_at_bound for v in heavy):
         return f"No coefficient of these is at {bound}."
     return (

@@ -2,12 +2,20 @@
 
 `FakeArray` is a NumPy array that says it is CuPy's and has ``get()``, so that code meant for the
 device runs here line by line. `install` puts both packages in place of the real ones for a test.
+
+A stand-in takes no more than the real thing: what is asked of CuPy is written down in
+`FakeCupy.calls`, and `tests/test_real_cuda_libraries.py` holds it against CuPy itself where that
+is installed. cuML's signatures are in `CUML_SIGNATURES`, as read in its sources.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
+import threading
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,12 +33,20 @@ class FakeArray(np.ndarray):
 FakeArray.__module__ = "cupy"
 
 
-def _wrap(function: Any) -> Any:
-    def on_device(*args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
-        return result.view(FakeArray) if type(result) is np.ndarray else result
+def raising_inside(module: str, error: BaseException) -> Callable[..., Any]:
+    """A function that raises `error` as code of that module would, so that a traceback shows the
+    module."""
 
-    return on_device
+    scope: dict[str, Any] = {"__name__": module, "error": error}
+    exec("def fail(*args, **kwargs):\n    raise error", scope)
+    return scope["fail"]
+
+
+def calling_inside(module: str, inner: Callable[[], Any]) -> Callable[..., Any]:
+    """A function that calls `inner` as code of that module would."""
+    scope: dict[str, Any] = {"__name__": module, "inner": inner}
+    exec("def call(*args, **kwargs):\n    return inner()", scope)
+    return scope["call"]
 
 
 class FakeRuntime:
@@ -57,70 +73,241 @@ class FakeRuntime:
         return {"name": b"Imaginary GPU", "totalGlobalMem": 80 * 2**30, "major": 9, "minor": 0}
 
 
+class FakePool:
+    """CuPy's MemoryPool; all it keeps is how many bytes were asked for since it was last
+    emptied."""
+
+    def __init__(self, allocator: Any = None) -> None:
+        self.bytes = 0
+
+    def malloc(self, size: int) -> None:
+        self.bytes += size
+
+    def total_bytes(self) -> int:
+        return self.bytes
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        self.bytes = 0
+
+
+class FakeCuda:
+    """``cupy.cuda``: one device, its streams, and the allocator, which CuPy keeps for each
+    thread."""
+
+    def __init__(self, events: list[str], runtime: FakeRuntime) -> None:
+        self.events, self.runtime = events, runtime
+        self.used_devices: list[int] = []
+        self.default_pool, self.rmm = FakePool(), FakePool()
+        self.MemoryPool = FakePool
+        self.Device = self._device
+        self.Stream = types.SimpleNamespace(null=self._logged("null stream"))
+        self.current = "the caller's stream"
+        self._allocator = self.default_pool.malloc
+        self._of_thread = threading.local()
+
+    def get_current_stream(self) -> Any:
+        return types.SimpleNamespace(synchronize=lambda: self.events.append(f"wait for {self.current}"))
+
+    def _device(self, index: int | None = None) -> Any:
+        if index is not None:
+            self.used_devices.append(index)
+        device = contextlib.nullcontext()
+        device.synchronize = lambda: self.events.append("wait for the device")  # type: ignore[attr-defined]
+        return device
+
+    def _logged(self, name: str) -> Any:
+        outer = self
+
+        class Stream:
+            def __enter__(self) -> None:
+                self.before, outer.current = outer.current, name
+                outer.events.append(f"enter {name}")
+
+            def __exit__(self, *exception: object) -> None:
+                outer.current = self.before
+                outer.events.append(f"leave {name}")
+
+        return Stream()
+
+    def get_allocator(self) -> Any:
+        return getattr(self._of_thread, "allocator", None) or self._allocator
+
+    def set_allocator(self, allocator: Any = None) -> None:
+        if getattr(self._of_thread, "allocator", None) is not None:
+            raise ValueError("Can't change the global allocator inside `using_allocator` context manager")
+        self._allocator = allocator
+
+    @contextlib.contextmanager
+    def using_allocator(self, allocator: Any = None) -> Iterator[None]:
+        before = getattr(self._of_thread, "allocator", None)
+        self._of_thread.allocator = allocator
+        try:
+            yield
+        finally:
+            self._of_thread.allocator = before
+
+
 class FakeCupy(types.ModuleType):
-    """NumPy's functions, returning FakeArray."""
+    """NumPy's functions, returning FakeArray.
+
+    Attributes
+    ----------
+    calls : set of (str, int, tuple of str)
+        What was called, with how many positional arguments and which named ones.
+    events : list of str
+        Streams entered and waited for, and what ran meanwhile, in order.
+    """
 
     def __init__(self, runtime: FakeRuntime | None = None) -> None:
         super().__init__("cupy")
         self.__version__ = "14.2.0"
         self.__spec__ = types.SimpleNamespace(name="cupy")  # type: ignore[assignment]
         self.ndarray = FakeArray
-        self.used_devices: list[int] = []
-        stream = types.SimpleNamespace(synchronize=lambda: None)
-        self.cuda = types.SimpleNamespace(
-            runtime=runtime or FakeRuntime(),
-            Device=self._device,
-            Stream=types.SimpleNamespace(null=contextlib.nullcontext()),
-            get_current_stream=lambda: stream,
-        )
-
-    def _device(self, index: int) -> contextlib.AbstractContextManager[None]:
-        self.used_devices.append(index)
-        return contextlib.nullcontext()
+        self.calls: set[tuple[str, int, tuple[str, ...]]] = set()
+        self.events: list[str] = []
+        self.cuda = FakeCuda(self.events, runtime or FakeRuntime())
+        self.used_devices = self.cuda.used_devices
 
     def get_default_memory_pool(self) -> Any:
-        return types.SimpleNamespace(total_bytes=lambda: 2**20, free_all_blocks=lambda: None)
+        return self.cuda.default_pool
 
     def from_dlpack(self, array: Any) -> FakeArray:
         return array.values
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)
-        return _wrap(found) if callable(found) and not isinstance(found, type) else found
+        if not callable(found) or isinstance(found, type):
+            return found
+
+        def on_device(*args: Any, **kwargs: Any) -> Any:
+            self.calls.add((name, len(args), tuple(sorted(kwargs))))
+            result = found(*args, **kwargs)
+            if isinstance(result, np.ndarray):
+                self.cuda.get_allocator()(result.nbytes)
+            return result.view(FakeArray) if type(result) is np.ndarray else result
+
+        return on_device
+
+
+CUML_SIGNATURES = {
+    # cuml/svm/svc.py, SVC.__init__ (all keyword only) and SVC.fit after self, in the wheels of
+    # cuml-cu13.
+    "26.2.0": (
+        "handle C kernel degree gamma coef0 tol cache_size max_iter nochange_steps verbose output_type probability "
+        "random_state class_weight decision_function_shape",
+        "X y sample_weight convert_dtype",
+    ),
+    "26.4.0": (
+        "C kernel degree gamma coef0 tol cache_size max_iter nochange_steps verbose output_type probability "
+        "random_state class_weight decision_function_shape",
+        "X y sample_weight convert_dtype",
+    ),
+    "26.6.0": (
+        "C kernel degree gamma coef0 tol cache_size max_iter nochange_steps verbose output_type probability "
+        "random_state class_weight decision_function_shape",
+        "X y sample_weight convert_dtype",
+    ),
+    "26.8.0": (
+        "C kernel degree gamma coef0 tol cache_size max_iter nochange_steps verbose output_type random_state "
+        "class_weight decision_function_shape",
+        "X y sample_weight convert_dtype",
+    ),
+    "26.10.0": (
+        "C kernel degree gamma coef0 tol cache_size max_iter nochange_steps verbose output_type random_state "
+        "class_weight decision_function_shape",
+        "X y sample_weight",
+    ),
+}
+"""Names of the parameters of cuML's SVC, by version."""
 
 
 class FakeCumlSVC:
-    """cuML's binary SVC as its public attributes are: one pair, float32, unsorted support."""
+    """cuML's binary SVC as its public attributes are: one pair, float32, unsorted support.
+
+    Of the versions in `CUML_SIGNATURES` it takes what all of them take.
+    """
 
     fits: list[FakeCumlSVC] = []  # noqa: RUF012
+    output_type: Any = None
+    """The global one, as ``cuml.set_global_output_type`` sets it."""
 
-    def __init__(self, **params: Any) -> None:
-        self.params = params
+    gives_up_after = -1
+    """Steps after which it ends without a word, as cuML does where its gap does not change; -1
+    for never."""
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        kernel: str = "rbf",
+        degree: int = 3,
+        gamma: Any = "scale",
+        coef0: float = 0.0,
+        tol: float = 1e-3,
+        cache_size: float = 1024.0,
+        max_iter: int = -1,
+    ) -> None:
+        self.params = {name: value for name, value in locals().items() if name != "self"}
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FakeCumlSVC:
         assert isinstance(X, FakeArray) and isinstance(y, FakeArray), "data left the device"
+        assert X.dtype == np.float32 and X.flags.f_contiguous, "cuML would copy the samples"
+        assert sample_weight is None or (isinstance(sample_weight, FakeArray) and sample_weight.dtype == np.float32)
         assert len(np.unique(y)) == 2, "the binary solver was given more than two classes"
+        sys.modules["cupy"].events.append("fit")  # type: ignore[attr-defined]
         self.fits.append(self)
-        svc = sklearn.svm.SVC(**self.params).fit(np.asarray(X), np.asarray(y), sample_weight=sample_weight)
+        params = dict(self.params)
+        if self.gives_up_after >= 0:
+            params["max_iter"] = self.gives_up_after
+        svc = sklearn.svm.SVC(**params)
+        svc._warn_from_fit_status = lambda: None
+        svc.fit(np.asarray(X), np.asarray(y), sample_weight=sample_weight)
         backwards = slice(None, None, -1)
-        self.support_ = svc.support_[backwards].view(FakeArray)
-        self.dual_coef_ = svc.dual_coef_[:, backwards].astype(np.float32).view(FakeArray)
-        self.intercept_ = svc.intercept_.astype(np.float32).view(FakeArray)
-        self.n_iter_ = svc.n_iter_
+        self._support = svc.support_[backwards].astype(np.int32)
+        self._dual_coef = svc.dual_coef_[:, backwards].astype(np.float32)
+        self._intercept = svc.intercept_.astype(np.float32)
+        self.n_iter_ = svc.n_iter_.astype(np.int32)
         return self
 
+    def _as_output(self, values: np.ndarray) -> Any:
+        if self.output_type in (None, "input", "cupy"):
+            return np.array(values).view(FakeArray)
+        return {"numpy": values, "pandas": types.SimpleNamespace(values=values)}[self.output_type]
 
-def install(monkeypatch: pytest.MonkeyPatch, *, runtime: FakeRuntime | None = None) -> FakeCupy:
-    """Put the stand-ins into sys.modules until the test ends."""
-    import sys
+    support_ = property(lambda self: self._as_output(self._support))
+    dual_coef_ = property(lambda self: self._as_output(self._dual_coef))
+    intercept_ = property(lambda self: self._as_output(self._intercept))
+
+
+@contextlib.contextmanager
+def _using_output_type(output_type: Any) -> Iterator[None]:
+    before, FakeCumlSVC.output_type = FakeCumlSVC.output_type, output_type
+    try:
+        yield
+    finally:
+        FakeCumlSVC.output_type = before
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, *, runtime: FakeRuntime | None = None, cuml_version: str = "26.10.00"
+) -> FakeCupy:
+    """Put the stand-ins into sys.modules until the test ends, as they are once cuML has been
+    imported."""
+    from gpusvm import device
 
     cupy = FakeCupy(runtime)
     cuml = types.ModuleType("cuml")
-    cuml.__version__ = "26.10.0"  # type: ignore[attr-defined]
+    cuml.__version__ = cuml_version  # type: ignore[attr-defined]
     cuml.__spec__ = types.SimpleNamespace(name="cuml")  # type: ignore[assignment]
     cuml.svm = types.ModuleType("cuml.svm")  # type: ignore[attr-defined]
     cuml.svm.SVC = FakeCumlSVC
-    FakeCumlSVC.fits = []
+    cuml.using_output_type = _using_output_type  # type: ignore[attr-defined]
+    cupy.cuda.set_allocator(cupy.cuda.rmm.malloc)
+    monkeypatch.setattr(FakeCumlSVC, "fits", [])
+    monkeypatch.setattr(FakeCumlSVC, "output_type", None)
+    monkeypatch.setattr(FakeCumlSVC, "gives_up_after", -1)
+    # The pool of a stand-in must not outlive it.
+    monkeypatch.setattr(device, "training_pool", functools.cache(device.training_pool.__wrapped__))
     for name, module in (("cupy", cupy), ("cuml", cuml), ("cuml.svm", cuml.svm)):
         monkeypatch.setitem(sys.modules, name, module)
     return cupy

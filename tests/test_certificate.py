@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sklearn.svm
+from asking import asked
+from sklearn.exceptions import ConvergenceWarning
 
-from gpusvm import SVC, certify
+from gpusvm import SVC, certificate, certify
+from gpusvm.backends import get_backend
+from gpusvm.certificate import pair_gap
 from gpusvm.errors import DataError
 from gpusvm.kernels import Kernel
 
@@ -33,7 +38,7 @@ def by_definition(model, X, y):
         Xp = X[rows].astype(np.float64)
         K = Kernel("rbf", model.kernel.gamma)(Xp, Xp)
         f = K @ signed
-        alpha, C = signed * signs, model.params.C
+        alpha, C = signed * signs, model.problem.C
         v = signs - f
         up = ((signs > 0) & (alpha < C)) | ((signs < 0) & (alpha > 0))
         low = ((signs < 0) & (alpha < C)) | ((signs > 0) & (alpha > 0))
@@ -75,7 +80,7 @@ def test_a_wrong_model_is_seen_to_be_wrong(digits, digits_model, wrong):
 
 
 def test_a_coefficient_outside_its_box_is_seen(digits, digits_model):
-    found = certify(replace(digits_model, params=replace(digits_model.params, C=1.0)), digits[0], digits[1])
+    found = certify(replace(digits_model, problem=replace(digits_model.problem, C=1.0)), digits[0], digits[1])
     assert found.box_violation.max() > 0.1
 
 
@@ -90,3 +95,39 @@ def test_other_data_are_refused(digits, digits_model, other):
         X = X + 1
     with pytest.raises(DataError, match="training data itself"):
         certify(digits_model, X, y)
+
+
+@pytest.mark.parametrize("block_values", [2**7, 2**22])
+@pytest.mark.parametrize("name", ["rbf", "linear", "poly", "sigmoid", "precomputed"])
+def test_the_gap_of_a_pair_is_that_of_its_certificate(digits, rng, monkeypatch, name, block_values):
+    monkeypatch.setattr(certificate, "_BLOCK_VALUES", block_values)
+    keep = digits[1][:200] < 2
+    X, y = digits[0][:200][keep], digits[1][:200][keep]
+    weights = rng.uniform(0.1, 2.0, len(y))
+    given = Kernel("rbf", gamma=0.02)(X, X) if name == "precomputed" else X
+    params = asked(Kernel(name, gamma=0.02), C=0.5, max_iter=15)
+    with pytest.warns(ConvergenceWarning):
+        model = get_backend("sklearn").fit(given, y, *params, sample_weight=weights)
+    ordered = np.argsort(y, kind="stable")
+    block = given[ordered][:, ordered] if name == "precomputed" else given[ordered]
+    place = np.argsort(ordered)[model.support_indices]
+    found = pair_gap(model.kernel, block, int((y == 0).sum()), 0.5 * weights[ordered], place, model.dual_coef[0])
+    expected = certify(model, given, y, sample_weight=weights).kkt_gap[0]
+    assert found == pytest.approx(expected, rel=1e-6) and found > 2e-3
+
+
+def test_the_gap_of_distant_samples_is_computed_from_their_float64_distances():
+    """From float32 distances, which these samples do not have, the gap of any solution would come out as noise."""
+    rng = np.random.default_rng(3)
+    X = (rng.normal(size=(40, 3)) + 3000.0).astype(np.float32)
+    y = np.arange(40) % 2
+    order = np.argsort(y, kind="stable")
+    svc = sklearn.svm.SVC(C=2.0, gamma=0.3, tol=1e-6).fit(X[order].astype(np.float64), y[order])
+    support, dual_coef = svc.support_.astype(np.int64), -svc.dual_coef_[0]
+    gap = pair_gap(Kernel("rbf", gamma=0.3), X[order], 20, np.full(40, 2.0), support, dual_coef)
+    assert -1e-9 <= gap <= 2e-6
+
+
+def test_the_gap_of_no_support_vectors_is_that_of_the_start():
+    none = np.empty(0, dtype=np.int64)
+    assert pair_gap(Kernel("linear"), np.ones((4, 2), np.float32), 2, np.ones(4), none, np.empty(0)) == 2.0

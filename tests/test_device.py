@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 
 import fake_cuda
+import numpy as np
 import pytest
 
 from gpusvm import device
 from gpusvm.backends import cuml as cuml_backend
-from gpusvm.device import Driver, probe_cuda
+from gpusvm.backends import native_cuda
+from gpusvm.device import Driver, failed_library, gpu_failures, probe_cuda, training_on_gpu
+from gpusvm.errors import DataError, TrainingError
 
 
 @pytest.fixture
 def machine(monkeypatch):
     """A machine made of a driver, a CuPy and a cuML; the probes' memory is emptied around the test."""
 
-    def build(driver: Driver, *, packages: tuple[str, ...] = (), runtime=None, visible: str | None = None) -> None:
+    def build(
+        driver: Driver, *, packages: tuple[str, ...] = (), runtime=None, visible: str | None = None, cuml="26.10.00"
+    ) -> fake_cuda.FakeCupy:
         monkeypatch.setattr(device, "query_driver", lambda: driver)
         monkeypatch.setattr(device, "installed", lambda name: name in packages)
         monkeypatch.setattr(cuml_backend, "installed", lambda name: name in packages)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        fake_cuda.install(monkeypatch, runtime=runtime)
+        cupy = fake_cuda.install(monkeypatch, runtime=runtime, cuml_version=cuml)
         probe_cuda.cache_clear()
         cuml_backend._probe.cache_clear()
+        return cupy
 
     yield build
     probe_cuda.cache_clear()
@@ -105,7 +112,148 @@ def test_cuml_broken(machine, monkeypatch):
     machine(WORKING, packages=BOTH)
     monkeypatch.setitem(sys.modules, "cuml.svm", None)
     found = cuml_backend.backend.probe()
-    assert not found.ok and "cuML is broken" in found.reason
+    assert not found.ok and "cuML 26.10.00 is broken" in found.reason
+
+
+# -- a probe that says yes has run something ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [RuntimeError("NVRTC_ERROR_COMPILATION"), OSError("libcublas.so.13: cannot open")])
+def test_cupy_that_imports_and_computes_nothing_is_no_device(machine, error):
+    cupy = machine(WORKING, packages=BOTH)
+    cupy.arange = fake_cuda.raising_inside("cupy._core.core", error)
+    found = probe_cuda()
+    assert not found.ok and f"CuPy is installed but fails: {type(error).__name__}" in found.reason
+    assert found.hint == 'pip install "gpusvm[cuda13]"'
+
+
+def test_cupy_that_computes_wrong_results_is_no_device(machine):
+    cupy = machine(WORKING, packages=BOTH)
+    cupy.arange = lambda *args, **kwargs: np.zeros(4, dtype=np.float32).view(fake_cuda.FakeArray)
+    found = probe_cuda()
+    assert not found.ok and "a product of two small matrices came out as" in found.reason
+
+
+@pytest.mark.parametrize("version", ["25.10.00", "25.12.00", "26.00.00"])
+@pytest.mark.parametrize("known", ["its metadata", "itself"])
+def test_a_cuml_too_old_is_refused_by_name(machine, monkeypatch, version, known):
+    machine(WORKING, packages=BOTH, cuml=version)
+    if known == "its metadata":
+        monkeypatch.setattr(cuml_backend, "package_versions", lambda names: {"cuml": version})
+        monkeypatch.setitem(sys.modules, "cuml", None)  # not imported
+    found = cuml_backend.backend.probe()
+    assert not found.ok and f"cuML {version} is too old: 26.2 is needed" in found.reason
+    assert found.hint == 'pip install "cuml-cu13>=26.2"'
+
+
+@pytest.mark.parametrize("version", ["26.02.00", "26.10.00", "27.02.00a5"])
+def test_a_cuml_of_any_later_version_is_taken(machine, version):
+    machine(WORKING, packages=BOTH, cuml=version)
+    found = cuml_backend.backend.probe()
+    assert found.ok and found.reason.endswith(f"cuML {version}")
+    assert len(fake_cuda.FakeCumlSVC.fits) == 1, "the probe says yes without having trained"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("cudaErrorNoKernelImageForDevice"), AttributeError("no row_stack")])
+def test_a_cuml_that_imports_and_trains_nothing_is_refused(machine, monkeypatch, error):
+    machine(WORKING, packages=BOTH)
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "fit", fake_cuda.raising_inside("cuml.svm.svc", error))
+    found = cuml_backend.backend.probe()
+    assert not found.ok and f"cuML 26.10.00 is broken: {type(error).__name__}: {error}" in found.reason
+
+
+def test_a_cuml_that_solves_nothing_is_refused(machine, monkeypatch):
+    machine(WORKING, packages=BOTH)
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "gives_up_after", 1)
+    found = cuml_backend.backend.probe()
+    assert not found.ok and "an SVC of eight points was solved to a gap of" in found.reason
+
+
+# -- training on the device -----------------------------------------------------------------------------
+
+
+def test_training_waits_for_the_caller_and_the_device_and_uses_a_pool_of_its_own(monkeypatch):
+    cupy = fake_cuda.install(monkeypatch)
+    with training_on_gpu(None) as pool:
+        cupy.events.append("train")
+        cupy.zeros(1000)
+        assert cupy.cuda.get_allocator() == pool.malloc and pool.total_bytes() == 8000
+        with pytest.raises(ValueError, match="using_allocator"):  # what `import cuml` does
+            cupy.cuda.set_allocator(cupy.cuda.rmm.malloc)
+    assert cupy.events == [
+        "wait for the caller's stream", "enter null stream", "train", "wait for the device", "leave null stream"
+    ]  # fmt: skip
+    assert cupy.cuda.get_allocator() == cupy.cuda.rmm.malloc and cupy.cuda.rmm.bytes == 0
+    assert pool.total_bytes() == 0, "the memory was not given back"
+
+
+def test_what_an_asynchronous_kernel_raises_at_the_end_is_a_training_error(monkeypatch):
+    cupy = fake_cuda.install(monkeypatch)
+    fail = fake_cuda.raising_inside("cupy_backends.cuda.api.runtime", RuntimeError("cudaErrorIllegalAddress"))
+    with (
+        pytest.raises(TrainingError, match=r"the GPU failed while training \(CuPy: .*IllegalAddress\); do this"),
+        gpu_failures("do this"),
+        training_on_gpu(None) as pool,
+    ):
+        pool.malloc(100)
+        monkeypatch.setattr(cupy.cuda, "Device", lambda: types.SimpleNamespace(synchronize=fail))
+    assert pool.total_bytes() == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("numba.cuda.np.arrayobj", "numba-cuda"),
+        ("numba_cuda.numba.cuda.compiler", "numba-cuda"),
+        ("cuda.bindings.driver", "CUDA"),
+        ("cupy._core.core", "CuPy"),
+        ("cupy_backends.cuda.api.runtime", "CuPy"),
+        ("cuml.internals.validation", "cuML"),
+        ("rmm.pylibrmm.device_buffer", "RMM"),
+        ("numpy", None),
+        ("sklearn.utils.validation", None),
+        ("__main__", None),
+    ],
+)
+@pytest.mark.parametrize("kind", [AttributeError, TypeError, RuntimeError, NotImplementedError])
+def test_whose_failure_an_error_is_shows_in_its_traceback(module, library, kind):
+    """As where numba-cuda, asked by us, asks NumPy for a function that NumPy no longer has."""
+    inner = fake_cuda.raising_inside("numpy", kind("module 'numpy' has no attribute 'row_stack'"))
+    called = fake_cuda.calling_inside(module, inner)
+    ours = fake_cuda.calling_inside("gpusvm.solver.lockstep", called)
+    with pytest.raises(kind) as caught:
+        fake_cuda.calling_inside("cupy", ours)()
+    assert failed_library(caught.value) == library
+
+
+def interrupted() -> RuntimeError:
+    error = RuntimeError("Error calling __set_name__ on '_Options' instance")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
+def test_an_interrupt_that_a_library_wraps_is_no_failure_of_it(machine, monkeypatch):
+    cupy = machine(WORKING, packages=(*BOTH, "numba_cuda"))
+    with pytest.raises(RuntimeError, match="__set_name__"), gpu_failures("do this"):
+        fake_cuda.raising_inside("numba.core.options", interrupted())()
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "fit", fake_cuda.raising_inside("cuml.svm.svc", interrupted()))
+    monkeypatch.setattr(native_cuda, "_launch_a_kernel", fake_cuda.raising_inside("numba.cuda", interrupted()))
+    monkeypatch.setattr(native_cuda, "installed", lambda name: True)
+    for backend in (cuml_backend.backend, native_cuda.backend):
+        with pytest.raises(RuntimeError, match="__set_name__"):
+            backend.probe()
+    probe_cuda.cache_clear()
+    cupy.arange = fake_cuda.raising_inside("cupy", interrupted())
+    with pytest.raises(RuntimeError, match="__set_name__"):
+        probe_cuda()
+
+
+def test_errors_of_our_own_and_of_the_caller_pass():
+    for error in (DataError("bad"), TypeError("ours"), ValueError("ours")):
+        with pytest.raises(type(error)), gpu_failures("do this"):
+            fake_cuda.raising_inside("gpusvm.solver.lockstep", error)()
+    with pytest.raises(KeyboardInterrupt), gpu_failures("do this"):
+        raise KeyboardInterrupt
 
 
 def test_asking_the_real_driver_imports_nothing_and_never_raises():

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import sklearn.svm
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.ensemble import BaggingClassifier
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,6 +19,7 @@ from gpusvm import SVC, BackendUnavailableError, TrainingError, load_model
 from gpusvm.backends import get_backend
 from gpusvm.backends.registry import GPU_BACKENDS
 from gpusvm.data import load_dataset
+from gpusvm.errors import SlowBackendWarning
 from gpusvm.preprocess import apply_steps, build_steps
 
 
@@ -110,10 +114,10 @@ def test_nan_and_infinity_are_value_errors(digits, svc, bad):
     svc.fit(np.nan_to_num(X, posinf=0.0), digits[1][:100])
 
 
-def test_a_value_beyond_float32_is_a_value_error(digits, svc):
+def test_values_that_float64_cannot_square_are_a_value_error(digits, svc):
     X = digits[0][:100].astype(np.float64)
     X[0, 0] = 1e300
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="scale the features"):
         svc.fit(X, digits[1][:100])
     assert not hasattr(svc, "model_")
     svc.fit(np.minimum(X, 1e30), digits[1][:100])
@@ -207,3 +211,64 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(digits, monkeypatch):
 def test_a_usage_error_is_a_value_error(digits):
     with pytest.raises(ValueError, match="no backend is called 'tpu'"):
         SVC(backend="tpu").fit(digits[0][:100], digits[1][:100])
+
+
+def test_auto_says_once_what_would_be_faster(monkeypatch):
+    monkeypatch.setattr("gpusvm.estimator.hint", lambda sizes, n_features, n_cores: f"native is faster on {sizes}")
+    X, y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
+    with pytest.warns(SlowBackendWarning, match=r"native is faster on \[15, 15\]") as caught:
+        SVC().fit(X, y)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SVC(backend="sklearn").fit(X, y)  # who asked for it by name need not be told
+        SVC(backend="native-cpu").fit(X, y)
+
+
+def test_set_params_on_a_loaded_estimator_takes_effect(digits, tmp_path, monkeypatch):
+    SVC(backend="sklearn", n_jobs=1).fit(digits[0][:100], digits[1][:100]).save(tmp_path / "m.svm")
+    svc = SVC.load(tmp_path / "m.svm")
+    assert svc.n_jobs is None
+    asked = []
+
+    def decide(self, X, dtype=None, n_jobs=None):
+        asked.append(n_jobs)
+
+    monkeypatch.setattr(type(svc.model_), "pair_decisions", decide)
+    for n_jobs in (8, 3):
+        with suppress(TypeError):
+            svc.set_params(n_jobs=n_jobs).predict(digits[2])
+    assert asked == [8, 3]
+
+
+def test_max_iter_of_zero_is_taken_and_said(digits):
+    for backend in ("sklearn", "native-cpu"):
+        with pytest.warns(ConvergenceWarning, match="max_iter=0"):
+            svc = SVC(max_iter=0, backend=backend).fit(digits[0][:50], digits[1][:50])
+        assert svc.fit_status_ == 1 and svc.predict(digits[2]).shape == (360,)
+
+
+def test_bagging_over_a_rare_class(digits):
+    """A bootstrap that misses a class gives its samples the weight zero."""
+    y = (digits[1][:120] % 2) + 2 * (np.arange(120) < 2)
+    bag = BaggingClassifier(SVC(backend="native-cpu"), n_estimators=8, random_state=0).fit(digits[0][:120], y)
+    assert set(bag.predict(digits[2])) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("backend", ["sklearn", "native-cpu"])
+@pytest.mark.parametrize(("offset", "gamma"), [(1e8, 1.0), (1.7e9, 1e-3)])
+def test_float64_rows_predict_as_themselves(backend, offset, gamma):
+    rng = np.random.default_rng(0)
+    X, y = offset + rng.uniform(0, 1e4, (200, 3)), rng.integers(0, 2, 200)
+    svc = SVC(gamma=gamma, C=10, backend=backend).fit(X, y)
+    assert svc.support_vectors_.dtype == np.float64
+    assert svc.score(X, y) == sklearn.svm.SVC(gamma=gamma, C=10).fit(X, y).score(X, y)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64", "float16", "float32", "float64"])
+def test_input_keeps_its_precision(dtype, rng):
+    X = rng.integers(0, 2, (40, 3)).astype(dtype) if dtype == "bool" else rng.integers(0, 200, (40, 3)).astype(dtype)
+    y = np.arange(40) % 2
+    svc = SVC(backend="native-cpu", gamma=0.001).fit(X, y)
+    assert svc.support_vectors_.dtype == (np.float64 if dtype in ("int32", "int64", "float64") else np.float32)
+    np.testing.assert_array_equal(svc.support_vectors_, X[svc.support_].astype(np.float64))

@@ -48,7 +48,7 @@ def test_gamma_names_mean_what_scikit_learn_says(rng):
     "wrong", [{"name": "laplace"}, {"gamma": np.nan}, {"gamma": -1.0}, {"degree": -1}, {"coef0": np.inf}]
 )
 def test_wrong_parameters_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"kernel|gamma"):
+    with pytest.raises(ValueError, match=r"must be"):
         Kernel(**wrong)
 
 

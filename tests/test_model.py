@@ -108,11 +108,11 @@ def test_the_compiled_kernels_decide_as_the_definition_says(digits, monkeypatch,
     sparse = np.where(digits[0] > 0.9, digits[0], 0).astype(np.float32)
     X, X_test = sparse[keep] * scale, np.where(digits[2] > 0.9, digits[2], 0).astype(np.float32) * scale
     model = SVC(C=10, gamma=0.05, backend="sklearn").fit(X, digits[1][keep]).model_
-    assert model._compiled_decisions(X_test) is not None, "the compiled kernels were not used"
+    assert model._compiled_decisions(X_test, None) is not None, "the compiled kernels were not used"
     np.testing.assert_allclose(model.pair_decisions(X_test), definition(model, X_test), atol=2e-5)
 
 
 def test_a_prediction_does_not_wait_for_a_compiler_that_costs_more_than_it_saves(digits_model, digits, monkeypatch):
     monkeypatch.setattr(model_module, "COMPILED_WORK", 0)
     monkeypatch.setattr("gpusvm.solver.prediction.is_ready", lambda: False)
-    assert digits_model._compiled_decisions(digits[2]) is None
+    assert digits_model._compiled_decisions(digits[2], None) is None

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -15,8 +16,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from gpusvm import SVC, GpuSvmError, ModelFileError, load_model, save_model, to_onnx, to_sklearn
+from gpusvm.data import load_dataset
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.model_file import to_sklearn_pipeline
+from gpusvm.params import Stopping
 from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler
 
 KERNELS = [
@@ -49,7 +52,7 @@ def test_round_trip(digits_model, tmp_path):
         found, expected = getattr(again, name), getattr(model, name)
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype
-    assert again.params == model.params and again.provenance == model.provenance
+    assert (again.problem, again.stopping) == (model.problem, model.stopping) and again.provenance == model.provenance
     assert again.image_shape == (8, 8) and again.preprocessing[0].maximum == 255.0
 
 
@@ -105,9 +108,9 @@ DAMAGE = {
     "long version": ({"change_metadata": lambda m: m.update(version="9" * 9999)}, r"version '9{39} is unknown"),
     "foreign": ({"change_metadata": lambda m: m.update(format="other")}, "not a gpusvm model"),
     "no header": ({"change_metadata": lambda m: m.pop("model")}, "description is damaged"),
-    "kernel": ({"change_header": lambda h: h["params"]["kernel"].update(name="laplace")}, "kernel must be one of"),
-    "C": ({"change_header": lambda h: h["params"].update(C=-1.0)}, "C is -1"),
-    "unknown parameter": ({"change_header": lambda h: h["params"].update(nu=0.5)}, "description is damaged"),
+    "kernel": ({"change_header": lambda h: h["problem"]["kernel"].update(name="laplace")}, "kernel must be one of"),
+    "C": ({"change_header": lambda h: h["problem"].update(C=-1.0)}, "C must be a number above 0; got -1"),
+    "unknown parameter": ({"change_header": lambda h: h["problem"].update(nu=0.5)}, "description is damaged"),
     "step": ({"change_header": lambda h: h.update(preprocessing=[{"step": "os.system"}])}, "os.system"),
     "infinity": ({"change_tensors": lambda t: t["support_vectors"].fill(np.inf)}, "support_vectors holds NaN"),
     "objects": ({"change_header": lambda h: h.update(label_dtype="O")}, "label_dtype is 'O'"),
@@ -115,10 +118,10 @@ DAMAGE = {
     "labels not finite": (
         {"change_tensors": lambda t: t.update(classes=np.full(10, np.inf)),
          "change_header": lambda h: h.update(label_dtype="float64")}, "labels hold NaN or infinity"),
-    "degree": ({"change_header": lambda h: h["params"]["kernel"].update(degree=10**400)}, "degree is 1000"),
-    "tol": ({"change_header": lambda h: h["params"].update(tol=float("nan"))}, "tol is nan"),
-    "max_iter": ({"change_header": lambda h: h["params"].update(max_iter="many")}, "max_iter is 'many'"),
-    "class_weight": ({"change_header": lambda h: h["params"].update(class_weight=[np.nan] * 10)}, "class_weight holds"),
+    "degree": ({"change_header": lambda h: h["problem"]["kernel"].update(degree=10**400)}, "degree must be a whole"),
+    "tol": ({"change_header": lambda h: h["stopping"].update(tol=float("nan"))}, "tol must be .*; got nan"),
+    "max_iter": ({"change_header": lambda h: h["stopping"].update(max_iter="many")}, "max_iter must be .*'many'"),
+    "class_weight": ({"change_header": lambda h: h["problem"].update(class_weight=[np.nan])}, "class_weight holds"),
     "n_features": ({"change_header": lambda h: h.update(n_features="64")}, "n_features is '64'"),
     "n_train": ({"change_header": lambda h: h["provenance"].update(n_train="many")}, "n_train is 'many'"),
     "fit_seconds": ({"change_header": lambda h: h["provenance"].update(fit_seconds=[])}, "fit_seconds is"),
@@ -296,6 +299,15 @@ def test_onnx_holds_the_pixel_steps_and_text_labels(digits):
     assert (label == expected).mean() > 0.99 and label[0].startswith("digit ")
 
 
+def test_onnx_computes_in_float64_what_float32_would_spoil(rng):
+    X, y = 1e8 + rng.uniform(0, 1e4, (120, 3)), rng.integers(0, 2, 120)
+    model = SVC(gamma=1e-3, C=10, backend="sklearn").fit(X, y).model_
+    session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    found = session.run(["decision"], {"X": X})[0]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, model.pair_decisions(X), atol=1e-6)
+
+
 def test_onnx_refuses_what_a_graph_cannot_hold(digits, digits_model):
     with pytest.raises(UsageError, match="Deskewer has no ONNX form"):
         to_onnx(replace(digits_model, preprocessing=(Deskewer(),)))
@@ -330,3 +342,26 @@ def test_onnx_refuses_labels_that_it_would_change(digits, classes):
     model = replace(train(digits, n_classes=2), classes=classes)
     with pytest.raises(UsageError, match="class label"):
         to_onnx(model)
+
+
+VERSION_1 = Path(__file__).parent / "models" / "version-1.svm"
+
+
+def test_a_file_of_version_1_is_still_read():
+    """Written by gpusvm 1: support vectors in float32, and the resources of the machine that trained it."""
+    model = load_model(VERSION_1)
+    assert (model.problem.C, model.problem.class_weight, model.stopping) == (2.0, (1.0, 2.0, 1.5), Stopping())
+    assert model.support_vectors.dtype == np.float32 and model.classes.tolist() == [1, 4, 7]
+    test = load_dataset("digits", "test")
+    decisions = model.pair_decisions(model.preprocess(test.images[:20]), dtype=np.float64)
+    np.testing.assert_allclose(decisions, np.loadtxt(VERSION_1.with_name("version-1-decisions.csv"), delimiter=","))
+    assert SVC.load(VERSION_1).n_jobs is None, "resources belong to the machine at hand"
+
+
+def test_a_file_keeps_the_problem_and_the_stopping_and_no_resources(digits, tmp_path):
+    svc = SVC(C=3.0, tol=1e-4, max_iter=10**6, cache_size=64, n_jobs=1, backend="sklearn")
+    svc.fit(digits[0][:100].astype(np.float64), digits[1][:100]).save(tmp_path / "m.svm")
+    again = load_model(tmp_path / "m.svm")
+    assert (again.problem, again.stopping) == (svc.model_.problem, Stopping(tol=1e-4, max_iter=10**6))
+    assert again.support_vectors.dtype == np.float64
+    assert b"cache_size" not in (tmp_path / "m.svm").read_bytes()

@@ -128,11 +128,11 @@ def test_a_faultless_model_has_no_mistakes_to_show(image_model, dataset) -> None
 
 
 def test_heaviest_support_vectors_and_their_bound(image_model) -> None:
-    params = replace(image_model.params, C=2.0, class_weight=(1.0,) * 9 + (0.5,))
+    problem = replace(image_model.problem, C=2.0, class_weight=(1.0,) * 9 + (0.5,))
     coef = np.zeros_like(image_model.dual_coef)
     coef[0, 0], coef[1, 0] = 2.0, -1.5
     coef[3, -1] = -1.0  # class 9, whose bound is 1
-    heavy = heaviest_support_vectors(replace(image_model, params=params, dual_coef=coef), 2)
+    heavy = heaviest_support_vectors(replace(image_model, problem=problem, dual_coef=coef), 2)
     last = image_model.n_support_vectors - 1
     assert [(v.index, v.class_index, v.weight, v.pairs_at_bound) for v in heavy] == [
         (0, 0, 3.5, 1),
@@ -142,9 +142,9 @@ def test_heaviest_support_vectors_and_their_bound(image_model) -> None:
 
 def test_support_vectors_at_the_bound_are_marked(image_model, dataset) -> None:
     C = float(np.abs(image_model.dual_coef).max())
-    bounded = replace(image_model, params=replace(image_model.params, C=C))
+    bounded = replace(image_model, problem=replace(image_model.problem, C=C))
     assert "<em>at C in 1 of 9</em>" in rendered(bounded, dataset)
-    page = rendered(replace(image_model, params=replace(image_model.params, C=1e9)), dataset)
+    page = rendered(replace(image_model, problem=replace(image_model.problem, C=1e9)), dataset)
     assert "<em>at C" not in page
     assert "No coefficient of these is at its bound" in page
 

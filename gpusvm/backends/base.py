@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from gpusvm.device import Availability
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Resources, Stopping
 
 __all__ = ["Availability", "Backend", "Progress"]
 
@@ -38,19 +39,26 @@ class Backend(Protocol):
         self,
         X: Any,
         y: np.ndarray,
-        params: SVCParams,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> SVMModel:
         """Train on validated data.
 
+        The model says that a pair converged only where its gap, recomputed from float64 kernel values, is at most
+        twice `stopping.tol`; of any other pair a ConvergenceWarning tells the cause and the cure.
+
         Parameters
         ----------
-        X : (n, n_features) float32 array
+        X : (n, n_features) array, float32 or float64
             NumPy, or CuPy for a backend that runs on the device; (n, n) kernel values for a precomputed kernel.
         y : (n,) array of labels, at least two different ones
-        params : SVCParams
+        problem : Problem
+        stopping : Stopping
+        resources : Resources
         sample_weight : (n,) float64 array, optional
             Factor on C for each sample; samples of weight zero take no part.
         progress : Progress, optional

@@ -13,12 +13,13 @@ import numpy as np
 
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution
 from gpusvm.errors import ModelFileError, UsageError
-from gpusvm.model import SVCParams
+from gpusvm.model import class_pairs
+from gpusvm.params import Problem, Stopping
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 from gpusvm.version import __version__
 
 FORMAT = "gpusvm-checkpoint"
-VERSION = "1"
+VERSION = "2"
 
 SHARE_OF_TIME = 0.1
 """Of the time that training takes, at most so much goes into writing: each time the file is written whole."""
@@ -33,6 +34,7 @@ _DTYPES = {
     "kkt_gap": "float64",
     "dual_objective": "float64",
     "converged": "bool",
+    "too_coarse": "bool",
 }
 _OF_SUPPORT = ("support", "dual_coef")
 _ROUNDING = 1e-12
@@ -54,7 +56,7 @@ class Checkpoint:
         self._digest = ""
         self._next_write = 0.0
 
-    def open(self, data: GroupedData, params: SVCParams, backend: str) -> None:
+    def open(self, data: GroupedData, problem: Problem, stopping: Stopping, backend: str) -> None:
         """Take up the pairs of an earlier run into `solved`.
 
         Raises
@@ -64,7 +66,7 @@ class Checkpoint:
         ModelFileError
             The file is damaged, or no checkpoint.
         """
-        self.solved, self._digest = {}, _digest(data, params, backend)
+        self.solved, self._digest = {}, _digest(data, problem, stopping, backend)
         if not self.path.exists():
             return
         digest, tensors = _read(self.path)
@@ -74,7 +76,7 @@ class Checkpoint:
                 "gpusvm; name another file, or remove this one"
             )
         try:
-            self.solved = _solutions(tensors, data, params.C)
+            self.solved = _solutions(tensors, data, problem.C)
         except ValueError as error:
             raise ModelFileError(f"{self.path}: a damaged checkpoint ({error}); remove it to start again") from error
 
@@ -109,12 +111,10 @@ def _column(name: str, solutions: list[PairSolution]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values]).astype(_DTYPES[name])
 
 
-def _digest(data: GroupedData, params: SVCParams, backend: str) -> str:
+def _digest(data: GroupedData, problem: Problem, stopping: Stopping, backend: str) -> str:
     """SHA-256 of all that the solutions depend on."""
-    asked = asdict(params)
-    for name in ("n_jobs", "device"):
-        del asked[name]
-    found = hashlib.sha256(json.dumps([backend, __version__, asked, data.given.shape]).encode())
+    asked = [backend, __version__, asdict(problem), asdict(stopping), data.given.shape, str(data.given.dtype)]
+    found = hashlib.sha256(json.dumps(asked).encode())
     given = data.given if isinstance(data.given, np.ndarray) else data.given.get()
     for array in (np.ascontiguousarray(given), data.rows, data.starts, data.weights):
         found.update(b"none" if array is None else array.tobytes())
@@ -150,7 +150,7 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> d
     bounds, ends, solved = data.upper_bounds(C), np.cumsum(counts), {}
     for k, (pair, end, count) in enumerate(zip(pairs.tolist(), ends.tolist(), counts.tolist(), strict=True)):
         support, coef = (tensors[name][end - count : end] for name in _OF_SUPPORT)
-        first, second = (bounds[c] for c in data.pairs[pair])
+        first, second = (bounds[rank] for rank in class_pairs(len(data.trained))[pair])
         if not (_is_feasible(support, coef, first, second) and np.isfinite(tensors["intercept"][k])):
             raise ValueError(f"pair {pair} is not a solution")
         gap, objective = (float(tensors[name][k]) for name in ("kkt_gap", "dual_objective"))
@@ -160,6 +160,7 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> d
             intercept=float(tensors["intercept"][k]),
             n_iter=int(tensors["n_iter"][k]),
             converged=bool(tensors["converged"][k]),
+            too_coarse=bool(tensors["too_coarse"][k]),
             kkt_gap=None if np.isnan(gap) else gap,
             dual_objective=None if np.isnan(objective) else objective,
         )

@@ -14,18 +14,19 @@ from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge
 from gpusvm.device import installed
-from gpusvm.errors import TrainingError, UsageError
+from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import Array, Kernel, rbf_offset
-from gpusvm.memory import available_mb
-from gpusvm.model import SVCParams, SVMModel, describe_pair
+from gpusvm.kernels import near_the_origin
+from gpusvm.memory import default_cache_mb
+from gpusvm.model import SVMModel, class_pairs, describe_pair
+from gpusvm.params import Problem, Resources, Stopping
 
 if TYPE_CHECKING:
     from gpusvm.solver import PairResult
 
 
 class NativeCpuBackend:
-    """Active sets and SMO on float32 kernel rows, the class pairs side by side; see docs/solver.md."""
+    """Active sets and SMO on kernel rows, the class pairs side by side; see docs/solver.md."""
 
     name = "native-cpu"
     runs = "gpusvm's own solver on all CPU cores"
@@ -41,7 +42,9 @@ class NativeCpuBackend:
         self,
         X: np.ndarray,
         y: np.ndarray,
-        params: SVCParams,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
@@ -53,40 +56,47 @@ class NativeCpuBackend:
 
         prepare()
 
-        data = group_by_class(X, y, params, sample_weight)
+        data = group_by_class(X, y, problem, sample_weight)
         if checkpoint is not None:
-            checkpoint.open(data, params, self.name)
+            checkpoint.open(data, problem, stopping, self.name)
         solved = dict(checkpoint.solved) if checkpoint is not None else {}
         report = report_pairs(data, progress)
-        index_of = {pair: index for index, pair in enumerate(data.pairs)}
+        # The solver counts the classes that it is given; of one left out of training it is given nothing.
+        ranks = class_pairs(len(data.trained))
+        index_of = {pair: index for index, pair in enumerate(ranks)}
+        in_float64: set[tuple[int, int]] = set()
 
         def keep(done: int, pair: tuple[int, int], result: PairResult) -> None:
             index = index_of[pair]
             solved[index] = pair_solution(result)
+            if result.in_float64:
+                in_float64.add(pair)
             if checkpoint is not None:
                 checkpoint.add(index, solved[index])
             report(len(solved), pair, result)
 
-        budget_mb = params.cache_size or available_mb() / 3
+        budget_mb = resources.cache_size or default_cache_mb()
         try:
             solve_one_vs_one(
-                near_the_origin(np.ascontiguousarray(X, dtype=np.float32), params.kernel),
+                near_the_origin(np.ascontiguousarray(X), problem.kernel),
                 data.members,
-                data.upper_bounds(params.C),
-                params.kernel,
-                tol=params.tol,
-                max_iter=params.max_iter,
+                data.upper_bounds(problem.C),
+                problem.kernel,
+                stopping,
                 budget_mb=budget_mb,
-                n_threads=effective_jobs(params.n_jobs),
+                n_threads=effective_jobs(resources.n_jobs),
                 progress=keep,
-                pairs=[pair for p, pair in enumerate(data.pairs) if p not in solved],
+                pairs=[pair for p, pair in enumerate(ranks) if p not in solved],
             )
         except MemoryError as error:
             raise TrainingError(f"not enough memory to train: {error}") from error
-        except OverflowError as error:
-            raise UsageError(str(error)) from error
-        provenance = {"backend": self.name, "numba": version("numba"), "cache_mb": round(budget_mb)}
-        return merge(data, [solved[p] for p in range(len(data.pairs))], params, provenance)
+        provenance = {
+            "backend": self.name,
+            "numba": version("numba"),
+            "cache_mb": round(budget_mb),
+            "pairs_in_float64": len(in_float64),
+        }
+        return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
 
 
 def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, tuple[int, int], PairResult], None]:
@@ -94,15 +104,10 @@ def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int,
 
     def report(done: int, pair: tuple[int, int], result: PairResult) -> None:
         if progress is not None:
-            progress(done, len(data.pairs), f"{describe_pair(data.classes, pair)}, gap {result.kkt_gap:.1e}")
+            name = describe_pair(data.classes[data.trained], pair)
+            progress(done, len(data.pairs), f"{name}, gap {result.kkt_gap:.1e}")
 
     return report
-
-
-def near_the_origin(X: Array, kernel: Kernel) -> Array:
-    """X, or X moved where float32 would otherwise lose the distances between its rows."""
-    offset = rbf_offset(X) if kernel.name == "rbf" else None
-    return X if offset is None else X - offset
 
 
 def pair_solution(result: PairResult) -> PairSolution:
@@ -115,6 +120,7 @@ def pair_solution(result: PairResult) -> PairSolution:
         converged=result.converged,
         kkt_gap=result.kkt_gap,
         dual_objective=result.dual_objective,
+        too_coarse=result.too_coarse,
     )
 
 

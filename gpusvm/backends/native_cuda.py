@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.native import near_the_origin, pair_solution, report_pairs
-from gpusvm.backends.one_vs_one import group_by_class, merge
-from gpusvm.device import extra_for, installed, on_device, one_line, probe_cuda
-from gpusvm.errors import TrainingError, UsageError
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.backends.native import pair_solution, report_pairs
+from gpusvm.backends.one_vs_one import GroupedData, PairSolution, checked_solution, group_by_class, merge, pair_block
+from gpusvm.device import (
+    extra_for,
+    gpu_failures,
+    installed,
+    is_interrupt,
+    one_line,
+    probe_cuda,
+    training_on_gpu,
+)
+from gpusvm.errors import TrainingError
+from gpusvm.kernels import near_the_origin
+from gpusvm.memory import default_cache_mb
+from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
+from gpusvm.params import Problem, Resources, Stopping
 
 if TYPE_CHECKING:
+    from gpusvm.solver import PairResult
     from gpusvm.solver.lockstep import Device
 
 
@@ -30,79 +42,141 @@ class NativeCudaBackend:
 
     def probe(self) -> Availability:
         device = probe_cuda()
-        if device.ok and not installed("numba_cuda"):
-            hint = extra_for(device.detail["driver_cuda_version"])
+        if not device.ok:
+            return device
+        hint = extra_for(device.detail["driver_cuda_version"])
+        if not installed("numba_cuda"):
             return Availability(False, f"{device.reason}, but numba-cuda is not installed", hint, device.detail)
-        return device
+        wrong, mend = _what_is_wrong()
+        return Availability(False, f"{device.reason}, but {wrong}", mend or hint, device.detail) if wrong else device
 
     def fit(
         self,
         X: Any,
         y: np.ndarray,
-        params: SVCParams,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
+    ) -> SVMModel:
+        advice = "gpusvm info shows whether it still works, --backend native-cpu trains without it"
+        with gpu_failures(advice), training_on_gpu(resources.device) as pool:
+            return self._fit(X, y, problem, stopping, resources, sample_weight, progress, pool)
+
+    def _fit(
+        self,
+        X: Any,
+        y: np.ndarray,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
+        sample_weight: np.ndarray | None,
+        progress: Progress | None,
+        pool: Any,
     ) -> SVMModel:
         import cupy
 
         from gpusvm.solver.lockstep import solve_in_lockstep
 
-        with on_device(params.device), _one_stream():
-            budget_mb = params.cache_size or free_mb() / 3
-            try:
-                data = group_by_class(cupy.asarray(X, dtype=np.float32), y, params, sample_weight)
-                results = solve_in_lockstep(
-                    near_the_origin(data.given, params.kernel),
-                    data.members,
-                    data.upper_bounds(params.C),
-                    params.kernel,
-                    device=solver_device(),
-                    tol=params.tol,
-                    max_iter=params.max_iter,
-                    budget_mb=budget_mb,
-                    progress=report_pairs(data, progress),
-                )
-            except MemoryError as error:
-                raise TrainingError(
-                    f"not enough memory on the GPU to train: {one_line(error)}; raise cache_size, free memory on "
-                    "the device, or train with --backend native-cpu"
-                ) from error
-            except OverflowError as error:
-                raise UsageError(str(error)) from error
-            except Exception as error:
-                if not _is_of_the_gpu(error):
-                    raise
-                raise TrainingError(
-                    f"the GPU failed while training ({one_line(error)}); gpusvm info shows whether it still works"
-                ) from error
-            provenance = {
-                "backend": self.name,
-                **package_versions(("cupy", "numba-cuda")),
-                "cache_mb": round(budget_mb),
-                "peak_gpu_mb": round(cupy.get_default_memory_pool().total_bytes() / 2**20),
-            }
-            return merge(data, [pair_solution(result) for result in results], params, provenance)
+        budget_mb = resources.cache_size or default_cache_mb(free_mb())
+        try:
+            data = group_by_class(cupy.asarray(X), y, problem, sample_weight)
+            results = solve_in_lockstep(
+                near_the_origin(data.given, problem.kernel),
+                data.members,
+                data.upper_bounds(problem.C),
+                problem.kernel,
+                stopping,
+                device=solver_device(),
+                budget_mb=budget_mb,
+                progress=report_pairs(data, progress),
+            )
+        except MemoryError as error:
+            raise TrainingError(
+                f"not enough memory on the GPU to train: {one_line(error)}; raise cache_size, free memory on "
+                "the device, or train with --backend native-cpu"
+            ) from error
+        provenance = {
+            "backend": self.name,
+            **package_versions(("cupy", "numba-cuda")),
+            "cache_mb": round(budget_mb),
+            "peak_gpu_mb": round(pool.total_bytes() / 2**20),
+        }
+        return merge(data, _checked(data, results, problem, stopping), problem, stopping, provenance)
 
 
-@contextmanager
-def _one_stream() -> Iterator[None]:
-    """CuPy and numba-cuda on the same stream, the default one, after what the caller's has yet to do."""
+@cache
+def _what_is_wrong() -> tuple[str, str]:
+    """Why numba-cuda runs no kernel on the current device, and the command that mends it; asked
+    once in a process.
+
+    Both are empty where it runs one; the command is where none is known. Never raises.
+    """
+    try:
+        with training_on_gpu(None):
+            _launch_a_kernel()
+    except Exception as error:
+        if is_interrupt(error):
+            raise
+        return _explained(error)
+    return "", ""
+
+
+def _launch_a_kernel() -> None:
+    """Build what training uses, then compile a kernel, launch it on CuPy's memory and check what
+    it wrote.
+
+    Raises whatever numba-cuda or CuPy raises, or ArithmeticError for a wrong result.
+    """
     import cupy
 
-    cupy.cuda.get_current_stream().synchronize()
-    with cupy.cuda.Stream.null:
-        yield
+    from gpusvm.solver.cuda_kernels import double
+
+    solver_device()
+    values = cupy.arange(40, dtype=np.float32)
+    double[2, 32](values)
+    if not np.array_equal(values.get(), 2.0 * np.arange(40)):
+        raise ArithmeticError("a kernel that doubles 40 numbers wrote others")
 
 
-def _is_of_the_gpu(error: Exception) -> bool:
-    """Whether CuPy or numba-cuda raised this: a device lost, a launch refused, a compiler missing."""
-    package = type(error).__module__.partition(".")[0]
-    return isinstance(error, RuntimeError) or package in {"cupy", "cupy_backends", "cuda", "numba", "numba_cuda"}
+_GONE_FROM_NUMPY = {"row_stack": "2.5", "trapz": "2.4"}
+"""What numba-cuda looks for in NumPy while it compiles its first kernel, and the version that no
+longer has it: every numba-cuda up to 0.30.4 asks for row_stack, those before 0.26 for trapz
+too."""
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    """What `_launch_a_kernel` raised as a phrase, and the command that mends it, empty where none
+    is known."""
+    found = package_versions(("numba-cuda", "numpy"))
+    numba_cuda = f"numba-cuda {found.get('numba-cuda', '')}".rstrip()
+    missing = re.search(r"module 'numpy' has no attribute '(\w+)'", str(error))
+    if missing is None:
+        return f"{numba_cuda} cannot run a kernel: {one_line(error)}", ""
+    numpy_version = found.get("numpy", np.__version__)
+    limit = _GONE_FROM_NUMPY.get(missing[1], ".".join(numpy_version.split(".")[:2]))
+    why = f"{numba_cuda} does not work with NumPy {numpy_version}, which is too new for it ({one_line(error)})"
+    return why, f'pip install "numpy<{limit}"'
+
+
+def _checked(
+    data: GroupedData, results: Sequence[PairResult], problem: Problem, stopping: Stopping
+) -> list[PairSolution]:
+    """The solutions, their gaps recomputed in float64 on the device: its kernel values are float32."""
+    checked = []
+    for pair, result in zip(data.pairs, results, strict=True):
+        first, second = (data.class_slice(c) for c in pair)
+        X = pair_block(data.X, first, second, precomputed=data.precomputed)
+        n_first, weights = first.stop - first.start, data.pair_weights(pair)
+        checked.append(checked_solution(problem, stopping, X, n_first, weights, pair_solution(result)))
+    return checked
 
 
 def free_mb() -> float:
-    """Free memory of the current CUDA device, in MB; what CuPy's pool keeps for itself counts as free."""
+    """Free memory of the current CUDA device, in MB; what CuPy's default pool keeps for itself
+    counts as free."""
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()

@@ -6,17 +6,19 @@ solutions together into one SVMModel, in LIBSVM's layout.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from gpusvm.kernels import Array, array_module
-from gpusvm.model import SVCParams, SVMModel, class_pairs, describe_pair
+from gpusvm.certificate import ACCEPTED, pair_gap
+from gpusvm.errors import warn
+from gpusvm.kernels import Array, array_module, largest_norm
+from gpusvm.model import SVMModel, class_pairs, describe_pair
+from gpusvm.params import Problem, Stopping
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +54,24 @@ class GroupedData:
         return self.given[taken][:, taken] if self.precomputed else self.given[taken]
 
     @cached_property
+    def trained(self) -> list[int]:
+        """Indices of the classes that have samples."""
+        return np.flatnonzero(np.diff(self.starts)).tolist()
+
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
-        """Class indices of each pair, in LIBSVM's order."""
-        return class_pairs(len(self.classes))
+        """Class indices of each pair to solve, in LIBSVM's order."""
+        return [(self.trained[a], self.trained[b]) for a, b in class_pairs(len(self.trained))]
 
     @property
     def members(self) -> list[np.ndarray]:
-        """For each class, the rows of the data given, int64."""
-        return [self.rows[self.class_slice(c)] for c in range(len(self.classes))]
+        """For each class of `trained`, the rows of the data given, int64."""
+        return [self.rows[self.class_slice(c)] for c in self.trained]
 
     def upper_bounds(self, C: float) -> list[np.ndarray]:
-        """For each class, the upper bound on alpha of each of its samples, float64: C times the factor on it."""
+        """For each class of `trained`, the upper bound on alpha of each of its samples, float64: C times its factor."""
         weights = np.ones(len(self.rows)) if self.weights is None else self.weights
-        return [C * weights[self.class_slice(c)] for c in range(len(self.classes))]
+        return [C * weights[self.class_slice(c)] for c in self.trained]
 
     def class_slice(self, c: int) -> slice:
         return slice(int(self.starts[c]), int(self.starts[c + 1]))
@@ -92,8 +99,11 @@ class PairSolution:
     intercept : float
     n_iter : int
     converged : bool
+        Whether the gap recomputed in float64 is small enough.
     kkt_gap, dual_objective : float, optional
         As the solver saw them, where it tells.
+    too_coarse : bool
+        Whether it was rounding of the kernel values that kept the solver from `tol`.
     """
 
     support: np.ndarray
@@ -103,32 +113,38 @@ class PairSolution:
     converged: bool = True
     kkt_gap: float | None = None
     dual_objective: float | None = None
+    too_coarse: bool = False
 
 
-def group_by_class(X: Array, y: np.ndarray, params: SVCParams, sample_weight: np.ndarray | None = None) -> GroupedData:
-    """Sort the samples by class, keeping their order within one, and drop those of weight zero.
+def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None = None) -> GroupedData:
+    """Sort the samples by class, keeping their order within one, and drop those whose weight is not positive.
+
+    A class that loses all its samples is left out of training, as scikit-learn does it: see `merge`.
 
     Raises
     ------
     ValueError
-        The samples of positive weight do not cover every class.
+        No sample has a positive weight, or only those of one class do (in scikit-learn's words).
+    UsageError
+        Kernel values may exceed float64.
     """
+    if not problem.kernel.precomputed:
+        problem.kernel.require_range(largest_norm(X))
     classes, codes = np.unique(y, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     weights = None
-    if sample_weight is not None or params.class_weight is not None:
+    if sample_weight is not None or problem.class_weight is not None:
         weights = np.ones(len(order)) if sample_weight is None else sample_weight[order].astype(np.float64)
-        if params.class_weight is not None:
-            weights = weights * np.asarray(params.class_weight)[codes[order]]
+        if problem.class_weight is not None:
+            weights = weights * np.asarray(problem.class_weight)[codes[order]]
         order, weights = order[weights > 0], weights[weights > 0]
     counts = np.bincount(codes[order], minlength=len(classes))
-    if (counts == 0).any():
-        empty = classes[counts == 0].tolist()
-        raise ValueError(
-            f"Invalid input - all samples of class {', '.join(map(str, empty))} have zero or negative weights."
-        )
+    if not len(order):
+        raise ValueError("Invalid input - all samples have zero or negative weights.")
+    if (counts > 0).sum() < 2:
+        raise ValueError("Invalid input - all samples with positive weights belong to the same class.")
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return GroupedData(X, params.kernel.precomputed, order, weights, classes, starts)
+    return GroupedData(X, problem.kernel.precomputed, order, weights, classes, starts)
 
 
 def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, order: str = "C") -> Array:
@@ -151,29 +167,59 @@ def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, orde
 
 
 def merge(
-    data: GroupedData, solutions: Sequence[PairSolution], params: SVCParams, provenance: dict[str, Any]
+    data: GroupedData,
+    solutions: Sequence[PairSolution],
+    problem: Problem,
+    stopping: Stopping,
+    provenance: dict[str, Any],
 ) -> SVMModel:
-    """Put the solutions of all pairs, in the order of `data.pairs`, into one model; see `assemble`."""
+    """Put the solutions of `data.pairs`, in their order, into one model.
+
+    Where a class was left out of training, the pairs it would belong to are there too, so that a model's layout
+    follows from its classes alone: their decision value is a constant, and the class that was trained wins.
+    Warns with ConvergenceWarning where pairs did not reach `stopping.tol`.
+    """
     n_classes, n = len(data.classes), len(data.rows)
     coef = np.zeros((n_classes - 1, n))
-    for (i, j), solution in zip(data.pairs, solutions, strict=True):
+    by_pair = dict(zip(data.pairs, solutions, strict=True))
+    counts = np.diff(data.starts)
+    for pair in class_pairs(n_classes):
+        by_pair.setdefault(pair, _left_out(first_is_there=bool(counts[pair[0]])))
+    solutions = [by_pair[pair] for pair in class_pairs(n_classes)]
+    for (i, j), solution in zip(class_pairs(n_classes), solutions, strict=True):
         n_first = data.starts[i + 1] - data.starts[i]
         in_first = solution.support < n_first
         own = solution.support[in_first] + data.starts[i]
         other = solution.support[~in_first] - n_first + data.starts[j]
         coef[j - 1, own] = solution.dual_coef[in_first]
         coef[i, other] = solution.dual_coef[~in_first]
-    return assemble(
-        data,
-        coef,
+    converged = np.array([s.converged for s in solutions])
+    n_iter = np.array([s.n_iter for s in solutions], dtype=np.int64)
+    _warn_of_early_stops(data.classes, solutions, stopping)
+    support = np.flatnonzero(coef.any(axis=0))
+    owners = np.searchsorted(data.starts, support, side="right") - 1
+    return SVMModel(
+        problem=problem,
+        stopping=stopping,
+        classes=data.classes,
+        support_vectors=_take_rows(data, support),
+        support_indices=data.rows[support],
+        n_support=np.bincount(owners, minlength=n_classes).astype(np.int64),
+        dual_coef=coef[:, support],
         intercept=np.array([s.intercept for s in solutions], dtype=np.float64),
-        n_iter=np.array([s.n_iter for s in solutions]),
-        converged=np.array([s.converged for s in solutions]),
-        params=params,
-        provenance=provenance,
+        n_features=data.given.shape[1],
+        n_iter=n_iter,
         kkt_gap=_told([s.kkt_gap for s in solutions]),
         dual_objective=_told([s.dual_objective for s in solutions]),
+        converged=converged,
+        provenance={**provenance, "n_train": len(data.given)},
     )
+
+
+def _left_out(*, first_is_there: bool) -> PairSolution:
+    nothing = np.empty(0, dtype=np.int64)
+    intercept = 1.0 if first_is_there else -1.0
+    return PairSolution(nothing, np.empty(0), intercept, n_iter=0, kkt_gap=0.0, dual_objective=0.0)
 
 
 def _told(values: list[float | None]) -> np.ndarray | None:
@@ -181,61 +227,99 @@ def _told(values: list[float | None]) -> np.ndarray | None:
     return None if any(value is None for value in values) else np.array(values, dtype=np.float64)
 
 
-def assemble(
-    data: GroupedData,
-    coef: np.ndarray,
+def checked_solution(
+    problem: Problem,
+    stopping: Stopping,
+    X: Array,
+    n_first: int,
+    weights: np.ndarray | None,
+    solution: PairSolution,
     *,
-    intercept: np.ndarray,
-    n_iter: np.ndarray,
-    converged: np.ndarray,
-    params: SVCParams,
-    provenance: dict[str, Any],
-    kkt_gap: np.ndarray | None = None,
-    dual_objective: np.ndarray | None = None,
-) -> SVMModel:
-    """Make a model of coefficients (n_classes - 1, n) given for all of `data`, support vector or not.
+    tells_the_end: bool = True,
+) -> PairSolution:
+    """A library's solution of a pair with samples `X`, its gap recomputed: what the library saw of it was rounded.
 
-    `intercept`, `n_iter` and `converged` have a value for each pair. Warns with ConvergenceWarning
-    where pairs did not reach `params.tol`.
+    `solution.converged` is whether the library says that it reached the tolerance; one that does not tell is judged
+    by the gap alone. `weights` (n,) are the factors on C, and `n_first` samples are of the first class.
     """
-    support = np.flatnonzero(coef.any(axis=0))
-    owners = np.searchsorted(data.starts, support, side="right") - 1
-    _warn_of_early_stops(data, converged, n_iter, params)
-    return SVMModel(
-        params=params,
-        classes=data.classes,
-        support_vectors=_take_rows(data, support),
-        support_indices=data.rows[support],
-        n_support=np.bincount(owners, minlength=len(data.classes)).astype(np.int64),
-        dual_coef=coef[:, support],
-        intercept=intercept,
-        n_features=data.given.shape[1],
-        n_iter=n_iter.astype(np.int64),
-        kkt_gap=kkt_gap,
-        dual_objective=dual_objective,
-        converged=converged,
-        provenance={**provenance, "n_train": len(data.given)},
+    bounds = problem.C * (np.ones(len(X)) if weights is None else weights)
+    gap = pair_gap(problem.kernel, X, n_first, bounds, solution.support, solution.dual_coef)
+    reached = gap <= ACCEPTED * stopping.tol
+    return replace(
+        solution,
+        kkt_gap=gap,
+        converged=reached and (solution.converged or not tells_the_end),
+        too_coarse=tells_the_end and solution.converged and not reached,
     )
 
 
+def from_library(
+    svc: Any,
+    data: GroupedData,
+    positions: np.ndarray,
+    problem: Problem,
+    stopping: Stopping,
+    provenance: dict[str, Any],
+) -> SVMModel:
+    """The model of a library's multi-class SVC, with attributes in scikit-learn's public form.
+
+    Parameters
+    ----------
+    svc : fitted estimator
+        Fitted on the classes of `data` that have samples, labels in their order.
+    data : GroupedData
+    positions : (n_fitted,) int64 array
+        The place among the sorted samples of each row that `svc` was fitted on.
+    problem, stopping
+        What it was asked for.
+    provenance : dict
+    """
+    n_trained = len(data.trained)
+    # In a two-class SVC the public coefficients are turned to favour the second class.
+    sign = -1.0 if n_trained == 2 else 1.0
+    coef = np.zeros((n_trained - 1, len(data.rows)))
+    coef[:, positions[svc.support_]] = sign * np.asarray(svc.dual_coef_)
+    intercepts = sign * np.asarray(svc.intercept_, dtype=np.float64)
+    n_iter = np.broadcast_to(svc.n_iter_, len(data.pairs))
+    solutions = []
+    for p, ((i, j), (a, b)) in enumerate(zip(data.pairs, class_pairs(n_trained), strict=True)):
+        first, second = data.class_slice(i), data.class_slice(j)
+        signed = np.concatenate([coef[b - 1, first], coef[a, second]])
+        support = np.flatnonzero(signed)
+        ended = stopping.max_iter < 0 or n_iter[p] < stopping.max_iter
+        found = PairSolution(support, signed[support], float(intercepts[p]), int(n_iter[p]), converged=bool(ended))
+        X = pair_block(data.X, first, second, precomputed=data.precomputed)
+        n_first, weights = first.stop - first.start, data.pair_weights((i, j))
+        solutions.append(checked_solution(problem, stopping, X, n_first, weights, found))
+    return merge(data, solutions, problem, stopping, provenance)
+
+
 def _take_rows(data: GroupedData, positions: np.ndarray) -> np.ndarray:
-    """(k, n_features) float32: the samples at these places of the sorted data, on the host."""
+    """(k, n_features) in their own precision: the samples at these places of the sorted data, on the host."""
     if data.precomputed:
         return np.empty((len(positions), 0), dtype=np.float32)
     taken = data.given[array_module(data.given).asarray(data.rows[positions])]
-    return np.ascontiguousarray(taken if isinstance(taken, np.ndarray) else taken.get(), dtype=np.float32)
+    return np.ascontiguousarray(taken if isinstance(taken, np.ndarray) else taken.get())
 
 
-def _warn_of_early_stops(data: GroupedData, converged: np.ndarray, n_iter: np.ndarray, params: SVCParams) -> None:
-    if converged.all():
+def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[PairSolution], stopping: Stopping) -> None:
+    """Say, of all pairs of classes, how many are not what was asked for, why, and what to do."""
+    early = [p for p, solution in enumerate(solutions) if not solution.converged]
+    if not early:
         return
-    first = int(np.argmin(converged))
-    limited = 0 <= params.max_iter <= n_iter[first]
-    warnings.warn(
-        f"{(~converged).sum()} of {len(converged)} class pairs stopped "
-        + (f"at max_iter={params.max_iter} " if limited else f"after {n_iter[first]:,} iterations ")
-        + f"before reaching tol={params.tol:g} (the first: {describe_pair(data.classes, data.pairs[first])}). "
-        + ("Raise max_iter, or scale the features." if limited else "Scale the features, or lower C."),
+    first = solutions[early[0]]
+    if 0 <= stopping.max_iter <= first.n_iter:
+        cause, cure = (
+            f"stopped at max_iter={stopping.max_iter} before reaching",
+            "Raise max_iter, or scale the features.",
+        )
+    elif first.too_coarse:
+        cause = "cannot be solved in the precision of their kernel values to"
+        cure = "Scale the features (StandardScaler, for one), lower C, or raise tol."
+    else:
+        cause, cure = f"stopped after {first.n_iter:,} iterations before reaching", "Scale the features, or lower C."
+    pair = describe_pair(classes, class_pairs(len(classes))[early[0]])
+    warn(
+        f"{len(early)} of {len(solutions)} class pairs {cause} tol={stopping.tol:g} (the first: {pair}). {cure}",
         ConvergenceWarning,
-        stacklevel=5,
     )

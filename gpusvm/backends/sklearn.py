@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import joblib
@@ -15,11 +17,13 @@ from sklearn.svm import SVC
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
-from gpusvm.backends.one_vs_one import GroupedData, PairSolution, group_by_class, merge, pair_block
+from gpusvm.backends.one_vs_one import GroupedData, PairSolution, checked_solution, group_by_class, merge, pair_block
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
-from gpusvm.memory import available_mb
-from gpusvm.model import SVCParams, SVMModel, describe_pair
+from gpusvm.kernels import near_the_origin
+from gpusvm.memory import default_cache_mb
+from gpusvm.model import SVMModel, describe_pair
+from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.process_wide import HeldTogether
 
 LEAST_CACHE_MB = 200.0
@@ -46,46 +50,36 @@ class SklearnBackend:
         self,
         X: np.ndarray,
         y: np.ndarray,
-        params: SVCParams,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> SVMModel:
-        data = group_by_class(X, y, params, sample_weight)
+        data = group_by_class(X, y, problem, sample_weight)
         if checkpoint is not None:
-            checkpoint.open(data, params, self.name)
-        n_jobs = min(effective_jobs(params.n_jobs), len(data.pairs))
-        cache_mb = params.cache_size / n_jobs if params.cache_size else max(LEAST_CACHE_MB, available_mb() / 3 / n_jobs)
+            checkpoint.open(data, problem, stopping, self.name)
+        n_jobs = min(effective_jobs(resources.n_jobs), len(data.pairs))
+        cache_mb = (resources.cache_size or max(LEAST_CACHE_MB * n_jobs, default_cache_mb())) / n_jobs
         # The largest first: a long pair started last would leave the other cores idle.
         largest_first = sorted(range(len(data.pairs)), key=lambda p: -data.pair_size(data.pairs[p]))
-        solutions = self._solve(data, largest_first, params, cache_mb, n_jobs, progress, checkpoint)
-        return merge(data, solutions, params, {"backend": self.name, "scikit-learn": sklearn_version})
+        pairs = _Pairs(data, problem, stopping, cache_mb)
+        solutions = self._solve(pairs, largest_first, n_jobs, progress, checkpoint)
+        return merge(data, solutions, problem, stopping, {"backend": self.name, "scikit-learn": sklearn_version})
 
     def _solve(
         self,
-        data: GroupedData,
+        pairs: _Pairs,
         sequence: list[int],
-        params: SVCParams,
-        cache_mb: float,
         n_jobs: int,
         progress: Progress | None,
         checkpoint: Checkpoint | None,
     ) -> list[PairSolution]:
+        data = pairs.data
         solutions = dict(checkpoint.solved) if checkpoint is not None else {}
-        tasks = (
-            joblib.delayed(_solve_pair)(
-                p,
-                data.X,
-                data.class_slice(data.pairs[p][0]),
-                data.class_slice(data.pairs[p][1]),
-                data.pair_weights(data.pairs[p]),
-                params,
-                cache_mb,
-            )
-            for p in sequence
-            if p not in solutions
-        )
+        tasks = (joblib.delayed(_solve_pair)(p, *pairs.arguments(p)) for p in sequence if p not in solutions)
         with _filters_as_they_were, closing(_side_by_side(tasks, n_jobs)) as outcomes:
             for p, solution in outcomes:
                 solutions[p] = solution
@@ -94,6 +88,26 @@ class SklearnBackend:
                 if progress is not None:
                     progress(len(solutions), len(sequence), describe_pair(data.classes, data.pairs[p]))
         return [solutions[p] for p in range(len(sequence))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The pairs to solve, and how; `_solve_pair` is sent no more of it than it needs."""
+
+    data: GroupedData
+    problem: Problem
+    stopping: Stopping
+    cache_mb: float
+
+    @cached_property
+    def X(self) -> np.ndarray:
+        """The samples sorted by class; moved near the origin for the RBF kernel, whose values LIBSVM makes of norms."""
+        return near_the_origin(self.data.X, self.problem.kernel)
+
+    def arguments(self, p: int) -> tuple[Any, ...]:
+        first, second = (self.data.class_slice(c) for c in self.data.pairs[p])
+        weights = self.data.pair_weights(self.data.pairs[p])
+        return self.X, first, second, weights, self.problem, self.stopping, self.cache_mb
 
 
 def _side_by_side(tasks: Iterable[Any], n_jobs: int) -> Generator[tuple[int, PairSolution], None, None]:
@@ -130,25 +144,26 @@ def _solve_pair(
     first: slice,
     second: slice,
     weights: np.ndarray | None,
-    params: SVCParams,
+    problem: Problem,
+    stopping: Stopping,
     cache_mb: float,
 ) -> tuple[int, PairSolution]:
     """Solve one binary problem; its index comes back too, since pairs finish in any order."""
     n_first, n_second = first.stop - first.start, second.stop - second.start
-    svc = _PairSVC(cache_size=max(cache_mb, 1.0), shrinking=params.shrinking, **library_arguments(params))
-    svc.fit(
-        pair_block(X, first, second, precomputed=params.kernel.precomputed),
-        np.repeat([0, 1], [n_first, n_second]),
-        sample_weight=weights,
-    )
+    n = n_first + n_second
+    arguments = library_arguments(problem, stopping) | {"max_iter": stopping.iterations_allowed(n)}
+    svc = _PairSVC(cache_size=max(cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
+    block = pair_block(X, first, second, precomputed=problem.kernel.precomputed)
+    svc.fit(block, np.repeat([0, 1], [n_first, n_second]), sample_weight=weights)
     # In a two-class SVC the public coefficients are turned to favour the second class.
-    return index, PairSolution(
+    found = PairSolution(
         support=svc.support_.astype(np.int64),
         dual_coef=-svc.dual_coef_[0],
         intercept=-float(svc.intercept_[0]),
         n_iter=int(svc.n_iter_[0]),
         converged=svc.fit_status_ == 0,
     )
+    return index, checked_solution(problem, stopping, block, n_first, weights, found)
 
 
 class _PairSVC(SVC):
@@ -161,17 +176,17 @@ class _PairSVC(SVC):
         pass
 
 
-def library_arguments(params: SVCParams) -> dict[str, Any]:
+def library_arguments(problem: Problem, stopping: Stopping) -> dict[str, Any]:
     """The parameters under the names that scikit-learn, scikit-learn-intelex and cuML share."""
-    kernel = params.kernel
+    kernel = problem.kernel
     return {
-        "C": params.C,
+        "C": problem.C,
         "kernel": kernel.name,
         "gamma": kernel.gamma,
         "degree": kernel.degree,
         "coef0": kernel.coef0,
-        "tol": params.tol,
-        "max_iter": params.max_iter,
+        "tol": stopping.tol,
+        "max_iter": stopping.max_iter,
     }
 
 

@@ -9,11 +9,15 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.one_vs_one import assemble, group_by_class
+from gpusvm.backends.one_vs_one import from_library, group_by_class
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.device import installed
-from gpusvm.memory import available_mb
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.memory import default_cache_mb
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Resources, Stopping
+
+MOST_CACHE_MB = 2000.0
+"""oneDAL takes its cache for each class pair under way: more than this has not been seen to pay."""
 
 
 class SklearnexBackend:
@@ -37,36 +41,30 @@ class SklearnexBackend:
         self,
         X: np.ndarray,
         y: np.ndarray,
-        params: SVCParams,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> SVMModel:
         from sklearnex.svm import SVC
 
-        data = group_by_class(X, y, params, sample_weight)
-        codes = np.repeat(np.arange(len(data.classes)), np.diff(data.starts))
+        data = group_by_class(X, y, problem, sample_weight)
+        counts = np.diff(data.starts)
+        codes = np.repeat(np.arange(len(counts)), counts)
         # oneDAL takes the cache for each class pair it works on.
-        svc = SVC(cache_size=params.cache_size or min(2000.0, available_mb() / 3), **library_arguments(params))
+        cache_mb = resources.cache_size or min(MOST_CACHE_MB, default_cache_mb())
+        svc = SVC(cache_size=cache_mb, **library_arguments(problem, stopping))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # assemble() warns, in words shared by all
+            warnings.simplefilter("ignore", ConvergenceWarning)  # from_library() warns, in words shared by all
             svc.fit(data.X, codes, sample_weight=data.weights)
         if progress is not None:
             progress(len(data.pairs), len(data.pairs), "all pairs")
-        # In a two-class SVC the public coefficients are turned to favour the second class.
-        sign = -1.0 if len(data.classes) == 2 else 1.0
-        coef = np.zeros((len(data.classes) - 1, len(data.rows)))
-        coef[:, svc.support_] = sign * np.asarray(svc.dual_coef_)
-        n_iter = np.broadcast_to(svc.n_iter_, len(data.pairs))
-        return assemble(
-            data,
-            coef,
-            intercept=sign * np.asarray(svc.intercept_, dtype=np.float64),
-            n_iter=n_iter,
-            converged=(n_iter < params.max_iter) | (params.max_iter < 0),
-            params=params,
-            provenance={"backend": self.name, "scikit-learn-intelex": version("scikit-learn-intelex")},
-        )
+        return from_library(
+            svc, data, np.arange(len(data.rows)), problem, stopping,
+            {"backend": self.name, "scikit-learn-intelex": version("scikit-learn-intelex")},
+        )  # fmt: skip
 
 
 backend = SklearnexBackend()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpusvm.errors import DataError, GpuSvmError
+from gpusvm.params import RANGES
 
 Reader = Callable[[Any], Any]
 """Gives back the value in its final form, or raises Expected."""
@@ -90,12 +91,25 @@ def number(value: Any) -> float:
     return float(value)
 
 
+def parameter(name: str) -> Reader:
+    """A numeric parameter of training, whose range is `gpusvm.params`'s."""
+    found = RANGES[name]
+
+    def read(value: Any) -> Any:
+        if value is None or not found.holds(value):
+            raise Expected(found.words)
+        return int(value) if found.whole else float(value)
+
+    return read
+
+
 def gamma(value: Any) -> float | str:
     if value in ("scale", "auto"):
         return str(value)
-    if not _is_number(value) or value < 0:
-        raise Expected("a number of at least 0, 'scale' or 'auto'")
-    return float(value)
+    try:
+        return parameter("gamma")(value)
+    except Expected as expected:
+        raise Expected(f"{expected.what}, 'scale' or 'auto'") from None
 
 
 def flag(value: Any) -> bool:

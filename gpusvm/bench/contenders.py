@@ -11,11 +11,12 @@ import numpy as np
 from sklearn import __version__ as sklearn_version
 
 from gpusvm.backends.base import Availability, Backend
-from gpusvm.backends.one_vs_one import assemble, group_by_class
+from gpusvm.backends.one_vs_one import from_library, group_by_class
 from gpusvm.backends.registry import GPU_BACKENDS, backend_names, get_backend
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.errors import UsageError
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Resources, Stopping
 
 PEER_CACHE_MB = 2000.0
 """Kernel cache given to the peers: their default of 200 MB would make a straw man of them."""
@@ -62,10 +63,10 @@ class Contender(Protocol):
     def probe(self) -> Availability:
         """Whether it can run here, and why not. Never raises."""
 
-    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
+    def fit(self, X: np.ndarray, y: np.ndarray, problem: Problem, stopping: Stopping, resources: Resources) -> Trained:
         """Train on X (n, n_features) float32 with labels y (n,)."""
 
-    def settings(self, params: SVCParams) -> dict[str, Any]:
+    def settings(self, problem: Problem, stopping: Stopping, resources: Resources) -> dict[str, Any]:
         """What it was told, for the record; plain JSON values."""
 
 
@@ -102,11 +103,11 @@ class BackendContender:
     def probe(self) -> Availability:
         return self.backend.probe()
 
-    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
-        return _TrainedModel(self.backend.fit(X, y, params), self.on_gpu)
+    def fit(self, X: np.ndarray, y: np.ndarray, problem: Problem, stopping: Stopping, resources: Resources) -> Trained:
+        return _TrainedModel(self.backend.fit(X, y, problem, stopping, resources), self.on_gpu)
 
-    def settings(self, params: SVCParams) -> dict[str, Any]:
-        return _kernel_settings(params)
+    def settings(self, problem: Problem, stopping: Stopping, resources: Resources) -> dict[str, Any]:
+        return _kernel_settings(problem, stopping, resources)
 
 
 @dataclass(frozen=True)
@@ -140,16 +141,19 @@ class LibrarySVC:
     def probe(self) -> Availability:
         return self.probe_with()
 
-    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
+    def fit(self, X: np.ndarray, y: np.ndarray, problem: Problem, stopping: Stopping, resources: Resources) -> Trained:
         svc = import_module(self.module).SVC(
-            cache_size=params.cache_size or PEER_CACHE_MB,
-            shrinking=params.shrinking,
-            **library_arguments(params),
+            cache_size=resources.cache_size or PEER_CACHE_MB,
+            shrinking=stopping.shrinking,
+            **library_arguments(problem, stopping),
         )
-        return _TrainedSVC(svc.fit(X, y), X, y, params, self.name)
+        return _TrainedSVC(svc.fit(X, y), X, y, problem, stopping, self.name)
 
-    def settings(self, params: SVCParams) -> dict[str, Any]:
-        return {**_kernel_settings(params), "cache_size": params.cache_size or PEER_CACHE_MB}
+    def settings(self, problem: Problem, stopping: Stopping, resources: Resources) -> dict[str, Any]:
+        return {
+            **_kernel_settings(problem, stopping, resources),
+            "cache_size": resources.cache_size or PEER_CACHE_MB,
+        }
 
 
 @dataclass(frozen=True)
@@ -157,17 +161,18 @@ class _TrainedSVC:
     svc: Any
     X: np.ndarray
     y: np.ndarray
-    params: SVCParams
+    problem: Problem
+    stopping: Stopping
     name: str
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return self.svc.predict(X)
 
     def to_model(self) -> SVMModel:
-        return model_of(self.svc, self.X, self.y, self.params, self.name)
+        return model_of(self.svc, self.X, self.y, self.problem, self.stopping, self.name)
 
 
-def model_of(svc: Any, X: np.ndarray, y: np.ndarray, params: SVCParams, name: str) -> SVMModel:
+def model_of(svc: Any, X: np.ndarray, y: np.ndarray, problem: Problem, stopping: Stopping, name: str) -> SVMModel:
     """The SVMModel of a fitted `sklearn.svm.SVC`, or of a class with the same attributes.
 
     Parameters
@@ -177,28 +182,15 @@ def model_of(svc: Any, X: np.ndarray, y: np.ndarray, params: SVCParams, name: st
     X : (n, n_features) float32 array
         What it was fitted on.
     y : (n,) array of labels
-    params : SVCParams
-        What it was asked to minimise.
+    problem, stopping
+        What it was asked to minimise, and how exactly.
     name : str
         Kept as the provenance's backend.
     """
-    data = group_by_class(X, y, params)
+    data = group_by_class(X, y, problem)
     positions = np.empty(len(y), dtype=np.int64)
     positions[data.rows] = np.arange(len(y))
-    # In a two-class SVC the public coefficients are turned to favour the second class.
-    sign = -1.0 if len(data.classes) == 2 else 1.0
-    coef = np.zeros((len(data.classes) - 1, len(y)))
-    coef[:, positions[svc.support_]] = sign * np.asarray(svc.dual_coef_)
-    n_iter = np.broadcast_to(svc.n_iter_, len(data.pairs))
-    return assemble(
-        data,
-        coef,
-        intercept=sign * np.asarray(svc.intercept_, dtype=np.float64),
-        n_iter=n_iter,
-        converged=(n_iter < params.max_iter) | (params.max_iter < 0),
-        params=params,
-        provenance={"backend": name},
-    )
+    return from_library(svc, data, positions, problem, stopping, {"backend": name})
 
 
 class NearestNeighbours:
@@ -213,12 +205,12 @@ class NearestNeighbours:
     def probe(self) -> Availability:
         return _scikit_learn_is_there()
 
-    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Trained:
+    def fit(self, X: np.ndarray, y: np.ndarray, problem: Problem, stopping: Stopping, resources: Resources) -> Trained:
         from sklearn.neighbors import KNeighborsClassifier
 
         return _TrainedNeighbours(KNeighborsClassifier(N_NEIGHBORS, n_jobs=-1).fit(X, y))
 
-    def settings(self, params: SVCParams) -> dict[str, Any]:
+    def settings(self, problem: Problem, stopping: Stopping, resources: Resources) -> dict[str, Any]:
         return {"n_neighbors": N_NEIGHBORS}
 
 
@@ -233,19 +225,19 @@ class _TrainedNeighbours:
         return None
 
 
-def _kernel_settings(params: SVCParams) -> dict[str, Any]:
-    kernel = params.kernel
-    settings: dict[str, Any] = {"kernel": kernel.name, "C": params.C, "tol": params.tol}
+def _kernel_settings(problem: Problem, stopping: Stopping, resources: Resources) -> dict[str, Any]:
+    kernel = problem.kernel
+    settings: dict[str, Any] = {"kernel": kernel.name, "C": problem.C, "tol": stopping.tol}
     if kernel.name != "linear":
         settings["gamma"] = kernel.gamma
     if kernel.name == "poly":
         settings["degree"] = kernel.degree
     if kernel.name in ("poly", "sigmoid"):
         settings["coef0"] = kernel.coef0
-    if params.max_iter >= 0:
-        settings["max_iter"] = params.max_iter
-    if params.cache_size is not None:
-        settings["cache_size"] = params.cache_size
+    if stopping.max_iter >= 0:
+        settings["max_iter"] = stopping.max_iter
+    if resources.cache_size is not None:
+        settings["cache_size"] = resources.cache_size
     return settings
 
 

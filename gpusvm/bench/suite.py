@@ -15,7 +15,7 @@ from gpusvm.bench import checks
 from gpusvm.bench.contenders import contender_names, peer_names
 from gpusvm.errors import UsageError
 from gpusvm.kernels import Kernel, resolve_gamma
-from gpusvm.model import SVCParams
+from gpusvm.params import Problem, Resources, Stopping
 
 REPEATS = checks.whole(1, 1000)
 SIZES = checks.list_of(checks.whole(2))
@@ -36,10 +36,10 @@ class Case:
     max_iter: int = -1
     cache_size: float | None = None
 
-    def params(self, X: np.ndarray) -> SVCParams:
-        """The problem on the training data X (n, n_features), with gamma resolved there."""
+    def asked(self, X: np.ndarray) -> tuple[Problem, Stopping, Resources]:
+        """The problem on the training data X (n, n_features), with gamma resolved there; how exactly; with what."""
         kernel = Kernel(self.kernel, resolve_gamma(self.gamma, X), self.degree, self.coef0)
-        return SVCParams(kernel=kernel, C=self.C, tol=self.tol, max_iter=self.max_iter, cache_size=self.cache_size)
+        return Problem(kernel, self.C), Stopping(self.tol, self.max_iter), Resources(self.cache_size)
 
 
 @dataclass(frozen=True)

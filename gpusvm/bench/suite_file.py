@@ -146,12 +146,7 @@ _SUITE_KEYS: dict[str, checks.Reader] = {
 _CASE_KEYS: dict[str, checks.Reader] = {
     "name": checks.text,
     "kernel": checks.one_of(lambda: [name for name in KERNEL_NAMES if name != "precomputed"]),
-    "C": checks.positive,
     "gamma": checks.gamma,
-    "degree": checks.whole(0, 100),
-    "coef0": checks.number,
-    "tol": checks.positive,
-    "max_iter": checks.whole(-1),
-    "cache_size": checks.positive,
+    **{name: checks.parameter(name) for name in ("C", "degree", "coef0", "tol", "max_iter", "cache_size")},
 }
 _OVERRIDE_KEYS: dict[str, checks.Reader] = {"repeats": REPEATS, "timeout_s": checks.positive, "sizes": SIZES}

@@ -26,8 +26,9 @@ from gpusvm.bench.spec import Spec
 from gpusvm.certificate import certify
 from gpusvm.errors import GpuSvmError, TrainingError
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
+from gpusvm.params import Problem, Resources, Stopping
 
 
 def main() -> None:
@@ -58,18 +59,18 @@ def measure(spec: Spec) -> dict[str, Any]:
     start = time.perf_counter()
     data = Samples(spec)
     load_seconds = time.perf_counter() - start
-    params = spec.case.params(data.X)
+    asked = spec.case.asked(data.X)
     with DeviceMemory(contender.on_gpu) as device:
-        warmup_seconds = _warm_up(contender, data, params, spec.warmup)
+        warmup_seconds = _warm_up(contender, data, asked, spec.warmup)
         reset_peak_rss()
         device.start()
-        fit_seconds, trained = _timed(contender, lambda: contender.fit(data.X, data.y, params))
+        fit_seconds, trained = _timed(contender, lambda: contender.fit(data.X, data.y, *asked))
         predict_seconds, labels = _timed(contender, lambda: trained.predict(data.X_test))
     memory = {"peak_rss_mb": round(peak_rss_mb(), 1), "peak_gpu_mb": device.peak_mb()}
     model = trained.to_model()
     return {
         "status": "ok",
-        "params": contender.settings(params),
+        "params": contender.settings(*asked),
         "n_test": len(data.y_test),
         "load_seconds": load_seconds,
         "warmup_seconds": warmup_seconds,
@@ -106,12 +107,12 @@ def _timed(contender: Contender, work: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _warm_up(contender: Contender, data: Samples, params: SVCParams, n: int) -> float:
+def _warm_up(contender: Contender, data: Samples, asked: tuple[Problem, Stopping, Resources], n: int) -> float:
     """Seconds of a small fit and predict, which import, start threads and compile what is done once."""
     # Evenly spaced, so that data sorted by class still give more than one class.
     rows = np.unique(np.linspace(0, len(data.y) - 1, n).astype(int))
     start = time.perf_counter()
-    trained: Trained = contender.fit(data.X[rows], data.y[rows], params)
+    trained: Trained = contender.fit(data.X[rows], data.y[rows], *asked)
     trained.predict(data.X_test[:n])
     return time.perf_counter() - start
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify
-from gpusvm.cli.console import bold, convergence_notes, image_progress, messages, pair_progress, results
+from gpusvm.cli.console import bold, image_progress, messages, pair_progress, results, training_notes
 from gpusvm.cli.predict import to_csv
 from gpusvm.data import Dataset, default_source, has_split, load_dataset
 from gpusvm.errors import UsageError
@@ -26,6 +26,7 @@ from gpusvm.memory import peak_rss_mb
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.model_file import save_model
 from gpusvm.output import check_writable, replacing, write_json
+from gpusvm.params import RANGES, require
 from gpusvm.preprocess import build_steps
 from gpusvm.training import Split, load_split, recommended_parameters, train_model
 
@@ -66,7 +67,7 @@ def train(
     ] = "auto",
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than train on a CPU.")] = False,
     device: Annotated[
-        int | None, typer.Option(min=0, help="CUDA device of a GPU backend, counted among the visible ones.")
+        int | None, typer.Option(help="CUDA device of a GPU backend, counted among the visible ones.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="tutorial: a first walk with 5,000 images.")] = Preset.default,
     limit: Annotated[int | None, typer.Option(min=2, help="Use only the first so many images.")] = None,
@@ -76,14 +77,17 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the choice of held-out images.")] = 0,
     kernel: Annotated[KernelName, typer.Option(help="Kernel function.")] = KernelName.rbf,  # type: ignore[attr-defined]
-    C: Annotated[float | None, typer.Option("--C", help="Penalty; 10 for MNIST, else 1.", metavar="FLOAT")] = None,
-    gamma: Annotated[
-        str | None, typer.Option(help="A number, scale or auto; 0.02 for MNIST, else scale.", metavar="GAMMA")
+    C: Annotated[
+        float | None, typer.Option("--C", help="Penalty; 10 for MNIST and digits, else 1.", metavar="FLOAT")
     ] = None,
-    degree: Annotated[int, typer.Option(min=0, help="Of the polynomial kernel.")] = 3,
+    gamma: Annotated[
+        str | None,
+        typer.Option(help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits, else scale.", metavar="GAMMA"),
+    ] = None,
+    degree: Annotated[int, typer.Option(help="Of the polynomial kernel.")] = 3,
     coef0: Annotated[float, typer.Option(help="Of the polynomial and sigmoid kernels.")] = 0.0,
     tol: Annotated[float, typer.Option(help="Largest KKT violation left at the end.")] = 1e-3,
-    max_iter: Annotated[int, typer.Option(min=-1, help="Iterations for each class pair; -1: no bound.")] = -1,
+    max_iter: Annotated[int, typer.Option(help="Iterations for each class pair; -1: LIBSVM's ten million.")] = -1,
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes inversely to how frequent they are.")
     ] = False,
@@ -109,7 +113,9 @@ def train(
     console, notes = results(), messages()
     given = {"C": C, "gamma": None if gamma is None else parse_gamma(gamma)}
     plan = make_plan(source, preset, given, limit, test_size, seed, binarize, deskew, data_dir)
-    check_options(tol, coef0, max_iter, cache_size, n_jobs)
+    check_options(
+        degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, cache_size=cache_size, n_jobs=n_jobs, device=device
+    )
     model_path = out or Path(f"{Path(plan.source).stem or 'model'}.svm")
     predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
     check_writable(model_path, json_path, predictions_path, checkpoint_path)
@@ -135,7 +141,7 @@ def train(
     checkpoint = None if checkpoint_path is None else Checkpoint(checkpoint_path)
     if checkpoint is not None:
         console.print(f"Checkpoint: {checkpoint.path} (class pairs as they finish, until the model is saved)")
-    with convergence_notes(notes), pair_progress(notes) as progress:
+    with training_notes(notes), pair_progress(notes) as progress:
         model = train_model(svc, split.train, steps, progress, checkpoint)
     save_model(model, model_path)
     if checkpoint is not None:
@@ -158,18 +164,13 @@ def check_different(checkpoint_path: Path | None, *others: Path | None) -> None:
             raise UsageError(f"--checkpoint {checkpoint_path} is also where a result is written; name another file")
 
 
-def check_options(tol: float, coef0: float, max_iter: int, cache_size: float | None, n_jobs: int | None) -> None:
-    """Raise UsageError for a number that is none, or that asks for nothing to be done."""
-    if not (tol > 0 and math.isfinite(tol)):
-        raise UsageError(f"--tol must be positive, got {tol:g}")
-    if not math.isfinite(coef0):
-        raise UsageError(f"--coef0 must be a finite number, got {coef0:g}")
-    if max_iter == 0:
-        raise UsageError("--max-iter must be at least 1, or -1 for no bound; got 0")
-    if cache_size is not None and not (cache_size > 0 and math.isfinite(cache_size)):
-        raise UsageError(f"--cache-size must be a positive number of MB, got {cache_size:g}")
-    if n_jobs == 0:
-        raise UsageError("--n-jobs must be at least 1, or -1 for every core; got 0")
+def check_options(**values: Any) -> None:
+    """Raise UsageError for a number outside the range of the parameter that its option sets."""
+    for name, value in values.items():
+        try:
+            require(name, value, label=f"--{name.replace('_', '-')}")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 def parse_gamma(text: str) -> float | str:
@@ -180,8 +181,8 @@ def parse_gamma(text: str) -> float | str:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"--gamma must be a number from 0 up, scale or auto; got {text!r}")
+    if not RANGES["gamma"].holds(value):
+        raise UsageError(f"--gamma must be {RANGES['gamma'].words}, scale or auto; got {text!r}")
     return value
 
 
@@ -207,8 +208,7 @@ def make_plan(
     else:
         defaults = {"C": 1.0, "gamma": "scale"} | recommended_parameters(source)
     parameters = defaults | {name: value for name, value in given.items() if value is not None}
-    if not (parameters["C"] > 0 and math.isfinite(parameters["C"])):
-        raise UsageError(f"--C must be positive, got {parameters['C']:g}")
+    check_options(C=parameters["C"])
     return Plan(source, parameters, limit, test_size, seed, binarize, deskew, notices)
 
 
@@ -245,7 +245,7 @@ def report(
         worst = model.pairs[int(certificate.kkt_gap.argmax())]
         console.print(
             f"Certificate (float64, from the training data): KKT gap {certificate.max_kkt_gap:.2e} "
-            f"(worst pair {describe_pair(model.classes, worst)}; asked for {model.params.tol:g}), "
+            f"(worst pair {describe_pair(model.classes, worst)}; asked for {model.stopping.tol:g}), "
             f"dual objective {certificate.total_dual_objective:.6g}, "
             f"relative duality gap {certificate.relative_duality_gap:.1e}"
         )
@@ -278,11 +278,11 @@ def metrics(model: SVMModel, split: Split, predictions: Predictions, certificate
         ],
         "parameters": {
             "kernel": model.kernel.name,
-            "C": model.params.C,
+            "C": model.problem.C,
             "gamma": model.kernel.gamma,
             "degree": model.kernel.degree,
             "coef0": model.kernel.coef0,
-            "tol": model.params.tol,
+            "tol": model.stopping.tol,
         },
         "provenance": model.provenance,
     }

@@ -65,6 +65,15 @@ def kernels(threads: int = THREADS) -> tuple[Any, Any, Any]:
 
 
 @cuda.jit(cache=False)
+def double(values):  # type: ignore[no-untyped-def]
+    """Double `values` (n,): no part of the solver, but how a probe learns whether kernels run
+    here."""
+    i = cuda.grid(1)
+    if i < values.shape[0]:
+        values[i] = 2.0 * values[i]
+
+
+@cuda.jit(cache=False)
 def _gather(live, rows, slot_of, member, active, n_old, n_active, K):  # type: ignore[no-untyped-def]
     """A thread for each column; the rows from n_old on, and their mirror images."""
     p = live[cuda.blockIdx.x]
@@ -99,14 +108,14 @@ def _optimiser(threads: int) -> Any:
 
     @cuda.jit(device=True)
     def largest(values, places):  # type: ignore[no-untyped-def]
-        """Bring the largest of the block's values, and its place (the smaller of equals), to the front."""
+        """Bring the largest of the block's values, and its place (the larger of equals), to the front."""
         t = cuda.threadIdx.x
         cuda.syncthreads()
         half = threads // 2
         while half > 0:
             if t < half:
                 other = values[t + half]
-                if other > values[t] or (other == values[t] and places[t + half] < places[t]):
+                if other > values[t] or (other == values[t] and places[t + half] > places[t]):
                     values[t] = other
                     places[t] = places[t + half]
             cuda.syncthreads()
@@ -141,7 +150,7 @@ def _optimiser(threads: int) -> Any:
             for m in range(ITEMS):
                 k = t + m * threads
                 if k < q:
-                    if b[m] < high[m] and g[m] > best:
+                    if b[m] < high[m] and g[m] >= best:
                         best, place = g[m], k
                     if b[m] > low[m] and -g[m] > least:
                         least = -g[m]
@@ -165,7 +174,7 @@ def _optimiser(threads: int) -> Any:
                     difference = v_i - g[m]
                     a = max(told[2] + diagonal[m] - 2.0 * K[p, i, k], CURVATURE_FLOOR)
                     gain = difference * difference / a
-                    if gain > best:
+                    if gain >= best:
                         best, place = gain, k
             values[t], places[t] = best, place
             largest(values, places)

@@ -3,6 +3,7 @@ values by a compiled loop while it is still in cache."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol
@@ -85,12 +86,12 @@ def write_kernel(
     """Turn inner products into kernel values in ``into[slots, start:start + n]``.
 
     `inner` (m, n) and the norms are all int32, float32 or float64, and in the same `unit`. The arithmetic is float32,
-    after distances that are exact for int32, or all float64.
+    after distances that are exact for int32, or all float64; exponentials are float32 unless `into` is float64.
     """
     real = np.float64 if inner.dtype == np.float64 else np.float32
     _write_kernel(
-        _KINDS[kernel.name], inner, real(unit), left_norms, right_norms,
-        real(kernel.gamma * unit), real(kernel.coef0), kernel.degree, into, slots, start,
+        _KINDS[kernel.name], inner, real(unit), left_norms, right_norms, real(kernel.gamma * unit),
+        real(kernel.coef0), kernel.degree, into, slots, start, into.dtype.type(0),
     )  # fmt: skip
 
 
@@ -138,6 +139,34 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return p * scale if x > np.float32(-87.0) else np.float32(0.0)
 
 
+def _exponential(x, like):  # type: ignore[no-untyped-def]
+    """exp(min(x, 0)) in the type of `like`."""
+
+
+@overload(_exponential, inline="always")
+def _exponential_of(x, like):  # type: ignore[no-untyped-def]
+    if like == types.float64:
+        return lambda x, like: math.exp(min(x, 0.0))
+    return lambda x, like: _exp(min(np.float32(x), np.float32(0.0)))
+
+
+def _tanh(x, like):  # type: ignore[no-untyped-def]
+    """tanh(x) in the type of `like`."""
+
+
+@overload(_tanh, inline="always")
+def _tanh_of(x, like):  # type: ignore[no-untyped-def]
+    if like == types.float64:
+        return lambda x, like: math.tanh(x)
+
+    def by_exponential(x, like):  # type: ignore[no-untyped-def]
+        e = _exp(np.float32(-2.0) * abs(np.float32(x)))
+        t = (np.float32(1.0) - e) / (np.float32(1.0) + e)
+        return t if x >= 0 else -t
+
+    return by_exponential
+
+
 @compiled(fastmath={"contract", "nsz"})
 def _write_kernel(
     kind: int,
@@ -151,6 +180,7 @@ def _write_kernel(
     into: np.ndarray,
     slots: np.ndarray,
     start: int,
+    like: float,
 ) -> None:
     n = inner.shape[1]
     for r in range(inner.shape[0]):
@@ -159,8 +189,7 @@ def _write_kernel(
         if kind == 1:
             norm = left_norms[r]
             for c in range(n):
-                exponent = np.float32(-slope * _squared_distance(norm, right_norms[c], source[c]))
-                target[c] = _exp(min(exponent, np.float32(0.0)))
+                target[c] = _exponential(-slope * _squared_distance(norm, right_norms[c], source[c]), like)
         elif kind == 0:
             for c in range(n):
                 target[c] = unit * _real(source[c])
@@ -173,10 +202,7 @@ def _write_kernel(
                 target[c] = power
         else:
             for c in range(n):
-                x = np.float32(slope * _real(source[c]) + coef0)
-                e = _exp(np.float32(-2.0) * abs(x))
-                t = (np.float32(1.0) - e) / (np.float32(1.0) + e)
-                target[c] = t if x >= 0 else -t
+                target[c] = _tanh(slope * _real(source[c]) + coef0, like)
 
 
 @compiled(fastmath={"contract", "nsz", "reassoc"})

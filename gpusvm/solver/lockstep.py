@@ -15,12 +15,11 @@ from types import ModuleType
 import numpy as np
 
 from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm, squared_norms
-from gpusvm.solver.operands import KERNEL_ERROR
+from gpusvm.params import Stopping
 from gpusvm.solver.pair import (
     CHANGING_ACTIVE,
     FIRST_ACTIVE,
     MOST_JOINING,
-    MOST_STEPS,
     STEPS_AT_ONCE,
     PairResult,
     Verified,
@@ -74,10 +73,9 @@ def solve_in_lockstep(
     members: Sequence[np.ndarray],
     bounds: Sequence[np.ndarray],
     kernel: Kernel,
+    stopping: Stopping,
     *,
     device: Device,
-    tol: float,
-    max_iter: int = -1,
     budget_mb: float,
     progress: Callable[[int, tuple[int, int], PairResult], None] | None = None,
 ) -> list[PairResult]:
@@ -85,13 +83,13 @@ def solve_in_lockstep(
 
     Parameters
     ----------
-    X : (n_samples, n_features) float32 array of the device's module
+    X : (n_samples, n_features) array of the device's module, float32 or float64
         For a precomputed kernel, (n_samples, n_samples) kernel values.
     members : n_classes arrays of int64, on the host
         The rows of X in each class.
     bounds : n_classes arrays of float64, on the host
         The upper bound C_k of each member's alpha.
-    kernel, tol, max_iter, progress
+    kernel, stopping, progress
         As for `solve_one_vs_one`.
     device : Device
     budget_mb : float
@@ -106,14 +104,9 @@ def solve_in_lockstep(
     ------
     MemoryError
         Not even one pair fits.
-    OverflowError
-        Kernel values may exceed float32.
     """
     if not kernel.precomputed:
-        largest = largest_norm(X)
-        kernel.require_float32_range(largest)
-        if not kernel.float32_suffices(largest, KERNEL_ERROR):
-            X = X.astype(np.float64)
+        X = X.astype(kernel.product_dtype(largest_norm(X)), copy=False)
     pairs = list(combinations(range(len(members)), 2))
     found: dict[tuple[int, int], PairResult] = {}
     waiting = [pairs]
@@ -130,7 +123,7 @@ def solve_in_lockstep(
             continue
         try:
             plan = _plan(group, members, device, budget_mb)
-            _Group(X, members, bounds, kernel, group, plan, device, tol, max_iter).solve(finished)
+            _Group(X, members, bounds, kernel, group, plan, device, stopping).solve(finished)
         except too_large as error:
             left = [pair for pair in group if pair not in found]
             if left and len(group) == 1:
@@ -175,10 +168,9 @@ class _Group:
         pairs: Sequence[tuple[int, int]],
         capacity: int,
         device: Device,
-        tol: float,
-        max_iter: int,
+        stopping: Stopping,
     ) -> None:
-        self.device, self.xp, self.kernel, self.pairs, self.tol = device, device.xp, kernel, pairs, tol
+        self.device, self.xp, self.kernel, self.pairs, self.tol = device, device.xp, kernel, pairs, stopping.tol
         xp = self.xp
         classes = sorted({c for pair in pairs for c in pair})
         chosen = xp.asarray(np.concatenate([members[c] for c in classes]))
@@ -213,8 +205,7 @@ class _Group:
         self.n_active, self.n_old = (np.zeros(len(pairs), dtype=np.int32) for _ in range(2))
         size = min(_FIRST_KERNEL, self.most_active)
         self.K = xp.empty((len(pairs), size, size), dtype=np.float32)
-        most = [max(MOST_STEPS, 100 * n) if max_iter < 0 else max_iter for n in self.sizes]
-        self.steps_left = np.array(most, dtype=np.int64)
+        self.steps_left = np.array([stopping.iterations_allowed(n) for n in self.sizes], dtype=np.int64)
         self.n_iter = np.zeros(len(pairs), dtype=np.int64)
         self.verified = [Verified() for _ in pairs]
 

@@ -6,17 +6,19 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from gpusvm.kernels import Kernel
+from gpusvm.kernels import Kernel, largest_entry
+from gpusvm.params import Stopping
 from gpusvm.process_wide import HeldTogether
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
-from gpusvm.solver.operands import Operand, Samples, make_operand
-from gpusvm.solver.pair import PairResult, PairSolver, Side
+from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
+from gpusvm.solver.pair import SMALL_PAIR, PairResult, PairSolver, Side
+from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
 
 MOST_ACTIVE = 3072
@@ -121,9 +123,8 @@ def solve_one_vs_one(
     members: Sequence[np.ndarray],
     bounds: Sequence[np.ndarray],
     kernel: Kernel,
+    stopping: Stopping,
     *,
-    tol: float,
-    max_iter: int = -1,
     budget_mb: float,
     n_threads: int,
     progress: Callable[[int, tuple[int, int], PairResult], None] | None = None,
@@ -136,17 +137,15 @@ def solve_one_vs_one(
 
     Parameters
     ----------
-    X : (n_samples, n_features) float32 array, C order
+    X : (n_samples, n_features) array, float32 or float64, C order
         For a precomputed kernel, (n_samples, n_samples) kernel values.
     members : n_classes arrays of int64
         The rows of X in each class.
     bounds : n_classes arrays of float64
         The upper bound C_k of each member's alpha.
     kernel : Kernel
-    tol : float
-        Largest KKT violation left.
-    max_iter : int
-        Bound on the steps for each pair; -1 for none.
+    stopping : Stopping
+        `shrinking` means nothing here.
     budget_mb : float
         Memory for kernel values, in MB.
     n_threads : int
@@ -164,8 +163,6 @@ def solve_one_vs_one(
     ------
     MemoryError
         The budget is too small.
-    OverflowError
-        Kernel values may exceed float32.
     """
     plan = plan_memory([len(m) for m in members], budget_mb, n_threads)
     with _one_blas_thread, ExitStack() as stack:
@@ -175,27 +172,61 @@ def solve_one_vs_one(
         each_chunk = EachChunk(pool if spare else None)
 
         def solve(pair: tuple[int, int], workspace: _Workspace, stopped: Callable[[], bool]) -> PairResult:
-            solver = PairSolver(
-                shared.sides(pair, workspace),
-                np.concatenate([bounds[c] for c in pair]),
-                K=workspace.K,
-                tol=tol,
-                max_iter=max_iter,
-                each_chunk=each_chunk,
-            )
-            return solver.solve(stopped)
+            upper = np.concatenate([bounds[c] for c in pair])
+            steps = stopping.iterations_allowed(len(upper))
+
+            def run(dtype: type, steps: int, start: np.ndarray | None) -> PairResult:
+                sides, K = shared.sides(pair, workspace, dtype)
+                error = shared.gradient_error(pair, dtype, stopping.tol)
+                solver = PairSolver(
+                    sides, upper, K=K, tol=stopping.tol, steps=steps, each_chunk=each_chunk, error=error, start=start
+                )
+                return solver.solve(stopped)
+
+            if not shared.fits_float32:
+                return run(np.float64, steps, None)
+            result = run(np.float32, steps, None)
+            if not result.too_coarse or stopped():
+                return result
+            exact = run(np.float64, steps - result.n_iter, result.beta)
+            return replace(exact, n_iter=exact.n_iter + result.n_iter)
 
         wanted = list(combinations(range(len(members)), 2)) if pairs is None else pairs
         found = _Schedule(len(members), wanted, plan, solve).run(progress)
     return [found[pair] for pair in wanted]
 
 
+_EXPONENTIAL_UNITS = 4.0
+"""By how many times its unit roundoff the compiled float32 exponential is off."""
+
+_SMALL_PAIR_BYTES = 8 * 3 * SMALL_PAIR**2
+"""Memory in which a small pair is solved whole in float64: 6 MB."""
+
+
 class _Workspace:
-    """Memory that one pair after another uses."""
+    """Memory that one pair after another uses: for kernel values of its active set, and for rows that are its own."""
 
     def __init__(self, plan: MemoryPlan) -> None:
-        self.K = np.empty((plan.most_active, plan.most_active), dtype=np.float32)
-        self.cross = [np.empty(plan.cross_bytes // 4, dtype=np.float32) for _ in range(2)]
+        size = 4 * plan.most_active**2 + 2 * plan.cross_bytes
+        self.bytes = np.empty(max(size, _SMALL_PAIR_BYTES) // 8 * 8, dtype=np.uint8)
+        self.most_active, self.cross_bytes = plan.most_active, plan.cross_bytes
+
+    def in_float32(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """K, and for each side a buffer for its rows to the other class."""
+        values, q, cross = self.bytes.view(np.float32), self.most_active, self.cross_bytes // 4
+        first = q * q
+        return values[:first].reshape(q, q), [values[first + k * cross : first + (k + 1) * cross] for k in range(2)]
+
+    def in_float64(self, n: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """K, and for each side a buffer for its rows to both classes, `n` values together.
+
+        The active set is the largest for which either buffer holds its rows: q^2 + 2 q n values.
+        """
+        values = self.bytes.view(np.float64)
+        q = min(n, int(np.sqrt(n * n + len(values)) - n))
+        first = q * q
+        rows = (len(values) - first) // 2
+        return values[:first].reshape(q, q), [values[first + k * rows : first + (k + 1) * rows] for k in range(2)]
 
 
 class _Shared:
@@ -211,29 +242,73 @@ class _Shared:
     ) -> None:
         self.X, self.members, self.kernel = X, members, kernel
         self.operands: list[Operand] = []
-        if not kernel.precomputed:
+        if kernel.precomputed:
+            self.largest = largest_entry(X)
+            self.fits_float32 = bool(self.largest < np.finfo(np.float32).max)
+        else:
             self.samples = Samples.of(X, kernel)
-            kernel.require_float32_range(self.samples.norms.max(initial=0.0) / self.samples.scale**2)
+            self.largest = float(self.samples.norms.max(initial=0.0)) / self.samples.scale**2
+            self.fits_float32 = kernel.fits_float32(self.largest)
             make = pool.map if pool is not None else map
             self.operands = list(make(lambda rows: make_operand(self.samples, rows), members))
         self.stores = [RowStore(len(m), len(m), rows) for m, rows in zip(members, plan.own_rows, strict=True)]
+        self._exact: tuple[Samples, list[Operand]] | None = None
+        self._making_exact = threading.Lock()
 
-    def source(self, left: int, right: int) -> RowSource:
+    def exact(self) -> tuple[Samples, list[Operand]]:
+        """The samples and their operands in float64, made when a pair first needs them."""
+        with self._making_exact:
+            if self._exact is None:
+                samples = Samples(self.X.astype(np.float64, copy=False))
+                self._exact = samples, [BlasOperand(samples, rows) for rows in self.members]
+        return self._exact
+
+    def source(self, left: int, right: int, dtype: type) -> RowSource:
         if self.kernel.precomputed:
             return GivenRows(self.X, self.members[left], self.members[right])
-        return KernelRows(self.kernel, self.samples, self.members[left], self.operands[right])
+        samples, operands = self.exact() if dtype == np.float64 else (self.samples, self.operands)
+        return KernelRows(self.kernel, samples, self.members[left], operands[right])
 
-    def sides(self, pair: tuple[int, int], workspace: _Workspace) -> tuple[Side, Side]:
+    def sides(self, pair: tuple[int, int], workspace: _Workspace, dtype: type) -> tuple[tuple[Side, Side], np.ndarray]:
+        """Both sides of the pair, with room for rows of `dtype`, and the memory for its active set's kernel values.
+
+        Rows within a class are shared with its other pairs in float32 alone: few pairs need float64.
+        """
+        n = sum(len(self.members[c]) for c in pair)
+        K, buffers = workspace.in_float64(n) if dtype == np.float64 else workspace.in_float32()
         first, second = (
-            self._side(own, other, buffer)
-            for (own, other), buffer in zip((pair, pair[::-1]), workspace.cross, strict=True)
+            self._side(own, other, buffer, dtype)
+            for (own, other), buffer in zip((pair, pair[::-1]), buffers, strict=True)
         )
-        return first, second
+        return (first, second), K
 
-    def _side(self, own: int, other: int, buffer: np.ndarray) -> Side:
+    def _side(self, own: int, other: int, buffer: np.ndarray, dtype: type) -> Side:
         n, n_other = len(self.members[own]), len(self.members[other])
-        store = RowStore(n, n_other, len(buffer) // n_other, buffer)
-        return Side(self.source(own, own), self.stores[own], self.source(own, other), store, n)
+        own_store = self.stores[own]
+        if dtype == np.float64:
+            rows = len(buffer) // (n + n_other)
+            own_store, buffer = RowStore(n, n, rows, buffer[: rows * n]), buffer[rows * n :]
+        cross_store = RowStore(n, n_other, len(buffer) // n_other, buffer)
+        return Side(self.source(own, own, dtype), own_store, self.source(own, other, dtype), cross_store, n)
+
+    def gradient_error(self, pair: tuple[int, int], dtype: type, tol: float) -> GradientError:
+        """How to tell whether kernel values of `dtype` are fine enough for the pair."""
+        rows, kernel = np.concatenate([self.members[c] for c in pair]), self.kernel
+        signs = np.repeat([1.0, -1.0], [len(self.members[c]) for c in pair])
+
+        def exact(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            if kernel.precomputed:
+                return self.X[np.ix_(rows[left], rows[right])].astype(np.float64)
+            return kernel(self.X[rows[left]].astype(np.float64), self.X[rows[right]].astype(np.float64))
+
+        if kernel.precomputed:
+            value_error = float(np.finfo(dtype).eps) / 2 * self.largest
+        elif dtype == np.float32 and (self.samples.pixels is not None or self.samples.X.dtype == np.float64):
+            # Products are exact, or in float64: what is left of an RBF value is the rounding of its exponential.
+            value_error = kernel.value_error(0.0 if kernel.name == "rbf" else self.largest, dtype) * _EXPONENTIAL_UNITS
+        else:
+            value_error = kernel.value_error(self.largest, dtype)
+        return GradientError(value_error, exact, 1 if kernel.precomputed else self.X.shape[1], signs, tol)
 
 
 class _Schedule:

@@ -30,9 +30,6 @@ PIXEL_SCALES = (255.0, 1.0, 16.0)
 LARGEST_PIXEL = 255
 
 
-KERNEL_ERROR = 1e-6
-"""Relative error of a kernel value above which products are taken in float64: a thousandth of the usual `tol`."""
-
 LEFT_BLOCK = 64
 """Rows that BLAS is given at once, always as many: its bits may depend on how many there are."""
 
@@ -57,20 +54,17 @@ class Samples:
 
     @classmethod
     def of(cls, X: np.ndarray, kernel: Kernel) -> Samples:
-        """Look whether X, float32, is pixels over one of `PIXEL_SCALES`, and this processor multiplies those exactly.
+        """Look whether X is pixels over one of `PIXEL_SCALES`, and this processor multiplies those exactly.
 
-        Otherwise X is used as it is where that suffices for the kernel, else in float64.
+        Otherwise X, float32 or float64, is taken in float32 where that suffices for the kernel, else in float64.
         """
         fits = X.shape[1] * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max
         if X.size and fits and integer_products_are_exact():
             for scale in PIXEL_SCALES:
                 pixels = whole_numbers(X, scale)
                 if pixels is not None:
-                    return cls(X, pixels, scale)
-        samples = cls(X)
-        if kernel.float32_suffices(samples.norms.max(initial=0.0), KERNEL_ERROR):
-            return samples
-        return cls(X.astype(np.float64))
+                    return cls(X.astype(np.float32, copy=False), pixels, scale)
+        return cls(X.astype(kernel.product_dtype(squared_norms(X).max(initial=0.0)), copy=False))
 
     def real_norms(self, rows: np.ndarray) -> np.ndarray:
         """||X[r]||^2 for each of `rows`, as (n,) in X's dtype."""
@@ -91,15 +85,15 @@ def squared_norms(X: np.ndarray) -> np.ndarray:
 
 
 def whole_numbers(X: np.ndarray, scale: float) -> np.ndarray | None:
-    """The uint8 array whose quotient by `scale` is X (n, d), float32, to the last bit; None if there is none."""
+    """The uint8 array whose quotient by `scale`, in X's dtype, is X (n, d) to the last bit; None if there is none."""
     pixels = np.empty(X.shape, dtype=np.uint8)
     step = max(1, 2**20 // X.shape[1])
     for start in range(0, len(X), step):
         part = X[start : start + step]
-        rounded = np.rint(part * np.float32(scale))
+        rounded = np.rint(part * X.dtype.type(scale))
         if not (rounded.min() >= 0 and rounded.max() <= LARGEST_PIXEL):
             return None
-        if not np.array_equal(rounded / np.float32(scale), part):
+        if not np.array_equal(rounded / X.dtype.type(scale), part):
             return None
         pixels[start : start + step] = rounded
     return pixels

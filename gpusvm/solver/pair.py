@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpusvm.solver.kernel_rows import EachChunk, RowSource, gather, subtract_combination
+from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.smo import solve_working_set
 
@@ -28,9 +29,6 @@ CHANGING_ACTIVE = 2048
 """Size of an active set that changes, half of it each round, once not all support vectors fit into one that grows.
 On 3 against 5 of MNIST with gamma=0.125 (10,369 support vectors of 11,552) all of 2,048 anew takes 2.1 s, half of
 2,048 2.2 s, a third of 3,072 2.7 s; on 9,000 samples of twelve kinds 1.8, 0.6 and 0.7 s."""
-
-MOST_STEPS = 10_000_000
-"""Steps after which a pair is given up where the caller sets no bound: LIBSVM's own, with its 100 a sample."""
 
 STEPS_AT_ONCE = 20_000
 """Steps between two looks at whether to stop (on a GPU, of one launch): a tenth of a second or two."""
@@ -76,10 +74,15 @@ class PairResult:
     n_iter : int
         Steps of SMO.
     kkt_gap : float
-        Recomputed from all kernel rows of the support vectors when the solver stopped.
+        Recomputed from all kernel rows of the support vectors when the solver stopped, with what rounding may add to
+        it where that is more than the tolerance allows.
     dual_objective : float
         sum(alpha) - 1/2 alpha' Q alpha.
     converged : bool
+    too_coarse : bool
+        Whether the precision of the kernel values is too low for the tolerance.
+    in_float64 : bool
+        Whether kernel values were float64.
     """
 
     beta: np.ndarray
@@ -88,6 +91,8 @@ class PairResult:
     kkt_gap: float
     dual_objective: float
     converged: bool
+    too_coarse: bool = False
+    in_float64: bool = False
 
 
 def extremes(beta: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
@@ -104,8 +109,13 @@ def make_result(
     *,
     n_iter: int,
     tol: float,
+    rounding: float = 0.0,
+    in_float64: bool = False,
 ) -> PairResult:
-    """What there is to say of a pair that was solved; all arrays (n,) float64, `signs` is y."""
+    """What there is to say of a pair that was solved; all arrays (n,) float64, `signs` is y.
+
+    `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
+    """
     most, least = extremes(beta, v, lower, upper)
     free = (beta > lower) & (beta < upper)
     bias = v[free].mean() if free.any() else (most + least) / 2
@@ -115,9 +125,11 @@ def make_result(
         beta=beta,
         intercept=float(bias),
         n_iter=n_iter,
-        kkt_gap=most - least,
+        kkt_gap=most - least + 2 * rounding,
         dual_objective=float(np.abs(beta).sum() - quadratic / 2),
-        converged=most - least <= tol,
+        converged=most - least <= tol and rounding == 0.0,
+        too_coarse=rounding > 0.0,
+        in_float64=in_float64,
     )
 
 
@@ -141,10 +153,16 @@ class PairSolver:
     sides : (Side, Side)
     bounds : (n,) float64 array
         Upper bound of each alpha.
-    K : (most_active, most_active) float32 array
+    K : (most_active, most_active) array, float32 or float64 like the rows in the stores
         Memory for the kernel values of the active set; its size is the largest the active set may reach.
-    tol, max_iter
-        Largest KKT violation left, and bound on the steps of SMO (negative for none).
+    tol : float
+        Largest KKT violation left.
+    steps : int
+        Steps of SMO allowed.
+    error : GradientError
+        Of kernel values of K's precision.
+    start : (n,) float64 array, optional
+        Coefficients to begin with, within their bounds and of sum zero.
     """
 
     def __init__(
@@ -154,41 +172,71 @@ class PairSolver:
         *,
         K: np.ndarray,
         tol: float,
-        max_iter: int,
+        steps: int,
         each_chunk: EachChunk,
+        error: GradientError,
+        start: np.ndarray | None = None,
     ) -> None:
-        self.sides, self.tol, self.each_chunk = sides, tol, each_chunk
+        self.sides, self.tol, self.each_chunk, self.error = sides, tol, each_chunk, error
         self.n_first, self.n = sides[0].n, sides[0].n + sides[1].n
         self.signs = np.repeat([1.0, -1.0], [sides[0].n, sides[1].n])
         self.lower, self.upper = np.minimum(0.0, self.signs * bounds), np.maximum(0.0, self.signs * bounds)
-        self.beta = np.zeros(self.n)
+        self.beta = np.zeros(self.n) if start is None else start.copy()
         self.v = self.signs.copy()
         self.K, self.most_active = K, min(len(K), self.n)
         self.active = np.empty(0, dtype=np.int64)
         self.growing = True
-        self.steps_left = max_iter if max_iter >= 0 else max(MOST_STEPS, 100 * self.n)
+        self.steps_left = steps
         self.n_iter = 0
+        self.in_float64 = K.dtype == np.float64
+        self.rounding = 0.0
 
     def solve(self, stopped: Callable[[], bool] = lambda: False) -> PairResult:
-        """Run to the tolerance, to max_iter, or until `stopped()` says so."""
+        """Run to the tolerance, to the last step, until `stopped()` says so, or until float32 is found too coarse."""
         joining = self.first_active()
+        if self.beta.any():
+            self.recompute_gradient()
         verified = Verified()
         while not stopped():
             self.join(joining)
             progressed = self.optimise_active(stopped)
             joining = self.violators()
             stuck = not progressed and not (self.growing and len(joining))
-            if self.gap() <= self.tol or self.steps_left <= 0 or stuck:
+            ended = self.gap() <= self.tol or self.steps_left <= 0 or stuck
+            if ended:
                 self.recompute_gradient()
-                if self.gap() <= self.tol or self.steps_left <= 0 or verified.no_longer_falls(self.gap()):
-                    break
+                ended = self.gap() <= self.tol or self.steps_left <= 0 or verified.no_longer_falls(self.gap())
                 joining = self.violators()
+            if self.is_too_coarse(final=ended) or ended:
+                break
         return self.result()
 
+    def is_too_coarse(self, *, final: bool) -> bool:
+        """Whether kernel values are too coarse for the tolerance; in float64, which nothing follows, asked at the end.
+
+        There the bound must do: no finer kernel values are at hand to compare with.
+        """
+        if self.in_float64:
+            bound = self.error.bound(self.beta) if final else 0.0
+            self.rounding = bound if bound > self.error.allowed else 0.0
+        elif self.error.is_too_large(self.beta, self.v, self.worst_two(), final=final):
+            self.rounding = self.error.allowed
+        return self.rounding > 0.0
+
+    def worst_two(self) -> np.ndarray:
+        """The samples between which the gap is."""
+        grow = np.where(self.beta < self.upper, self.v, -np.inf)
+        shrink = np.where(self.beta > self.lower, self.v, np.inf)
+        return np.array([grow.argmax(), shrink.argmin()])
+
     def first_active(self) -> np.ndarray:
-        """Samples spread evenly over both classes, to start with; all of them where they are few."""
+        """Samples to start with: all where they are few, else those that a start put between their bounds, else
+        samples spread evenly over both classes."""
         if self.n <= min(SMALL_PAIR, self.most_active):
             return np.arange(self.n)
+        free = np.flatnonzero((self.beta > self.lower) & (self.beta < self.upper))
+        if len(free):
+            return free[: self.most_active // 2]
         count = min(FIRST_ACTIVE, self.most_active) // 2
         first = np.unique(np.linspace(0, self.n_first - 1, count).astype(np.int64))
         second = np.unique(np.linspace(self.n_first, self.n - 1, count).astype(np.int64))
@@ -265,7 +313,9 @@ class PairSolver:
         lower, upper = self.lower[active], self.upper[active]
         diagonal = np.diagonal(self.K)[: len(active)].astype(np.float64)
         rounding = np.finfo(np.float64).eps * (1.0 + np.abs(beta).max() * np.abs(diagonal).max())
-        tol = max(0.1 * self.gap(), 0.5 * self.tol, rounding)
+        # Solved whole, the pair takes LIBSVM's very path, and stops where LIBSVM does.
+        target = self.tol if len(active) == self.n else max(0.1 * self.gap(), 0.5 * self.tol)
+        tol = max(target, rounding)
         while self.steps_left > 0 and not stopped():
             allowed = min(self.steps_left, STEPS_AT_ONCE)
             steps = solve_working_set(self.K, diagonal, beta, v, lower, upper, tol, allowed)
@@ -340,4 +390,7 @@ class PairSolver:
         )
 
     def result(self) -> PairResult:
-        return make_result(self.beta, self.v, self.signs, self.lower, self.upper, n_iter=self.n_iter, tol=self.tol)
+        return make_result(
+            self.beta, self.v, self.signs, self.lower, self.upper,
+            n_iter=self.n_iter, tol=self.tol, rounding=self.rounding, in_float64=self.in_float64,
+        )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled, is_compiled
 from gpusvm.solver.kernel_rows import CHUNK_COLUMNS, write_kernel
-from gpusvm.solver.operands import KERNEL_ERROR, BlasOperand, Samples, make_operand
+from gpusvm.solver.operands import BlasOperand, Samples, make_operand
 from gpusvm.solver.panels import PANEL_WIDTH
 
 ROWS_AT_ONCE = 512
@@ -63,7 +63,7 @@ def each_part(
     vectors, samples = Samples.of(support_vectors, kernel), Samples.of(X, kernel)
     if (vectors.pixels is None) != (samples.pixels is None) or vectors.scale != samples.scale:
         vectors, samples = Samples(support_vectors), Samples(X)
-        if not kernel.float32_suffices(vectors.norms.max(initial=0.0), KERNEL_ERROR):
+        if kernel.product_dtype(vectors.norms.max(initial=0.0)) != np.float32:
             return False
     operand = make_operand(vectors, np.arange(len(support_vectors)))
     if isinstance(operand, BlasOperand):

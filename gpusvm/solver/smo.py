@@ -41,11 +41,12 @@ def solve_working_set(
 
     Each step takes i, the largest v of those that may grow, and j, the one that may shrink whose
     exchange with i gains most by the second-order model (Fan, Chen, Lin 2005, WSS 2), and moves
-    as much of beta from j to i as curvature and bounds allow.
+    as much of beta from j to i as curvature and bounds allow. Of equals the last is taken, as LIBSVM does: a kernel
+    that is not positive semidefinite (sigmoid) has many stationary points, and the path decides which one is found.
 
     Parameters
     ----------
-    K : (>= q, >= q) float32 array
+    K : (>= q, >= q) array, float32 or float64
         Kernel values; row k, column l for variables k and l.
     diagonal : (q,) float64 array
         K_kk.
@@ -68,7 +69,7 @@ def solve_working_set(
         i, v_i = -1, NOT_A_CANDIDATE
         least_low = -NOT_A_CANDIDATE
         for k in range(q):
-            if beta[k] < upper[k] and v[k] > v_i:
+            if beta[k] < upper[k] and v[k] >= v_i:
                 v_i, i = v[k], k
             if beta[k] > lower[k] and v[k] < least_low:
                 least_low = v[k]
@@ -83,7 +84,7 @@ def solve_working_set(
                 if a <= 0.0:
                     a = CURVATURE_FLOOR
                 gain = difference * difference / a
-                if gain > best:
+                if gain >= best:
                     best, j, a_j = gain, k, a
         if j < 0:
             break  # kernel values that are not numbers

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+
 import fake_cuda
 import numpy as np
 import pytest
 import sklearn.svm
+from asking import asked, asked_again
+from sklearn.exceptions import ConvergenceWarning
 
+from gpusvm import certify
 from gpusvm.backends.cuml import CumlBackend
 from gpusvm.errors import TrainingError
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
 
-PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0)
+PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0)
 
 
 @pytest.fixture
@@ -25,28 +29,28 @@ def test_loops_the_binary_solver_on_the_device_and_merges(cupy, digits, n_classe
     keep = digits[1] < n_classes
     X, y = digits[0][keep][:300], digits[1][keep][:300]
     calls = []
-    model = CumlBackend().fit(X, y, PARAMS, progress=lambda *c: calls.append(c))
+    model = CumlBackend().fit(X, y, *PARAMS, progress=lambda *c: calls.append(c))
     n_pairs = n_classes * (n_classes - 1) // 2
     assert len(fake_cuda.FakeCumlSVC.fits) == n_pairs == len(calls)
     assert all(type(a) is np.ndarray for a in (model.support_vectors, model.dual_coef, model.support_indices))
     svc = sklearn.svm.SVC(C=5.0, gamma=0.05, decision_function_shape="ovo").fit(X, y)
     np.testing.assert_allclose(model.decision_function(digits[2], "ovo"), svc.decision_function(digits[2]), atol=1e-4)
-    assert model.provenance["cuml"] == "26.10.0"
+    assert model.provenance["cuml"] == "26.10.00"
 
 
 def test_device_input_is_not_copied_to_the_host(cupy, digits):
     X = cupy.asarray(digits[0][:300])
     assert type(X) is fake_cuda.FakeArray
-    model = CumlBackend().fit(X, digits[1][:300], PARAMS)
-    host = CumlBackend().fit(digits[0][:300], digits[1][:300], PARAMS)
+    model = CumlBackend().fit(X, digits[1][:300], *PARAMS)
+    host = CumlBackend().fit(digits[0][:300], digits[1][:300], *PARAMS)
     np.testing.assert_array_equal(model.dual_coef, host.dual_coef)
 
 
 def test_weights_reach_each_pair(cupy, digits):
     X, y = digits[0][:300], digits[1][:300]
     weights = np.linspace(0.2, 2.0, 10)
-    params = SVCParams(kernel=PARAMS.kernel, C=0.5, tol=1e-6, class_weight=tuple(weights))
-    model = CumlBackend().fit(X, y, params)
+    params = asked(kernel=PARAMS[0].kernel, C=0.5, tol=1e-6, class_weight=tuple(weights))
+    model = CumlBackend().fit(X, y, *params)
     svc = sklearn.svm.SVC(C=0.5, gamma=0.05, tol=1e-6, class_weight=dict(enumerate(weights)))
     svc.decision_function_shape = "ovo"
     expected = svc.fit(X, y).decision_function(digits[2])
@@ -59,7 +63,7 @@ def test_out_of_memory_names_the_pair_and_what_to_do(cupy, digits, monkeypatch):
 
     monkeypatch.setattr(fake_cuda.FakeCumlSVC, "fit", fail)
     with pytest.raises(TrainingError, match=r"pair 0 vs 1 .*out_of_memory.*lower cache_size"):
-        CumlBackend().fit(digits[0][:100], digits[1][:100], PARAMS)
+        CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)
 
 
 def test_the_model_predicts_device_arrays_on_the_device(cupy, digits_model, digits):
@@ -71,9 +75,99 @@ def test_the_model_predicts_device_arrays_on_the_device(cupy, digits_model, digi
 
 @pytest.mark.parametrize("error", [MemoryError("out of memory allocating"), RuntimeError("cudaErrorMemoryAllocation")])
 def test_out_of_memory_on_the_way_to_the_device_says_what_to_do(cupy, digits, monkeypatch, error):
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(cupy, "asarray", fail, raising=False)
+    monkeypatch.setattr(cupy, "asarray", fake_cuda.raising_inside("cupy._creation.from_data", error), raising=False)
     with pytest.raises(TrainingError, match=r"could not be taken to the GPU .*emory.*--backend sklearn"):
-        CumlBackend().fit(digits[0][:100], digits[1][:100], PARAMS)
+        CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)
+
+
+@pytest.mark.parametrize("output_type", ["numpy", "pandas", "cupy", "input"])
+def test_cumls_global_output_type_changes_nothing(cupy, digits, monkeypatch, output_type):
+    """``cuml.set_global_output_type`` beats what an estimator says of itself."""
+    expected = CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "output_type", output_type)
+    found = CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)
+    np.testing.assert_array_equal(found.dual_coef, expected.dual_coef)
+    assert fake_cuda.FakeCumlSVC.output_type == output_type
+
+
+@pytest.mark.parametrize("version", fake_cuda.CUML_SIGNATURES)
+def test_every_call_fits_the_signatures_of_cuml(cupy, digits, monkeypatch, version):
+    """As read in the sources of each version."""
+    calls = []
+    original = fake_cuda.FakeCumlSVC
+
+    class Recorded(original):
+        def __init__(self, *args, **kwargs):
+            calls.append((fake_cuda.CUML_SIGNATURES[version][0], True, args, kwargs))
+            super().__init__(*args, **kwargs)
+
+        def fit(self, *args, **kwargs):
+            calls.append((fake_cuda.CUML_SIGNATURES[version][1], False, args, kwargs))
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr("cuml.svm.SVC", Recorded)
+    params = asked_again(PARAMS, class_weight=tuple(np.linspace(0.5, 2, 10)), cache_size=100.0)
+    CumlBackend().fit(digits[0][:100], digits[1][:100], *params)
+    assert len(calls) == 90
+    for names, keyword_only, args, kwargs in calls:
+        kind = inspect.Parameter.KEYWORD_ONLY if keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        inspect.Signature([inspect.Parameter(name, kind) for name in names.split()]).bind_partial(*args, **kwargs)
+
+
+# -- whether a pair has converged ------------------------------------------------------------------------
+
+
+def test_a_pair_that_cuml_gave_up_has_not_converged(cupy, digits, monkeypatch):
+    """It gives up where its gap does not change for a while, with no more than a line in its
+    log."""
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "gives_up_after", 5)
+    with pytest.warns(ConvergenceWarning, match=r"45 of 45 class pairs stopped after 5 iterations"):
+        model = CumlBackend().fit(digits[0][:300], digits[1][:300], *PARAMS)
+    assert not model.converged.any() and model.fit_status == 1
+    np.testing.assert_allclose(model.kkt_gap, certify(model, digits[0][:300], digits[1][:300]).kkt_gap, rtol=1e-6)
+
+
+def test_a_pair_that_reached_the_tolerance_in_its_last_step_has_converged(cupy, digits):
+    X, y = digits[0][:300], digits[1][:300]
+    free = CumlBackend().fit(X, y, *PARAMS)
+    bounded = CumlBackend().fit(X, y, *asked_again(PARAMS, max_iter=int(free.n_iter.max())))
+    assert (bounded.n_iter == free.n_iter).all() and bounded.converged.all()
+    assert bounded.kkt_gap.max() <= 2 * PARAMS[1].tol
+
+
+# -- streams, memory, faults -----------------------------------------------------------------------------
+
+
+def test_every_fit_runs_after_the_callers_stream_and_beside_no_other(cupy, digits):
+    keep = digits[1][:200] < 3
+    CumlBackend().fit(digits[0][:200][keep], digits[1][:200][keep], *PARAMS)
+    assert cupy.events == [
+        "wait for the caller's stream", "enter null stream", "fit", "fit", "fit",
+        "wait for the device", "leave null stream",
+    ]  # fmt: skip
+
+
+def test_cupys_memory_comes_from_a_pool_of_ours(cupy, digits):
+    CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)
+    assert cupy.cuda.rmm.bytes == cupy.cuda.default_pool.bytes == 0
+    assert cupy.cuda.get_allocator() == cupy.cuda.rmm.malloc
+
+
+@pytest.mark.parametrize("module", ["cuml.internals.validation", "cupy._core.core", "rmm.pylibrmm.device_buffer"])
+@pytest.mark.parametrize(
+    "error",
+    [AttributeError("module 'numpy' has no attribute 'row_stack'"), TypeError("an unexpected keyword argument")],
+)
+def test_whatever_the_libraries_raise_names_the_pair_and_what_to_do(cupy, digits, monkeypatch, module, error):
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "fit", fake_cuda.raising_inside(module, error))
+    with pytest.raises(TrainingError, match=rf"pair 0 vs 1 \({type(error).__name__}: .*--backend sklearn") as caught:
+        CumlBackend().fit(digits[0][:100], digits[1][:100], *PARAMS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, KeyboardInterrupt])
+def test_what_the_callers_progress_raises_is_the_callers(cupy, digits, kind):
+    with pytest.raises(kind, match="mine"):
+        CumlBackend().fit(
+            digits[0][:100], digits[1][:100], *PARAMS, progress=fake_cuda.raising_inside("__main__", kind("mine"))
+        )

@@ -7,17 +7,18 @@ import dataclasses
 import fake_cuda
 import numpy as np
 import pytest
+from asking import asked, asked_again
 
 from gpusvm import SVC
+from gpusvm import device as gpusvm_device
 from gpusvm.backends import native_cuda
 from gpusvm.backends.registry import choose_backend, get_backend
 from gpusvm.device import Availability, Driver, probe_cuda
 from gpusvm.errors import BackendUnavailableError, TrainingError, UsageError
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
 from tests.solver.reference_kernels import reference_device
 
-PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0, tol=1e-4)
+PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0, tol=1e-4)
 CUDA = native_cuda.NativeCudaBackend()
 
 
@@ -33,11 +34,11 @@ def cupy(monkeypatch):
 
 def test_reaches_what_the_cpu_reaches(cupy, digits):
     lines = []
-    found = CUDA.fit(digits[0], digits[1], PARAMS, progress=lambda *line: lines.append(line))
-    expected = get_backend("native-cpu").fit(digits[0], digits[1], PARAMS)
+    found = CUDA.fit(digits[0], digits[1], *PARAMS, progress=lambda *line: lines.append(line))
+    expected = get_backend("native-cpu").fit(digits[0], digits[1], *PARAMS)
     np.testing.assert_allclose(found.pair_decisions(digits[2]), expected.pair_decisions(digits[2]), atol=1e-3)
     np.testing.assert_allclose(found.dual_objective, expected.dual_objective, rtol=1e-5)
-    assert found.converged.all() and found.kkt_gap.max() <= PARAMS.tol
+    assert found.converged.all() and found.kkt_gap.max() <= PARAMS[1].tol
     assert lines[-1][:2] == (45, 45) and all("gap" in latest for _, _, latest in lines)
     assert found.provenance["backend"] == "native-cuda" and found.provenance["cache_mb"] == 10240
     assert all(type(a) is np.ndarray for a in (found.support_vectors, found.dual_coef, found.support_indices))
@@ -46,12 +47,12 @@ def test_reaches_what_the_cpu_reaches(cupy, digits):
 def test_weights_and_a_precomputed_kernel(cupy, digits, rng):
     X, y = digits[0][:300], digits[1][:300]
     weights = rng.uniform(0, 2, 300) * (rng.random(300) < 0.8)
-    params = dataclasses.replace(PARAMS, class_weight=tuple(np.linspace(0.5, 2, 10)))
-    for given, kernel in ((X, PARAMS.kernel), (PARAMS.kernel(X, X), Kernel("precomputed"))):
+    params = asked_again(PARAMS, class_weight=tuple(np.linspace(0.5, 2, 10)))
+    for given, kernel in ((X, PARAMS[0].kernel), (PARAMS[0].kernel(X, X), Kernel("precomputed"))):
         models = [
             get_backend("native-cpu").fit(
-                given, y, dataclasses.replace(params, kernel=kernel), sample_weight=weights
-            ) if cpu else CUDA.fit(given, y, dataclasses.replace(params, kernel=kernel), sample_weight=weights)
+                given, y, *asked_again(params, kernel=kernel), sample_weight=weights
+            ) if cpu else CUDA.fit(given, y, *asked_again(params, kernel=kernel), sample_weight=weights)
             for cpu in (True, False)
         ]  # fmt: skip
         np.testing.assert_allclose(models[1].dual_objective, models[0].dual_objective, rtol=1e-4)
@@ -97,11 +98,103 @@ def test_a_missing_numba_cuda_is_named_with_its_command(monkeypatch):
     assert not found.ok and "numba-cuda is not installed" in found.reason and "gpusvm[cuda13]" in found.hint
 
 
+class FakeKernel:
+    """numba-cuda's kernel: compiled and launched where it is called, not before."""
+
+    def __init__(self, launch):
+        self.launch = launch
+
+    def __getitem__(self, configuration):
+        assert configuration == (2, 32)
+        return self.launch
+
+
+def double(values):
+    values *= 2
+
+
+@pytest.fixture
+def numba_cuda(monkeypatch):
+    """A machine with a device, CuPy and a numba-cuda whose kernels do what the test says."""
+    fake_cuda.install(monkeypatch)
+    there = Availability(True, "Imaginary GPU, 80 GB", detail={"driver_cuda_version": 13000})
+    versions = {"numba-cuda": "0.30.4", "numpy": "2.5.2"}
+    monkeypatch.setattr(native_cuda, "probe_cuda", lambda: there)
+    monkeypatch.setattr(native_cuda, "installed", lambda package: True)
+    monkeypatch.setattr(native_cuda, "package_versions", lambda names: {n: versions[n] for n in names}, raising=False)
+    monkeypatch.setattr(native_cuda, "solver_device", reference_device)
+
+    def build(launch, **installed):
+        versions.update(installed)
+        monkeypatch.setattr("gpusvm.solver.cuda_kernels.double", FakeKernel(launch), raising=False)
+
+    yield build
+    native_cuda._what_is_wrong.cache_clear()
+
+
+def test_the_probe_says_yes_after_a_kernel_has_run(numba_cuda):
+    ran = []
+    numba_cuda(lambda values: (ran.append(None), double(values)))
+    assert CUDA.probe().ok and ran
+    assert CUDA.probe().ok and len(ran) == 1, "asked again in the same process"
+
+
+@pytest.mark.parametrize(
+    ("gone", "numpy_version", "numba_cuda_version", "mend"),
+    [
+        ("row_stack", "2.5.2", "0.30.4", 'pip install "numpy<2.5"'),
+        ("row_stack", "2.7.0", "0.30.4", 'pip install "numpy<2.5"'),
+        ("trapz", "2.4.6", "0.22.2", 'pip install "numpy<2.4"'),
+        ("something_else", "2.6.1", "0.30.4", 'pip install "numpy<2.6"'),
+    ],
+)
+def test_a_numpy_too_new_for_numba_cuda_is_named(numba_cuda, gone, numpy_version, numba_cuda_version, mend):
+    error = AttributeError(f"module 'numpy' has no attribute '{gone}'")
+    numba_cuda(
+        fake_cuda.raising_inside("numba.cuda.np.arrayobj", error),
+        **{"numpy": numpy_version, "numba-cuda": numba_cuda_version},
+    )
+    found = CUDA.probe()
+    assert not found.ok and found.hint == mend
+    assert f"numba-cuda {numba_cuda_version} does not work with NumPy {numpy_version}, which is too new" in found.reason
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION"), OSError("libnvvm.so not found")])
+def test_a_numba_cuda_that_runs_no_kernel_is_named(numba_cuda, error):
+    numba_cuda(fake_cuda.raising_inside("numba.cuda.cudadrv.driver", error))
+    found = CUDA.probe()
+    assert not found.ok and found.hint == 'pip install "gpusvm[cuda13]"'
+    assert f"numba-cuda 0.30.4 cannot run a kernel: {type(error).__name__}: {error}" in found.reason
+
+
+def test_a_kernel_that_writes_something_else_is_no_kernel(numba_cuda):
+    numba_cuda(lambda values: None)
+    found = CUDA.probe()
+    assert not found.ok and "a kernel that doubles 40 numbers wrote others" in found.reason
+
+
 def test_the_device_asked_for_is_used_or_refused(cupy, digits):
-    CUDA.fit(digits[0][:100], digits[1][:100], dataclasses.replace(PARAMS, device=0))
+    CUDA.fit(digits[0][:100], digits[1][:100], *asked_again(PARAMS, device=0))
     assert cupy.used_devices == [0]
     with pytest.raises(UsageError, match=r"device=1: this machine has 1 visible CUDA device"):
-        CUDA.fit(digits[0][:100], digits[1][:100], dataclasses.replace(PARAMS, device=1))
+        CUDA.fit(digits[0][:100], digits[1][:100], *asked_again(PARAMS, device=1))
+
+
+def test_training_has_memory_of_its_own_and_gives_it_back(cupy, digits):
+    """After ``import cuml``, which any probe of cuML makes, CuPy's own pool has nothing to do
+    with CuPy's arrays."""
+    model = CUDA.fit(digits[0], digits[1], *PARAMS)
+    assert model.provenance["peak_gpu_mb"] >= 45 * 512**2 * 4 / 2**20, "the kernel values of 45 active sets at least"
+    assert cupy.cuda.rmm.bytes == cupy.cuda.default_pool.bytes == 0
+    assert cupy.cuda.get_allocator() == cupy.cuda.rmm.malloc
+    assert gpusvm_device.training_pool().total_bytes() == 0
+
+
+def test_training_waits_for_the_callers_stream_and_for_the_device(cupy, digits):
+    CUDA.fit(digits[0][:100], digits[1][:100], *PARAMS)
+    assert cupy.events == [
+        "wait for the caller's stream", "enter null stream", "wait for the device", "leave null stream"
+    ]  # fmt: skip
 
 
 # -- faults while training -------------------------------------------------------------------------------
@@ -117,13 +210,13 @@ def test_memory_that_runs_out_is_met_with_smaller_groups(cupy, digits, monkeypat
         device.gather(live, *arrays)
 
     monkeypatch.setattr(native_cuda, "solver_device", lambda: dataclasses.replace(device, gather=gather))
-    model = CUDA.fit(digits[0][:500], digits[1][:500], PARAMS)
+    model = CUDA.fit(digits[0][:500], digits[1][:500], *PARAMS)
     assert calls[0] == 45 and model.converged.all()
 
 
 def test_memory_for_not_even_one_pair_is_an_error_that_names_the_budget(cupy, digits, monkeypatch):
     with pytest.raises(TrainingError, match=r"not enough memory on the GPU.*cache_size=1 MB.*native-cpu"):
-        CUDA.fit(digits[0], digits[1], dataclasses.replace(PARAMS, cache_size=1.0))
+        CUDA.fit(digits[0], digits[1], *asked_again(PARAMS, cache_size=1.0))
 
 
 class CudaAPIError(Exception):
@@ -133,20 +226,32 @@ class CudaAPIError(Exception):
 CudaAPIError.__module__ = "numba.cuda.cudadrv.driver"
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, CudaAPIError])
-def test_a_device_that_is_lost_is_a_training_error(cupy, digits, monkeypatch, kind):
-    device = native_cuda.solver_device()
-    calls = []
+LOST = "cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable"
+GONE = "module 'numpy' has no attribute 'row_stack'"
 
-    def optimise(*arrays):
-        calls.append(None)
-        if len(calls) == 3:
-            raise kind("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable")
-        device.optimise(*arrays)
 
-    monkeypatch.setattr(native_cuda, "solver_device", lambda: dataclasses.replace(device, optimise=optimise))
-    with pytest.raises(TrainingError, match=r"the GPU failed while training.*cudaErrorDevicesUnavailable.*gpusvm info"):
-        CUDA.fit(digits[0], digits[1], PARAMS)
+@pytest.mark.parametrize(
+    ("module", "error", "names"),
+    [
+        ("cupy_backends.cuda.api.runtime", RuntimeError(LOST), "CuPy: RuntimeError: cudaErrorDevicesUnavailable"),
+        ("__main__", CudaAPIError(LOST), "numba-cuda: CudaAPIError: cudaErrorDevicesUnavailable"),
+        ("numba.cuda.np.arrayobj", AttributeError(GONE), "numba-cuda: AttributeError: module 'numpy' has no"),
+        ("cupy._core.core", TypeError("Unsupported type"), "CuPy: TypeError: Unsupported type"),
+        ("cuda.bindings.nvvm", OverflowError("too large"), "CUDA: OverflowError: too large"),
+    ],
+)
+def test_a_device_or_a_library_that_fails_is_a_training_error(cupy, digits, monkeypatch, module, error, names):
+    failing = dataclasses.replace(native_cuda.solver_device(), optimise=fake_cuda.raising_inside(module, error))
+    monkeypatch.setattr(native_cuda, "solver_device", lambda: failing)
+    with pytest.raises(TrainingError, match="the GPU failed while training") as caught:
+        CUDA.fit(digits[0], digits[1], *PARAMS)
+    assert names in str(caught.value) and "gpusvm info" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AttributeError])
+def test_what_the_callers_progress_raises_is_the_callers(cupy, digits, kind):
+    with pytest.raises(kind, match="mine"):
+        CUDA.fit(digits[0], digits[1], *PARAMS, progress=fake_cuda.raising_inside("__main__", kind("mine")))
 
 
 def test_an_interrupt_is_not_swallowed(cupy, digits, monkeypatch):
@@ -154,7 +259,7 @@ def test_an_interrupt_is_not_swallowed(cupy, digits, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        CUDA.fit(digits[0], digits[1], PARAMS, progress=interrupt)
+        CUDA.fit(digits[0], digits[1], *PARAMS, progress=interrupt)
 
 
 # -- arrays on the device --------------------------------------------------------------------------------
@@ -211,7 +316,7 @@ def test_a_cpu_backend_takes_samples_off_the_device(cupy, digits):
     ("wrong", "message"),
     [
         ("nan", "contains NaN or infinity"),
-        ("beyond float32", "contains NaN or infinity"),
+        ("beyond float64", "scale the features"),
         ("one dimension", "Expected 2D array with at least one sample"),
         ("another length", None),  # in scikit-learn's words
         ("no rows", "Expected 2D array with at least one sample"),
@@ -221,9 +326,9 @@ def test_samples_on_the_device_are_validated(cupy, digits, wrong, message):
     X = digits[0][:50].copy()
     if wrong == "nan":
         X[3, 4] = np.nan
-    if wrong == "beyond float32":
+    if wrong == "beyond float64":
         X = X.astype(np.float64)
-        X[3, 4] = 1e39
+        X[3, 4] = 1e200
     X = {"one dimension": X[0], "no rows": X[:0]}.get(wrong, X)
     y = digits[1][:49] if wrong == "another length" else digits[1][:50]
     with pytest.raises(ValueError, match=message):

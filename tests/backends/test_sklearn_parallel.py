@@ -10,18 +10,18 @@ import time
 import joblib
 import numpy as np
 import pytest
+from asking import asked
 
 from gpusvm.backends import get_backend
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
 
-PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.05), C=5.0)
+PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0)
 
 
 def fit(digits, **changes):
-    return get_backend("sklearn").fit(digits[0][:300], digits[1][:300], PARAMS, **changes)
+    return get_backend("sklearn").fit(digits[0][:300], digits[1][:300], *PARAMS, **changes)
 
 
 @pytest.mark.parametrize("joblib_backend", ["loky", "threading", "sequential", "multiprocessing"])
@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits):
         joblib.parallel_config(backend="loky", n_jobs=2),
         pytest.raises(TrainingError, match=r"a worker process .*; give it more memory, or fewer jobs"),
     ):
-        get_backend("sklearn").fit(X, np.arange(300) % 100, PARAMS, progress=kill_a_worker)
+        get_backend("sklearn").fit(X, np.arange(300) % 100, *PARAMS, progress=kill_a_worker)
     with joblib.parallel_config(backend="loky", n_jobs=2):
         fit(digits)
 

@@ -22,7 +22,6 @@ from gpusvm.bench.suite import Case
 from gpusvm.certificate import certify
 from gpusvm.data import load_dataset
 from gpusvm.errors import DataError, UsageError
-from gpusvm.model import SVCParams
 
 CASE = Case("rbf", C=10.0, gamma="scale")
 
@@ -86,9 +85,9 @@ def test_a_librarys_machine_becomes_the_same_model(module: str, n_classes: int) 
     data = load_dataset("digits", limit=400)
     rows = np.flatnonzero(data.require_labels() < n_classes)
     X, y = data.images[rows].reshape(len(rows), -1).astype(np.float32) / 255, data.require_labels()[rows]
-    params = CASE.params(X)
-    svc = svc_class(C=10.0, gamma=params.kernel.gamma).fit(X, y)
-    model = model_of(svc, X, y, params, "peer")
+    asked_for = CASE.asked(X)
+    svc = svc_class(C=10.0, gamma=asked_for[0].kernel.gamma).fit(X, y)
+    model = model_of(svc, X, y, *asked_for[:2], "peer")
     np.testing.assert_array_equal(model.predict(X), svc.predict(X))
     np.testing.assert_allclose(model.decision_function(X), svc.decision_function(X), atol=1e-4)
     assert certify(model, X, y).max_kkt_gap < 2e-3
@@ -108,12 +107,12 @@ class Tampered:
     def probe(self) -> Availability:
         return Availability(True, "")
 
-    def fit(self, X: np.ndarray, y: np.ndarray, params: SVCParams) -> Any:
-        model = get_backend("sklearn").fit(X, y, params)
+    def fit(self, X: np.ndarray, y: np.ndarray, *asked_for: Any) -> Any:
+        model = get_backend("sklearn").fit(X, y, *asked_for)
         noise = np.random.default_rng(0).uniform(1, self.factor, model.dual_coef.shape)
         return _Tampered(replace(model, dual_coef=model.dual_coef * noise))
 
-    def settings(self, params: SVCParams) -> dict[str, Any]:
+    def settings(self, *asked_for: Any) -> dict[str, Any]:
         return {}
 
 

@@ -20,6 +20,7 @@ from gpusvm import load_model
 from gpusvm.cli.console import pair_progress
 from gpusvm.cli.main import app
 from gpusvm.data import load_dataset
+from gpusvm.training import recommended_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +53,26 @@ def test_digits_from_start_to_model(tmp_path):
     assert "Backend: sklearn" in result.stdout
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert set(metrics) >= METRICS
-    assert metrics["accuracy"] > 0.93 and metrics["n_train"] == 1437 and metrics["n_test"] == 360
+    assert metrics["accuracy"] > 0.955 and metrics["n_train"] == 1437 and metrics["n_test"] == 360
     assert len(metrics["pairs"]) == 45
     model = load_model("sub/m.svm")
     assert model.image_shape == (8, 8)
     assert model.provenance["dataset"]["name"] == "digits"
     test = load_dataset("digits", "test")
     assert (model.predict(model.preprocess(test.images)) == test.labels).mean() == metrics["accuracy"]
+
+
+def test_what_is_recommended_is_used_where_nothing_else_is_asked_for(tmp_path):
+    def trained_with(*options):
+        result = gpusvm("train", "digits", *options, "--json", "m.json")
+        assert result.exit_code == 0, result.output
+        return json.loads((tmp_path / "m.json").read_text())["parameters"]
+
+    recommended = recommended_parameters("digits")
+    assert recommended
+    assert trained_with().items() >= recommended.items()
+    assert trained_with("--C", 3).items() >= {**recommended, "C": 3}.items()
+    assert trained_with("--gamma", 0.1).items() >= {**recommended, "gamma": 0.1}.items()
 
 
 def test_the_certificate_is_printed_and_recorded(tmp_path):
@@ -82,8 +96,8 @@ def test_options_reach_the_solver_and_the_model():
         2,
         1.0,
     )
-    assert (model.params.C, model.params.tol) == (2.0, 1e-4)
-    assert model.params.class_weight is not None
+    assert (model.problem.C, model.stopping.tol) == (2.0, 1e-4)
+    assert model.problem.class_weight is not None
     assert [type(step).__name__ for step in model.preprocessing] == [
         "Deskewer",
         "PixelScaler",
@@ -169,12 +183,12 @@ def test_a_truncated_gzip(tmp_path):
         (["no-such-thing"], 1, "no-such-thing"),
         (["digits", "--backend", "tpu"], 2, "no backend is called 'tpu'"),
         (["digits", "--gamma", "wide"], 2, "--gamma must be"),
-        (["digits", "--C", "-1"], 2, "--C must be positive"),
-        (["digits", "--tol", "0"], 2, "--tol must be positive"),
+        (["digits", "--C", "-1"], 2, "--C must be a number above 0"),
+        (["digits", "--tol", "0"], 2, "--tol must be a number above 0"),
         (["digits", "--coef0", "nan"], 2, "--coef0 must be a finite number"),
-        (["digits", "--max-iter", "0"], 2, "--max-iter must be at least 1"),
-        (["digits", "--cache-size", "inf"], 2, "--cache-size must be a positive number"),
-        (["digits", "--n-jobs", "0"], 2, "--n-jobs must be at least 1"),
+        (["digits", "--max-iter", "-2"], 2, "--max-iter must be a whole number of at least -1"),
+        (["digits", "--cache-size", "inf"], 2, "--cache-size must be a number above 0"),
+        (["digits", "--n-jobs", "0"], 2, "--n-jobs must be a whole number other than 0"),
         (["digits", "--limit", "3", "--test-size", "0.9"], 1, "hold out"),
         (["digits", "--out", "."], 1, "is a folder"),
     ],

@@ -337,6 +337,8 @@ def test_entries_are_complete():
             assert len(entry.files) == 4 and len(entry.mirrors) >= 2
             assert all(address.startswith("https://") and address.endswith("/") for address in entry.mirrors)
     assert CATALOGUE["mnist"].recommended == {"C": 10.0, "gamma": 0.02}
+    assert CATALOGUE["digits"].recommended == {"C": 10.0, "gamma": 0.2}
+    assert CATALOGUE["fashion-mnist"].recommended == {}, "say in docs/data.md how they were found"
     assert {file.checksum.partition(":")[0] for file in CATALOGUE["mnist"].files} == {"sha256"}
 
 

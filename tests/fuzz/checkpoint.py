@@ -8,17 +8,17 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from asking import asked
 
 from fuzz.mutation import EXTREMES, mutate
 from fuzz.tensors import edit_array, put_together, take_apart
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import PairSolution, group_by_class, merge
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams
 
-_PARAMS = SVCParams(kernel=Kernel("rbf", gamma=0.5))
+_PARAMS = asked(kernel=Kernel("rbf", gamma=0.5))
 _X = np.linspace(0, 1, 48, dtype=np.float32).reshape(12, 4)
-_DATA = group_by_class(_X, np.arange(12) % 4, _PARAMS)
+_DATA = group_by_class(_X, np.arange(12) % 4, _PARAMS[0])
 _PLACES = (0, 1, 2, 5, 6, 7, -1, *EXTREMES)
 
 
@@ -31,7 +31,7 @@ def _solution(n_support: int, told: bool) -> PairSolution:
 def _seed(n_pairs: int, told: bool = True) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder, "pairs"))
-        checkpoint.open(_DATA, _PARAMS, "sklearn")
+        checkpoint.open(_DATA, *_PARAMS[:2], "sklearn")
         checkpoint.solved = {index: _solution(2 + index % 4, told) for index in range(n_pairs)}
         checkpoint.flush()
         return checkpoint.path.read_bytes()
@@ -64,14 +64,14 @@ def _misplace(rng: Random, arrays: dict[str, np.ndarray]) -> None:
 
 def read(path: Path) -> Any:
     checkpoint = Checkpoint(path)
-    checkpoint.open(_DATA, _PARAMS, "sklearn")
+    checkpoint.open(_DATA, *_PARAMS[:2], "sklearn")
     return checkpoint.solved
 
 
 def use(result: Any) -> None:
     """Make a model of what was taken for solutions, the missing pairs being solved."""
     solutions = [result.get(index, _solution(2, told=True)) for index in range(len(_DATA.pairs))]
-    model = merge(_DATA, solutions, _PARAMS, {"backend": "sklearn"})
-    assert (np.abs(model.dual_coef) <= _PARAMS.C * (1 + 1e-12)).all() and np.isfinite(model.intercept).all()
+    model = merge(_DATA, solutions, *_PARAMS[:2], {"backend": "sklearn"})
+    assert (np.abs(model.dual_coef) <= _PARAMS[0].C * (1 + 1e-12)).all() and np.isfinite(model.intercept).all()
     with np.errstate(over="ignore"):
         model.predict(_X)

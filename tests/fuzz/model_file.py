@@ -16,14 +16,16 @@ from fuzz.tensors import edit_array, put_together, take_apart
 from gpusvm import SVC, load_model, report, save_model, to_sklearn
 from gpusvm.cli.evaluate import trained_on
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVCParams, SVMModel
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Stopping
 from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler
 
 
 def _seed(n_classes: int, **changes: Any) -> bytes:
     n_sv, n_pairs = 2 * n_classes, n_classes * (n_classes - 1) // 2
     values: dict[str, Any] = {
-        "params": SVCParams(kernel=Kernel(gamma=0.5)),
+        "problem": Problem(Kernel(gamma=0.5)),
+        "stopping": Stopping(),
         "classes": np.arange(n_classes),
         "support_vectors": np.linspace(0, 1, n_sv * 4, dtype=np.float32).reshape(n_sv, 4),
         "support_indices": np.arange(n_sv),
@@ -43,8 +45,8 @@ def _seed(n_classes: int, **changes: Any) -> bytes:
 _STEPS = (Deskewer((2, 2)), PixelScaler(), PixelBinarizer(0.5))
 _SEEDS = (
     _seed(3, preprocessing=_STEPS, image_shape=(2, 2), kkt_gap=np.zeros(3), dual_objective=np.zeros(3)),
-    _seed(2, classes=np.array(["ant", "bee"]), params=SVCParams(kernel=Kernel("poly"), class_weight=(1.0, 2.0))),
-    _seed(2, params=SVCParams(kernel=Kernel("precomputed")), support_vectors=np.zeros((4, 0), np.float32)),
+    _seed(2, classes=np.array(["ant", "bee"]), problem=Problem(Kernel("poly"), class_weight=(1.0, 2.0))),
+    _seed(2, problem=Problem(Kernel("precomputed")), support_vectors=np.zeros((4, 0), np.float32)),
 )  # fmt: skip
 
 

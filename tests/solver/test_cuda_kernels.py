@@ -20,7 +20,7 @@ def test_the_kernels_run_in_the_simulator():
         env=environment, capture_output=True, text=True, timeout=1500,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
-    assert "9 passed" in run.stdout and "skipped" not in run.stdout, run.stdout[-4000:]
+    assert "10 passed" in run.stdout and "skipped" not in run.stdout, run.stdout[-4000:]
 
 
 needs_compiler = pytest.mark.skipif(
@@ -45,6 +45,7 @@ dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capab
 lists, places = array(i4, 1), array(i4, 2)
 shared = lists, array(f4, 2), lists, places, places
 for kernel, arguments in (
+    (cuda_kernels.double, (array(f4, 1),)),
     (cuda_kernels._gather, (*shared, lists, lists, array(f4, 3))),
     (cuda_kernels._subtract, (*shared, array(f8, 2), lists, array(f8, 2))),
     (

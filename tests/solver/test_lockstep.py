@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpusvm.kernels import Kernel
+from gpusvm.params import Stopping
 from gpusvm.solver import solve_one_vs_one
 from gpusvm.solver.lockstep import solve_in_lockstep
 from tests.solver.reference_kernels import reference_device
@@ -24,8 +25,8 @@ def check(X, y, kernel=RBF, *, C=10.0, tol=1e-3, device=None, budget_mb=2000.0):
     """Both solvers reach the same optimum; returns the results of the lockstep solver."""
     X, members, bounds = problem(X, y, C)
     device = device or reference_device()
-    found = solve_in_lockstep(X, members, bounds, kernel, device=device, tol=tol, budget_mb=budget_mb)
-    expected = solve_one_vs_one(X, members, bounds, kernel, tol=tol, budget_mb=budget_mb, n_threads=1)
+    found = solve_in_lockstep(X, members, bounds, kernel, Stopping(tol=tol), device=device, budget_mb=budget_mb)
+    expected = solve_one_vs_one(X, members, bounds, kernel, Stopping(tol=tol), budget_mb=budget_mb, n_threads=1)
     for mine, other in zip(found, expected, strict=True):
         assert mine.converged and mine.kkt_gap <= tol
         assert mine.dual_objective == pytest.approx(other.dual_objective, rel=1e-4, abs=1e-6)
@@ -156,20 +157,20 @@ def test_memory_that_runs_out_in_the_middle_is_met_with_smaller_groups(digits):
 def test_a_pair_that_does_not_fit_is_an_error_that_names_the_budget(digits):
     X, members, bounds = problem(digits[0], digits[1])
     with pytest.raises(MemoryError, match=r"cache_size=1 MB is too little for a pair of classes of \d+ and \d+"):
-        solve_in_lockstep(X, members, bounds, RBF, device=reference_device(), tol=1e-3, budget_mb=1.0)
+        solve_in_lockstep(X, members, bounds, RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=1.0)
 
 
 def test_max_iter_bounds_the_steps(digits):
     X, members, bounds = problem(digits[0], digits[1])
     found = solve_in_lockstep(
-        X, members, bounds, RBF, device=reference_device(), tol=1e-3, max_iter=5, budget_mb=2000.0
+        X, members, bounds, RBF, Stopping(tol=1e-3, max_iter=5), device=reference_device(), budget_mb=2000.0
     )
     assert all(r.n_iter == 5 and not r.converged and r.kkt_gap > 1e-3 for r in found)
 
 
 def test_a_tolerance_that_float64_cannot_reach(digits):
     X, members, bounds = problem(digits[0][:200], digits[1][:200])
-    found = solve_in_lockstep(X, members, bounds, RBF, device=reference_device(), tol=1e-17, budget_mb=2000.0)
+    found = solve_in_lockstep(X, members, bounds, RBF, Stopping(tol=1e-17), device=reference_device(), budget_mb=2000.0)
     assert max(r.kkt_gap for r in found) < 1e-9 and not all(r.converged for r in found)
 
 
@@ -177,7 +178,7 @@ def test_progress_names_each_pair_once(digits):
     X, members, bounds = problem(digits[0][:400], digits[1][:400])
     calls = []
     solve_in_lockstep(
-        X, members, bounds, RBF, device=reference_device(), tol=1e-3, budget_mb=2000.0,
+        X, members, bounds, RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=2000.0,
         progress=lambda done, pair, result: calls.append((done, pair)),
     )  # fmt: skip
     assert [done for done, _ in calls] == list(range(1, 46)) and len({pair for _, pair in calls}) == 45

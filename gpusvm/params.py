@@ -1,0 +1,188 @@
+"""What a training is asked for: the problem, when to stop, and what it may use. Each range stands here alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from sklearn.utils._param_validation import Interval
+
+if TYPE_CHECKING:
+    from gpusvm.kernels import Kernel
+
+_LARGEST_WHOLE = 2**31 - 1
+"""LIBSVM and cuML keep whole numbers in 32 bits."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a numeric parameter may have.
+
+    Attributes
+    ----------
+    low : float
+        The least value, or the bound that it must exceed.
+    whole : bool
+        Whether it is a whole number; else any finite one.
+    includes_low : bool
+    includes_zero : bool
+        False for a number of jobs as joblib counts them: -1 is every core, and 0 means nothing.
+    optional : bool
+        Whether it may be None.
+    """
+
+    low: float
+    whole: bool = False
+    includes_low: bool = True
+    includes_zero: bool = True
+    optional: bool = False
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is a number of this range (a bool is none), or None where that is allowed."""
+        if value is None:
+            return self.optional
+        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
+            return False
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number that no float can hold
+            return False
+        if self.whole and abs(number) > _LARGEST_WHOLE:
+            return False
+        if not math.isfinite(number) or (number == 0 and not self.includes_zero):
+            return False
+        return number >= self.low if self.includes_low else number > self.low
+
+    @property
+    def words(self) -> str:
+        """What the value must be, as it follows "must be"."""
+        kind = "a whole number" if self.whole else "a number"
+        if not self.includes_zero:
+            return f"{kind} other than 0"
+        if self.low == -math.inf:
+            return "a finite number"
+        return f"{kind} {'of at least' if self.includes_low else 'above'} {self.low:g}"
+
+    def constraints(self) -> list[Any]:
+        """The same in the form that scikit-learn's estimators check."""
+        unbounded = self.low == -math.inf
+        interval = Interval(
+            Integral if self.whole else Real,
+            None if unbounded else self.low,
+            _LARGEST_WHOLE if self.whole else None,
+            closed="neither" if unbounded or not self.includes_low else "both" if self.whole else "left",
+        )
+        return [interval, None] if self.optional else [interval]
+
+
+RANGES: Mapping[str, Range] = {
+    "C": Range(0.0, includes_low=False),
+    "gamma": Range(0.0),
+    "degree": Range(0, whole=True),
+    "coef0": Range(-math.inf),
+    "tol": Range(0.0, includes_low=False),
+    "max_iter": Range(-1, whole=True),
+    "cache_size": Range(0.0, includes_low=False, optional=True),
+    "n_jobs": Range(-math.inf, whole=True, includes_zero=False, optional=True),
+    "device": Range(0, whole=True, optional=True),
+}
+"""The range of each numeric parameter, whichever way it comes in: Python, command line, suite or model file."""
+
+
+def require(name: str, value: Any, *, label: str = "") -> None:
+    """Raise ValueError where `value` is outside the range of parameter `name`; `label` stands for it in the message."""
+    found = RANGES[name]
+    if not found.holds(value):
+        raise ValueError(f"{label or name} must be {found.words}; got {_quoted(value)}")
+
+
+def _quoted(value: Any) -> str:
+    try:
+        text = f"{value:g}" if isinstance(value, float) else repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or thousands of digits
+        return f"such a {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is minimised: C-SVC with this kernel, penalty and weights. A model file stores it.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    C : float
+        Penalty of the slack variables.
+    class_weight : tuple of float, optional
+        One factor on C for each class, in the order of the sorted class labels; None for all ones.
+    """
+
+    kernel: Kernel
+    C: float = 1.0
+    class_weight: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require("C", self.C)
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """How exactly the problem is solved, and after how much work it is given up. A model file stores it.
+
+    Attributes
+    ----------
+    tol : float
+        Largest KKT violation left when the solver stops.
+    max_iter : int
+        Iterations allowed for each class pair; -1 for LIBSVM's own bound, see `iterations_allowed`.
+    shrinking : bool
+        Whether LIBSVM may set variables aside that seem to have reached a bound.
+    """
+
+    tol: float = 1e-3
+    max_iter: int = -1
+    shrinking: bool = True
+
+    def __post_init__(self) -> None:
+        require("tol", self.tol)
+        require("max_iter", self.max_iter)
+
+    def iterations_allowed(self, n: int) -> int:
+        """Iterations after which a pair of `n` samples is given up.
+
+        Without a `max_iter`, LIBSVM's own bound: ten million, or 100 for each sample where that is more.
+        (scikit-learn's copy of LIBSVM has none, and can run without end.)
+        """
+        return self.max_iter if self.max_iter >= 0 else min(max(MOST_ITERATIONS, 100 * n), _LARGEST_WHOLE)
+
+
+MOST_ITERATIONS = 10_000_000
+"""Iterations after which LIBSVM gives up a problem of up to 100,000 samples (svm.cpp, `max_iter`)."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What training and prediction may use. It belongs to the machine at hand: no model file stores it.
+
+    Attributes
+    ----------
+    cache_size : float, optional
+        Memory for kernel values in MB; None for `gpusvm.memory.default_cache_mb`.
+    n_jobs : int, optional
+        Class pairs solved side by side on a CPU, as joblib counts; None is every core, or what an
+        enclosing ``joblib.parallel_config`` says.
+    device : int, optional
+        CUDA device of a GPU backend, counted among the visible ones; None is the current one.
+    """
+
+    cache_size: float | None = None
+    n_jobs: int | None = None
+    device: int | None = None
+
+    def __post_init__(self) -> None:
+        require("cache_size", self.cache_size)
+        require("device", self.device)
+        require("n_jobs", self.n_jobs)

@@ -1,0 +1,82 @@
+"""Whether float32 kernel values are fine enough for the tolerance: decided here, from the data and the coefficients.
+
+The gradient v = y - K beta is summed in float64, but the values of K are rounded. Each rounding error meets a
+coefficient, so what they do to v grows with the norm of beta: with C, with the number of support vectors, and with
+the size of the kernel values. A bound from C alone would send most problems to float64 in vain. So the
+coefficients reached are looked at instead: by a bound where it suffices, else by evaluating the gradient of
+some samples in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gpusvm.kernels import MOST_SPREAD
+
+SAMPLED = 64
+"""Samples whose gradients are evaluated in float64, at least. The largest error of all may be twice theirs."""
+
+SAMPLING_WORK = 2**23
+"""Multiplications up to which the gradients of more samples are evaluated."""
+
+ALLOWED = 0.25
+"""Part of the tolerance by which a gradient may be off. A gap is a difference of two: it is then off by half."""
+
+
+class GradientError:
+    """How far rounded kernel values put the gradient of one pair off.
+
+    Parameters
+    ----------
+    value_error : float
+        About how far each kernel value is off.
+    exact : callable
+        ``exact(left, right)``: kernel values (k, m) in float64 of the pair's samples `left` (k,) against `right` (m,).
+    work : int
+        Multiplications for each of those values.
+    signs : (n,) float64 array
+        y, so that the exact gradient is y - K beta.
+    tol : float
+    """
+
+    def __init__(
+        self,
+        value_error: float,
+        exact: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        work: int,
+        signs: np.ndarray,
+        tol: float,
+    ) -> None:
+        self.value_error, self.exact, self.work = value_error, exact, work
+        self.signs, self.allowed = signs, ALLOWED * tol
+        self._measured_at = 0.0
+
+    def bound(self, beta: np.ndarray) -> float:
+        """A bound on the error of any sample's gradient, as long as the errors of kernel values are independent."""
+        return MOST_SPREAD * self.value_error * float(np.linalg.norm(beta))
+
+    def is_too_large(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray, *, final: bool) -> bool:
+        """Whether the gradient `v` (n,) at `beta` (n,) may be off by more than the tolerance allows.
+
+        `extremes` are the samples that define the gap: they are always among those looked at. On the way to the
+        optimum, not `final`, the samples are only looked at again once the coefficients have doubled.
+        """
+        if self.bound(beta) <= self.allowed:
+            return False
+        size = float(np.linalg.norm(beta))
+        if not final and size < 2 * self._measured_at:
+            return False
+        self._measured_at = size
+        return self.measure(beta, v, extremes) > self.allowed
+
+    def measure(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray) -> float:
+        """The largest error of the gradient, judged by samples spread over the pair; twice what was seen in a part."""
+        support = np.flatnonzero(beta)
+        count = max(SAMPLED, SAMPLING_WORK // max(1, len(support) * self.work))
+        spread = np.linspace(0, len(v) - 1, min(count, len(v))).astype(np.int64)
+        samples = np.union1d(spread, extremes)
+        true = self.signs[samples] - self.exact(samples, support) @ beta[support]
+        seen = float(np.abs(v[samples] - true).max())
+        return seen if len(samples) == len(v) else 2 * seen

@@ -1,0 +1,122 @@
+"""What the stand-ins of fake_cuda pretend, held against CuPy and numba-cuda themselves.
+
+Both import without a driver, so no GPU is needed:
+``pip install cupy-cuda13x "numba-cuda[cu13]" "numpy<2.5"``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+
+import fake_cuda
+import numpy as np
+import pytest
+from asking import asked
+
+from gpusvm.backends import native_cuda
+from gpusvm.backends.cuml import CumlBackend
+from gpusvm.device import failed_library, training_pool
+from gpusvm.kernels import Kernel
+from tests.solver.reference_kernels import reference_device
+
+
+@pytest.fixture
+def real_cupy():
+    return pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda13x")
+
+
+def test_every_function_asked_of_cupy_is_there_and_takes_the_arguments(real_cupy, monkeypatch, digits):
+    fake = fake_cuda.install(monkeypatch)
+    device = reference_device()
+    monkeypatch.setattr(native_cuda, "solver_device", lambda: type(device)(fake, *list(vars(device).values())[1:]))
+    X, y = digits[0][:300], digits[1][:300]
+    for kernel in (Kernel("rbf", gamma=0.05), Kernel("poly", gamma=0.05), Kernel("precomputed")):
+        given = X @ X.T if kernel.precomputed else X
+        params = asked(kernel=kernel, C=0.5, class_weight=tuple(np.linspace(0.5, 2, 10)))
+        for backend in (CumlBackend(), native_cuda.NativeCudaBackend()):
+            backend.fit(given, y, params).decision_function(fake.asarray(given))
+    assert len(fake.calls) > 20
+    for name, n_arguments, named in sorted(fake.calls):
+        function = getattr(real_cupy, name)
+        if isinstance(function, real_cupy.ufunc):
+            assert n_arguments <= function.nargs and set(named) <= {"out", "dtype", "casting"}, name
+        else:
+            inspect.signature(function).bind(*[None] * n_arguments, **dict.fromkeys(named))
+
+
+def test_the_fakes_of_cupy_cuda_have_no_name_that_cupy_lacks(real_cupy, monkeypatch):
+    fake = fake_cuda.install(monkeypatch)
+    own = {"events", "runtime", "used_devices", "default_pool", "rmm", "current"}
+    for name in {n for n in dir(fake.cuda) if not n.startswith("_")} - own:
+        assert hasattr(real_cupy.cuda, name), name
+    for name in ("malloc", "total_bytes", "free_all_blocks"):
+        assert callable(getattr(real_cupy.cuda.MemoryPool, name))
+    for name in (n for n in dir(fake_cuda.FakeRuntime) if not n.startswith("_")):
+        assert callable(getattr(real_cupy.cuda.runtime, name))
+    assert real_cupy.cuda.Stream.null.ptr == 0 and callable(real_cupy.cuda.Device.synchronize)
+
+
+def test_cupy_keeps_an_allocator_for_each_thread_and_refuses_another_meanwhile(real_cupy):
+    """So training under a pool of ours disturbs nobody, and cuML has to be imported before."""
+    before, pool, elsewhere = real_cupy.cuda.get_allocator(), real_cupy.cuda.MemoryPool(), []
+    with real_cupy.cuda.using_allocator(pool.malloc):
+        assert real_cupy.cuda.get_allocator() == pool.malloc
+        thread = threading.Thread(target=lambda: elsewhere.append(real_cupy.cuda.get_allocator()))
+        thread.start()
+        thread.join()
+        with pytest.raises(ValueError):
+            real_cupy.cuda.set_allocator(before)
+    assert elsewhere == [before] and real_cupy.cuda.get_allocator() == before
+
+
+def test_the_pool_is_one_for_the_process(real_cupy):
+    assert isinstance(training_pool(), real_cupy.cuda.MemoryPool) and training_pool() is training_pool()
+
+
+def test_what_cupy_raises_without_a_driver_is_known_as_its_own(real_cupy):
+    try:
+        real_cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        assert failed_library(error) == "CuPy"
+    else:
+        pytest.skip("there is a driver here: CuPy raises nothing")
+
+
+ROW_STACK = """
+import numpy
+from numba import cuda, types
+from gpusvm.backends import native_cuda
+from gpusvm.device import failed_library
+from gpusvm.solver import cuda_kernels
+
+__name__ = "gpusvm.solver"  # the code that calls numba-cuda must be ours
+if hasattr(numpy, "row_stack"):
+    del numpy.row_stack  # as NumPy 2.5 does
+
+def compile_it():
+    cuda.compile_ptx(cuda_kernels.double.py_func, (types.Array(types.float32, 1, "C"),), cc=(9, 0))
+
+try:
+    compile_it()
+except AttributeError as error:
+    print(failed_library(error), *native_cuda._explained(error), sep="; ")
+else:
+    print("compiled")
+"""
+
+
+@pytest.mark.skipif(
+    find_spec("numba_cuda") is None,
+    reason='numba-cuda is not installed: pip install "numba-cuda[cu13]"',
+)
+def test_a_numpy_without_row_stack_is_found_out_by_compiling_anything():
+    run = subprocess.run([sys.executable, "-c", ROW_STACK], capture_output=True, text=True, timeout=300)
+    found = run.stdout.strip()
+    if found == "compiled":
+        pytest.skip("this numba-cuda no longer asks NumPy for row_stack")
+    assert found.startswith("numba-cuda; numba-cuda "), found + run.stderr[-2000:]
+    assert "too new for it" in found and found.endswith('pip install "numpy<2.5"')
