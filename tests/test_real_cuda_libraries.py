@@ -68,7 +68,7 @@ def test_cupy_keeps_an_allocator_for_each_thread_and_refuses_another_meanwhile(r
         thread = threading.Thread(target=lambda: elsewhere.append(real_cupy.cuda.get_allocator()))
         thread.start()
         thread.join()
-        with pytest.raises(ValueError, match="global allocator"):
+        with pytest.raises(ValueError):
             real_cupy.cuda.set_allocator(before)
     assert elsewhere == [before] and real_cupy.cuda.get_allocator() == before
 
