@@ -3,9 +3,7 @@
 #   make test    the whole test suite          make lint    ruff and mypy
 #   make bench   the benchmark suite           make clean   remove what these targets made
 #   make bench-startup   what should answer at once: gpusvm --help, info, data list, reading files
-=======
 #   make bench-workloads   ordinary problems of many kinds, against scikit-learn and scikit-learn-intelex
->>>>>>> workloads
 #   make faults  interrupts, full disks, little memory: minutes
 #   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
 #   make truth   500 random problems: no model claims more than its certificate finds
@@ -54,7 +52,6 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench
 	$(BIN)/gpusvm bench benchmarks/full.toml --out benchmarks/results
 
-<<<<<<< HEAD
 bench-startup: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/startup.py
 
