@@ -97,28 +97,42 @@ def from_support(n: int, support: np.ndarray, dual_coef: np.ndarray) -> np.ndarr
     return b
 
 
-def c_svc(blocks: tuple[int, int], bounds: tuple[np.ndarray, np.ndarray], start: np.ndarray | None = None) -> QP:
-    """C-SVC of two classes, in the signed coefficients b = y alpha (Keerthi et al. 2001).
+def c_svc(
+    pairs: Sequence[tuple[int, int]], bounds: Sequence[np.ndarray], starts: Sequence[np.ndarray] | None = None
+) -> list[QP]:
+    """C-SVC of pairs of classes, in the signed coefficients b = y alpha (Keerthi et al. 2001).
 
     With y = +1 for the first class and -1 for the second, the dual of C-SVC is to maximise
     sum(alpha) - 1/2 sum_kl alpha_k alpha_l y_k y_l K_kl for 0 <= alpha <= C and y' alpha = 0; so p = y.
 
     Parameters
     ----------
-    blocks : (int, int)
-        The blocks of the two classes.
-    bounds : (n_first,) and (n_second,) float64 arrays
-        Upper bound of each alpha: C times the sample's factors.
-    start : (n_first + n_second,) float64 array, optional
-        y alpha to begin with, as of a training with other bounds: what lies beyond the bounds is put on them.
+    pairs : sequence of (int, int)
+        The blocks of the two classes of each problem.
+    bounds : sequence of float64 arrays
+        For each block, the upper bound of each sample's alpha: C times the sample's factors.
+    starts : sequence of float64 arrays, optional
+        For each pair, y alpha to begin with, as of a training with other bounds: what lies beyond the bounds is put
+        on them.
     """
-    first, second = bounds
-    n_first = len(first)
-    p, lower, upper = np.ones(n_first + len(second)), np.zeros(n_first + len(second)), np.zeros(n_first + len(second))
-    p[n_first:] = -1.0
-    upper[:n_first] = first
-    np.negative(second, out=lower[n_first:])
-    return QP(blocks, p, lower, upper, None if start is None else feasible(start, lower, upper))
+    if not pairs:
+        return []
+    # All pairs' arrays in one piece, for there may be tens of thousands of them.
+    ones, zeros = [np.ones(len(c)) for c in bounds], [np.zeros(len(c)) for c in bounds]
+    minus, below = [-one for one in ones], [-c for c in bounds]
+    p = np.concatenate([part for i, j in pairs for part in (ones[i], minus[j])])
+    upper = np.concatenate([part for i, j in pairs for part in (bounds[i], zeros[j])])
+    lower = np.concatenate([part for i, j in pairs for part in (zeros[i], below[j])])
+    sizes = [len(c) for c in bounds]
+    ends = np.cumsum([sizes[i] + sizes[j] for i, j in pairs]).tolist()
+    pieces = zip(pairs, [0, *ends[:-1]], ends, strict=True)
+    problems = [QP(pair, p[start:end], lower[start:end], upper[start:end]) for pair, start, end in pieces]
+    if starts is None:
+        return problems
+    return [
+        problem._replace(start=feasible(start, problem.lower, problem.upper))
+        for problem, start in zip(problems, starts, strict=True)
+    ]
 
 
 def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import version
 
@@ -21,6 +23,24 @@ from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import QP, Solution, c_svc
+from gpusvm.process_wide import HeldTogether
+
+MANY = 1000
+"""Pairs from which on the garbage collector waits: it would look through all of them again and again, and find none."""
+
+
+@contextmanager
+def _pause_collection() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+_no_collection = HeldTogether(_pause_collection)
 
 
 class NativeCpuBackend:
@@ -51,12 +71,26 @@ class NativeCpuBackend:
         start: SVMModel | None = None,
     ) -> SVMModel:
         announce_compilation()
-        from gpusvm.solver import solve
         from gpusvm.solver.prediction import prepare
 
         prepare()
 
         data = group_by_class(X, y, problem, sample_weight)
+        with _no_collection if len(data.pairs) >= MANY else nullcontext():
+            return self._fit(data, problem, stopping, resources, progress, checkpoint, start)
+
+    def _fit(
+        self,
+        data: GroupedData,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
+        progress: Progress | None,
+        checkpoint: Checkpoint | None,
+        start: SVMModel | None,
+    ) -> SVMModel:
+        from gpusvm.solver import solve
+
         if checkpoint is not None:
             checkpoint.open(data, problem, stopping, self.name)
         solved = dict(checkpoint.solved) if checkpoint is not None else {}
@@ -83,7 +117,7 @@ class NativeCpuBackend:
 
         try:
             solve(
-                near_the_origin(np.ascontiguousarray(X), problem.kernel),
+                near_the_origin(np.ascontiguousarray(data.given), problem.kernel),
                 data.members,
                 [problems[index] for index in waiting],
                 problem.kernel,
@@ -110,16 +144,15 @@ def _numba_version() -> str:
 
 def pair_problems(data: GroupedData, problem: Problem, start: SVMModel | None = None) -> list[QP]:
     """C-SVC of each pair, from the coefficients of `start` on; the blocks are the classes of `data.trained`."""
-    bounds, members = data.upper_bounds(problem.C), data.members
-    pairs = class_pairs(len(data.trained))
+    pairs, bounds = class_pairs(len(data.trained)), data.upper_bounds(problem.C)
     if start is None:
-        return [c_svc((a, b), (bounds[a], bounds[b])) for a, b in pairs]
-    coefficients = SignedCoefficients(start, len(data.given))
+        return c_svc(pairs, bounds)
+    coefficients, members = SignedCoefficients(start, len(data.given)), data.members
     begin = [
         coefficients.of_pair(*pair)[np.concatenate([members[a], members[b]])]
         for pair, (a, b) in zip(data.pairs, pairs, strict=True)
     ]
-    return [c_svc((a, b), (bounds[a], bounds[b]), b0) for (a, b), b0 in zip(pairs, begin, strict=True)]
+    return c_svc(pairs, bounds, begin)
 
 
 def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, int, Solution], None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpusvm.kernels import MOST_SPREAD, Kernel, largest_entry, largest_norm
+from gpusvm.kernels import MOST_SPREAD, Kernel, largest_entry, largest_norm, squared_norms
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.solver.clock import Clock, Shares
@@ -27,6 +27,9 @@ CHUNK_VALUES = 2**21
 
 _MOST_FAILED = 4
 """Gaps in a row, none much smaller than one before, after which a problem is given up."""
+
+STRIP_ROWS = 128
+"""Rows of kernel values computed together."""
 
 SHARED_SAMPLES = 4096
 """Samples whose kernel values against each other are computed at once: 128 MB."""
@@ -55,7 +58,7 @@ def solve_tiny(
 
     Parameters are those of `gpusvm.solver.solve`. The result of a problem depends on nothing but the problem.
     """
-    chunks = list(_chunks(X, blocks, problems, kernel))
+    chunks = list(_chunks(X, blocks, problems, kernel, n_threads))
     shares = Shares(stopping.time_limit, [float(len(chunk.rows)) for chunk in chunks], n_threads)
     value_error = _value_error(X, kernel)
 
@@ -84,7 +87,9 @@ def solve_tiny(
             raise
 
 
-def _chunks(X: np.ndarray, blocks: Sequence[np.ndarray], problems: Sequence[QP], kernel: Kernel) -> Iterable[_Chunk]:
+def _chunks(
+    X: np.ndarray, blocks: Sequence[np.ndarray], problems: Sequence[QP], kernel: Kernel, n_threads: int
+) -> Iterable[_Chunk]:
     """The problems cut into calls; one matrix serves them all where their samples are few enough, else each its own."""
     used = sorted({block for problem in problems for block in problem.blocks})
     n_samples = sum(len(blocks[block]) for block in used)
@@ -94,8 +99,7 @@ def _chunks(X: np.ndarray, blocks: Sequence[np.ndarray], problems: Sequence[QP],
     elif n_samples <= SHARED_SAMPLES:
         ends = np.cumsum([len(blocks[block]) for block in used])
         places = {block: np.arange(end - len(blocks[block]), end) for block, end in zip(used, ends, strict=True)}
-        samples = X[np.concatenate([blocks[block] for block in used])].astype(np.float64)
-        shared = kernel(samples, samples)
+        shared = _matrix_of(X, np.concatenate([blocks[block] for block in used]), kernel, n_threads)
         yield from _cut(problems, places, CHUNK_VALUES, lambda: shared)
     else:
         for index, problem in enumerate(problems):
@@ -103,9 +107,23 @@ def _chunks(X: np.ndarray, blocks: Sequence[np.ndarray], problems: Sequence[QP],
             yield _Chunk([index], lambda rows=rows: _matrix_of(X, rows, kernel), np.arange(problem.n))  # type: ignore[misc]
 
 
-def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel) -> np.ndarray:
+def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int = 1) -> np.ndarray:
+    """Kernel values (n, n) float64 between all of these rows (n,), some at a time, which then stay in cache."""
     samples = X[rows].astype(np.float64)
-    return kernel(samples, samples)
+    norms = squared_norms(samples) if kernel.uses_norms else None
+    out = np.empty((len(rows), len(rows)))
+
+    def strip(start: int) -> None:
+        out[start : start + STRIP_ROWS] = kernel(samples[start : start + STRIP_ROWS], samples, Y_norms=norms)
+
+    starts = range(0, len(rows), STRIP_ROWS)
+    if n_threads == 1 or len(starts) == 1:
+        for start in starts:
+            strip(start)
+    else:
+        with ThreadPoolExecutor(min(n_threads, len(starts))) as pool:
+            list(pool.map(strip, starts))
+    return out
 
 
 def _cut(

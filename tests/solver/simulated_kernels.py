@@ -29,7 +29,7 @@ GATHER, OPTIMISE, SUBTRACT = kernels(THREADS)
 
 def pair_problems(bounds):
     """C-SVC of every pair of classes."""
-    return [c_svc((i, j), (bounds[i], bounds[j])) for i, j in class_pairs(len(bounds))]
+    return c_svc(class_pairs(len(bounds)), bounds)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ RBF = Kernel("rbf", gamma=0.05)
 
 def pair_problems(bounds):
     """C-SVC of every pair of classes."""
-    return [c_svc((i, j), (bounds[i], bounds[j])) for i, j in class_pairs(len(bounds))]
+    return c_svc(class_pairs(len(bounds)), bounds)
 
 
 def problem(X, y, C=10.0):

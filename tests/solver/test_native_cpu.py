@@ -150,7 +150,7 @@ def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n, mod
     bounds = np.full(int((y == 0).sum()), 1e5), np.full(int((y == 1).sum()), 1e5)
     blocks = [np.flatnonzero(y == c) for c in (0, 1)]
     kernel, stopping = Kernel("linear"), Stopping(tol=1e-6)
-    found = cpu.solve(X, blocks, [c_svc((0, 1), bounds)], kernel, stopping, budget_mb=500, n_threads=1)
+    found = cpu.solve(X, blocks, c_svc([(0, 1)], bounds), kernel, stopping, budget_mb=500, n_threads=1)
     assert len(calls) == 3 and found[0].n_iter <= 3 * STEPS_AT_ONCE
 
 
@@ -427,7 +427,7 @@ def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
 
     plan = cpu.plan_memory([10, 10, 10, 10], 100, 2)
 
-    problems = [c_svc(pair, (np.ones(10), np.ones(10))) for pair in itertools.combinations(range(4), 2)]
+    problems = c_svc(list(itertools.combinations(range(4), 2)), [np.ones(10)] * 4)
 
     def solve(problem, workspace, clock):
         while not clock.says_stop():
