@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError
-from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import (
-    MOST_SPREAD,
-    Array,
-    Kernel,
-    array_module,
-    largest_norm,
-    near_the_origin,
-    rbf_offset,
-    squared_norms,
-    working_dtype,
-)
+from gpusvm.kernels import Array, Kernel, array_module, rbf_offset
 from gpusvm.params import Problem, Stopping
+from gpusvm.predict import evaluator_for, float32_suffices, primal_weights
 from gpusvm.preprocess import apply_steps
-
-BLOCK_BYTES = 32 * 2**20
-"""Size aimed at for one block of kernel values while predicting: small enough to stay in cache."""
-
-COMPILED_WORK = 3e10
-"""Multiplications (rows times support vectors times features) from which on loading the compiled kernels pays."""
-
-COMPILATION_WORK = 1e12
-"""The same where they are yet to be compiled, which takes some seconds once on a machine."""
-
-DECISION_ERROR = 2e-4
-"""Error of decision values above which float32 input is computed in float64: a fifth of the usual tolerance."""
-
-_TRIED = 64
-"""Support vectors whose decision values tell how large that error is."""
-
-
-def class_pairs(n_classes: int) -> list[tuple[int, int]]:
-    """Every pair (i, j) with i < j, in LIBSVM's order: (0, 1), (0, 2), ..., (1, 2), ..."""
-    return list(combinations(range(n_classes), 2))
+from gpusvm.voting import class_pairs, one_vs_rest, vote
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +78,7 @@ class SVMModel:
     preprocessing: tuple[Any, ...] = ()
     image_shape: tuple[int, int] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
-    _on_devices: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    _evaluators: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def kernel(self) -> Kernel:
@@ -164,8 +134,9 @@ class SVMModel:
         X : (n, n_features) array, NumPy or CuPy
             Preprocessed samples; for a precomputed kernel, kernel values against all training samples.
         dtype : numpy dtype, optional
-            Arithmetic of the kernel: by default float64 for input that float32 cannot hold, and where float32 would
-            put decision values off by more than `DECISION_ERROR`; else float32.
+            Arithmetic of the kernel: by default float64 for input that float32 cannot hold, and where float32
+            would put decision values off by more than `predict.DECISION_ERROR`; else float32. Where it is named,
+            the kernel is evaluated as its definition says, without compiled code or weights of features.
         n_jobs : int, optional
             Threads to use, as joblib counts; None is every core, or what an enclosing context says.
 
@@ -179,97 +150,67 @@ class SVMModel:
         DataError
             X has another number of columns than the training data.
         """
+        return self._reduced(X, lambda decisions, _: decisions, (len(self.intercept),), np.float64, n_jobs, dtype)
+
+    def _reduced(
+        self,
+        X: Array,
+        reduce: Callable[[Array, bool], Array],
+        shape: tuple[int, ...],
+        result_dtype: Any,
+        n_jobs: int | None,
+        dtype: Any = None,
+    ) -> Array:
+        """An array (n, *shape) of what `reduce` makes of the decision values (m, n_pairs) of each block of rows.
+
+        Decision values of all rows would be 14 MB for each row of a model with 1,900 classes. `reduce` is called
+        in several threads, and is told whether compiled code is at hand.
+        """
         xp = array_module(X)
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise DataError(f"X has shape {X.shape} but the model expects {self.n_features} features a row")
-        dtype = np.dtype(dtype or working_dtype(X.dtype))
-        if xp is np and dtype == np.float32:
-            compiled = self._compiled_decisions(X, n_jobs)
-            if compiled is not None:
-                return compiled
         with on_device(device_of(X)):
-            return self._decide(X, self._machine(xp, dtype))
+            result = xp.empty((len(X), *shape), dtype=result_dtype)
+            evaluator = evaluator_for(self, X, dtype)
 
-    def _decide(self, X: Array, machine: _Machine) -> Array:
-        """Decision values block by block."""
-        xp = machine.xp
-        decisions = xp.empty((len(X), len(self.intercept)), dtype=np.float64)
-        row_bytes = machine.dtype.itemsize * max(self.n_support_vectors, self.n_classes**2)
-        step = max(16, BLOCK_BYTES // max(1, row_bytes))
-        for start in range(0, len(X), step):
-            machine.decide(X[start : start + step], decisions[start : start + step])
-        return decisions
+            def keep(rows: slice, decisions: Array) -> None:
+                result[rows] = reduce(decisions, evaluator.compiled)
 
-    def _machine(self, xp: Any, dtype: np.dtype) -> _Machine:
-        """The arrays to predict with; what was taken to a device stays there for the next call."""
-        key = (xp.cuda.runtime.getDevice(), dtype) if xp is not np else None
-        machine = self._on_devices.get(key)
-        if machine is None:
-            machine = _Machine(self, xp, dtype)
-            if dtype == np.float32 and not self.float32_suffices:
-                machine = _Machine(self, xp, np.dtype(np.float64))
-            if key is not None:
-                self._on_devices[key] = machine
-        return machine
+            evaluator.each_block(X, n_jobs, keep)
+        return result
 
     @cached_property
     def float32_suffices(self) -> bool:
-        """Whether decision values computed in float32 are within `DECISION_ERROR`.
+        """Whether decision values computed in float32 are within `predict.DECISION_ERROR`."""
+        return float32_suffices(self)
 
-        Each kernel value's error meets a coefficient, as in training; where a bound is too pessimistic to tell, the
-        decision values of some support vectors are computed both ways.
-        """
-        if self.kernel.precomputed or not self.n_support_vectors:
-            return True
-        vectors = near_the_origin(self.support_vectors, self.kernel)
-        largest = largest_norm(vectors)
-        if not self.kernel.fits_float32(largest):
-            return False
-        size = float(np.linalg.norm(self.dual_coef, axis=1).max())
-        if MOST_SPREAD * self.kernel.value_error(largest, np.float32) * size <= DECISION_ERROR:
-            return True
-        tried = np.unique(np.linspace(0, self.n_support_vectors - 1, _TRIED).astype(np.int64))
-        rows = self.support_vectors[tried]
-        single, double = (_Machine(self, np, np.dtype(dtype)) for dtype in (np.float32, np.float64))
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is off
-            off = np.abs(self._decide(rows.astype(np.float32), single) - self._decide(rows, double)).max()
-        return bool(off <= DECISION_ERROR / 2)
+    @cached_property
+    def offset(self) -> np.ndarray | None:
+        """What both sides of an RBF kernel are moved by, (n_features,) float64; None for nothing."""
+        return rbf_offset(self.support_vectors) if self.kernel.name == "rbf" else None
+
+    @cached_property
+    def primal_weights(self) -> np.ndarray:
+        """Weights of the features for each class pair (n_pairs, n_features) float64; linear kernel only."""
+        return primal_weights(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_on_devices": {}}
-
-    def _compiled_decisions(self, X: np.ndarray, n_jobs: int | None = None) -> np.ndarray | None:
-        """The same through the solver's compiled kernels; None where NumPy serves as well or Numba is missing."""
-        work = len(X) * self.n_support_vectors * self.n_features
-        if self.kernel.precomputed or work < COMPILED_WORK:
-            return None
-        try:
-            from gpusvm.solver.prediction import each_part, is_ready
-        except ImportError:  # no Numba
-            return None
-        if work < COMPILATION_WORK and not is_ready():
-            return None
-        if not self.float32_suffices or (self.kernel.name == "rbf" and rbf_offset(self.support_vectors) is not None):
-            return None
-        rows = np.ascontiguousarray(X, dtype=np.float32)
-        decisions = np.empty((len(X), len(self.intercept)))
-
-        def finish(part: slice, sums: list[np.ndarray]) -> None:
-            add_up(sums, self.intercept, decisions[part])
-
-        n_threads = effective_jobs(n_jobs)
-        slices = list(self.class_slices())
-        vectors = self.support_vectors.astype(np.float32, copy=False)
-        done = each_part(rows, vectors, slices, self.dual_coef, self.kernel, n_threads, finish)
-        return decisions if done else None
+        recomputed = ("primal_weights",)
+        state = {name: value for name, value in self.__dict__.items() if name not in recomputed}
+        return {**state, "_evaluators": {}}
 
     def predict(self, X: Array, n_jobs: int | None = None) -> Array:
         """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
 
-        Of X's module, but for labels that are text: those are always NumPy's.
+        Of X's module, but for labels that are text: those are always NumPy's. Beside them, a call takes
+        a fixed amount of memory (`predict.BUDGET`), whatever the number of rows.
         Raises DataError where X has another number of columns than the training data.
         """
-        return self.labels(vote(self.pair_decisions(X, n_jobs=n_jobs), self.n_classes))
+
+        def winners(decisions: Array, compiled: bool) -> Array:
+            return vote(decisions, self.n_classes, compiled=compiled)
+
+        return self.labels(self._reduced(X, winners, (), np.int64, n_jobs))
 
     def labels(self, indices: Array) -> Array:
         """The labels of classes given by their indices (n,)."""
@@ -287,109 +228,15 @@ class SVMModel:
         (n, n_pairs) or (n, n_classes) float64 array
             With two classes, (n,): positive for ``classes[1]``, as in scikit-learn.
         """
-        decisions = self.pair_decisions(X, n_jobs=n_jobs)
         if self.n_classes == 2:
-            return -decisions[:, 0]
-        return decisions if shape == "ovo" else one_vs_rest(decisions, self.n_classes)
+            return self._reduced(X, lambda decisions, _: -decisions[:, 0], (), np.float64, n_jobs)
+        if shape == "ovo":
+            return self.pair_decisions(X, n_jobs=n_jobs)
 
+        def scores(decisions: Array, compiled: bool) -> Array:
+            return one_vs_rest(decisions, self.n_classes, compiled=compiled)
 
-class _Machine:
-    """A model's arrays in one array module and dtype, ready to evaluate blocks of rows."""
-
-    def __init__(self, model: SVMModel, xp: Any, dtype: np.dtype) -> None:
-        self.xp, self.dtype, self.kernel = xp, dtype, model.kernel
-        self.slices = list(model.class_slices())
-        self.coef = xp.asarray(model.dual_coef.astype(dtype))
-        self.intercept = xp.asarray(model.intercept)
-        self.offset = None
-        if self.kernel.precomputed:
-            self.columns, self.norms = xp.asarray(model.support_indices), None
-        else:
-            vectors = model.support_vectors
-            offset = rbf_offset(vectors) if self.kernel.name == "rbf" else None
-            if offset is not None:
-                self.offset, vectors = xp.asarray(offset), vectors - offset
-            self.support_vectors = xp.asarray(vectors.astype(dtype, copy=False))
-            self.norms = squared_norms(self.support_vectors) if self.kernel.uses_norms else None
-
-    def decide(self, X: Array, into: Array) -> None:
-        """Decision values of a block of rows, from one kernel block, into an (n, n_pairs) array."""
-        if self.kernel.precomputed:
-            block = X[:, self.columns].astype(self.dtype, copy=False)
-        else:
-            rows = X if self.offset is None else X - self.offset  # in float64: the offset is
-            rows = self.xp.ascontiguousarray(rows, dtype=self.dtype)
-            block = self.kernel(rows, self.support_vectors, Y_norms=self.norms)
-        add_up([block[:, s] @ self.coef[:, s].T for s in self.slices], self.intercept, into)
-
-
-def add_up(sums: Sequence[Array], intercept: Array, into: Array) -> None:
-    """Write decision values (n, n_pairs) float64 from what each class adds to its pairs.
-
-    ``sums[c]`` (n, n_classes - 1) holds in column k what the support vectors of class c add to the pair of c
-    with its k-th other class.
-    """
-    for p, (i, j) in enumerate(class_pairs(len(sums))):
-        into[:, p] = sums[i][:, j - 1]
-        into[:, p] += sums[j][:, i]
-    into += intercept
-
-
-def _pair_columns(n_classes: int) -> Iterator[tuple[int, slice]]:
-    """For each class i, the columns of its pairs with the classes after it."""
-    start = 0
-    for i in range(n_classes - 1):
-        stop = start + n_classes - 1 - i
-        yield i, slice(start, stop)
-        start = stop
-
-
-def vote(decisions: Array, n_classes: int) -> Array:
-    """Index of the class with most votes, the first of equals (LIBSVM's svm_predict_values).
-
-    Parameters
-    ----------
-    decisions : (n, n_pairs) array
-        A value above zero is a vote for the first class of the pair, any other for the second.
-
-    Returns
-    -------
-    (n,) int64 array
-    """
-    xp = array_module(decisions)
-    votes = xp.zeros((len(decisions), n_classes), dtype=np.int64)
-    for i, columns in _pair_columns(n_classes):
-        first_wins = decisions[:, columns] > 0
-        votes[:, i] += first_wins.sum(axis=1)
-        votes[:, i + 1 :] += ~first_wins
-    return votes.argmax(axis=1)
-
-
-def one_vs_rest(decisions: Array, n_classes: int) -> Array:
-    """Votes of each class, ordered within equal counts by the summed decision values.
-
-    The sum s of a class's decision values is squeezed into (-1/3, 1/3) by s / (3 (|s| + 1)), so
-    that it never outweighs a vote: scikit-learn's ``decision_function_shape="ovr"``.
-
-    Parameters
-    ----------
-    decisions : (n, n_pairs) array
-
-    Returns
-    -------
-    (n, n_classes) float64 array
-    """
-    xp = array_module(decisions)
-    votes = xp.zeros((len(decisions), n_classes))
-    sums = xp.zeros_like(votes)
-    for i, columns in _pair_columns(n_classes):
-        values = decisions[:, columns]
-        first_wins = values >= 0
-        votes[:, i] += first_wins.sum(axis=1)
-        votes[:, i + 1 :] += ~first_wins
-        sums[:, i] += values.sum(axis=1)
-        sums[:, i + 1 :] -= values
-    return votes + sums / (3 * (xp.abs(sums) + 1))
+        return self._reduced(X, scores, (self.n_classes,), np.float64, n_jobs)
 
 
 def describe_pair(classes: np.ndarray, pair: tuple[int, int]) -> str:

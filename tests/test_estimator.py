@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -231,13 +230,12 @@ def test_set_params_on_a_loaded_estimator_takes_effect(digits, tmp_path, monkeyp
     assert svc.n_jobs is None
     asked = []
 
-    def decide(self, X, dtype=None, n_jobs=None):
+    def predict(self, X, n_jobs=None):
         asked.append(n_jobs)
 
-    monkeypatch.setattr(type(svc.model_), "pair_decisions", decide)
+    monkeypatch.setattr(type(svc.model_), "predict", predict)
     for n_jobs in (8, 3):
-        with suppress(TypeError):
-            svc.set_params(n_jobs=n_jobs).predict(digits[2])
+        svc.set_params(n_jobs=n_jobs).predict(digits[2])
     assert asked == [8, 3]
 
 

@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 from sklearn.utils.multiclass import _ovr_decision_function
 
 from gpusvm import SVC, to_onnx
-from gpusvm import model as model_module
 from gpusvm.errors import DataError
 from gpusvm.kernels import rbf_offset
 from gpusvm.model import class_pairs, one_vs_rest, vote
@@ -35,13 +34,6 @@ def test_decisions_are_the_definition(digits_model, digits):
     np.testing.assert_allclose(digits_model.pair_decisions(X), expected, atol=2e-5)
 
 
-def test_blocks_do_not_change_the_result(digits_model, digits, monkeypatch):
-    X = digits[2].astype(np.float64)
-    whole = digits_model.pair_decisions(X)
-    monkeypatch.setattr(model_module, "BLOCK_BYTES", 1)
-    np.testing.assert_allclose(digits_model.pair_decisions(X), whole, atol=1e-12)
-
-
 def test_no_rows_give_no_predictions(digits_model):
     assert digits_model.predict(np.empty((0, 64), np.float32)).shape == (0,)
 
@@ -60,10 +52,11 @@ def test_votes_and_one_vs_rest_are_scikit_learns_even_in_ties(decisions):
     for p, (i, j) in enumerate(class_pairs(n_classes)):
         winners = np.where(decisions[:, p] > 0, i, j)
         expected_votes[np.arange(5), winners] += 1
-    np.testing.assert_array_equal(vote(decisions, n_classes), expected_votes.argmax(axis=1))
-    np.testing.assert_allclose(
-        one_vs_rest(decisions, n_classes), _ovr_decision_function(decisions < 0, -decisions, n_classes)
-    )
+    expected = _ovr_decision_function(decisions < 0, -decisions, n_classes)
+    for compiled in (False, True):
+        found = vote(decisions, n_classes, compiled=compiled)
+        np.testing.assert_array_equal(found, expected_votes.argmax(axis=1))
+        np.testing.assert_allclose(one_vs_rest(decisions, n_classes, compiled=compiled), expected)
 
 
 @pytest.fixture(scope="module")
@@ -94,25 +87,3 @@ def test_pixels_are_not_moved(digits_model):
     assert rbf_offset(digits_model.support_vectors) is None
     assert rbf_offset(255 - 255 * digits_model.support_vectors) is None
     assert rbf_offset(np.zeros((0, 4), np.float32)) is None and rbf_offset(np.zeros((3, 4), np.float32)) is None
-
-
-@pytest.mark.parametrize("pixels", [True, False])
-@pytest.mark.parametrize("n_classes", [2, 10])
-def test_the_compiled_kernels_decide_as_the_definition_says(digits, monkeypatch, pixels, n_classes):
-    from gpusvm import SVC
-
-    monkeypatch.setattr(model_module, "COMPILED_WORK", 0)
-    monkeypatch.setattr(model_module, "COMPILATION_WORK", 0)
-    keep = digits[1] < n_classes
-    scale = np.float32(1.0 if pixels else 0.7)
-    sparse = np.where(digits[0] > 0.9, digits[0], 0).astype(np.float32)
-    X, X_test = sparse[keep] * scale, np.where(digits[2] > 0.9, digits[2], 0).astype(np.float32) * scale
-    model = SVC(C=10, gamma=0.05, backend="sklearn").fit(X, digits[1][keep]).model_
-    assert model._compiled_decisions(X_test, None) is not None, "the compiled kernels were not used"
-    np.testing.assert_allclose(model.pair_decisions(X_test), definition(model, X_test), atol=2e-5)
-
-
-def test_a_prediction_does_not_wait_for_a_compiler_that_costs_more_than_it_saves(digits_model, digits, monkeypatch):
-    monkeypatch.setattr(model_module, "COMPILED_WORK", 0)
-    monkeypatch.setattr("gpusvm.solver.prediction.is_ready", lambda: False)
-    assert digits_model._compiled_decisions(digits[2], None) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 
 def compiled(**options: Any) -> Callable[[Callable], Any]:
@@ -30,7 +30,17 @@ def compiled(**options: Any) -> Callable[[Callable], Any]:
 
 
 class _BestEffortCache(FunctionCache):
-    """Numba's cache of a function's code. A file that cannot be used costs time, and nothing else."""
+    """Numba's cache of a function's code. A file that cannot be used costs time, and nothing else.
+
+    Functions of one module are compiled into those of another, so code is as old as any file of the folder:
+    Numba by itself looks at the function's own.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        folder = Path(function.__code__.co_filename).parent
+        stamp = [(file.stat().st_mtime, file.stat().st_size) for file in sorted(folder.glob("*.py"))]
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, tuple(stamp))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -85,18 +85,23 @@ def write_kernel(
 ) -> None:
     """Turn inner products into kernel values in ``into[slots, start:start + n]``.
 
-    `inner` (m, n) and the norms are all int32, float32 or float64, and in the same `unit`. The arithmetic is float32,
-    after distances that are exact for int32, or all float64; exponentials are float32 unless `into` is float64.
+    `inner` (m, n) and the norms are all int32, float32 or float64, and in the same `unit`. Distances are exact for
+    int32. What follows is float64 where `inner` or `into` is, else float32.
     """
-    real = np.float64 if inner.dtype == np.float64 else np.float32
     _write_kernel(
-        _KINDS[kernel.name], inner, real(unit), left_norms, right_norms, real(kernel.gamma * unit),
-        real(kernel.coef0), kernel.degree, into, slots, start, into.dtype.type(0),
-    )  # fmt: skip
+        *kernel_numbers(kernel, inner.dtype, unit, into.dtype), inner, left_norms, right_norms, into, slots, start
+    )
 
 
-def _real(x):  # type: ignore[no-untyped-def]
-    """x in the arithmetic that follows: float32 for an integer, else as it is."""
+def kernel_numbers(kernel: Kernel, inner: Any, unit: float, into: Any) -> tuple[Any, ...]:
+    """The first arguments of `_write_kernel`, for inner products and kernel values of these dtypes."""
+    real = np.float64 if np.float64 in (inner, into) else np.float32
+    numbers = real(unit), real(kernel.gamma * unit), real(kernel.coef0)
+    return _KINDS[kernel.name], *numbers, kernel.degree, np.dtype(into).type(0)
+
+
+def _real(x, like):  # type: ignore[no-untyped-def]
+    """x in the arithmetic that follows: of the type of `like` for an integer, else as it is."""
 
 
 def _squared_distance(left_norm, right_norm, inner):  # type: ignore[no-untyped-def]
@@ -104,16 +109,18 @@ def _squared_distance(left_norm, right_norm, inner):  # type: ignore[no-untyped-
 
 
 @overload(_real, inline="always")
-def _real_of(x):  # type: ignore[no-untyped-def]
+def _real_of(x, like):  # type: ignore[no-untyped-def]
     if isinstance(x, types.Integer):
-        return lambda x: np.float32(x)
-    return lambda x: x
+        if like == types.float64:
+            return lambda x, like: np.float64(x)
+        return lambda x, like: np.float32(x)
+    return lambda x, like: x
 
 
 @overload(_squared_distance, inline="always")
 def _squared_distance_of(left_norm, right_norm, inner):  # type: ignore[no-untyped-def]
     if isinstance(inner, types.Integer):
-        return lambda left_norm, right_norm, inner: np.float32(np.int32(left_norm + right_norm - 2 * inner))
+        return lambda left_norm, right_norm, inner: np.int32(left_norm + right_norm - 2 * inner)
     return lambda left_norm, right_norm, inner: left_norm + right_norm - (inner + inner)
 
 
@@ -139,6 +146,36 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return p * scale if x > np.float32(-87.0) else np.float32(0.0)
 
 
+@numba.njit(inline="always")
+def _exp_double(x):  # type: ignore[no-untyped-def]
+    """The same for float64 x <= 0, by the Taylor polynomial of degree 13; below -708 the result is taken as 0.
+
+    Adding 1.5 * 2^52 rounds to a whole number k and leaves its bits at the low end, which vectorises also where
+    a processor has no instruction that turns float64 into int64.
+    """
+    shift = np.float64(6755399441055744.0)
+    t = x * 1.4426950408889634 + shift
+    k = t - shift
+    r = x - k * 6.93147180369123816490e-01  # ln 2 to 33 bits, so that k times it is exact
+    r = r - k * 1.90821492927058770002e-10
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    scale = np.int64((np.float64(t).view(np.int64) + 1023) << 52).view(np.float64)
+    return p * scale if x > -708.0 else 0.0
+
+
 def _exponential(x, like):  # type: ignore[no-untyped-def]
     """exp(min(x, 0)) in the type of `like`."""
 
@@ -146,7 +183,7 @@ def _exponential(x, like):  # type: ignore[no-untyped-def]
 @overload(_exponential, inline="always")
 def _exponential_of(x, like):  # type: ignore[no-untyped-def]
     if like == types.float64:
-        return lambda x, like: math.exp(min(x, 0.0))
+        return lambda x, like: _exp_double(min(np.float64(x), 0.0))
     return lambda x, like: _exp(min(np.float32(x), np.float32(0.0)))
 
 
@@ -170,39 +207,40 @@ def _tanh_of(x, like):  # type: ignore[no-untyped-def]
 @compiled(fastmath={"contract", "nsz"})
 def _write_kernel(
     kind: int,
-    inner: np.ndarray,
     unit: float,
-    left_norms: np.ndarray,
-    right_norms: np.ndarray,
     slope: float,
     coef0: float,
     degree: int,
+    like: float,
+    inner: np.ndarray,
+    left_norms: np.ndarray,
+    right_norms: np.ndarray,
     into: np.ndarray,
     slots: np.ndarray,
     start: int,
-    like: float,
 ) -> None:
-    n = inner.shape[1]
-    for r in range(inner.shape[0]):
+    n = right_norms.shape[0]
+    for r in range(left_norms.shape[0]):
         source = inner[r]
         target = into[slots[r], start : start + n]
         if kind == 1:
             norm = left_norms[r]
             for c in range(n):
-                target[c] = _exponential(-slope * _squared_distance(norm, right_norms[c], source[c]), like)
+                distance = _real(_squared_distance(norm, right_norms[c], source[c]), like)
+                target[c] = _exponential(-slope * distance, like)
         elif kind == 0:
             for c in range(n):
-                target[c] = unit * _real(source[c])
+                target[c] = unit * _real(source[c], like)
         elif kind == 2:
             for c in range(n):
-                base = slope * _real(source[c]) + coef0
-                power = _real(1)
+                base = slope * _real(source[c], like) + coef0
+                power = _real(1, like)
                 for _ in range(degree):
                     power *= base
                 target[c] = power
         else:
             for c in range(n):
-                target[c] = _tanh(slope * _real(source[c]) + coef0, like)
+                target[c] = _tanh(slope * _real(source[c], like) + coef0, like)
 
 
 @compiled(fastmath={"contract", "nsz", "reassoc"})

@@ -1,106 +1,538 @@
-"""Decision values of many samples on all CPU cores, by the compiled kernel rows that training uses."""
+"""Decision values of many samples on all CPU cores, by compiled code.
+
+Some rows of X at a time, one thread takes them past all support vectors, 256 by 256: inner products, kernel
+values, and what these add to the decision values, while each is still in cache. Nothing but the decision
+values of those rows is ever held.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled, is_compiled
-from gpusvm.solver.kernel_rows import CHUNK_COLUMNS, write_kernel
-from gpusvm.solver.operands import BlasOperand, Samples, make_operand
-from gpusvm.solver.panels import PANEL_WIDTH
+from gpusvm.solver.kernel_rows import _write_kernel, kernel_numbers
+from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, SPARSE_BELOW, squared_norms
+from gpusvm.solver.panels import (
+    PANEL_WIDTH,
+    integer_products_are_exact,
+    multiply,
+    multiply_integers,
+    pack_integer_panels,
+    pack_integers,
+    pack_nonzeros,
+    pack_panels,
+)
+from gpusvm.solver.tiles import MOST_ROWS as TILE_STEP
+from gpusvm.solver.tiles import (
+    WEIGHTED_ROWS,
+    multiply_tiles,
+    pack_columns,
+    pack_rows,
+    rows_of_a_tile,
+    weight_rows,
+)
 
-ROWS_AT_ONCE = 512
-"""Samples whose kernel values are computed together: enough to use each part of an operand that is in cache."""
+TILE_ROWS, TILE_COLUMNS = 240, 256
+"""Kernel values computed together: with their inner products they stay in a second-level cache."""
+
+BUDGET = 56 * 2**20
+"""Bytes used by a call: half for packed support vectors, half for the work of all threads."""
+
+MOST_ROWS = 8 * TILE_ROWS
+"""Rows that a thread takes at once."""
+
+LEAST_ROWS = 96
+"""Rows worth a task of their own."""
+
+SMALL_WORK = 2e6
+"""Multiplications that are done before another thread has started."""
+
+PACKED_AT_ONCE, MOST_COLUMNS = 2**20, 16 * TILE_COLUMNS
+"""Bytes and number of support vectors that are packed together, and multiplied by one call."""
+
+FEW_PAIRS = 3
+"""With fewer other classes, coefficients are taken pair by pair, along the support vectors; else along the pairs."""
 
 
 def is_ready() -> bool:
-    """Whether `each_part` runs without being compiled first, which takes some seconds."""
-    return is_compiled(_combine)
+    """Whether this runs without being compiled first, which takes some seconds."""
+    return is_compiled(_one_vs_rest)  # the last that `prepare` compiles
 
 
 def prepare() -> None:
-    """Compile what training does not, so that predictions find everything ready."""
-    _combine(np.zeros((1, 2), dtype=np.float32), 0, np.zeros((1, 2)), np.zeros((1, 1)))
+    """Compile everything that training does not, so that predictions find it ready whatever their data."""
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        for dense in (1.0, 0.1):
+            for scale in (0.7, 1.0):
+                X = np.where(rng.random((40, 40)) < dense, 1.0, 0.0) * scale
+                blocks = DecisionBlocks(
+                    X.astype(dtype), np.array([20, 20]), np.ones((1, 40)), np.zeros(1), Kernel(), np.dtype(dtype)
+                )
+                blocks.each_block(X.astype(dtype), 1, lambda rows, decisions: None)
+    indices, scores = np.zeros(1, dtype=np.int64), np.zeros((1, 2))
+    _vote(np.zeros((1, 1)), 2, indices)
+    _one_vs_rest(np.zeros((1, 1)), 2, scores)
 
 
-def each_part(
-    X: np.ndarray,
-    support_vectors: np.ndarray,
-    slices: Sequence[slice],
-    dual_coef: np.ndarray,
-    kernel: Kernel,
-    n_threads: int,
-    finish: Callable[[slice, list[np.ndarray]], None],
-) -> bool:
-    """Compute what the support vectors of each class add to the decision values of its pairs, part by part.
+def vote(decisions: np.ndarray, n_classes: int) -> np.ndarray:
+    """`gpusvm.voting.vote`, compiled."""
+    indices = np.empty(len(decisions), dtype=np.int64)
+    _vote(decisions, n_classes, indices)
+    return indices
+
+
+def one_vs_rest(decisions: np.ndarray, n_classes: int) -> np.ndarray:
+    """`gpusvm.voting.one_vs_rest`, compiled."""
+    scores = np.empty((len(decisions), n_classes))
+    _one_vs_rest(decisions, n_classes, scores)
+    return scores
+
+
+class Packed(NamedTuple):
+    """Some support vectors as they are multiplied with, from number `begin` on.
+
+    Attributes
+    ----------
+    begin : int
+    panels, norms : arrays, float32, float64 or of integers
+    coef : (n_classes - 1, n) float64 array, or (n, n_classes - 1 and zeros up to a multiple of 16)
+        See `FEW_PAIRS`.
+    """
+
+    begin: int
+    panels: np.ndarray
+    norms: np.ndarray
+    coef: np.ndarray
+
+
+class Classes(NamedTuple):
+    """Whose support vectors are whose, and which pair is where.
+
+    Attributes
+    ----------
+    ends : (n_classes,) int64 array
+        Where each class's support vectors end.
+    first_of : (n_classes,) int64 array
+        The pair of classes i < j is at ``first_of[i] + j``.
+    """
+
+    ends: np.ndarray
+    first_of: np.ndarray
+
+    @classmethod
+    def of(cls, n_support: np.ndarray) -> Classes:
+        k = len(n_support)
+        return cls(np.cumsum(n_support), np.array([i * k - i * (i + 1) // 2 - i - 1 for i in range(k)]))
+
+
+class Workspace(NamedTuple):
+    """A thread's memory, used again for each tile: inner products, kernel values, and sums."""
+
+    inner: np.ndarray
+    values: np.ndarray
+    slots: np.ndarray
+    sums: np.ndarray
+
+    @classmethod
+    def make(cls, n_rows: int, n_others: int, inner: Any, values: Any) -> Workspace:
+        tile = (min(TILE_ROWS, -(-n_rows // TILE_STEP) * TILE_STEP), TILE_COLUMNS)
+        sums = np.empty((WEIGHTED_ROWS, _padded(n_others)))
+        return cls(np.empty(tile, dtype=inner), np.empty(tile, dtype=values), np.arange(tile[0]), sums)
+
+
+class DecisionBlocks:
+    """The decision values of a one-vs-one model, block by block.
 
     Parameters
     ----------
-    X : (n, n_features) float32 array, C order
-    support_vectors : (n_sv, n_features) float32 array, C order
+    support_vectors : (n_sv, n_features) array
         Grouped by class.
-    slices : n_classes slices
-        Each class's support vectors.
+    n_support : (n_classes,) int array
     dual_coef : (n_classes - 1, n_sv) float64 array
         In LIBSVM's layout.
+    intercept : (n_pairs,) float64 array
     kernel : Kernel
         Any but a precomputed one.
-    n_threads : int
-    finish : callable
-        Called in those threads with some rows of X, as a slice, and for each class an array
-        (rows, n_classes - 1) float64: K(rows, support vectors of the class) times their coefficients.
-
-    Returns
-    -------
-    bool
-        False, and nothing done, where the support vectors are not sparse: one large BLAS product is
-        faster there than anything below; or where distances need float64.
+    dtype : numpy dtype
+        Of kernel values: float32 or float64. Decision values are summed in float64.
+    offset : (n_features,) float64 array, optional
+        Subtracted from both sides of the kernel.
     """
-    vectors, samples = Samples.of(support_vectors, kernel), Samples.of(X, kernel)
-    if (vectors.pixels is None) != (samples.pixels is None) or vectors.scale != samples.scale:
-        vectors, samples = Samples(support_vectors), Samples(X)
-        if kernel.product_dtype(vectors.norms.max(initial=0.0)) != np.float32:
-            return False
-    operand = make_operand(vectors, np.arange(len(support_vectors)))
-    if isinstance(operand, BlasOperand):
-        return False
-    # Contiguous, without which the sums below are no vector code.
-    coefs = [np.ascontiguousarray(dual_coef[:, own]) for own in slices]
 
-    def one_part(start: int) -> None:
-        rows = np.arange(start, min(start + ROWS_AT_ONCE, len(X)))
-        products, places = operand.products(samples, rows), np.arange(len(rows))
-        sums = [np.empty((len(rows), len(coef))) for coef in coefs]
-        for own, coef, into in zip(slices, coefs, sums, strict=True):
-            first = own.start - own.start % PANEL_WIDTH
-            block = np.empty((len(rows), own.stop - first), dtype=np.float32)
-            for begin in range(first, own.stop, CHUNK_COLUMNS):
-                end = min(begin + CHUNK_COLUMNS, own.stop)
-                norms = products.norms, operand.norms[begin:end]
-                inner = products.columns(begin, end)
-                write_kernel(kernel, inner, operand.unit, *norms, block, places, begin - first)
-            _combine(block, own.start - first, coef, into)
-        finish(slice(start, start + len(rows)), sums)
+    def __init__(
+        self,
+        support_vectors: np.ndarray,
+        n_support: np.ndarray,
+        dual_coef: np.ndarray,
+        intercept: np.ndarray,
+        kernel: Kernel,
+        dtype: np.dtype,
+        offset: np.ndarray | None = None,
+    ) -> None:
+        self.vectors, self.dual_coef, self.intercept = support_vectors, dual_coef, intercept
+        self.kernel, self.dtype, self.offset = kernel, dtype, offset
+        self.classes = Classes.of(n_support)
 
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(one_part, range(0, len(X), ROWS_AT_ONCE)))
+    def each_block(self, X: np.ndarray, n_threads: int, consume: Callable[[slice, np.ndarray], None]) -> None:
+        """Call ``consume(rows, decisions)`` for blocks of rows of X (n, n_features), in several threads.
+
+        `decisions` (m, n_pairs) float64 are overwritten after the call. They do not depend on `n_threads`,
+        nor on what other rows X has; but X of whole numbers only may be multiplied as such.
+        """
+        work = float(len(X)) * len(self.vectors) * X.shape[1]
+        n_threads = 1 if work < SMALL_WORK else n_threads
+        arithmetic = self._arithmetic(X)
+        n_pairs, n_others, d = len(self.intercept), len(self.dual_coef), X.shape[1]
+        packs = self._packs(arithmetic)
+        pack_bytes = (packs[0][1] - packs[0][0]) * self._column_bytes() if packs else 0
+        keep = sum(stop - begin for begin, stop in packs) * self._column_bytes() <= BUDGET / 2
+        packed = [self._pack(arithmetic, *bounds) for bounds in packs] if keep else None
+
+        # A row as it is, in this arithmetic, and packed; its decision values; and its part of a tile.
+        row_bytes = 8 * n_pairs + 4 * self.dtype.itemsize * d + 8 * TILE_COLUMNS
+        thread_bytes = row_bytes + (0 if keep else pack_bytes)
+        n_threads = max(1, min(n_threads, int(BUDGET / 2 / thread_bytes)))
+        room = BUDGET / 2 / n_threads - (0 if keep else pack_bytes)
+        step = max(LEAST_ROWS, len(X) // (4 * n_threads))
+        step = max(1, min(step, MOST_ROWS, int(room / row_bytes), len(X)))
+        if step > TILE_STEP:
+            step -= step % TILE_STEP
+        inner = np.dtype(np.int32) if isinstance(arithmetic, Integers) else self.dtype
+        numbers = kernel_numbers(self.kernel, inner, arithmetic.unit, self.dtype)
+        spaces: SimpleQueue[tuple[Workspace, np.ndarray]] = SimpleQueue()
+        for _ in range(n_threads):
+            spaces.put((Workspace.make(step, n_others, inner, self.dtype), np.empty((step, n_pairs))))
+
+        def one_block(start: int) -> None:
+            space, room_for_all = spaces.get()
+            try:
+                rows = slice(start, min(start + step, len(X)))
+                left = arithmetic.pack_left(self._prepared(X[rows], arithmetic))
+                decisions = room_for_all[: rows.stop - start]
+                decisions[:] = self.intercept
+                for number, bounds in enumerate(packs):
+                    right = packed[number] if packed is not None else self._pack(arithmetic, *bounds)
+                    arithmetic.add(left, right, numbers, self.classes, space, decisions)
+                consume(rows, decisions)
+            finally:
+                spaces.put((space, room_for_all))
+
+        starts = range(0, len(X), step)
+        if n_threads == 1 or len(starts) == 1:
+            for start in starts:
+                one_block(start)
+        else:
+            with ThreadPoolExecutor(n_threads) as pool:
+                list(pool.map(one_block, starts))
+
+    def _prepared(self, rows: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
+        """Some rows of X, or support vectors, as `arithmetic` takes them."""
+        if self.offset is not None and not isinstance(arithmetic, Integers):
+            rows = rows - self.offset  # in float64, before digits are lost
+        return np.ascontiguousarray(rows, dtype=self.dtype)
+
+    def _column_bytes(self) -> int:
+        """Of a support vector as it is packed, at most."""
+        return self.dtype.itemsize * self.vectors.shape[1] + 8 * _padded(len(self.dual_coef))
+
+    def _packs(self, arithmetic: Arithmetic) -> list[tuple[int, int]]:
+        """Which support vectors are packed together."""
+        width = PACKED_AT_ONCE // self._column_bytes()
+        width -= width % (TILE_COLUMNS if width >= TILE_COLUMNS else PANEL_WIDTH)
+        width = max(PANEL_WIDTH, min(width, MOST_COLUMNS))
+        return [(begin, min(begin + width, len(self.vectors))) for begin in range(0, len(self.vectors), width)]
+
+    def _pack(self, arithmetic: Arithmetic, begin: int, stop: int) -> Packed:
+        panels, norms = arithmetic.pack_right(self._prepared(self.vectors[begin:stop], arithmetic))
+        coef = self.dual_coef[:, begin:stop]
+        if len(coef) < FEW_PAIRS:
+            coef = np.ascontiguousarray(coef)
+        else:
+            padded = np.zeros((stop - begin, _padded(len(coef))))
+            padded[:, : len(coef)] = coef.T
+            coef = padded
+        return Packed(begin, panels, norms, coef)
+
+    def _arithmetic(self, X: np.ndarray) -> Arithmetic:
+        """How inner products are taken: from what the support vectors and X are."""
+        d, like = X.shape[1], self.dtype.type(1)
+        present = np.zeros(d, dtype=np.bool_)
+        n_nonzeros = mark_present(self.vectors, present)
+        sparse = n_nonzeros < SPARSE_BELOW * len(self.vectors) * present.sum()
+        if sparse and d * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max and integer_products_are_exact():
+            for scale in PIXEL_SCALES:
+                if are_whole_numbers(self.vectors, scale * like) and are_whole_numbers(X, scale * like):
+                    return Integers(scale, present)
+        # Without an offset only: a sparse row that is moved is sparse no more.
+        if sparse and self.dtype == np.float32 and self.offset is None:
+            return Sparse(np.flatnonzero(present), d)
+        return Dense(self.dtype)
+
+
+class Dense:
+    """Products of all features, in tiles."""
+
+    unit = 1.0
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.n_together = rows_of_a_tile(dtype)
+
+    def pack_left(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        groups = np.empty((-(-len(X) // self.n_together), self.n_together * X.shape[1]), dtype=X.dtype)
+        pack_rows(X, self.n_together, groups)
+        return groups, _norms(X)
+
+    def pack_right(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        panels = np.empty((-(-len(X) // PANEL_WIDTH), PANEL_WIDTH * X.shape[1]), dtype=X.dtype)
+        pack_columns(X, panels)
+        return panels, _norms(X)
+
+    def add(self, left: tuple[np.ndarray, ...], right: Packed, *rest: Any) -> None:
+        _add_dense(left, right, *rest)
+
+
+class Sparse:
+    """Products of the non-zeros of float32 rows with the `features` that any support vector has."""
+
+    unit = 1.0
+
+    def __init__(self, features: np.ndarray, n_features: int) -> None:
+        self.features = features
+        self.position = np.full(n_features, -1, dtype=np.int32)
+        self.position[features] = np.arange(len(features), dtype=np.int32)
+
+    def pack_left(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        return *pack_nonzeros(X, np.arange(len(X)), self.position), _norms(X)
+
+    def pack_right(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return pack_panels(X, np.arange(len(X)), self.features), _norms(X)
+
+    def add(self, left: tuple[np.ndarray, ...], right: Packed, *rest: Any) -> None:
+        _add_sparse(left, right, *rest)
+
+
+class Integers:
+    """Products of pixels, mostly zeros, which are whole numbers over `scale`."""
+
+    def __init__(self, scale: float, present: np.ndarray) -> None:
+        self.scale, self.unit = scale, 1.0 / scale**2
+        even = np.zeros(-(-len(present) // 2), dtype=np.bool_)
+        even |= present[::2]
+        even[: len(present) // 2] |= present[1::2]
+        self.twos = np.flatnonzero(even)
+        self.position = np.full(len(even), -1, dtype=np.int32)
+        self.position[self.twos] = np.arange(len(self.twos), dtype=np.int32)
+
+    def _pixels(self, X: np.ndarray) -> np.ndarray:
+        pixels = np.empty(X.shape, dtype=np.uint8)
+        as_pixels(X, X.dtype.type(self.scale), pixels)
+        return pixels
+
+    def pack_left(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        pixels = self._pixels(X)
+        return *pack_integers(pixels, np.arange(len(X)), self.position), squared_norms(pixels).astype(np.int32)
+
+    def pack_right(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = self._pixels(X)
+        return pack_integer_panels(pixels, np.arange(len(X)), self.twos), squared_norms(pixels).astype(np.int32)
+
+    def add(self, left: tuple[np.ndarray, ...], right: Packed, *rest: Any) -> None:
+        _add_integers(left, right, *rest)
+
+
+Arithmetic = Dense | Sparse | Integers
+"""How inner products are taken: `pack_left` rows of X, `pack_right` support vectors, `add` what they give."""
+
+
+def _padded(n_others: int) -> int:
+    return -(-n_others // PANEL_WIDTH) * PANEL_WIDTH
+
+
+def _norms(X: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # of a sample so far away that its kernel values are zero
+        return squared_norms(X).astype(X.dtype)
+
+
+@compiled()
+def mark_present(X: np.ndarray, present: np.ndarray) -> int:
+    """Set present[f] for every feature that some row of X (n, d) has; returns the number of non-zeros."""
+    count = 0
+    for r in range(X.shape[0]):
+        for f in range(X.shape[1]):
+            nonzero = X[r, f] != 0.0
+            present[f] |= nonzero
+            count += nonzero
+    return count
+
+
+@compiled()
+def are_whole_numbers(X: np.ndarray, scale: float) -> bool:
+    """Whether X (n, d), in the type of `scale`, is whole numbers from 0 to 255 over `scale`, to the last bit."""
+    for r in range(X.shape[0]):
+        for f in range(X.shape[1]):
+            x = type(scale)(X[r, f])
+            whole = np.rint(x * scale)
+            if not (whole >= 0 and whole <= LARGEST_PIXEL and whole / scale == x):
+                return False
     return True
 
 
-@compiled(fastmath={"contract", "nsz", "reassoc"})
-def _combine(block: np.ndarray, first: int, coef: np.ndarray, into: np.ndarray) -> None:
-    """into (m, k) = block (m, first + n) float32, from column `first`, times coef (k, n) transposed, summed in float64.
+@compiled()
+def as_pixels(X: np.ndarray, scale: float, pixels: np.ndarray) -> None:
+    """Those whole numbers of X (n, d), as uint8."""
+    for r in range(X.shape[0]):
+        for f in range(X.shape[1]):
+            pixels[r, f] = np.uint8(np.rint(X[r, f] * scale))
 
-    Written out because BLAS, called by several threads at once, would start threads of its own in each.
-    """
-    for r in range(block.shape[0]):
-        row = block[r, first:]
-        for j in range(coef.shape[0]):
-            weights, total = coef[j], 0.0
-            for k in range(row.shape[0]):
-                total += np.float64(row[k]) * weights[k]
-            into[r, j] = total
+
+@compiled()
+def _add_dense(
+    left: tuple, right: Packed, numbers: tuple, classes: Classes, space: Workspace, decisions: np.ndarray
+) -> None:
+    """Add to decisions (m, n_pairs) what some support vectors give to them."""
+    m, n = decisions.shape[0], right.norms.shape[0]
+    for c in range(0, n, TILE_COLUMNS):
+        c_stop = min(c + TILE_COLUMNS, n)
+        panels = right.panels[c // PANEL_WIDTH : (c_stop + PANEL_WIDTH - 1) // PANEL_WIDTH]
+        for r in range(0, m, TILE_ROWS):
+            r_stop = min(r + TILE_ROWS, m)
+            n_features = right.panels.shape[1] // PANEL_WIDTH
+            n_together = left[0].shape[1] // n_features
+            groups = left[0][r // n_together : (r_stop + n_together - 1) // n_together]
+            multiply_tiles(groups, panels, n_features, space.inner)
+            norms = left[-1][r:r_stop], right.norms[c:c_stop]
+            _add_tile(norms, right, c, numbers, classes, space, decisions[r:r_stop])
+
+
+@compiled()
+def _add_sparse(
+    left: tuple, right: Packed, numbers: tuple, classes: Classes, space: Workspace, decisions: np.ndarray
+) -> None:
+    """The same for rows given by their non-zeros."""
+    m, n = decisions.shape[0], right.norms.shape[0]
+    for c in range(0, n, TILE_COLUMNS):
+        c_stop = min(c + TILE_COLUMNS, n)
+        panels = right.panels[c // PANEL_WIDTH : (c_stop + PANEL_WIDTH - 1) // PANEL_WIDTH]
+        for r in range(0, m, TILE_ROWS):
+            r_stop = min(r + TILE_ROWS, m)
+            multiply(left[0][r : r_stop + 1], left[1], left[2], panels, space.inner)
+            norms = left[-1][r:r_stop], right.norms[c:c_stop]
+            _add_tile(norms, right, c, numbers, classes, space, decisions[r:r_stop])
+
+
+@compiled()
+def _add_integers(
+    left: tuple, right: Packed, numbers: tuple, classes: Classes, space: Workspace, decisions: np.ndarray
+) -> None:
+    """The same for pixels."""
+    m, n = decisions.shape[0], right.norms.shape[0]
+    for c in range(0, n, TILE_COLUMNS):
+        c_stop = min(c + TILE_COLUMNS, n)
+        panels = right.panels[c // PANEL_WIDTH : (c_stop + PANEL_WIDTH - 1) // PANEL_WIDTH]
+        for r in range(0, m, TILE_ROWS):
+            r_stop = min(r + TILE_ROWS, m)
+            multiply_integers(left[0][r : r_stop + 1], left[1], left[2], panels, space.inner)
+            norms = left[-1][r:r_stop], right.norms[c:c_stop]
+            _add_tile(norms, right, c, numbers, classes, space, decisions[r:r_stop])
+
+
+@numba.njit(inline="always")  # one level less for the compiler to go through
+def _add_tile(
+    norms: tuple,
+    right: Packed,
+    c: int,
+    numbers: tuple,
+    classes: Classes,
+    space: Workspace,
+    decisions: np.ndarray,
+) -> None:
+    """The same for one tile: inner products of some rows with support vectors from the pack's `c`-th on."""
+    kind, unit, slope, coef0, degree, like = numbers
+    # Whole arrays are handed on: a compiler does not know of a part that its rows are contiguous.
+    _write_kernel(kind, unit, slope, coef0, degree, like, space.inner, *norms, space.values, space.slots, 0)
+    _combine(space.values, len(norms[1]), right.coef, right.begin, c, classes, space.sums, decisions)
+
+
+@compiled(fastmath={"contract", "nsz", "reassoc"})
+def _combine(
+    values: np.ndarray,
+    n: int,
+    coef: np.ndarray,
+    begin: int,
+    c: int,
+    classes: Classes,
+    some: np.ndarray,
+    decisions: np.ndarray,
+) -> None:
+    """The first n columns of `values` times the coefficients of their support vectors, summed in float64."""
+    ends, first_of = classes.ends, classes.first_of
+    n_others, m = ends.shape[0] - 1, decisions.shape[0]
+    owner = np.searchsorted(ends, begin + c, side="right")
+    start = 0
+    while start < n:
+        stop = min(n, ends[owner] - begin - c)
+        if n_others < FEW_PAIRS:
+            for r in range(m):
+                row = values[r][start:stop]
+                for o in range(n_others):
+                    weights, total = coef[o, c + start : c + stop], 0.0
+                    for s in range(row.shape[0]):
+                        total += np.float64(row[s]) * weights[s]
+                    decisions[r, first_of[o] + owner if o < owner else first_of[owner] + o + 1] += total
+        elif stop > start:
+            for first in range(0, m, WEIGHTED_ROWS):
+                weight_rows(values, first, start, stop, coef, c, some)
+                for r in range(first, min(first + WEIGHTED_ROWS, m)):
+                    into, sums = decisions[r], some[r - first]
+                    for o in range(owner):
+                        into[first_of[o] + owner] += sums[o]
+                    after, sums = into[first_of[owner] + owner + 1 :], sums[owner:]
+                    for o in range(n_others - owner):
+                        after[o] += sums[o]
+        start, owner = max(start, stop), owner + 1
+
+
+@compiled()
+def _vote(decisions: np.ndarray, n_classes: int, indices: np.ndarray) -> None:
+    votes = np.empty(n_classes, dtype=np.int32)
+    for r in range(decisions.shape[0]):
+        votes[:] = 0
+        p = 0
+        for i in range(n_classes - 1):
+            later, row = votes[i + 1 :], decisions[r, p : p + n_classes - 1 - i]
+            won = np.int32(0)
+            for j in range(row.shape[0]):
+                first_wins = np.int32(row[j] > 0)
+                won += first_wins
+                later[j] += np.int32(1) - first_wins
+            votes[i] += won
+            p += row.shape[0]
+        indices[r] = votes.argmax()
+
+
+@compiled()
+def _one_vs_rest(decisions: np.ndarray, n_classes: int, scores: np.ndarray) -> None:
+    votes, sums = np.empty(n_classes), np.empty(n_classes)
+    for r in range(decisions.shape[0]):
+        votes[:] = 0.0
+        sums[:] = 0.0
+        p = 0
+        for i in range(n_classes - 1):
+            for j in range(i + 1, n_classes):
+                value = decisions[r, p]
+                first_wins = value >= 0
+                votes[i] += first_wins
+                votes[j] += not first_wins
+                sums[i] += value
+                sums[j] -= value
+                p += 1
+        for i in range(n_classes):
+            scores[r, i] = votes[i] + sums[i] / (3 * (abs(sums[i]) + 1))

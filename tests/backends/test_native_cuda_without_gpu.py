@@ -296,7 +296,7 @@ def test_samples_on_the_device_train_and_predict_there(cupy, digits, kind):
     assert type(decisions) is type(labels) is fake_cuda.FakeArray
     np.testing.assert_array_equal(labels.get(), host.predict(digits[0]))
     assert svc.score(X, digits[1].view(fake_cuda.FakeArray)) == host.score(digits[0], digits[1])
-    assert svc.model_._on_devices, "the model's arrays are taken to the device again for each prediction"
+    assert svc.model_._evaluators, "the model's arrays are taken to the device again for each prediction"
 
 
 def test_text_labels_come_back_on_the_host(cupy, digits):

@@ -14,6 +14,7 @@ from gpusvm.solver.operands import BlasOperand, IntegerOperand, PanelOperand, Sa
 from gpusvm.solver.panels import integer_products_are_exact
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.tiles import WEIGHTED_ROWS, multiply_tiles, pack_columns, pack_rows, rows_of_a_tile, weight_rows
 
 KERNELS = [
     Kernel("rbf", gamma=0.3),
@@ -123,6 +124,41 @@ def test_rows_are_the_kernel_in_float64(rng, kernel, density, pixels):
     exact = kernel(X[left[samples]].astype(np.float64), X[right].astype(np.float64))
     np.testing.assert_allclose(store[slots], exact, rtol=1e-5, atol=2e-6)
     assert np.isnan(np.delete(store, slots, axis=0)).all(), "wrote where nothing was asked for"
+
+
+def test_exponential_in_float64_is_numpys_to_two_units_in_the_last_place(rng):
+    x = np.concatenate([-rng.uniform(0, 708, 100_000), -rng.exponential(1, 100_000), -np.logspace(-99, 0, 1001), [0]])
+    into, zeros = np.empty((1, len(x) + 2)), np.zeros(len(x) + 2)
+    inner = np.append(x, [-709.0, -1e300])[None, :] / 2
+    write_kernel(Kernel("rbf", gamma=1.0), inner, 1.0, zeros[:1], zeros, into, np.array([0]), 0)
+    exact = np.exp(x)
+    assert (np.abs(into[0, :-2] - exact) <= 2 * np.spacing(exact)).all()
+    assert into[0, -3] == 1.0 and (into[0, -2:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("m", "n", "d"), [(1, 1, 1), (13, 17, 5), (240, 256, 54)])
+def test_tiles_are_products(rng, dtype, m, n, d):
+    X, Y = rng.normal(size=(m, d)).astype(dtype), rng.normal(size=(n, d)).astype(dtype)
+    together = rows_of_a_tile(dtype)
+    groups = np.empty((-(-m // together), together * d), dtype)
+    panels = np.empty((-(-n // 16), 16 * d), dtype)
+    pack_rows(X, together, groups)
+    pack_columns(Y, panels)
+    out = np.empty((together * len(groups), 16 * len(panels)), dtype)
+    multiply_tiles(groups, panels, d, out)
+    atol = 1e-4 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(out[:m, :n], X.astype(float) @ Y.astype(float).T, atol=atol)
+    assert (out[m:] == 0).all() and (out[:, n:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weighted_rows_are_products_in_float64(rng, dtype):
+    values, weights = rng.normal(size=(3 * WEIGHTED_ROWS, 40)).astype(dtype), rng.normal(size=(50, 32))
+    out = np.empty((WEIGHTED_ROWS, 32))
+    weight_rows(values, WEIGHTED_ROWS, 3, 31, weights, 7, out)
+    expected = values[WEIGHTED_ROWS : 2 * WEIGHTED_ROWS, 3:31].astype(float) @ weights[10:38]
+    np.testing.assert_allclose(out, expected, atol=1e-12)
 
 
 def test_exponential_is_accurate_over_its_whole_range():

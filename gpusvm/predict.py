@@ -1,0 +1,315 @@
+"""Evaluates an SVMModel: the decision values of all class pairs, some rows at a time.
+
+An evaluator's `each_block` hands a function the decision values of one block of rows after another; votes,
+scores and whatever else reduce them there, so that the values of all rows are held only where they are the
+result. Three evaluators: weights of the features for a linear kernel, the solver's compiled code for large
+work on a CPU, and NumPy or CuPy for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gpusvm.jobs import effective_jobs
+from gpusvm.kernels import (
+    MOST_SPREAD,
+    Array,
+    array_module,
+    largest_norm,
+    squared_norms,
+    working_dtype,
+)
+
+if TYPE_CHECKING:
+    from gpusvm.model import SVMModel
+
+BUDGET = 64 * 2**20
+"""Bytes that a call on a CPU may take beside its result, unless the decision values of one row are more."""
+
+DEVICE_BUDGET = 2**30
+"""The same on a GPU, which is busy only with large products; at most a quarter of its free memory."""
+
+COMPILED_WORK = 5e8
+"""Operations (see `_work`) from which on compiled code is used, where it is kept on disk: 50 ms of NumPy.
+
+Loading it costs some tenths of a second, once in a process. Whether it is loaded already must not decide: the
+same call would give other last digits in another process.
+"""
+
+COMPILED_ROWS = 16
+"""Rows from which on packing the support vectors pays."""
+
+COMPILATION_WORK = 3e11
+"""The same where the code is yet to be compiled, which takes some ten seconds once on a machine."""
+
+DECISION_ERROR = 2e-4
+"""Error of decision values above which float32 input is computed in float64: a fifth of the usual tolerance."""
+
+FEW_ROWS = 64
+"""Rows so few that converting the support vectors to float32 would cost more than it saves."""
+
+FEW_CLASSES = 16
+"""Classes up to which a GPU multiplies with one matrix for all pairs, mostly zeros, instead of one for each class."""
+
+_TRIED = 64
+"""Support vectors whose decision values tell how large the error of float32 is."""
+
+Consumer = Callable[[slice, Array], None]
+"""Takes some rows, as a slice, and their decision values (m, n_pairs) float64, which it must not keep."""
+
+
+class Evaluator(Protocol):
+    compiled: bool
+    """Whether compiled code is at hand."""
+
+    def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
+        """Call `consume` for blocks of rows of X (n, n_features), in several threads maybe, until all are done."""
+
+
+def evaluator_for(model: SVMModel, X: Array, dtype: Any = None) -> Evaluator:
+    """What evaluates `model` on X (n, n_features) soonest; with a dtype, what keeps to the kernel's definition.
+
+    Which one it is may follow from what has been compiled on this machine, but never from the number of threads.
+    """
+    xp = array_module(X)
+    asked = np.dtype(dtype or working_dtype(X.dtype))
+    if dtype is None and model.kernel.name == "linear" and len(model.intercept) <= model.n_support_vectors:
+        return _kept(model, xp, np.dtype(np.float64), PrimalEvaluator)
+    few = xp is np and len(X) < FEW_ROWS and model.support_vectors.dtype == np.float64
+    if asked == np.float32 and ((few and dtype is None) or not model.float32_suffices):
+        asked = np.dtype(np.float64)
+    if dtype is None and xp is np and _compiled_code_pays(model, X):
+        return CompiledEvaluator(model, asked)
+    return _kept(model, xp, asked, ArrayEvaluator)
+
+
+def _kept(model: SVMModel, xp: Any, dtype: np.dtype, kind: Callable[..., Evaluator]) -> Evaluator:
+    """An evaluator of the model, made once for a device: what it took there stays for the next call."""
+    key = (xp.cuda.runtime.getDevice() if xp is not np else None, dtype, kind)
+    if key not in model._evaluators:
+        model._evaluators[key] = kind(model, xp, dtype)
+    return model._evaluators[key]
+
+
+def _work(model: SVMModel, n_rows: int) -> float:
+    """Operations of an evaluation: products, about fifty for an exponential, and a coefficient for each class."""
+    return float(n_rows) * model.n_support_vectors * (model.n_features + 50 + model.n_classes)
+
+
+def _compiled_code_pays(model: SVMModel, X: np.ndarray) -> bool:
+    work = _work(model, len(X))
+    if model.kernel.precomputed or work < COMPILED_WORK or len(X) < COMPILED_ROWS or not model.n_features:
+        return False
+    try:
+        from gpusvm.solver.prediction import is_ready, prepare
+    except ImportError:  # no Numba
+        return False
+    if work >= COMPILATION_WORK and not is_ready():
+        prepare()
+    return is_ready()
+
+
+def float32_suffices(model: SVMModel) -> bool:
+    """Whether decision values computed in float32 are within `DECISION_ERROR`.
+
+    Each kernel value's error meets a coefficient, as in training; where a bound is too pessimistic to tell, the
+    decision values of some support vectors are computed both ways.
+    """
+    kernel = model.kernel
+    if kernel.precomputed or not model.n_support_vectors:
+        return True
+    vectors = model.support_vectors if model.offset is None else model.support_vectors - model.offset
+    largest = largest_norm(vectors)
+    if not kernel.fits_float32(largest):
+        return False
+    size = float(np.linalg.norm(model.dual_coef, axis=1).max())
+    if MOST_SPREAD * kernel.value_error(largest, np.float32) * size <= DECISION_ERROR:
+        return True
+    tried = np.unique(np.linspace(0, model.n_support_vectors - 1, _TRIED).astype(np.int64))
+    rows, found = model.support_vectors[tried], []
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is off
+        for dtype in (np.float32, np.float64):
+            decisions = np.empty((len(rows), len(model.intercept)))
+            ArrayEvaluator(model, np, np.dtype(dtype)).each_block(rows.astype(dtype), 1, decisions.__setitem__)
+            found.append(decisions)
+        off = np.abs(found[0] - found[1]).max()
+    return bool(off <= DECISION_ERROR / 2)
+
+
+def primal_weights(model: SVMModel) -> np.ndarray:
+    """For a linear kernel, the weights of the features (n_pairs, n_features), float64, of each pair's decision."""
+    weights = np.zeros((len(model.intercept), model.n_features))
+    for c, own in enumerate(model.class_slices()):
+        add_class(model.dual_coef[:, own] @ model.support_vectors[own].astype(np.float64), c, weights.T)
+    return weights
+
+
+def add_class(sums: Array, c: int, into: Array) -> None:
+    """Add what the support vectors of class `c` give to the pairs of c, to the columns of those pairs.
+
+    Parameters
+    ----------
+    sums : (n_classes - 1, n) array
+        For c's k-th other class in row k.
+    c : int
+    into : (n, n_pairs) array
+    """
+    n_others = len(sums)
+    n_classes = n_others + 1
+    if c:
+        i = np.arange(c)
+        before = i * n_classes - i * (i + 1) // 2 - i - 1 + c  # the places of the pairs (i, c)
+        into[:, before] += sums[:c].T
+    first = c * n_classes - c * (c + 1) // 2
+    into[:, first : first + n_others - c] += sums[c:].T
+
+
+class PrimalEvaluator:
+    """A linear kernel's decisions: one product with the weights of the features, in float64."""
+
+    compiled = False
+
+    def __init__(self, model: SVMModel, xp: Any, dtype: np.dtype) -> None:
+        self.weights, self.intercept = xp.asarray(model.primal_weights.T), xp.asarray(model.intercept)
+        self.budget = _budget(xp)
+
+    def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
+        step = _rows_within(self.budget, 8 * (X.shape[1] + 3 * len(self.intercept)))
+        for start in range(0, len(X), step):
+            rows = slice(start, min(start + step, len(X)))
+            decisions = X[rows].astype(np.float64, copy=False) @ self.weights
+            decisions += self.intercept
+            consume(rows, decisions)
+
+
+class CompiledEvaluator:
+    """The solver's compiled code, on as many threads as asked for."""
+
+    compiled = True
+
+    def __init__(self, model: SVMModel, dtype: np.dtype) -> None:
+        from gpusvm.solver.prediction import DecisionBlocks
+
+        self.blocks = DecisionBlocks(
+            model.support_vectors, model.n_support, model.dual_coef, model.intercept, model.kernel, dtype,
+            model.offset,
+        )  # fmt: skip
+
+    def each_block(self, X: np.ndarray, n_jobs: int | None, consume: Consumer) -> None:
+        self.blocks.each_block(X, effective_jobs(n_jobs), consume)
+
+
+class ArrayEvaluator:
+    """NumPy or CuPy: a kernel block, and its products with coefficients.
+
+    On a device the support vectors are taken there once. On the host they are read where they are, or converted
+    some at a time.
+    """
+
+    compiled = False
+
+    def __init__(self, model: SVMModel, xp: Any, dtype: np.dtype) -> None:
+        self.model, self.xp, self.dtype, self.kernel = model, xp, dtype, model.kernel
+        self.on_host = xp is np
+        self.slices = list(model.class_slices())
+        self.intercept = xp.asarray(model.intercept)
+        self.budget = _budget(xp)
+        self.offset = self.norms = None
+        if self.kernel.precomputed:
+            self.columns = xp.asarray(model.support_indices)
+        else:
+            vectors = model.support_vectors
+            offset = model.offset
+            self.offset = None if offset is None else xp.asarray(offset)
+            self.converted = offset is not None or vectors.dtype != dtype
+            if not self.on_host:
+                self.vectors = xp.asarray(self._prepared(vectors, np, offset))
+            if self.kernel.uses_norms:
+                self.norms = xp.concatenate(
+                    [squared_norms(self._vectors(part)) for part in self._parts()] or [xp.zeros(0, dtype=dtype)]
+                )
+        if not self.on_host:
+            # On a device, products with float32 values are float32 too.
+            self.coef = xp.asarray(model.dual_coef.astype(dtype))
+            self.matrix = xp.asarray(self._matrix()) if 2 < model.n_classes <= FEW_CLASSES else None
+
+    def _prepared(self, rows: Array, xp: Any, offset: Array | None) -> Array:
+        """Rows moved to the origin, in float64 before digits are lost, and converted."""
+        return xp.ascontiguousarray(rows if offset is None else rows - offset, dtype=self.dtype)
+
+    def _parts(self) -> Iterator[slice]:
+        """The support vectors that are taken at once."""
+        n = self.model.n_support_vectors
+        width = max(1, n)
+        if self.on_host:
+            # An eighth of the budget for those that are converted, and for 16 rows of kernel values at least.
+            width = min(width, max(1, int(self.budget / 8 / (8 * 16))))
+            if not self.kernel.precomputed and self.converted:
+                width = min(width, max(16, int(self.budget / 8 / (8 * max(1, self.model.n_features)))))
+        for start in range(0, n, width):
+            yield slice(start, min(start + width, n))
+
+    def _vectors(self, part: slice) -> Array:
+        if self.on_host:
+            return self._prepared(self.model.support_vectors[part], np, self.offset)
+        return self.vectors[part]
+
+    def _matrix(self) -> np.ndarray:
+        """The coefficients of all support vectors in all pairs, as (n_sv, n_pairs): mostly zeros."""
+        matrix = np.zeros((self.model.n_support_vectors, len(self.model.intercept)), dtype=self.dtype)
+        for c, own in enumerate(self.slices):
+            add_class(self.model.dual_coef[:, own].astype(self.dtype), c, matrix[own])
+        return matrix
+
+    def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
+        parts = list(self._parts())
+        widest = max((part.stop - part.start for part in parts), default=1)
+        # Kernel values, their float64 copy and what they are made of; a row; decision values and their votes.
+        step = _rows_within(self.budget / 2, 8 * max(3 * widest, 2 * X.shape[1], 3 * len(self.intercept)))
+        for start in range(0, len(X), step):
+            rows = slice(start, min(start + step, len(X)))
+            consume(rows, self._decide(X[rows], parts))
+
+    def _decide(self, X: Array, parts: list[slice]) -> Array:
+        """Decision values (m, n_pairs) of a block of rows."""
+        decisions = self.xp.empty((len(X), len(self.intercept)), dtype=np.float64)
+        decisions[:] = self.intercept
+        rows = None if self.kernel.precomputed else self._prepared(X, self.xp, self.offset)
+        for part in parts:
+            if rows is None:
+                block = X[:, self.columns[part]].astype(self.dtype, copy=False)
+            else:
+                norms = None if self.norms is None else self.norms[part]
+                block = self.kernel(rows, self._vectors(part), Y_norms=norms)
+            if not self.on_host and self.matrix is not None:
+                decisions += block @ self.matrix[part]
+            else:
+                self._add_classes(block, part, decisions)
+        return decisions
+
+    def _add_classes(self, block: Array, part: slice, decisions: Array) -> None:
+        """Kernel values (m, n) of some support vectors times their coefficients, class by class."""
+        for c, own in enumerate(self.slices):
+            start, stop = max(own.start, part.start), min(own.stop, part.stop)
+            if start < stop:
+                values = block[:, start - part.start : stop - part.start]
+                if self.on_host:
+                    sums = self.model.dual_coef[:, start:stop] @ values.T.astype(np.float64, copy=False)
+                else:
+                    sums = self.coef[:, start:stop] @ values.T
+                add_class(sums, c, decisions)
+
+
+def _budget(xp: Any) -> float:
+    """Bytes for one call's blocks in this array module."""
+    if xp is np:
+        return BUDGET
+    free, _ = xp.cuda.runtime.memGetInfo()
+    return min(DEVICE_BUDGET, free / 4)
+
+
+def _rows_within(budget: float, row_bytes: int) -> int:
+    return max(1, int(budget / row_bytes))

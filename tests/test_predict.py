@@ -1,0 +1,248 @@
+"""Prediction: by the definition, in bounded memory, the same for any number of threads, by all three evaluators."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gpusvm import SVC, predict
+from gpusvm.kernels import Kernel
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Stopping
+from gpusvm.solver import prediction
+from gpusvm.voting import class_pairs, vote
+
+KERNELS = [Kernel("rbf", 0.05), Kernel("linear"), Kernel("poly", 0.1, 3, 1.0), Kernel("sigmoid", 0.05, 3, 0.5)]
+
+
+def synthetic(n_classes, n_features=5, n_each=2, kernel=None, dtype=np.float64, seed=0, density=1.0):
+    """A model with random coefficients; class k has `n_each` support vectors, or one more."""
+    rng = np.random.default_rng(seed)
+    n_support = n_each + np.arange(n_classes) % 2
+    n_sv, n_pairs = int(n_support.sum()), n_classes * (n_classes - 1) // 2
+    vectors = rng.normal(size=(n_sv, n_features)) * (rng.random((n_sv, n_features)) < density)
+    return SVMModel(
+        problem=Problem(kernel or Kernel("rbf", 0.1)),
+        stopping=Stopping(),
+        classes=np.arange(n_classes) * 3,
+        support_vectors=vectors.astype(dtype),
+        support_indices=np.arange(n_sv),
+        n_support=n_support,
+        dual_coef=rng.normal(size=(n_classes - 1, n_sv)),
+        intercept=rng.normal(size=n_pairs),
+        n_features=n_features,
+        n_iter=np.ones(n_pairs, dtype=np.int64),
+    )
+
+
+def definition(model, X):
+    """The decision values as SVMModel's docstring defines them, in float64."""
+    X, vectors = X.astype(np.float64), model.support_vectors.astype(np.float64)
+    kernel = model.kernel
+    if kernel.name == "rbf":
+        K = np.exp(-kernel.gamma * ((X[:, None, :] - vectors[None, :, :]) ** 2).sum(axis=2))
+    else:
+        inner = X @ vectors.T
+        argument = kernel.gamma * inner + kernel.coef0
+        K = {"linear": inner, "poly": argument**kernel.degree, "sigmoid": np.tanh(argument)}[kernel.name]
+    owner = np.repeat(np.arange(model.n_classes), model.n_support)
+    columns = [
+        K[:, owner == i] @ model.dual_coef[j - 1, owner == i] + K[:, owner == j] @ model.dual_coef[i, owner == j]
+        for i, j in class_pairs(model.n_classes)
+    ]
+    return np.stack(columns, axis=1) + model.intercept
+
+
+def compiled_decisions(model, X, n_threads=2, dtype=np.float64):
+    """By the compiled code, however little there is to do."""
+    decisions = np.full((len(X), len(model.intercept)), np.nan)
+    evaluator = predict.CompiledEvaluator(model, np.dtype(dtype))
+    evaluator.blocks.each_block(X, n_threads, decisions.__setitem__)
+    return decisions
+
+
+@pytest.fixture
+def compiled_always(monkeypatch):
+    for name in ("COMPILED_WORK", "COMPILED_ROWS", "COMPILATION_WORK"):
+        monkeypatch.setattr(predict, name, 0)
+    monkeypatch.setattr(prediction, "SMALL_WORK", 0)
+
+
+# -- the definition ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("n_classes", [2, 3, 5, 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("density", [1.0, 0.1])
+def test_every_evaluator_decides_as_the_definition_says(rng, kernel, n_classes, dtype, density):
+    model = synthetic(n_classes, 30, 25, kernel, density=density)
+    X = rng.normal(size=(531, 30)) * (rng.random((531, 30)) < density)
+    expected = definition(model, X)
+    scale = np.abs(expected).max()
+    atol = scale * (3e-5 if dtype == np.float32 else 1e-12)
+    np.testing.assert_allclose(compiled_decisions(model, X, dtype=dtype), expected, atol=atol)
+    plain = np.empty_like(expected)
+    predict.ArrayEvaluator(model, np, np.dtype(dtype)).each_block(X, None, plain.__setitem__)
+    np.testing.assert_allclose(plain, expected, atol=atol)
+    if kernel.name == "linear":
+        np.testing.assert_allclose(model.pair_decisions(X), expected, atol=scale * 1e-12)
+
+
+@pytest.mark.parametrize("scale", [255.0, 1.0, 16.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_numbers_are_multiplied_as_such_and_exactly(rng, scale, dtype):
+    pixels = rng.integers(0, 256, (700, 33)) * (rng.random((700, 33)) < 0.2)
+    X = (pixels / scale).astype(dtype)
+    model = synthetic(4, 33, 50, Kernel("rbf", 0.3 * scale**2 / 255**2), dtype)
+    model = replace(model, support_vectors=X[: model.n_support_vectors])
+    blocks = predict.CompiledEvaluator(model, np.dtype(dtype)).blocks
+    if prediction.integer_products_are_exact():
+        assert isinstance(blocks._arithmetic(X), prediction.Integers)
+        assert not isinstance(blocks._arithmetic(X + dtype(0.001)), prediction.Integers)
+    for rows in (X, X + dtype(0.001)):
+        expected = definition(model, rows)
+        atol = np.abs(expected).max() * (1e-5 if dtype == np.float32 else 1e-12)
+        np.testing.assert_allclose(compiled_decisions(model, rows, dtype=dtype), expected, atol=atol)
+
+
+def test_samples_far_from_the_origin_are_moved(rng):
+    model = synthetic(3, 20, 30, Kernel("rbf", 0.05))
+    model = replace(model, support_vectors=model.support_vectors + 1000)
+    X = 1000 + rng.normal(size=(300, 20))
+    np.testing.assert_allclose(compiled_decisions(model, X, dtype=np.float32), definition(model, X), atol=1e-4)
+    np.testing.assert_allclose(compiled_decisions(model, X), definition(model, X), atol=1e-10)
+
+
+def test_a_class_without_support_vectors(rng):
+    model = synthetic(5, 6, 4)
+    n_support = np.array([0, 7, 0, 11, 4])
+    model = replace(model, n_support=n_support)
+    X = rng.normal(size=(40, 6))
+    np.testing.assert_allclose(compiled_decisions(model, X), definition(model, X), atol=1e-12)
+    np.testing.assert_allclose(model.pair_decisions(X), definition(model, X), atol=1e-12)
+
+
+def test_blocks_and_parts_do_not_change_the_result(digits_model, digits, monkeypatch):
+    X = digits[2].astype(np.float64)
+    whole, labels = digits_model.pair_decisions(X), digits_model.predict(X)
+    monkeypatch.setattr(predict, "BUDGET", 2**17)
+    monkeypatch.setattr(prediction, "BUDGET", 2**17)
+    small = replace(digits_model)
+    np.testing.assert_allclose(small.pair_decisions(X), whole, atol=1e-12)
+    np.testing.assert_allclose(compiled_decisions(small, X), whole, atol=1e-12)
+    np.testing.assert_array_equal(small.predict(X), labels)
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 10])
+def test_a_few_rows_start_no_thread_and_compile_nothing(n_rows, monkeypatch, rng):
+    model = synthetic(10, 20, 100)
+    X = rng.normal(size=(n_rows, 20))
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail("a thread was started"))
+    assert not predict.evaluator_for(model, X).compiled
+    np.testing.assert_array_equal(model.predict(X), model.classes[vote(definition(model, X), 10)])
+
+
+# -- threads -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [2, 12])
+def test_results_do_not_depend_on_the_number_of_threads(compiled_always, dtype, n_classes, rng):
+    model = synthetic(n_classes, 17, 300, dtype=dtype)
+    X = rng.normal(size=(1003, 17)).astype(dtype)
+    assert predict.evaluator_for(model, X).compiled
+    alone = model.pair_decisions(X, n_jobs=1)
+    for n_jobs in (2, 3, 16):
+        np.testing.assert_array_equal(model.pair_decisions(X, n_jobs=n_jobs), alone)
+    np.testing.assert_array_equal(model.pair_decisions(X[37:100], n_jobs=2), alone[37:100])
+    np.testing.assert_array_equal(model.predict(X, n_jobs=5), model.classes[vote(alone, n_classes)])
+
+
+def test_an_error_in_a_block_reaches_the_caller(compiled_always, rng):
+    model = synthetic(3, 5, 20)
+
+    def fail(rows, decisions):
+        raise KeyError(rows)
+
+    with pytest.raises(KeyError):
+        predict.evaluator_for(model, X := rng.normal(size=(2000, 5))).each_block(X, 2, fail)
+
+
+# -- memory --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("result", ["labels", "scores"])
+@pytest.mark.parametrize(
+    ("n_rows", "n_classes", "n_features", "n_each"),
+    [(20_000, 60, 4, 2), (60, 1000, 4, 1), (2_000, 2, 10, 20_000), (500, 3, 4_000, 700)],
+    ids=["rows", "classes", "support vectors", "features"],
+)
+def test_memory_is_bounded(monkeypatch, compiled, result, n_rows, n_classes, n_features, n_each, rng):
+    limit = 0 if compiled else np.inf
+    for name in ("COMPILED_WORK", "COMPILATION_WORK"):
+        monkeypatch.setattr(predict, name, limit)
+    model = synthetic(n_classes, n_features, n_each)
+    X = rng.normal(size=(n_rows, n_features)).astype(np.float32)
+    call = model.predict if result == "labels" else model.decision_function
+    call(X[:20])
+    tracemalloc.start()
+    try:
+        found = call(X, n_jobs=4)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - found.nbytes < predict.BUDGET, f"{peak / 2**20:.0f} MB"
+
+
+def test_a_thousand_classes(compiled_always, rng):
+    model = synthetic(1000, 6, 1)
+    X = rng.normal(size=(9, 6))
+    expected = definition(model, X)
+    for dtype in (None, np.float64):
+        np.testing.assert_allclose(model.pair_decisions(X, dtype=dtype), expected, atol=1e-10)
+    np.testing.assert_array_equal(model.predict(X), model.classes[vote(expected, 1000)])
+
+
+# -- which evaluator -----------------------------------------------------------------------------------
+
+
+def test_a_prediction_does_not_wait_for_a_compiler_that_costs_more_than_it_saves(digits_model, digits, monkeypatch):
+    monkeypatch.setattr(predict, "COMPILED_WORK", 0)
+    monkeypatch.setattr(prediction, "is_ready", lambda: False)
+    assert not predict.evaluator_for(digits_model, digits[2]).compiled
+    monkeypatch.setattr(prediction, "is_ready", lambda: True)
+    assert predict.evaluator_for(digits_model, digits[2]).compiled
+
+
+def test_a_linear_kernel_needs_no_support_vectors(digits):
+    model = SVC(kernel="linear", backend="sklearn").fit(digits[0], digits[1]).model_
+    evaluator = predict.evaluator_for(model, digits[2])
+    assert isinstance(evaluator, predict.PrimalEvaluator) and model.primal_weights.dtype == np.float64
+    inner = model.pair_decisions(digits[2], dtype=np.float64)
+    np.testing.assert_allclose(model.pair_decisions(digits[2]), inner, atol=1e-10)
+    # With many classes and few support vectors the weights would be more than those.
+    few = synthetic(40, 3, 2, Kernel("linear"))
+    assert not isinstance(predict.evaluator_for(few, np.zeros((5, 3))), predict.PrimalEvaluator)
+
+
+def test_the_compiled_code_takes_float64_where_float32_would_not_do(compiled_always, rng):
+    model = synthetic(3, 10, 40, dtype=np.float32)
+    model = replace(model, dual_coef=model.dual_coef * 1e6)
+    assert not model.float32_suffices
+    X = rng.normal(size=(200, 10)).astype(np.float32)
+    np.testing.assert_allclose(model.pair_decisions(X), definition(model, X), rtol=1e-9, atol=1e-6)
+
+
+def test_a_pickled_model_leaves_behind_what_it_can_make_again(digits_model, digits):
+    import pickle
+
+    digits_model.predict(digits[2])
+    again = pickle.loads(pickle.dumps(digits_model))
+    assert not again._evaluators and "primal_weights" not in again.__dict__
+    np.testing.assert_array_equal(again.predict(digits[2]), digits_model.predict(digits[2]))
