@@ -148,7 +148,9 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always")
 def _exp_double(x):  # type: ignore[no-untyped-def]
-    """The same for float64 x <= 0, by the Taylor polynomial of degree 13; below -708 the result is taken as 0.
+    """The same for float64 x <= 0; below -708 the result is taken as 0.
+
+    The polynomial of degree 11 meets exp in the Chebyshev points of |r| <= 0.34662, and is off by 1.6e-17 at most.
 
     Adding 1.5 * 2^52 rounds to a whole number k and leaves its bits at the low end, which vectorises also where
     a processor has no instruction that turns float64 into int64.
@@ -158,18 +160,16 @@ def _exp_double(x):  # type: ignore[no-untyped-def]
     k = t - shift
     r = x - k * 6.93147180369123816490e-01  # ln 2 to 33 bits, so that k times it is exact
     r = r - k * 1.90821492927058770002e-10
-    p = 1.0 / 6227020800.0
-    p = p * r + 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
+    p = 2.5110053138271734e-08
+    p = p * r + 2.76326598377043e-07
+    p = p * r + 2.7557240876597205e-06
+    p = p * r + 2.480148542773432e-05
+    p = p * r + 0.00019841269890086337
+    p = p * r + 0.0013888888952365782
+    p = p * r + 0.008333333333319586
+    p = p * r + 0.041666666666487905
+    p = p * r + 0.1666666666666668
+    p = p * r + 0.5000000000000019
     p = p * r + 1.0
     p = p * r + 1.0
     scale = np.int64((np.float64(t).view(np.int64) + 1023) << 52).view(np.float64)

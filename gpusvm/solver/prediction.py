@@ -39,7 +39,7 @@ from gpusvm.solver.tiles import (
     weight_rows,
 )
 
-TILE_ROWS, TILE_COLUMNS = 240, 256
+TILE_ROWS, TILE_COLUMNS = 120, 256
 """Kernel values computed together: with their inner products they stay in a second-level cache."""
 
 BUDGET = 56 * 2**20
@@ -201,7 +201,8 @@ class DecisionBlocks:
         thread_bytes = row_bytes + (0 if keep else pack_bytes)
         n_threads = max(1, min(n_threads, int(BUDGET / 2 / thread_bytes)))
         room = BUDGET / 2 / n_threads - (0 if keep else pack_bytes)
-        step = max(LEAST_ROWS, len(X) // (4 * n_threads))
+        # Small enough that no thread waits long for the last one.
+        step = max(LEAST_ROWS, -(-len(X) // (8 * n_threads * TILE_STEP)) * TILE_STEP)
         step = max(1, min(step, MOST_ROWS, int(room / row_bytes), len(X)))
         if step > TILE_STEP:
             step -= step % TILE_STEP
