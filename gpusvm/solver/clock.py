@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 
 class Clock:
@@ -29,7 +30,7 @@ class Clock:
 
 
 class Shares:
-    """Divides what is left of a time limit between the problems that are not begun yet, by their weights.
+    """Divides what is left of a time limit between the problems that are not done yet, by their weights.
 
     What a problem does not use is left to those after it.
 
@@ -37,21 +38,26 @@ class Shares:
     ----------
     seconds : float, optional
         From now on; None for no limit.
-    weights : sequence of float
+    weights : mapping of int to float
         About how much work each problem is.
-    n_side_by_side : int
     """
 
-    def __init__(self, seconds: float | None, weights: list[float], n_side_by_side: int) -> None:
+    def __init__(self, seconds: float | None, weights: Mapping[int, float]) -> None:
         self.end = math.inf if seconds is None else time.monotonic() + seconds
-        self.weights, self.left = weights, sum(weights)
-        self.n_side_by_side = n_side_by_side
+        self.weights, self.left = weights, sum(weights.values())
+        self._lock = threading.Lock()
 
-    def deadline(self, index: int) -> float:
-        """Until when problem `index`, begun now, may go on. Called once for each problem, by one thread at a time."""
+    def deadline(self, indices: Iterable[int], n_side_by_side: int) -> float:
+        """Until when these problems, begun now one after another, may go on, where so many such run side by side."""
         if math.isinf(self.end):
             return self.end
-        now = time.monotonic()
-        share = min(1.0, self.n_side_by_side * self.weights[index] / max(self.left, self.weights[index]))
-        self.left -= self.weights[index]
+        with self._lock:
+            now, weight = time.monotonic(), sum(self.weights[index] for index in indices)
+            share = min(1.0, n_side_by_side * weight / max(self.left, weight))
+            self.left -= weight
         return min(self.end, now + max(0.0, self.end - now) * share)
+
+    def give_back(self, index: int) -> None:
+        """Count a problem that was begun among those to do again: it is to be solved in another way."""
+        with self._lock:
+            self.left += self.weights[index]

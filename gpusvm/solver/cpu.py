@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -176,28 +177,24 @@ def solve(
         if progress is not None:
             progress(len(found), index, solution)
 
-    small = [index for index, problem in enumerate(problems) if problem.n <= SMALL]
-    large = [index for index, problem in enumerate(problems) if problem.n > SMALL]
+    shares = Shares(stopping.time_limit, {index: float(problem.n) ** 2 for index, problem in enumerate(problems)})
+    small = {index: problem for index, problem in enumerate(problems) if problem.n <= SMALL}
+    large = {index: problem for index, problem in enumerate(problems) if problem.n > SMALL}
     if small:
-        solve_tiny(
-            X, blocks, [problems[index] for index in small], kernel, stopping,
-            n_threads=n_threads, report=lambda place, solution: keep(small[place], solution),
-        )  # fmt: skip
+        solve_tiny(X, blocks, small, kernel, stopping, shares, n_threads=n_threads, report=keep)
     if large:
-        _solve_large(
-            X, blocks, [problems[index] for index in large], kernel, stopping,
-            budget_mb=budget_mb() if callable(budget_mb) else budget_mb,
-            n_threads=n_threads, report=lambda place, solution: keep(large[place], solution),
-        )  # fmt: skip
+        budget = budget_mb() if callable(budget_mb) else budget_mb
+        _solve_large(X, blocks, large, kernel, stopping, shares, budget_mb=budget, n_threads=n_threads, report=keep)
     return [found[index] for index in range(len(problems))]
 
 
 def _solve_large(
     X: np.ndarray,
     blocks: Sequence[np.ndarray],
-    problems: Sequence[QP],
+    problems: Mapping[int, QP],
     kernel: Kernel,
     stopping: Stopping,
+    shares: Shares,
     *,
     budget_mb: float,
     n_threads: int,
@@ -209,50 +206,55 @@ def _solve_large(
     the budget; the others on a working set that grows.
     """
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
-    shares = Shares(stopping.time_limit, [float(problem.n) ** 2 for problem in problems], n_threads)
     with _one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
         ways = _Ways(_Shared(X, blocks, kernel, plan, pool), stopping, budget_mb, pool)
-        whole = {k: problem for k, problem in enumerate(problems) if problem.n <= WHOLE and ways.fits(problem.n)}
-        growing = {k: problem for k, problem in enumerate(problems) if k not in whole}
-        _side_by_side(whole, shares, n_threads, budget_mb, ways.whole, report)
+        whole = {k: _Begun(problem) for k, problem in problems.items() if problem.n <= WHOLE and ways.fits(problem.n)}
+        growing = {k: problem for k, problem in problems.items() if k not in whole}
+        _solve_over_matrices(whole, ways, shares, n_threads, report)
         if growing:
             each_chunk = EachChunk(pool if n_threads > plan.n_side_by_side else None)
 
-            def grow(problem: QP, workspace: _Workspace, clock: Clock) -> Solution | QP:
+            def grow(problem: QP, workspace: _Workspace, clock: Clock) -> Solution | _Begun:
                 return ways.growing(problem, workspace, each_chunk, clock)
 
             hard = _Schedule(growing, len(blocks), plan, shares, grow).run(report)
-            _side_by_side(hard, shares, n_threads, budget_mb, ways.whole, report)
+            ways.shared.give_up_rows()
+            _solve_over_matrices(hard, ways, shares, n_threads, report)
 
 
-def _side_by_side(
-    problems: Mapping[int, QP],
+class _Begun(NamedTuple):
+    """A problem that is to be solved whole, and the steps that it took so far."""
+
+    problem: QP
+    n_iter: int = 0
+
+
+def _solve_over_matrices(
+    problems: Mapping[int, _Begun],
+    ways: _Ways,
     shares: Shares,
     n_threads: int,
-    budget_mb: float,
-    solve: Callable[[QP, Clock, bool], Solution],
     report: Callable[[int, Solution], None],
 ) -> None:
     """Solve problems over their whole matrices, as many side by side as the budget holds; the largest first."""
     if not problems:
         return
-    order = sorted(problems, key=lambda k: -problems[k].n)
-    at_once = max(1, min(n_threads, len(order), int(budget_mb / _whole_mb(problems[order[0]].n, np.float32))))
+    order = sorted(problems, key=lambda k: -problems[k].problem.n)
+    largest = problems[order[0]].problem.n
+    at_once = max(1, min(n_threads, len(order), int(ways.budget_mb / _whole_mb(largest, np.float32))))
     stop = threading.Event()
-    beginning = threading.Lock()
 
     def run(index: int) -> tuple[int, Solution]:
-        with beginning:
-            clock = Clock(stop.is_set, shares.deadline(index))
-        return index, solve(problems[index], clock, at_once < n_threads)
+        clock = Clock(stop.is_set, shares.deadline([index], at_once))
+        return index, ways.whole(problems[index], clock, at_once, all_threads=at_once < n_threads)
 
     with ThreadPoolExecutor(at_once) as workers:
         waiting = {workers.submit(run, index) for index in order}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
-                for index, solution in sorted(future.result() for future in done):
+                for index, solution in sorted((future.result() for future in done), key=itemgetter(0)):
                     report(index, solution)
         except BaseException:  # an interrupt, or what a problem raised: the others end at their next look
             stop.set()
@@ -273,62 +275,69 @@ class _Ways:
         self.shared, self.stopping, self.budget_mb, self.pool = shared, stopping, budget_mb, pool
         self._local = threading.local()
 
-    def fits(self, n: int, dtype: Any = np.float32) -> bool:
-        """Whether the budget holds the whole kernel matrix of `n` variables."""
-        return _whole_mb(n, dtype) <= self.budget_mb
+    def fits(self, n: int, dtype: Any = np.float32, at_once: int = 1) -> bool:
+        """Whether the budget holds the whole kernel matrices of so many problems of `n` variables."""
+        return at_once * _whole_mb(n, dtype) <= self.budget_mb
 
-    def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | QP:
+    def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | _Begun:
         """On a working set; a problem that had better be solved whole comes back, begun."""
-        steps = self.stopping.iterations_allowed(problem.n)
-
-        def run(problem: QP, dtype: type, steps: int) -> tuple[Solution, bool]:
-            sides, K = self.shared.sides(problem.blocks, workspace, dtype)
-            solver = GrowingSolver(
-                problem, sides, K=K, tol=self.stopping.tol, steps=steps, each_chunk=each_chunk,
-                error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
-                hands_over=self.fits(problem.n, dtype),
-            )  # fmt: skip
-            return solver.solve(clock), solver.has_left
-
-        if self.shared.fits_float32:
-            found, left = run(problem, np.float32, steps)
-            if left:
-                return problem._replace(start=found.b)
-            if not found.too_coarse or clock.says_stop():
-                return found
-            problem, steps = problem._replace(start=found.b), steps - found.n_iter
-        exact, left = run(problem, np.float64, steps)
-        return problem._replace(start=exact.b) if left else exact
-
-    def whole(self, problem: QP, clock: Clock, all_threads: bool) -> Solution:
-        """Over the whole kernel matrix, in float32 if that is found to be fine enough, else in float64."""
-        steps = self.stopping.iterations_allowed(problem.n)
         n_iter = 0
-        if self.shared.fits_float32:
-            found = self._whole(problem, np.float32, steps, clock, all_threads)
+        for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
+            solver = self._on_working_set(problem, workspace, each_chunk, n_iter, dtype, self.fits(problem.n, dtype))
+            found = solver.solve(clock)
+            n_iter += found.n_iter
+            problem = problem._replace(start=found.b)
+            if solver.has_left:
+                return _Begun(problem, n_iter)
             if not found.too_coarse or clock.says_stop():
-                return found
-            problem, n_iter = problem._replace(start=found.b), found.n_iter
-        if not self.fits(problem.n, np.float64):
-            workspace = _Workspace(self.shared.plan)
-            sides, K = self.shared.sides(problem.blocks, workspace, np.float64)
-            error = self.shared.gradient_error(problem, np.float64, self.stopping.tol)
-            each_chunk = EachChunk(self.pool if all_threads else None)
-            exact = GrowingSolver(
-                problem, sides, K=K, tol=self.stopping.tol, steps=steps - n_iter, each_chunk=each_chunk, error=error
-            ).solve(clock)
-        else:
-            exact = self._whole(problem, np.float64, steps - n_iter, clock, all_threads)
-        return exact._replace(n_iter=exact.n_iter + n_iter)
+                break
+        return found._replace(n_iter=n_iter)
 
-    def _whole(self, problem: QP, dtype: type, steps: int, clock: Clock, all_threads: bool) -> Solution:
+    def whole(self, begun: _Begun, clock: Clock, at_once: int, *, all_threads: bool) -> Solution:
+        """Over the whole kernel matrix, in float32 if that is found to be fine enough, else in float64.
+
+        Where `at_once` matrices in float64 would not fit the budget, float64 goes on a working set.
+        """
+        problem, n_iter = begun
+        for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
+            if self.fits(problem.n, dtype, at_once):
+                found = self._over_whole_matrix(problem, dtype, n_iter, clock, all_threads)
+            else:
+                each_chunk = EachChunk(self.pool if all_threads else None)
+                workspace = _Workspace(self.shared.plan)
+                found = self._on_working_set(problem, workspace, each_chunk, n_iter, dtype, False).solve(clock)
+            n_iter += found.n_iter
+            problem = problem._replace(start=found.b)
+            if not found.too_coarse or clock.says_stop():
+                break
+        return found._replace(n_iter=n_iter)
+
+    def _steps_left(self, problem: QP, n_iter: int) -> int:
+        return max(0, self.stopping.iterations_allowed(problem.n) - n_iter)
+
+    def _on_working_set(
+        self,
+        problem: QP,
+        workspace: _Workspace,
+        each_chunk: EachChunk,
+        n_iter: int,
+        dtype: type,
+        hands_over: bool,
+    ) -> GrowingSolver:
+        sides, K = self.shared.sides(problem.blocks, workspace, dtype)
+        return GrowingSolver(
+            problem, sides, K=K, tol=self.stopping.tol, steps=self._steps_left(problem, n_iter), each_chunk=each_chunk,
+            error=self.shared.gradient_error(problem, dtype, self.stopping.tol), hands_over=hands_over,
+        )  # fmt: skip
+
+    def _over_whole_matrix(self, problem: QP, dtype: type, n_iter: int, clock: Clock, all_threads: bool) -> Solution:
         tol, pool = self.stopping.tol, self.pool if all_threads else None
         K = self._memory(problem.n, dtype)
-        self.shared.fill(K, problem.rows(self.shared.blocks), pool)
-        start = np.zeros(problem.n) if problem.start is None else problem.start
+        self.shared.fill(K, problem.rows(self.shared.blocks), pool, clock.interrupted)
         found = solve_whole(
-            K, problem.p, problem.lower, problem.upper, start, tol=tol, steps=steps, pool=pool, stopped=clock.says_stop
-        )
+            K, problem.p, problem.lower, problem.upper, np.zeros(problem.n) if problem.start is None else problem.start,
+            tol=tol, steps=self._steps_left(problem, n_iter), pool=pool, stopped=clock.says_stop,
+        )  # fmt: skip
         error = self.shared.gradient_error(problem, dtype, tol)
         rounding = error.remaining(found.beta, found.v, problem.lower, problem.upper, exact=dtype == np.float64)
         solution = make_solution(
@@ -342,6 +351,7 @@ class _Ways:
         size = n * n * np.dtype(dtype).itemsize
         held = getattr(self._local, "bytes", None)
         if held is None or len(held) < size:
+            self._local.bytes = held = None  # before more is asked for
             self._local.bytes = held = np.empty(size, dtype=np.uint8)
         return held[:size].view(dtype).reshape(n, n)
 
@@ -444,13 +454,17 @@ class _Shared:
         ]
         return sides, K
 
-    def fill(self, K: np.ndarray, rows: np.ndarray, pool: Executor | None) -> None:
-        """Write the kernel values between all of `rows` (n,) to K (n, n), in K's precision."""
+    def give_up_rows(self) -> None:
+        """Let go of the rows within blocks: problems in float64, and those solved whole, do not use them."""
+        self.stores = []
+
+    def fill(self, K: np.ndarray, rows: np.ndarray, pool: Executor | None, interrupted: Callable[[], bool]) -> None:
+        """Write the kernel values between all of `rows` (n,) to K (n, n), in K's precision, unless interrupted."""
         if self.kernel.precomputed:
             K[:] = self.X[np.ix_(rows, rows)]
             return
         samples = self.exact()[0] if K.dtype == np.float64 else self.samples
-        kernel_matrix(self.kernel, samples, rows, K, pool)
+        kernel_matrix(self.kernel, samples, rows, K, pool, interrupted)
 
     def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
         """How to tell whether kernel values of `dtype` are fine enough for the problem."""
@@ -484,7 +498,7 @@ class _Schedule:
         n_blocks: int,
         plan: MemoryPlan,
         shares: Shares,
-        solve: Callable[[QP, _Workspace, Clock], Solution | QP],
+        solve: Callable[[QP, _Workspace, Clock], Solution | _Begun],
     ) -> None:
         self.problems, self.plan, self.shares, self.solve = problems, plan, shares, solve
         place: dict[tuple[int, ...], int] = {pair: k for k, pair in enumerate(tournament(n_blocks))}
@@ -494,11 +508,11 @@ class _Schedule:
             for block in set(problems[k].blocks):
                 self.turns[block].append(k)
         self.changed = threading.Condition()
-        self.finished: list[tuple[int, Solution | QP]] = []
+        self.finished: list[tuple[int, Solution | _Begun]] = []
         self.failure: BaseException | None = None
         self.stop = False
 
-    def run(self, report: Callable[[int, Solution], None]) -> dict[int, QP]:
+    def run(self, report: Callable[[int, Solution], None]) -> dict[int, _Begun]:
         """Solve all problems; returns those that are to be solved in another way.
 
         An exception in a thread, or an interrupt in the caller's, ends every thread first.
@@ -519,6 +533,8 @@ class _Schedule:
                     reported += 1
                     if isinstance(solution, Solution):
                         report(index, solution)
+                    else:
+                        self.shares.give_back(index)
         finally:
             self.stop = True
             with self.changed:
@@ -528,7 +544,7 @@ class _Schedule:
                     thread.join()
         if self.failure is not None:
             raise self.failure
-        return {index: left for index, left in self.finished if isinstance(left, QP)}
+        return {index: left for index, left in self.finished if isinstance(left, _Begun)}
 
     def _work(self) -> None:
         try:
@@ -557,6 +573,6 @@ class _Schedule:
                 for index in self.waiting:
                     if all(self.turns[block][0] == index for block in self.problems[index].blocks):
                         self.waiting.remove(index)
-                        return index, self.shares.deadline(index)
+                        return index, self.shares.deadline([index], self.plan.n_side_by_side)
                 self.changed.wait(_WAIT_SECONDS)
             return None

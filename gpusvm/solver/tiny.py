@@ -7,7 +7,7 @@ end, along LIBSVM's own path. Nothing of Python runs between two problems: 200 c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -47,40 +47,39 @@ class _Chunk:
 def solve_tiny(
     X: np.ndarray,
     blocks: Sequence[np.ndarray],
-    problems: Sequence[QP],
+    problems: Mapping[int, QP],
     kernel: Kernel,
     stopping: Stopping,
+    shares: Shares,
     *,
     n_threads: int,
     report: Callable[[int, Solution], None],
 ) -> None:
     """Solve `problems`, calling ``report(index, solution)`` for each in the caller's thread, in their order.
 
-    Parameters are those of `gpusvm.solver.solve`. The result of a problem depends on nothing but the problem.
+    Parameters are those of `gpusvm.solver.solve`, with `problems` by their places, and the `shares` of the time. The
+    result of a problem depends on nothing but the problem.
     """
     chunks = list(_chunks(X, blocks, problems, kernel, n_threads))
-    shares = Shares(stopping.time_limit, [float(len(chunk.rows)) for chunk in chunks], n_threads)
     value_error = _value_error(X, kernel)
-
+    n_threads = min(n_threads, len(chunks))
     stop = threading.Event()
 
-    def run(k: int) -> list[Solution]:
-        with beginning:
-            clock = Clock(stop.is_set, shares.deadline(k))
-        return _solve_chunk([problems[index] for index in chunks[k].indices], chunks[k], stopping, clock, value_error)
+    def run(chunk: _Chunk) -> list[Solution]:
+        clock = Clock(stop.is_set, shares.deadline(chunk.indices, n_threads))
+        return _solve_chunk([problems[index] for index in chunk.indices], chunk, stopping, clock, value_error)
 
     def report_all(solved: Iterable[list[Solution]]) -> None:
         for chunk, solutions in zip(chunks, solved, strict=True):
             for index, solution in zip(chunk.indices, solutions, strict=True):
                 report(index, solution)
 
-    beginning = threading.Lock()
-    if n_threads == 1 or len(chunks) == 1:
-        report_all(map(run, range(len(chunks))))
+    if n_threads == 1:
+        report_all(map(run, chunks))
         return
-    with ThreadPoolExecutor(min(n_threads, len(chunks))) as pool:
+    with ThreadPoolExecutor(n_threads) as pool:
         try:
-            report_all(pool.map(run, range(len(chunks))))
+            report_all(pool.map(run, chunks))
         except BaseException:  # an interrupt: what is under way ends soon, what waits is not begun
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -88,10 +87,10 @@ def solve_tiny(
 
 
 def _chunks(
-    X: np.ndarray, blocks: Sequence[np.ndarray], problems: Sequence[QP], kernel: Kernel, n_threads: int
+    X: np.ndarray, blocks: Sequence[np.ndarray], problems: Mapping[int, QP], kernel: Kernel, n_threads: int
 ) -> Iterable[_Chunk]:
     """The problems cut into calls; one matrix serves them all where their samples are few enough, else each its own."""
-    used = sorted({block for problem in problems for block in problem.blocks})
+    used = sorted({block for problem in problems.values() for block in problem.blocks})
     n_samples = sum(len(blocks[block]) for block in used)
     if kernel.precomputed:
         places = dict(enumerate(blocks))
@@ -102,7 +101,7 @@ def _chunks(
         shared = _matrix_of(X, np.concatenate([blocks[block] for block in used]), kernel, n_threads)
         yield from _cut(problems, places, CHUNK_VALUES, lambda: shared)
     else:
-        for index, problem in enumerate(problems):
+        for index, problem in problems.items():
             rows = problem.rows(blocks)
             yield _Chunk([index], lambda rows=rows: _matrix_of(X, rows, kernel), np.arange(problem.n))  # type: ignore[misc]
 
@@ -127,19 +126,21 @@ def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int =
 
 
 def _cut(
-    problems: Sequence[QP], places: dict[int, np.ndarray], size: int, matrix: Callable[[], np.ndarray]
+    problems: Mapping[int, QP], places: dict[int, np.ndarray], size: int, matrix: Callable[[], np.ndarray]
 ) -> Iterable[_Chunk]:
     """Consecutive problems, about `size` kernel values together, all of one matrix."""
     indices: list[int] = []
     rows: list[np.ndarray] = []
     values = 0
-    for index, problem in enumerate(problems):
+    for index, problem in problems.items():
         indices.append(index)
         rows += [places[block] for block in problem.blocks]
         values += problem.n**2
-        if values >= size or index == len(problems) - 1:
+        if values >= size:
             yield _Chunk(indices, matrix, np.concatenate(rows))
             indices, rows, values = [], [], 0
+    if indices:
+        yield _Chunk(indices, matrix, np.concatenate(rows))
 
 
 def _value_error(X: np.ndarray, kernel: Kernel) -> float:

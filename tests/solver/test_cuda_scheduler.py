@@ -259,7 +259,7 @@ def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, large
     monkeypatch.setattr("gpusvm.solver.cpu.LEAST_SET", 8)
     # The CPU has another way for problems like these, which the GPU has not.
     monkeypatch.setattr("gpusvm.solver.cpu.WHOLE", 0)
-    monkeypatch.setattr("gpusvm.solver.cpu._Ways.fits", lambda self, n, dtype=None: False)
+    monkeypatch.setattr("gpusvm.solver.cpu._Ways.fits", lambda self, n, *rest: False)
     with monkeypatch.context() as patch:
         ours = sets_taken(patch, lambda: solve(*arguments, budget_mb=2000.0, n_threads=1), *names)
     device = device_that_sums_as_the_cpu_does(len(members[0]), largest)

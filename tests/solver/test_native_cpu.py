@@ -129,7 +129,7 @@ def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n, mod
     """It would take ten million steps; the solver looks whether to stop every so many."""
     X, y = rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
     monkeypatch.setattr(cpu, "WHOLE", 0 if module is growing else 10**6)
-    monkeypatch.setattr(cpu._Ways, "fits", lambda self, n, dtype=None: module is whole)
+    monkeypatch.setattr(cpu._Ways, "fits", lambda self, n, *rest: module is whole)
     calls = []
 
     class StopsAtTheThirdLook(Clock):
@@ -433,8 +433,27 @@ def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
         while not clock.says_stop():
             time.sleep(0.001)
 
-    schedule = cpu._Schedule(dict(enumerate(problems)), 4, plan, Shares(None, [1.0] * 6, 2), solve)
+    schedule = cpu._Schedule(dict(enumerate(problems)), 4, plan, Shares(None, dict.fromkeys(range(6), 1.0)), solve)
     monkeypatch.setattr(threading.Thread, "start", start_one_only)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         schedule.run(lambda index, solution: None)
     assert len(started) == 1 and not started[0].is_alive()
+
+
+def test_steps_count_in_every_way_that_a_problem_goes(rng, monkeypatch):
+    """A problem that begins on a working set and is handed over has the steps of one problem, no more."""
+    X, y = rng.normal(size=(2000, 8)).astype(np.float32), rng.integers(0, 2, 2000)
+    begun, whole_way = [], cpu._Ways.whole
+
+    def noted(self, problem, *rest, **more):
+        begun.append(problem.n_iter)
+        return whole_way(self, problem, *rest, **more)
+
+    monkeypatch.setattr(cpu._Ways, "whole", noted)
+    params = asked(Kernel("rbf", gamma=0.2), C=10.0)
+    model = NATIVE.fit(X, y, *params)
+    assert len(begun) == 1 and 0 < begun[0] < model.n_iter[0], "the problem was not handed over: nothing is tested"
+    limit = begun[0] + 50
+    with pytest.warns(UserWarning, match=f"stopped at max_iter={limit}"):
+        cut = NATIVE.fit(X, y, *asked_again(params, max_iter=limit))
+    assert len(begun) == 2 and cut.n_iter[0] == limit and not cut.converged[0]

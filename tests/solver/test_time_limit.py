@@ -109,13 +109,16 @@ def test_the_model_file_keeps_the_limit(overlapping, slow_clock, tmp_path):
 def test_what_a_problem_does_not_use_is_left_to_the_others(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("gpusvm.solver.clock.time.monotonic", lambda: now[0])
-    shares = Shares(100.0, [1.0, 1.0, 2.0], n_side_by_side=1)
-    assert shares.deadline(0) == pytest.approx(25.0)
+    shares = Shares(100.0, {0: 1.0, 1: 1.0, 2: 2.0})
+    assert shares.deadline([0], 1) == pytest.approx(25.0)
     now[0] = 1.0  # done early
-    assert shares.deadline(1) == pytest.approx(1.0 + 99 / 3)
+    assert shares.deadline([1], 1) == pytest.approx(1.0 + 99 / 3)
     now[0] = 2.0
-    assert shares.deadline(2) == 100.0
-    assert Shares(None, [1.0], 1).deadline(0) == np.inf and not Clock().says_stop()
+    assert shares.deadline([2], 1) == 100.0
+    shares.give_back(1)
+    shares.give_back(2)
+    assert shares.deadline([1], 1) == pytest.approx(2.0 + 98 / 3), "what is solved in another way has a share again"
+    assert Shares(None, {0: 1.0}).deadline([0], 1) == np.inf and not Clock().says_stop()
 
 
 def test_a_start_is_moved_within_bounds_and_to_a_sum_of_zero(rng):
