@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -66,8 +67,12 @@ def is_ready() -> bool:
     return is_compiled(_one_vs_rest)  # the last that `prepare` compiles
 
 
+@cache
 def prepare() -> None:
-    """Compile everything that training does not, so that predictions find it ready whatever their data."""
+    """Compile everything that training does not, so that predictions find it ready whatever their data.
+
+    Once in a process: where it is compiled already, going through it costs as long as a small fit.
+    """
     rng = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
         for dense in (1.0, 0.1):

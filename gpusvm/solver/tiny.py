@@ -31,6 +31,9 @@ _MOST_FAILED = 4
 STRIP_ROWS = 128
 """Rows of kernel values computed together."""
 
+STARTS_THREADS = 768
+"""Rows from which on starting threads for their kernel values pays."""
+
 SHARED_SAMPLES = 4096
 """Samples whose kernel values against each other are computed at once: 128 MB."""
 
@@ -116,7 +119,7 @@ def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int =
         out[start : start + STRIP_ROWS] = kernel(samples[start : start + STRIP_ROWS], samples, Y_norms=norms)
 
     starts = range(0, len(rows), STRIP_ROWS)
-    if n_threads == 1 or len(starts) == 1:
+    if n_threads == 1 or len(rows) < STARTS_THREADS:
         for start in starts:
             strip(start)
     else:
