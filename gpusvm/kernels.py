@@ -172,8 +172,9 @@ def squared_norms(X: Array) -> Array:
     return array_module(X).einsum("ij,ij->i", X, X)
 
 
-PRODUCT_ERROR = 1e-6
-"""Relative error of an RBF value above which products are taken in float64: a thousandth of the usual `tol`."""
+PRODUCT_ERROR = 2e-6
+"""Relative error of an RBF value above which products are taken in float64 from the start. Whether float32 is fine
+enough below it is judged by the coefficients reached, in `solver.precision`."""
 
 _NEAR_OVERFLOW = {np.float32: 1e30, np.float64: 1e300}
 """Magnitudes from which on sums may leave the range of a type."""
