@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -17,21 +18,22 @@ from gpusvm.kernels import Kernel, largest_entry
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.process_wide import HeldTogether
+from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.clock import Clock, Shares
-from gpusvm.solver.growing import GrowingSolver, Side, make_solution
+from gpusvm.solver.growing import GrowingSolver, Side
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
+from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues
 from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.tiny import solve_tiny
-from gpusvm.solver.whole import SHRINKS_BELOW, kernel_matrix, solve_whole
-from gpusvm.solver.working_set import SMALL
+from gpusvm.solver.working_set import AT_ONCE, LEAST_ROOM, SMALL
 
 LARGEST_SET = 3072
 """Largest working set, where the budget allows that much: 36 MB of kernel values for each problem under way."""
 
-WHOLE = 1536
-"""Variables up to which a problem is solved over its whole kernel matrix at once, hard or not: 9 MB."""
+COMFORTABLE_ROOM = 8192
+"""Active variables for which each of several problems must have room to be solved side by side: 256 MB."""
 
 LEAST_SET = 64
 """Size that a working set must be able to reach; below that the budget is refused."""
@@ -202,16 +204,16 @@ def _solve_large(
 ) -> None:
     """Solve `problems`, each in the way that suits it, calling ``report(index, solution)`` for each.
 
-    Those of moderate size are solved over their whole kernel matrix, and so is what proves hard, if the matrix fits
-    the budget; the others on a working set that grows.
+    Those of moderate size have all their kernel values in memory, and what proves hard those of its active variables,
+    if the budget holds enough of them; the others are solved on a working set that grows.
     """
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
     with _one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
         ways = _Ways(_Shared(X, blocks, kernel, plan, pool), stopping, budget_mb, pool)
-        whole = {k: _Begun(problem) for k, problem in problems.items() if problem.n <= WHOLE and ways.fits(problem.n)}
-        growing = {k: problem for k, problem in problems.items() if k not in whole}
-        _solve_over_matrices(whole, ways, shares, n_threads, report)
+        at_once = {k: _Begun(problem) for k, problem in problems.items() if ways.is_solved_at_once(problem.n)}
+        growing = {k: problem for k, problem in problems.items() if k not in at_once}
+        _solve_on_active_sets(at_once, ways, shares, n_threads, report)
         if growing:
             each_chunk = EachChunk(pool if n_threads > plan.n_side_by_side else None)
 
@@ -220,36 +222,39 @@ def _solve_large(
 
             hard = _Schedule(growing, len(blocks), plan, shares, grow).run(report)
             ways.shared.give_up_rows()
-            _solve_over_matrices(hard, ways, shares, n_threads, report)
+            _solve_on_active_sets(hard, ways, shares, n_threads, report)
 
 
 class _Begun(NamedTuple):
-    """A problem that is to be solved whole, and the steps that it took so far."""
+    """A problem that is to be solved on an active set, and the steps that it took so far."""
 
     problem: QP
     n_iter: int = 0
 
 
-def _solve_over_matrices(
+def _solve_on_active_sets(
     problems: Mapping[int, _Begun],
     ways: _Ways,
     shares: Shares,
     n_threads: int,
     report: Callable[[int, Solution], None],
 ) -> None:
-    """Solve problems over their whole matrices, as many side by side as the budget holds; the largest first."""
+    """Solve problems on active sets, as many side by side as the budget holds; the largest first.
+
+    They share the threads: while one takes steps, the next has its kernel values computed.
+    """
     if not problems:
         return
     order = sorted(problems, key=lambda k: -problems[k].problem.n)
-    largest = problems[order[0]].problem.n
-    at_once = max(1, min(n_threads, len(order), int(ways.budget_mb / _whole_mb(largest, np.float32))))
+    n_shares = ways.n_shares([problems[k].problem.n for k in order])
+    side_by_side = min(n_threads, n_shares)
     stop = threading.Event()
 
     def run(index: int) -> tuple[int, Solution]:
-        clock = Clock(stop.is_set, shares.deadline([index], at_once))
-        return index, ways.whole(problems[index], clock, at_once, all_threads=at_once < n_threads)
+        clock = Clock(stop.is_set, shares.deadline([index], side_by_side))
+        return index, ways.on_active_set(problems[index], clock, n_shares)
 
-    with ThreadPoolExecutor(at_once) as workers:
+    with ThreadPoolExecutor(side_by_side) as workers:
         waiting = {workers.submit(run, index) for index in order}
         try:
             while waiting:
@@ -263,27 +268,44 @@ def _solve_over_matrices(
             raise
 
 
-def _whole_mb(n: int, dtype: Any) -> float:
-    """Memory of a whole kernel matrix, and of the part of it that shrinking packs, in MB."""
-    return (1 + SHRINKS_BELOW**2) * np.dtype(dtype).itemsize * n * n / _MB
-
-
 class _Ways:
     """The ways to solve one problem, and from float32 to float64 in each."""
 
     def __init__(self, shared: _Shared, stopping: Stopping, budget_mb: float, pool: Executor | None) -> None:
-        self.shared, self.stopping, self.budget_mb, self.pool = shared, stopping, budget_mb, pool
+        self.shared, self.stopping, self.budget_mb = shared, stopping, budget_mb
+        self.each_chunk = EachChunk(pool)
         self._local = threading.local()
 
-    def fits(self, n: int, dtype: Any = np.float32, at_once: int = 1) -> bool:
-        """Whether the budget holds the whole kernel matrices of so many problems of `n` variables."""
-        return at_once * _whole_mb(n, dtype) <= self.budget_mb
+    def room(self, dtype: Any = np.float32, n_shares: int = 1) -> int:
+        """How many active variables the budget has room for, shared by so many problems."""
+        return int((self.budget_mb * _MB / (n_shares * np.dtype(dtype).itemsize)) ** 0.5)
+
+    def n_shares(self, sizes: Sequence[int]) -> int:
+        """How many problems of these sizes, the largest first, the budget has enough room for side by side.
+
+        That does not follow the number of threads: the room that a problem has decides its path.
+        """
+        enough = min(sizes[0], max(COMFORTABLE_ROOM, int(LEAST_ROOM * sizes[0])))
+        return max(1, min(len(sizes), int((self.room() / enough) ** 2)))
+
+    def is_solved_at_once(self, n: int) -> bool:
+        """Whether a problem of `n` variables is solved over all its kernel values, hard or not."""
+        return n <= min(AT_ONCE, self.room())
+
+    def has_room_for_a_hard_one(self, dtype: Any) -> bool:
+        """Whether an active set may be larger than a working set that grows."""
+        return self.room(dtype) > LARGEST_SET
 
     def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | _Begun:
-        """On a working set; a problem that had better be solved whole comes back, begun."""
+        """On a working set; a problem that had better be solved on an active set comes back, begun."""
         n_iter = 0
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
-            solver = self._on_working_set(problem, workspace, each_chunk, n_iter, dtype, self.fits(problem.n, dtype))
+            sides, K = self.shared.sides(problem.blocks, workspace, dtype)
+            solver = GrowingSolver(
+                problem, sides, K=K, tol=self.stopping.tol, steps=self._steps_left(problem, n_iter),
+                each_chunk=each_chunk, error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
+                hands_over=self.has_room_for_a_hard_one(dtype),
+            )  # fmt: skip
             found = solver.solve(clock)
             n_iter += found.n_iter
             problem = problem._replace(start=found.b)
@@ -293,19 +315,18 @@ class _Ways:
                 break
         return found._replace(n_iter=n_iter)
 
-    def whole(self, begun: _Begun, clock: Clock, at_once: int, *, all_threads: bool) -> Solution:
-        """Over the whole kernel matrix, in float32 if that is found to be fine enough, else in float64.
-
-        Where `at_once` matrices in float64 would not fit the budget, float64 goes on a working set.
-        """
+    def on_active_set(self, begun: _Begun, clock: Clock, n_shares: int) -> Solution:
+        """On the kernel values of active variables, in float32 if that is found to be fine enough, else in float64."""
         problem, n_iter = begun
+        sizes = [len(self.shared.blocks[block]) for block in problem.blocks]
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
-            if self.fits(problem.n, dtype, at_once):
-                found = self._over_whole_matrix(problem, dtype, n_iter, clock, all_threads)
-            else:
-                each_chunk = EachChunk(self.pool if all_threads else None)
-                workspace = _Workspace(self.shared.plan)
-                found = self._on_working_set(problem, workspace, each_chunk, n_iter, dtype, False).solve(clock)
+            values = self.shared.values(problem.rows(self.shared.blocks), dtype)
+            solver = ActiveSetSolver(
+                problem, values, sizes, room=self.room(dtype, n_shares), memory=partial(self._memory, dtype),
+                tol=self.stopping.tol, steps=self._steps_left(problem, n_iter), each_chunk=self.each_chunk,
+                error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
+            )  # fmt: skip
+            found = solver.solve(clock)
             n_iter += found.n_iter
             problem = problem._replace(start=found.b)
             if not found.too_coarse or clock.says_stop():
@@ -315,45 +336,12 @@ class _Ways:
     def _steps_left(self, problem: QP, n_iter: int) -> int:
         return max(0, self.stopping.iterations_allowed(problem.n) - n_iter)
 
-    def _on_working_set(
-        self,
-        problem: QP,
-        workspace: _Workspace,
-        each_chunk: EachChunk,
-        n_iter: int,
-        dtype: type,
-        hands_over: bool,
-    ) -> GrowingSolver:
-        sides, K = self.shared.sides(problem.blocks, workspace, dtype)
-        return GrowingSolver(
-            problem, sides, K=K, tol=self.stopping.tol, steps=self._steps_left(problem, n_iter), each_chunk=each_chunk,
-            error=self.shared.gradient_error(problem, dtype, self.stopping.tol), hands_over=hands_over,
-        )  # fmt: skip
-
-    def _over_whole_matrix(self, problem: QP, dtype: type, n_iter: int, clock: Clock, all_threads: bool) -> Solution:
-        tol, pool = self.stopping.tol, self.pool if all_threads else None
-        K = self._memory(problem.n, dtype)
-        self.shared.fill(K, problem.rows(self.shared.blocks), pool, clock.interrupted)
-        found = solve_whole(
-            K, problem.p, problem.lower, problem.upper, np.zeros(problem.n) if problem.start is None else problem.start,
-            tol=tol, steps=self._steps_left(problem, n_iter), pool=pool, stopped=clock.says_stop,
-        )  # fmt: skip
-        error = self.shared.gradient_error(problem, dtype, tol)
-        rounding = error.remaining(found.beta, found.v, problem.lower, problem.upper, exact=dtype == np.float64)
-        solution = make_solution(
-            found.beta, found.v, problem.p, problem.lower, problem.upper,
-            n_iter=found.n_iter, tol=tol, rounding=rounding, in_float64=dtype == np.float64,
-        )  # fmt: skip
-        return solution._replace(cut_off=clock.is_past() and found.gap > tol)
-
-    def _memory(self, n: int, dtype: type) -> np.ndarray:
-        """(n, n) values; the same memory for one problem of a thread after another."""
-        size = n * n * np.dtype(dtype).itemsize
-        held = getattr(self._local, "bytes", None)
-        if held is None or len(held) < size:
-            self._local.bytes = held = None  # before more is asked for
-            self._local.bytes = held = np.empty(size, dtype=np.uint8)
-        return held[:size].view(dtype).reshape(n, n)
+    def _memory(self, dtype: type, size: int) -> np.ndarray:
+        """At least `size` values: the same memory for one problem of a thread after another."""
+        held = getattr(self._local, "bytes", np.empty(0, dtype=np.uint8))
+        if len(held) < size * np.dtype(dtype).itemsize:
+            self._local.bytes = held = np.empty(size * np.dtype(dtype).itemsize, dtype=np.uint8)
+        return held[: len(held) // 8 * 8].view(dtype)
 
 
 _EXPONENTIAL_UNITS = 4.0
@@ -455,16 +443,15 @@ class _Shared:
         return sides, K
 
     def give_up_rows(self) -> None:
-        """Let go of the rows within blocks: problems in float64, and those solved whole, do not use them."""
+        """Let go of the rows within blocks: problems in float64, and those on active sets, do not use them."""
         self.stores = []
 
-    def fill(self, K: np.ndarray, rows: np.ndarray, pool: Executor | None, interrupted: Callable[[], bool]) -> None:
-        """Write the kernel values between all of `rows` (n,) to K (n, n), in K's precision, unless interrupted."""
+    def values(self, rows: np.ndarray, dtype: type) -> KernelValues:
+        """Kernel values in `dtype` between variables that belong to `rows` (n,) of the data."""
         if self.kernel.precomputed:
-            K[:] = self.X[np.ix_(rows, rows)]
-            return
-        samples = self.exact()[0] if K.dtype == np.float64 else self.samples
-        kernel_matrix(self.kernel, samples, rows, K, pool, interrupted)
+            return GivenValues(self.X, rows, dtype)
+        samples = self.exact()[0] if dtype == np.float64 else self.samples
+        return ComputedValues(self.kernel, samples, rows, dtype)
 
     def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
         """How to tell whether kernel values of `dtype` are fine enough for the problem."""

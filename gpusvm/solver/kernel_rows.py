@@ -64,8 +64,8 @@ class EachChunk:
     def __init__(self, pool: Executor | None = None) -> None:
         self.pool = pool
 
-    def __call__(self, function: Callable[[int, int], None], n_columns: int) -> None:
-        bounds = [(start, min(start + CHUNK_COLUMNS, n_columns)) for start in range(0, n_columns, CHUNK_COLUMNS)]
+    def __call__(self, function: Callable[[int, int], None], n_columns: int, size: int = CHUNK_COLUMNS) -> None:
+        bounds = [(start, min(start + size, n_columns)) for start in range(0, n_columns, size)]
         if self.pool is None or len(bounds) == 1:
             for start, stop in bounds:
                 function(start, stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -129,16 +129,21 @@ class Products(Protocol):
         """
 
 
-_held = threading.local()
+class Scratch(threading.local):
+    """Memory that a thread uses again and again for one purpose: fresh memory costs more than a product."""
+
+    def __init__(self) -> None:
+        self.held = np.empty(0, dtype=np.uint8)
+
+    def __call__(self, rows: int, columns: int, dtype: Any) -> np.ndarray:
+        """(rows, columns) of it; what it was given for before is lost."""
+        size = rows * columns * np.dtype(dtype).itemsize
+        if len(self.held) < size:
+            self.held = np.empty(size, dtype=np.uint8)
+        return self.held[:size].view(dtype).reshape(rows, columns)
 
 
-def _scratch(rows: int, columns: int, dtype: np.dtype) -> np.ndarray:
-    """(rows, columns) of memory that this thread uses again and again: fresh memory costs more than a product."""
-    size = rows * columns * np.dtype(dtype).itemsize
-    held = getattr(_held, "bytes", None)
-    if held is None or len(held) < size:
-        _held.bytes = held = np.empty(size, dtype=np.uint8)
-    return held[:size].view(dtype).reshape(rows, columns)
+_scratch = Scratch()
 
 
 def make_operand(samples: Samples, rows: np.ndarray) -> Operand:

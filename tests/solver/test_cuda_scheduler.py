@@ -258,8 +258,8 @@ def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, large
     monkeypatch.setattr("gpusvm.solver.cpu.LARGEST_SET", largest)
     monkeypatch.setattr("gpusvm.solver.cpu.LEAST_SET", 8)
     # The CPU has another way for problems like these, which the GPU has not.
-    monkeypatch.setattr("gpusvm.solver.cpu.WHOLE", 0)
-    monkeypatch.setattr("gpusvm.solver.cpu._Ways.fits", lambda self, n, *rest: False)
+    monkeypatch.setattr("gpusvm.solver.cpu._Ways.is_solved_at_once", lambda self, n: False)
+    monkeypatch.setattr("gpusvm.solver.cpu._Ways.has_room_for_a_hard_one", lambda self, dtype: False)
     with monkeypatch.context() as patch:
         ours = sets_taken(patch, lambda: solve(*arguments, budget_mb=2000.0, n_threads=1), *names)
     device = device_that_sums_as_the_cpu_does(len(members[0]), largest)

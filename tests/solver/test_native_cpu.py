@@ -21,7 +21,7 @@ from gpusvm.errors import TrainingError, UsageError
 from gpusvm.kernels import Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import c_svc
-from gpusvm.solver import cpu, growing, tiny, whole
+from gpusvm.solver import active_set, cpu, growing, tiny
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.working_set import STEPS_AT_ONCE
 
@@ -124,12 +124,14 @@ def test_a_tolerance_that_float64_cannot_reach_ends_and_says_so(digits):
     assert model.kkt_gap.max() < 1e-9
 
 
-@pytest.mark.parametrize(("n", "module"), [(450, tiny), (700, growing), (700, whole)], ids=["tiny", "growing", "whole"])
+@pytest.mark.parametrize(
+    ("n", "module"), [(450, tiny), (700, growing), (700, active_set)], ids=["tiny", "growing", "active set"]
+)
 def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n, module):
     """It would take ten million steps; the solver looks whether to stop every so many."""
     X, y = rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
-    monkeypatch.setattr(cpu, "WHOLE", 0 if module is growing else 10**6)
-    monkeypatch.setattr(cpu._Ways, "fits", lambda self, n, *rest: module is whole)
+    monkeypatch.setattr(cpu._Ways, "is_solved_at_once", lambda self, n: module is not growing)
+    monkeypatch.setattr(cpu._Ways, "has_room_for_a_hard_one", lambda self, dtype: False)
     calls = []
 
     class StopsAtTheThirdLook(Clock):
@@ -443,13 +445,13 @@ def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
 def test_steps_count_in_every_way_that_a_problem_goes(rng, monkeypatch):
     """A problem that begins on a working set and is handed over has the steps of one problem, no more."""
     X, y = rng.normal(size=(2000, 8)).astype(np.float32), rng.integers(0, 2, 2000)
-    begun, whole_way = [], cpu._Ways.whole
+    begun, other_way = [], cpu._Ways.on_active_set
 
     def noted(self, problem, *rest, **more):
         begun.append(problem.n_iter)
-        return whole_way(self, problem, *rest, **more)
+        return other_way(self, problem, *rest, **more)
 
-    monkeypatch.setattr(cpu._Ways, "whole", noted)
+    monkeypatch.setattr(cpu._Ways, "on_active_set", noted)
     params = asked(Kernel("rbf", gamma=0.2), C=10.0)
     model = NATIVE.fit(X, y, *params)
     assert len(begun) == 1 and 0 < begun[0] < model.n_iter[0], "the problem was not handed over: nothing is tested"

@@ -29,7 +29,7 @@ def slow_clock(monkeypatch):
     monkeypatch.setattr("gpusvm.solver.clock.time.monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(working_set, "STEPS_AT_ONCE", 20)
     monkeypatch.setattr("gpusvm.solver.growing.STEPS_AT_ONCE", 20)
-    monkeypatch.setattr("gpusvm.solver.whole.STEPS_AT_ONCE", 20)
+    monkeypatch.setattr("gpusvm.solver.active_set.STEPS_AT_ONCE", 20)
 
 
 def cut_off(X, y, **more):

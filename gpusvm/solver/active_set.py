@@ -1,0 +1,187 @@
+"""One problem with many support vectors, solved on the kernel values between its active variables.
+
+Where many variables end up between their bounds, a working set that is exchanged again and again costs more than
+steps over all of them at once. But many others end up at a bound and stay there, and kernel values that nobody steps
+on are better recomputed when a gradient needs them than kept: memory costs more than arithmetic. So the solver begins
+with a part of the problem, and goes on with what the solution of that part leaves open: variables between their
+bounds, and those that violate the conditions or nearly do. That is shrinking (Joachims 1998) from the other end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gpusvm.problem import QP, Solution
+from gpusvm.solver import working_set
+from gpusvm.solver.clock import Clock
+from gpusvm.solver.growing import make_solution
+from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_values import ActiveMatrix, KernelValues
+from gpusvm.solver.panels import PANEL_WIDTH
+from gpusvm.solver.precision import GradientError
+from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
+
+ALLOWED_DRIFT = 0.01
+"""Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is recomputed."""
+
+
+class ActiveSetSolver:
+    """Solves one problem.
+
+    The result is the same to the last bit for any number of threads.
+
+    Parameters
+    ----------
+    problem : QP
+    values : KernelValues
+    sizes : sequence of int
+        Variables of each of the problem's blocks, in their order.
+    room : int
+        Most variables that may be active; where it is no less than all, and they are few, they are all active.
+    memory : callable
+        See `ActiveMatrix`.
+    tol : float
+        Largest violation left.
+    steps : int
+        Steps of SMO allowed.
+    each_chunk : EachChunk
+    error : GradientError
+        Of kernel values of the precision of `values`.
+    """
+
+    def __init__(
+        self,
+        problem: QP,
+        values: KernelValues,
+        sizes: Sequence[int],
+        *,
+        room: int,
+        memory: Callable[[int], np.ndarray],
+        tol: float,
+        steps: int,
+        each_chunk: EachChunk,
+        error: GradientError,
+    ) -> None:
+        self.p, self.lower, self.upper = problem.p, problem.lower, problem.upper
+        self.values, self.sizes, self.tol, self.each_chunk, self.error = values, sizes, tol, each_chunk, error
+        self.n, self.room = problem.n, min(room, problem.n)
+        self.b = np.zeros(self.n) if problem.start is None else problem.start.copy()
+        self.v = self.p.copy()
+        self.active = ActiveMatrix(values, memory, working_set.active_room(self.n, 0, self.room) + PANEL_WIDTH)
+        self.chosen = np.zeros(self.n, dtype=bool)
+        self.at_once = self.n <= working_set.AT_ONCE and self.room == self.n
+        self.n_iter, self.steps_left = 0, steps
+        self.in_float64 = values.dtype == np.float64
+
+    def solve(self, clock: Clock | None = None) -> Solution:
+        """Run to the tolerance, to the last step, until `clock` says so, or until rounding allows no more."""
+        clock = clock or Clock()
+        if self.b.any():
+            self.recompute_gradient()
+        wanted = self.first_set()
+        verified = Verified()
+        while True:
+            self.active.change(wanted, self.each_chunk, clock.interrupted)
+            self.chosen = wanted
+            target = self.target()
+            taken = self.optimise(target, clock) if not clock.interrupted() else 0
+            if clock.says_stop():
+                break
+            if self.gap() <= self.tol and self.drift() > ALLOWED_DRIFT * self.tol:
+                self.recompute_gradient()
+            if self.gap() <= self.tol or self.steps_left <= 0:
+                break
+            wanted = self.next_set()
+            if taken == 0 and not (wanted & ~self.chosen).any():
+                break
+            complete = np.count_nonzero(self.chosen) < self.room_now() or self.at_once
+            if complete and target <= self.tol and verified.no_longer_falls(self.gap()):
+                break
+        return self.result(clock)
+
+    # -- the policy, for one problem -------------------------------------------------------------------
+
+    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """b, v and the bounds as `working_set` wants them: with an axis for the problem."""
+        return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :]
+
+    def first_set(self) -> np.ndarray:
+        if self.at_once:
+            return np.ones(self.n, dtype=bool)
+        spread = working_set.first_active(self.sizes, self.room)
+        if not self.b.any():
+            return spread
+        wanted = self.next_set()
+        # Where so much is open yet that there is no room for it, its worst part says little about the rest.
+        return spread if np.count_nonzero(wanted) >= self.room_now() else wanted
+
+    def next_set(self) -> np.ndarray:
+        if self.at_once:
+            return self.chosen
+        state, chosen = self.state(), self.chosen[None, :]
+        found: np.ndarray = working_set.active(*state, chosen, self.scale(), self.tol, self.room_now())[0]
+        return found
+
+    def room_now(self) -> int:
+        n_free = np.count_nonzero((self.b > self.lower) & (self.b < self.upper))
+        return working_set.active_room(self.n, int(n_free), self.room)
+
+    def target(self) -> float:
+        gap, scale = np.array([self.gap()]), self.scale()
+        return float(working_set.active_target(gap, scale, self.tol, self.at_once)[0])
+
+    def scale(self) -> float:
+        """The gap at b = 0 if all variables may move either way: what a large gap is."""
+        return float(np.ptp(self.p)) or 1.0
+
+    def gap(self) -> float:
+        most, least = working_set.extremes(*self.state())
+        return float(most[0] - least[0])
+
+    # -- optimisation ----------------------------------------------------------------------------------
+
+    def optimise(self, target: float, clock: Clock) -> int:
+        """SMO on the active variables, and its effect on every variable's gradient. Returns the steps taken."""
+        members, K = self.active.members, self.active.K
+        b, v, lower, upper = (values[members] for values in (self.b, self.v, self.lower, self.upper))
+        diagonal = np.diagonal(K).astype(np.float64)
+        target = max(target, float(working_set.rounding(b[None, :], np.abs(diagonal).max())[0]))
+        taken = 0
+        while taken < self.steps_left:
+            allowed = min(self.steps_left - taken, STEPS_AT_ONCE)
+            done = solve_working_set(K, diagonal, b, v, lower, upper, target, allowed)
+            taken += done
+            if done < allowed or clock.says_stop():
+                break
+        self.n_iter += taken
+        self.steps_left -= taken
+        change = b - self.b[members]
+        self.b[members], self.v[members] = b, v
+        changed = np.flatnonzero(change)
+        others = np.flatnonzero(~self.chosen)
+        if len(changed) and len(others):
+            self.values.subtract(self.v, others, members[changed], change[changed], self.each_chunk)
+        return taken
+
+    def drift(self) -> float:
+        """A bound on what the steps' rounding, each at most half a unit, has added to a gradient."""
+        largest = 2.0 * float(np.abs(np.diagonal(self.active.K)).max()) * float((self.upper - self.lower).max())
+        return float(np.finfo(np.float64).eps) * self.n_iter * (float(np.abs(self.v).max()) + largest)
+
+    def recompute_gradient(self) -> None:
+        """The gradient from scratch."""
+        self.v[:] = self.p
+        support = np.flatnonzero(self.b)
+        if len(support):
+            self.values.subtract(self.v, np.arange(self.n), support, self.b[support], self.each_chunk)
+
+    def result(self, clock: Clock) -> Solution:
+        rounding = self.error.remaining(self.b, self.v, self.lower, self.upper, exact=self.in_float64)
+        solution = make_solution(
+            self.b, self.v, self.p, self.lower, self.upper,
+            n_iter=self.n_iter, tol=self.tol, rounding=rounding, in_float64=self.in_float64,
+        )  # fmt: skip
+        return solution._replace(cut_off=clock.is_past() and self.gap() > self.tol)

@@ -1,0 +1,219 @@
+"""Kernel values between the variables of one problem: a matrix of them whose rows come and go, and sums over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpusvm.kernels import Kernel
+from gpusvm.solver.compilation import compiled
+from gpusvm.solver.kernel_rows import EachChunk, subtract_combination, write_kernel
+from gpusvm.solver.operands import Samples, Scratch, make_operand
+from gpusvm.solver.panels import PANEL_WIDTH
+
+TILE = 512
+"""Rows and columns of kernel values that are computed together, and mirrored or summed while they are in cache."""
+
+
+class KernelValues(Protocol):
+    """Kernel values between the variables of a problem, which are counted from 0."""
+
+    dtype: Any
+    """float32 or float64."""
+
+    def extend(
+        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+    ) -> None:
+        """Complete K (q, >= q), symmetric, the values between `members` (q,), which lacks rows and columns from `old`.
+
+        `stopped` is asked now and then; where it says so, K is left unfinished.
+        """
+
+    def subtract(
+        self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
+    ) -> None:
+        """v[targets] -= K[targets, sources] @ coefficients, summed in float64; no value is kept."""
+
+
+class ComputedValues:
+    """Kernel values of samples: products by whatever suits them, see `operands`.
+
+    The bits of a value depend on nothing but where it lies in a matrix or sum: never on the number of threads.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    samples : Samples
+    rows : (n,) int64 array
+        The sample of each variable.
+    dtype : numpy.float32 or numpy.float64
+    """
+
+    def __init__(self, kernel: Kernel, samples: Samples, rows: np.ndarray, dtype: Any) -> None:
+        self.kernel, self.samples, self.rows, self.dtype = kernel, samples, rows, dtype
+
+    def extend(
+        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+    ) -> None:
+        q, rows = len(members), self.rows[members]
+        operand = make_operand(self.samples, rows)
+
+        def strip(start: int, stop: int) -> None:
+            places = np.arange(old + start, old + stop)
+            products = operand.products(self.samples, rows[places])
+            own = places[0] // PANEL_WIDTH * PANEL_WIDTH
+            for left in [*range(0, own, TILE), own]:
+                if stopped():
+                    return
+                right = old + stop if left == own else min(left + TILE, own)
+                inner = products.columns(left, right)
+                norms = products.norms, operand.norms[left:right]
+                write_kernel(self.kernel, inner, operand.unit, *norms, K, places, left)
+                _mirror(K, old + start, old + stop, left, right)
+
+        each(strip, q - old, TILE)
+
+    def subtract(
+        self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
+    ) -> None:
+        operand = make_operand(self.samples, self.rows[targets])
+        groups = range(0, len(sources), TILE)
+        products = [operand.products(self.samples, self.rows[sources[k : k + TILE]]) for k in groups]
+        sums, places = v[targets], np.arange(TILE)
+
+        def columns(start: int, stop: int) -> None:
+            tile = _tile(TILE, stop - start, self.dtype)
+            for first, product in zip(groups, products, strict=True):
+                part = coefficients[first : first + TILE]
+                inner = product.columns(start, stop)
+                norms = product.norms, operand.norms[start:stop]
+                write_kernel(self.kernel, inner, operand.unit, *norms, tile, places, 0)
+                subtract_combination(tile, places[: len(part)], part, sums[start:stop])
+
+        each(columns, len(targets))
+        v[targets] = sums
+
+
+_tile = Scratch()
+
+
+class GivenValues:
+    """The same, where the kernel values were given: those of variables k and l are ``X[rows[k], rows[l]]``."""
+
+    def __init__(self, X: np.ndarray, rows: np.ndarray, dtype: Any) -> None:
+        self.X, self.rows, self.dtype = X, rows, dtype
+
+    def extend(
+        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+    ) -> None:
+        rows = self.rows[members]
+
+        def strip(start: int, stop: int) -> None:
+            if not stopped():
+                K[old + start : old + stop, : old + stop] = self.X[
+                    np.ix_(rows[old + start : old + stop], rows[: old + stop])
+                ]
+                _mirror(K, old + start, old + stop, 0, old + stop)
+
+        each(strip, len(members) - old, TILE)
+
+    def subtract(
+        self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
+    ) -> None:
+        sums = v[targets]
+
+        def columns(start: int, stop: int) -> None:
+            for first in range(0, len(sources), TILE):
+                part = coefficients[first : first + TILE]
+                tile = self.X[np.ix_(self.rows[sources[first : first + TILE]], self.rows[targets[start:stop]])]
+                subtract_combination(tile.astype(self.dtype, copy=False), np.arange(len(part)), part, sums[start:stop])
+
+        each(columns, len(targets))
+        v[targets] = sums
+
+
+class ActiveMatrix:
+    """The kernel values between some of a problem's variables, which may leave and join.
+
+    Those that stay keep their order, and what they keep is moved together in place: rows are as long as there are
+    members, and close to each other.
+
+    Parameters
+    ----------
+    values : KernelValues
+    memory : callable
+        ``memory(size)`` gives a one-dimensional array of at least `size` values; what an earlier one holds stays.
+    expected : int
+        Members for which to ask for memory at once.
+
+    Attributes
+    ----------
+    members : (q,) int64 array
+        The variables.
+    """
+
+    def __init__(self, values: KernelValues, memory: Callable[[int], np.ndarray], expected: int) -> None:
+        self.values, self.memory = values, memory
+        self.members = np.empty(0, dtype=np.int64)
+        self.flat, self.width = memory(expected * expected), 0
+
+    @property
+    def K(self) -> np.ndarray:
+        """(q, >= q): rows begin at multiples of 64 bytes from each other, columns from q on mean nothing."""
+        q = len(self.members)
+        return self.flat[: q * self.width].reshape(q, self.width)
+
+    def change(self, wanted: np.ndarray, each: EachChunk, stopped: Callable[[], bool]) -> None:
+        """Make the variables that `wanted` (n,) marks the members. Where `stopped` says so, K is left unfinished."""
+        kept = np.flatnonzero(wanted[self.members])
+        joining = wanted.copy()
+        joining[self.members] = False
+        old, before = len(kept), len(self.members)
+        members = np.concatenate([self.members[kept], np.flatnonzero(joining)])
+        width = -(-len(members) // PANEL_WIDTH) * PANEL_WIDTH
+        if len(members) * width > len(self.flat):
+            flat = self.memory(len(members) * width)
+            _keep(self.flat, self.width, kept, flat, width)
+            self.flat = flat
+        else:
+            narrower = min(width, self.width)
+            if old < before or narrower < self.width:
+                _keep(self.flat, self.width, kept, self.flat, narrower)
+            if narrower < width:
+                _widen(self.flat, narrower, old, width)
+        self.members, self.width = members, width
+        if old < len(members):
+            self.values.extend(self.K, members, old, each, stopped)
+
+
+@compiled()
+def _keep(source: np.ndarray, width: int, kept: np.ndarray, target: np.ndarray, new_width: int) -> None:
+    """Move rows and columns `kept`, ascending, to the front; `target` may be `source` where rows do not grow."""
+    for a in range(kept.shape[0]):
+        row, place = kept[a] * width, a * new_width
+        for b in range(kept.shape[0]):
+            target[place + b] = source[row + kept[b]]
+
+
+@compiled()
+def _widen(flat: np.ndarray, width: int, q: int, new_width: int) -> None:
+    """Move `q` rows of q values apart, the last one first."""
+    for a in range(q - 1, 0, -1):
+        for b in range(q - 1, -1, -1):
+            flat[a * new_width + b] = flat[a * width + b]
+
+
+@compiled()
+def _mirror(K: np.ndarray, top: int, bottom: int, left: int, right: int) -> None:
+    """Write what of the tile K[top:bottom, left:right] is below the diagonal to the other side of it.
+
+    In squares of 16: a cache line each, instead of single numbers far apart.
+    """
+    for c in range(left, right, 16):
+        for r in range(top, bottom, 16):
+            for k in range(c, min(c + 16, right)):
+                mirror = K[k]
+                for across in range(max(r, k + 1), min(r + 16, bottom)):
+                    mirror[across] = K[across, k]

@@ -1,0 +1,173 @@
+"""SMO on active variables that leave and join, against LIBSVM and the optimality conditions in float64."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from sklearn.svm import SVC
+
+from gpusvm.kernels import Kernel
+from gpusvm.problem import QP
+from gpusvm.solver import active_set, working_set
+from gpusvm.solver.active_set import ActiveSetSolver
+from gpusvm.solver.clock import Clock
+from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_values import ActiveMatrix, GivenValues
+from gpusvm.solver.precision import GradientError
+
+KERNELS = [Kernel("rbf", gamma=0.2), Kernel("linear"), Kernel("poly", gamma=0.2, degree=2, coef0=1.0)]
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Solves small problems on few of their variables at a time."""
+    monkeypatch.setattr(working_set, "AT_ONCE", 20)
+    monkeypatch.setattr(working_set, "LEAST_ROOM", 0.3)
+    monkeypatch.setattr(working_set, "STAYING", 0.95)
+
+
+@pytest.fixture
+def sets(monkeypatch):
+    """The sizes of the active sets, one after another."""
+    sizes = []
+    change = ActiveMatrix.change
+
+    def note(matrix, wanted, *args):
+        sizes.append(np.count_nonzero(wanted))
+        return change(matrix, wanted, *args)
+
+    monkeypatch.setattr(ActiveMatrix, "change", note)
+    return sizes
+
+
+def random_problem(seed, n, kernel=KERNELS[0], dtype=np.float64):
+    """K, p, lower, upper of a C-SVC with some noise in its labels."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    signs = np.where(X[:, 0] + 0.5 * rng.normal(size=n) > 0, 1.0, -1.0)
+    signs[:2] = 1.0, -1.0
+    C = 10.0 ** rng.integers(-1, 3)
+    return kernel(X, X).astype(dtype), signs, np.minimum(0, C * signs), np.maximum(0, C * signs)
+
+
+def solve(K, p, lower, upper, start=None, *, tol=1e-7, steps=10**6, room=10**6, pool=None, clock=None):
+    n = len(p)
+    values = GivenValues(K, np.arange(n), K.dtype.type)
+    exact = lambda left, right: K[np.ix_(left, right)].astype(np.float64)  # noqa: E731
+    solver = ActiveSetSolver(
+        QP((0,), p, lower, upper, start), values, [n], room=room, memory=lambda size: np.empty(size, K.dtype), tol=tol,
+        steps=steps, each_chunk=EachChunk(pool), error=GradientError(0.0, exact, 1, p, tol),
+    )  # fmt: skip
+    return solver.solve(clock)
+
+
+def objective(K, p, b):
+    return p @ b - b @ K.astype(np.float64) @ b / 2
+
+
+def gap(K, p, lower, upper, b):
+    v = p - K.astype(np.float64) @ b
+    return v[b < upper].max() - v[b > lower].min()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_the_optimum_is_that_of_libsvm(kernel, dtype, eager, sets):
+    for seed in range(6):
+        K, p, lower, upper = random_problem(seed, 150, kernel, dtype)
+        found = solve(K, p, lower, upper)
+        assert found.converged and found.kkt_gap <= 1e-7
+        svc = SVC(C=upper.max(), kernel="precomputed", tol=1e-9).fit(K.astype(np.float64), p)
+        b = np.zeros(150)
+        b[svc.support_] = svc.dual_coef_[0]
+        assert objective(K, p, found.b) == pytest.approx(objective(K, p, b), rel=1e-6), f"seed {seed}"
+        assert found.objective == pytest.approx(objective(K, p, found.b), rel=1e-9)
+        assert gap(K, p, lower, upper, found.b) <= 1.5e-7, f"seed {seed}"
+    assert min(sets) < 60 and max(sets) < 150, "all variables were active: the test would not see a mistake"
+
+
+def test_all_variables_of_a_moderate_problem_are_active_at_once(sets):
+    K, p, lower, upper = random_problem(0, 150)
+    assert solve(K, p, lower, upper).converged
+    assert sets == [150]
+
+
+def test_any_linear_term_and_any_start(eager, sets):
+    """As in regression and one-class problems: p is not y, and the sum is not zero."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        K = random_problem(seed, 120)[0]
+        p, lower = rng.normal(size=120), -rng.choice([0.0, 0.3], 120)
+        upper = lower + rng.choice([0.0, 0.3, 2.0], 120)
+        start = lower + (upper - lower) * rng.random(120)
+        found = solve(K, p, lower, upper, start, tol=1e-6)
+        assert found.converged and gap(K, p, lower, upper, found.b) <= 1.5e-6, f"seed {seed}"
+        assert found.b.sum() == pytest.approx(start.sum(), abs=1e-9)
+        assert (found.b >= lower).all() and (found.b <= upper).all()
+        assert objective(K, p, found.b) > objective(K, p, start)
+    assert len(sets) > 20, "two rounds each at least"
+
+
+@pytest.mark.parametrize("room", [2, 3, 10, 40])
+def test_little_room_suffices(room, eager, sets):
+    """Also less than there are variables between their bounds: then they take turns."""
+    for seed in range(3):
+        K, p, lower, upper = random_problem(seed, 120)
+        found = solve(K, p, lower, upper, room=room, tol=1e-4)
+        assert found.converged and gap(K, p, lower, upper, found.b) <= 1.5e-4, f"seed {seed}"
+    assert max(sets) == room
+
+
+def test_the_bits_do_not_depend_on_threads(eager, sets):
+    K, p, lower, upper = random_problem(0, 2100, dtype=np.float32)
+    alone = solve(K, p, lower, upper, tol=1e-2)
+    with ThreadPoolExecutor(3) as pool:
+        together = solve(K, p, lower, upper, tol=1e-2, pool=pool)
+    assert len(sets) > 4
+    np.testing.assert_array_equal(alone.b, together.b)
+    assert alone.bias == together.bias
+
+
+def test_a_start_near_the_optimum_takes_few_steps(eager, sets):
+    K, p, lower, upper = random_problem(1, 400)
+    found = solve(K, p, lower, upper, tol=1e-5)
+    sets.clear()
+    again = solve(K, p, lower, upper, found.b, tol=1e-5)
+    assert again.n_iter == 0 and again.converged
+    assert len(sets) == 1 and sets[0] < 400
+
+
+def test_it_ends_when_told_to_and_at_the_last_step(eager):
+    K, p, lower, upper = random_problem(0, 300)
+    few = solve(K, p, lower, upper, tol=1e-9, steps=7)
+    assert few.n_iter == 7 and not few.converged and few.kkt_gap == pytest.approx(gap(K, p, lower, upper, few.b))
+    stopped = solve(K, p, lower, upper, tol=1e-9, clock=Clock(lambda: True))
+    assert stopped.n_iter == 0 and not stopped.converged
+    late = solve(K, p, lower, upper, tol=1e-9, clock=Clock(deadline=0.0))
+    assert late.cut_off and late.kkt_gap == pytest.approx(gap(K, p, lower, upper, late.b))
+
+
+@pytest.mark.parametrize("n", [15, 100])
+def test_a_tolerance_beyond_float64_does_not_go_on_for_ever(n, eager):
+    K, p, lower, upper = random_problem(0, n)
+    found = solve(K, p, lower, upper, tol=0.0, steps=10**9)
+    assert found.kkt_gap < 1e-12 and found.n_iter < 10**6
+
+
+def test_a_gradient_that_steps_may_have_spoilt_is_recomputed(eager, monkeypatch):
+    """Rounding beyond what is allowed is made up here: each step leaves the gradients of others off by 0.01."""
+    optimise = ActiveSetSolver.optimise
+
+    def sloppy(solver, *args):
+        taken = optimise(solver, *args)
+        solver.v[solver.chosen] += 0.01 * (solver.n_iter > 0)
+        return taken
+
+    monkeypatch.setattr(ActiveSetSolver, "optimise", sloppy)
+    K, p, lower, upper = random_problem(4, 150)
+    monkeypatch.setattr(active_set, "ALLOWED_DRIFT", 0.0)
+    found = solve(K, p, lower, upper, tol=1e-3)
+    assert found.kkt_gap == pytest.approx(gap(K, p, lower, upper, found.b), abs=1e-9)
+    assert found.converged
