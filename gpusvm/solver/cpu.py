@@ -22,7 +22,7 @@ from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
-from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues
+from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues, ValuesOfTwoBlocks
 from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
@@ -59,12 +59,15 @@ class MemoryPlan:
         For a problem's rows from one block to the other, for one of its two sides.
     own_rows : tuple of int
         For each block, rows to itself that are kept.
+    budget_bytes : float
+        All of it.
     """
 
     n_side_by_side: int
     largest_set: int
     cross_bytes: int
     own_rows: tuple[int, ...]
+    budget_bytes: float
 
 
 def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> MemoryPlan:
@@ -109,7 +112,7 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
     own = [min(n, max(largest_set, int(half * n / n_total / (4 * n)))) for n in counts]
     n_side_by_side = max(1, min(n_threads, n_shares))
     cross_bytes = min(max(cross_bytes, 4 * largest_set * largest), 4 * largest * second)
-    return MemoryPlan(n_side_by_side, largest_set, cross_bytes, tuple(own))
+    return MemoryPlan(n_side_by_side, largest_set, cross_bytes, tuple(own), budget_mb * _MB)
 
 
 def tournament(n_blocks: int) -> list[tuple[int, int]]:
@@ -241,7 +244,8 @@ def _solve_on_active_sets(
 ) -> None:
     """Solve problems on active sets, as many side by side as the budget holds; the largest first.
 
-    They share the threads: while one takes steps, the next has its kernel values computed.
+    Large ones share the threads: while one takes steps, the next has its kernel values computed. For small ones that
+    would cost more than it gains.
     """
     if not problems:
         return
@@ -252,7 +256,8 @@ def _solve_on_active_sets(
 
     def run(index: int) -> tuple[int, Solution]:
         clock = Clock(stop.is_set, shares.deadline([index], side_by_side))
-        return index, ways.on_active_set(problems[index], clock, n_shares)
+        shares_threads = side_by_side < n_threads or problems[index].problem.n > AT_ONCE
+        return index, ways.on_active_set(problems[index], clock, n_shares, shares_threads=shares_threads)
 
     with ThreadPoolExecutor(side_by_side) as workers:
         waiting = {workers.submit(run, index) for index in order}
@@ -273,7 +278,7 @@ class _Ways:
 
     def __init__(self, shared: _Shared, stopping: Stopping, budget_mb: float, pool: Executor | None) -> None:
         self.shared, self.stopping, self.budget_mb = shared, stopping, budget_mb
-        self.each_chunk = EachChunk(pool)
+        self.each_chunk, self.in_turn = EachChunk(pool), EachChunk()
         self._local = threading.local()
 
     def room(self, dtype: Any = np.float32, n_shares: int = 1) -> int:
@@ -315,15 +320,16 @@ class _Ways:
                 break
         return found._replace(n_iter=n_iter)
 
-    def on_active_set(self, begun: _Begun, clock: Clock, n_shares: int) -> Solution:
+    def on_active_set(self, begun: _Begun, clock: Clock, n_shares: int, *, shares_threads: bool) -> Solution:
         """On the kernel values of active variables, in float32 if that is found to be fine enough, else in float64."""
         problem, n_iter = begun
         sizes = [len(self.shared.blocks[block]) for block in problem.blocks]
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
-            values = self.shared.values(problem.rows(self.shared.blocks), dtype)
+            values = self.shared.values(problem.blocks, dtype)
             solver = ActiveSetSolver(
                 problem, values, sizes, room=self.room(dtype, n_shares), memory=partial(self._memory, dtype),
-                tol=self.stopping.tol, steps=self._steps_left(problem, n_iter), each_chunk=self.each_chunk,
+                tol=self.stopping.tol, steps=self._steps_left(problem, n_iter),
+                each_chunk=self.each_chunk if shares_threads else self.in_turn,
                 error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
             )  # fmt: skip
             found = solver.solve(clock)
@@ -400,6 +406,11 @@ class _Shared:
             make = pool.map if pool is not None else map
             self.operands = list(make(lambda rows: make_operand(self.samples, rows), blocks))
         self.stores = [RowStore(len(m), len(m), rows) for m, rows in zip(blocks, plan.own_rows, strict=True)]
+        # Of more than two blocks each is in several problems; what is within it may take a quarter of the budget.
+        small = [len(rows) for rows in blocks if len(rows) < AT_ONCE]
+        self.keeps_within = len(blocks) > 2 and sum(n * n for n in small) * 4 <= plan.budget_bytes / 4
+        self._within: dict[int, np.ndarray] = {}
+        self._within_locks = [threading.Lock() for _ in blocks]
         self._exact: tuple[Samples, list[Operand]] | None = None
         self._making_exact = threading.Lock()
 
@@ -446,12 +457,26 @@ class _Shared:
         """Let go of the rows within blocks: problems in float64, and those on active sets, do not use them."""
         self.stores = []
 
-    def values(self, rows: np.ndarray, dtype: type) -> KernelValues:
-        """Kernel values in `dtype` between variables that belong to `rows` (n,) of the data."""
+    def values(self, blocks: tuple[int, ...], dtype: type) -> KernelValues:
+        """Kernel values in `dtype` between the variables of a problem about `blocks`."""
+        rows = [self.blocks[block] for block in blocks]
         if self.kernel.precomputed:
-            return GivenValues(self.X, rows, dtype)
+            return GivenValues(self.X, np.concatenate(rows), dtype)
+        if dtype == np.float32 and len(set(blocks)) == 2 and sum(map(len, rows)) <= AT_ONCE and self.keeps_within:
+            return ValuesOfTwoBlocks(self.kernel, self.samples, rows, dtype, lambda k: self.within(blocks[k]))
         samples = self.exact()[0] if dtype == np.float64 else self.samples
-        return ComputedValues(self.kernel, samples, rows, dtype)
+        return ComputedValues(self.kernel, samples, np.concatenate(rows), dtype)
+
+    def within(self, block: int) -> np.ndarray:
+        """Kernel values (n, n) float32 within a block, computed when a problem first needs them and kept."""
+        with self._within_locks[block]:
+            if block not in self._within:
+                rows = self.blocks[block]
+                K = np.empty((len(rows), len(rows)), dtype=np.float32)
+                values = ComputedValues(self.kernel, self.samples, rows, np.float32)
+                values.extend(K, np.arange(len(rows)), 0, EachChunk(), lambda: False)
+                self._within[block] = K
+            return self._within[block]
 
     def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
         """How to tell whether kernel values of `dtype` are fine enough for the problem."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,23 +57,33 @@ class ComputedValues:
     def extend(
         self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
     ) -> None:
-        q, rows = len(members), self.rows[members]
-        operand = make_operand(self.samples, rows)
+        self._extend(K, self.rows[members], old, len(members), each, stopped)
+
+    def between(self, K: np.ndarray, n_left: int, each: EachChunk, stopped: Callable[[], bool]) -> None:
+        """Write to K (n, >= n) the values between the first `n_left` of all variables and the others, and no more."""
+        self._extend(K, self.rows, n_left, n_left, each, stopped)
+
+    def _extend(
+        self, K: np.ndarray, rows: np.ndarray, old: int, width: int, each: EachChunk, stopped: Callable[[], bool]
+    ) -> None:
+        """The values of `rows` from `old` on, against those before them and below `width`; and the mirror image."""
+        operand = make_operand(self.samples, rows[:width])
 
         def strip(start: int, stop: int) -> None:
             places = np.arange(old + start, old + stop)
             products = operand.products(self.samples, rows[places])
-            own = places[0] // PANEL_WIDTH * PANEL_WIDTH
+            own, end = min(places[0] // PANEL_WIDTH * PANEL_WIDTH, width), min(old + stop, width)
             for left in [*range(0, own, TILE), own]:
+                right = min(left + TILE, own) if left < own else end
                 if stopped():
                     return
-                right = old + stop if left == own else min(left + TILE, own)
-                inner = products.columns(left, right)
-                norms = products.norms, operand.norms[left:right]
-                write_kernel(self.kernel, inner, operand.unit, *norms, K, places, left)
-                _mirror(K, old + start, old + stop, left, right)
+                if left < right:
+                    inner = products.columns(left, right)
+                    norms = products.norms, operand.norms[left:right]
+                    write_kernel(self.kernel, inner, operand.unit, *norms, K, places, left)
+                    _mirror(K, old + start, old + stop, left, right)
 
-        each(strip, q - old, TILE)
+        each(strip, len(rows) - old, TILE)
 
     def subtract(
         self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
@@ -97,6 +107,41 @@ class ComputedValues:
 
 
 _tile = Scratch()
+
+
+class ValuesOfTwoBlocks(ComputedValues):
+    """The same for a problem about two blocks, where what is within a block is shared with its other problems.
+
+    Parameters
+    ----------
+    kernel, samples, dtype : as for `ComputedValues`
+    blocks : two int64 arrays
+        The samples of the problem's variables.
+    within : callable
+        ``within(k)``: the kernel values (n, n) between the samples of the k-th of `blocks`.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        samples: Samples,
+        blocks: Sequence[np.ndarray],
+        dtype: Any,
+        within: Callable[[int], np.ndarray],
+    ) -> None:
+        super().__init__(kernel, samples, np.concatenate(blocks), dtype)
+        self.sizes, self.within = [len(rows) for rows in blocks], within
+
+    def extend(
+        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+    ) -> None:
+        n, n_left = len(self.rows), self.sizes[0]
+        if old > 0 or len(members) < n:
+            super().extend(K, members, old, each, stopped)
+            return
+        K[:n_left, :n_left] = self.within(0)
+        K[n_left:n, n_left:n] = self.within(1)
+        self.between(K, n_left, each, stopped)
 
 
 class GivenValues:

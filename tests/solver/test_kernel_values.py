@@ -9,7 +9,7 @@ import pytest
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.kernel_rows import EachChunk
-from gpusvm.solver.kernel_values import TILE, ActiveMatrix, ComputedValues, GivenValues
+from gpusvm.solver.kernel_values import TILE, ActiveMatrix, ComputedValues, GivenValues, ValuesOfTwoBlocks
 from gpusvm.solver.operands import Samples
 
 KERNELS = [
@@ -19,7 +19,7 @@ KERNELS = [
     Kernel("sigmoid", gamma=0.2),
 ]
 EACH = EachChunk()
-KINDS = ["dense", "sparse", "pixels", "given"]
+KINDS = ["dense", "sparse", "pixels", "two blocks", "given"]
 
 
 def never():
@@ -35,6 +35,10 @@ def values_of(rng, kind, kernel, dtype, n):
     if kind == "given":
         return GivenValues(kernel(X.astype(np.float64), X.astype(np.float64)), rows, dtype), exact
     samples = Samples.of(X, kernel) if dtype == np.float32 else Samples(X.astype(np.float64))
+    if kind == "two blocks":
+        blocks = rows[: n // 3], rows[n // 3 :]
+        within = [kernel(X[block].astype(np.float64), X[block].astype(np.float64)).astype(dtype) for block in blocks]
+        return ValuesOfTwoBlocks(kernel, samples, blocks, dtype, lambda k: within[k]), exact
     return ComputedValues(kernel, samples, rows, dtype), exact
 
 
