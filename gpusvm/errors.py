@@ -54,6 +54,10 @@ class SlowBackendWarning(UserWarning):
     """`auto` took a backend that is expected to need several times as long as another one here."""
 
 
+class DataWarning(UserWarning):
+    """Something about the data was mended or decided, and might have been meant otherwise."""
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn, naming the caller's own line: the nearest one outside this package."""
     frame, depth = sys._getframe(1), 2

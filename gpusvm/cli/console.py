@@ -22,7 +22,7 @@ from rich.text import Text
 from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.backends.base import Progress as ProgressCallback
-from gpusvm.errors import SlowBackendWarning
+from gpusvm.errors import DataWarning, SlowBackendWarning
 from gpusvm.model import SVMModel
 
 UNBROKEN_COLUMNS = 400
@@ -79,13 +79,13 @@ def _console(stderr: bool) -> Console:
 
 
 @contextmanager
-def training_notes(console: Console) -> Iterator[None]:
-    """Print what training warns of as one line each, without the place in the code that Python adds."""
+def warnings_as_notes(console: Console) -> Iterator[None]:
+    """Print what gpusvm warns of as one line each, without the place in the code that Python adds."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def show_in_short(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, (ConvergenceWarning, SlowBackendWarning)):
+            if issubclass(category, (ConvergenceWarning, DataWarning, SlowBackendWarning)):
                 console.print(f"note: {message}", soft_wrap=True)
             else:
                 show(message, category, *rest, **more)

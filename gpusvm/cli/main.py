@@ -14,7 +14,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from gpusvm.cli import bench, data, evaluate, export, info, predict, train
-from gpusvm.cli.console import messages
+from gpusvm.cli.console import messages, warnings_as_notes
 from gpusvm.errors import INTERRUPTED, GpuSvmError
 from gpusvm.output import remove_unfinished
 from gpusvm.version import __version__
@@ -25,7 +25,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return _interrupts_as_such(super().invoke, ctx)
+            with warnings_as_notes(messages()):
+                return _interrupts_as_such(super().invoke, ctx)
         except BrokenPipeError:
             raise
         except (GpuSvmError, OSError, MemoryError, RuntimeError, ImportError) as error:

@@ -15,7 +15,7 @@ from rich.console import Console
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify
-from gpusvm.cli.console import bold, image_progress, messages, pair_progress, results, training_notes
+from gpusvm.cli.console import bold, image_progress, messages, pair_progress, results
 from gpusvm.cli.predict import to_csv
 from gpusvm.data import Dataset, default_source, has_split, load_dataset
 from gpusvm.errors import UsageError
@@ -147,7 +147,7 @@ def train(
     checkpoint = None if checkpoint_path is None else Checkpoint(checkpoint_path)
     if checkpoint is not None:
         console.print(f"Checkpoint: {checkpoint.path} (class pairs as they finish, until the model is saved)")
-    with training_notes(notes), pair_progress(notes) as progress:
+    with pair_progress(notes) as progress:
         model = train_model(svc, split.train, steps, progress, checkpoint)
     save_model(model, model_path)
     if checkpoint is not None:

@@ -7,8 +7,10 @@ spaces, quotes and `12.0`, and can say exactly which cell is wrong.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 from typing import IO
@@ -16,7 +18,7 @@ from typing import IO
 import numpy as np
 
 from gpusvm.data.pixels import image_shape
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, DataWarning, warn
 
 _BLOCK_BYTES = 1 << 20
 _COMMA, _NEWLINE, _ZERO = b","[0], b"\n"[0], b"0"[0]
@@ -28,6 +30,15 @@ _LONGEST_LINE = 1 << 22
 _LONGEST_CELL = 32
 _LARGEST_LABEL = 2**53
 _ROW_NAMES = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}
+# Where no column is called label, one of these is it.
+_LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category", "species")
+# Of the columns that are pixels, so many have names that differ in their numbers alone: pixel0, 1x1, p_0, 0.
+_SHARE_OF_PIXEL_NAMES = 0.5
+# A column of labels has few values, and none of them nearly everywhere, as a pixel in a corner has.
+_MOST_CLASSES = 64
+_MOST_OF_ONE_CLASS = 0.9
+_ONLY_RETURNS = "{}: ends its lines with carriage returns alone (\\r); save it with ordinary line ends"
+_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b"|": "bars", b" ": "spaces"}
 _PIXELS_ARE = "pixels must be whole numbers from 0 to 255"
 _LABELS_ARE = "labels must be whole numbers"
 
@@ -51,8 +62,10 @@ class _Layout:
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a CSV with one image a row.
 
-    With a header, the labels are the column called `label`. Without one, the first column is the
-    labels where that leaves a square image and taking all columns does not (785 columns: 28x28).
+    With a header, the labels are the column called `label`; where there is none, one that has another usual name
+    (class, target, y, ...), and a DataWarning says so. Columns that are named unlike the pixels are refused. Without a
+    header, where all columns but one make a square image (785 columns: 28x28), the first is the labels, or the last if
+    that one looks like labels and the first does not; where both do, the file is refused.
 
     Returns
     -------
@@ -69,6 +82,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         with path.open("rb") as file:
             layout = _read_layout(file, path)
+            layout = _place_labels(file, layout)
             file.seek(layout.start)
             blocks = [_parse_block(block, line, layout) for line, block in _blocks(file, layout)]
     except OSError as error:
@@ -90,14 +104,37 @@ def _read_layout(file: IO[bytes], path: Path) -> _Layout:
             start, line = len(_BYTE_ORDER_MARK), line[len(_BYTE_ORDER_MARK) :]
     if not line:
         raise DataError(f"{path}: is empty; give a CSV with one image a row")
-    if line.startswith(_GZIP_MAGIC):
-        raise DataError(f"{path}: is gzip, not text; unpack it first (gunzip)")
+    _check_is_a_table(line, line_number, path)
     cells = [_unquote(cell) for cell in line.split(b",")]
     if all(map(_is_number_or_blank, cells)) and any(cells):
         label_column = 0 if _is_labelled(len(cells)) else None
         return _Layout(path, len(cells), label_column, None, start, line_number)
     names = tuple(cell.decode("utf-8", errors="replace") for cell in cells)
     return _Layout(path, len(names), _label_column(names, path), names, file.tell(), line_number + 1)
+
+
+def _check_is_a_table(line: bytes, number: int, path: Path) -> None:
+    """Refuse by its name what is no comma-separated table, judged by its first line. Raises DataError."""
+    start = line.strip().lower()
+    if line.startswith(_GZIP_MAGIC):
+        raise DataError(f"{path}: is gzip, not text; unpack it first (gunzip)")
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
+        raise DataError(f"{path}: is UTF-16 text, or no text at all; save it as UTF-8")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise DataError(f"{path}: is a web page (HTML), not a table; download the file itself: a log-in may be needed")
+    if start.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path}: is a Git LFS pointer, not the data; download the data with git lfs pull")
+    if not line.endswith(b"\n") and b"\r" in line[:-1]:
+        raise DataError(_ONLY_RETURNS.format(path))
+    where = f"{path}: line {number}"
+    if start.startswith(b"sep="):
+        raise DataError(f"{where} is Excel's note of the separator (sep=); remove it, and separate columns with commas")
+    if start.startswith(b"#"):
+        raise DataError(f"{where} is a comment (#); remove it, so that the first line is the header or the first row")
+    if b"," not in start:
+        for separator, name in _SEPARATORS.items():
+            if len(start.split(separator)) > 2:
+                raise DataError(f"{where} separates its columns with {name}; save it with commas between columns")
 
 
 def _is_labelled(n_columns: int) -> bool:
@@ -108,24 +145,61 @@ def _is_square(number: int) -> bool:
     return isqrt(number) ** 2 == number
 
 
+def _place_labels(file: IO[bytes], layout: _Layout) -> _Layout:
+    """Where the labels of a file without a header are, judged by its first rows. Raises DataError."""
+    if layout.names is not None or layout.label_column is None:
+        return layout
+    file.seek(layout.start)
+    line, block = next(_blocks(file, layout))
+    # The last column is read as a label here, so that neither end is held to the range of pixels yet.
+    try:
+        rows = _parse_lines(block, line, replace(layout, label_column=layout.n_columns - 1))
+    except DataError:
+        return layout  # the reader proper says what is wrong
+    first, last = (_looks_like_labels(rows[:, column]) for column in (0, -1))
+    if first and last:
+        raise DataError(
+            f"{layout.path}: its labels could be the first column or the last, column {layout.n_columns};"
+            " add a header line, with the name 'label' over them"
+        )
+    if not last:
+        return layout
+    warn(f"{layout.path}: the last column, {layout.n_columns}, is taken for the labels: it has no header", DataWarning)
+    return replace(layout, label_column=layout.n_columns - 1)
+
+
+def _looks_like_labels(column: np.ndarray) -> bool:
+    counts = np.unique(column, return_counts=True)[1]
+    return 2 <= len(counts) <= _MOST_CLASSES and counts.min() > 1 and counts.max() < _MOST_OF_ONE_CLASS * counts.sum()
+
+
 def _label_column(names: tuple[str, ...], path: Path) -> int | None:
     lowered = [name.lower() for name in names]
+    found = next((name for name in _LABEL_NAMES if name in lowered), None)
+    if found is not None and lowered.count(found) > 1:
+        raise DataError(f"{path}: line 1 names more than one column {found!r}; keep one")
+    if found is not None and len(names) == 1:
+        raise DataError(f"{path}: has a label column and no pixels; add the pixel columns")
+    label = None if found is None else lowered.index(found)
+    shapes = [re.sub(r"[0-9]+", "0", name) for name in lowered]
+    usual, count = Counter(shape for column, shape in enumerate(shapes) if column != label).most_common(1)[0]
+    are_pixels = count > _SHARE_OF_PIXEL_NAMES * (len(names) - (label is not None))
     for column, name in enumerate(lowered):
-        if name in _ROW_NAMES:
+        if column != label and (name in _ROW_NAMES or (are_pixels and shapes[column] != usual)):
             raise DataError(
                 f"{path}: line 1, column {column + 1} ({names[column][:20]!r}) is neither the label nor a pixel;"
                 " remove the column"
             )
-    if lowered.count("label") > 1:
-        raise DataError(f"{path}: line 1 names more than one column 'label'; keep one")
-    if lowered == ["label"]:
-        raise DataError(f"{path}: has a label column and no pixels; add the pixel columns")
-    return lowered.index("label") if "label" in lowered else None
+    if found not in (None, "label"):
+        warn(f"{path}: the column {found!r} is taken for the labels", DataWarning)
+    return label
 
 
 def _read_line(file: IO[bytes], path: Path, number: int) -> bytes:
     line = file.readline(_LONGEST_LINE)
     if len(line) == _LONGEST_LINE:
+        if number == 1 and b"\r" in line:
+            raise DataError(_ONLY_RETURNS.format(path))
         raise DataError(f"{path}: line {number} is longer than {_LONGEST_LINE:,} bytes; a row is one image")
     return line
 

@@ -1,4 +1,4 @@
-"""NumPy archives: Keras's layout (x_train, y_train, x_test, y_test), images/labels, or X/y."""
+"""NumPy archives: Keras's layout (x_train, y_train, x_test, y_test), and what others call the same."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ from gpusvm.data.pixels import as_images, require_memory
 from gpusvm.errors import DataError
 
 _KEYS = {
-    "train": (("x_train", "y_train"), ("images", "labels"), ("X", "y")),
-    "test": (("x_test", "y_test"),),
+    "train": (
+        ("x_train", "y_train"),
+        ("images", "labels"),
+        ("X", "y"),
+        ("X_train", "y_train"),
+        ("train_images", "train_labels"),
+        ("data", "target"),
+    ),
+    "test": (("x_test", "y_test"), ("X_test", "y_test"), ("test_images", "test_labels")),
 }
 # How far a member can expand as numpy.savez and savez_compressed write it. For other methods there is no such bound.
 _EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: LARGEST_EXPANSION}
@@ -27,6 +34,8 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 def has_split(path: Path, split: str) -> bool:
     """Whether the archive has images for this split. Raises DataError if it is no archive."""
     with _open(path) as archive:
+        if not any(images in archive for keys in _KEYS.values() for images, _ in keys):
+            raise _no_images(archive, path, split)
         return any(images in archive for images, _ in _KEYS[split])
 
 
@@ -53,9 +62,9 @@ def read(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray | Non
 
 
 def read_images(path: Path) -> np.ndarray:
-    """The images to predict: those under `images`, `X`, `x_test` or `x_train`, the first there is."""
+    """The images to predict: those under `images`, `X` or `data`, else those to test on, else those to train on."""
     with _open(path) as archive:
-        for key in ("images", "X", "x_test", "x_train"):
+        for key in ("images", "X", "data", *(key for split in ("test", "train") for key, _ in _KEYS[split])):
             if key in archive:
                 return as_images(archive[key], f"{path}, {key!r}")
         raise _no_images(archive, path, "test")

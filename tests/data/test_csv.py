@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gpusvm.data import csv
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, DataWarning
 
 HEADER = "label,pixel0,pixel1,pixel2,pixel3\n"
 
@@ -135,6 +135,23 @@ def test_what_is_wrong_is_said(tmp_path, rows, message):
         ("label,label,pixel0\n1,2,3\n", "more than one column 'label'"),
         ("ImageId,pixel0\n1,2\n", "line 1, column 1 .*neither the label nor a pixel"),
         (b"\x1f\x8b\x08\x00binary", "is gzip, not text"),
+        ("label,pixel0\n1,2\n".encode("utf-16"), "is UTF-16 text.*save it as UTF-8"),
+        ("label,pixel0\n1,2\n".encode("utf-16-le"), "is UTF-16 text.*save it as UTF-8"),
+        ("<!DOCTYPE html>\n<html></html>\n", "is a web page"),
+        ("\n <html lang='en'>\n", "is a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*git lfs pull"),
+        ("label,pixel0\r1,2\r3,4\r", "carriage returns alone"),
+        ("sep=,\nlabel,pixel0\n1,2\n", "line 1 is Excel's note of the separator"),
+        ("sep=;\nlabel;pixel0\n1;2\n", "line 1 is Excel's note of the separator"),
+        ("# exported\nlabel,pixel0\n1,2\n", "line 1 is a comment"),
+        ("label;pixel0;pixel1\n1;2;3\n", "line 1 separates its columns with semicolons; save it with commas"),
+        ("1;2;3\n4;5;6\n", "line 1 separates its columns with semicolons"),
+        ("label\tpixel0\tpixel1\n1\t2\t3\n", "line 1 separates its columns with tabs"),
+        ("1 2 3\n4 5 6\n", "line 1 separates its columns with spaces"),
+        ("label|pixel0|pixel1\n1|2|3\n", "line 1 separates its columns with bars"),
+        ("label,pixel0,pixel1,fold\n1,2,3,4\n", r"line 1, column 4 \('fold'\) is neither the label nor a pixel"),
+        ("sample_id,1x1,1x2,label\n1,2,3,4\n", r"line 1, column 1 \('sample_id'\) is neither the label nor a pixel"),
+        ("class,class,p0,p1,p2,p3\n1,1,2,3,4,5\n", "more than one column 'class'"),
     ],
 )
 def test_first_lines_that_cannot_be(tmp_path, content, message):
@@ -152,6 +169,52 @@ def test_without_a_header_the_number_of_columns_says_whether_there_are_labels(tm
     assert images.shape == (2, 2, 2) and labels.tolist() == [9, 8]
     images, labels = csv.read(write(tmp_path, "1,2,3,4\n5,6,7,8\n"))
     assert images.shape == (2, 2, 2) and labels is None
+
+
+def test_a_carriage_return_is_found_in_a_file_too_long_for_a_line(tmp_path):
+    with pytest.raises(DataError, match="carriage returns alone"):
+        csv.read(write(tmp_path, "1,2,3,4,5\r" * 500_000))
+
+
+@pytest.mark.parametrize("name", ["class", "Target", "y", "digit"])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_labels_under_another_usual_name_are_taken_and_that_is_said(tmp_path, name, place):
+    names, row = [f"px_{k}" for k in range(4)], [1, 2, 3, 4]
+    names.insert(place, name)
+    row.insert(place, 7)
+    text = ",".join(names) + "\n" + ",".join(map(str, row)) + "\n"
+    with pytest.warns(DataWarning, match=f"the column '{name.lower()}' is taken for the labels"):
+        images, labels = csv.read(write(tmp_path, text))
+    assert images.ravel().tolist() == [1, 2, 3, 4] and labels.tolist() == [7]
+
+
+def rows_with(rng, **columns):
+    """200 rows of five columns without a header: pixels of every brightness but where `columns` says otherwise."""
+    table = rng.integers(0, 256, (200, 5))
+    for name, values in columns.items():
+        table[:, {"first": 0, "last": 4}[name]] = values
+    return "\n".join(",".join(map(str, row)) for row in table.tolist()) + "\n"
+
+
+def test_without_a_header_labels_may_be_in_the_last_column(tmp_path, rng):
+    classes = np.arange(200) % 3
+    for first in (rng.integers(0, 256, 200), np.zeros(200, dtype=int), (np.arange(200) > 190).astype(int)):
+        with pytest.warns(DataWarning, match="the last column, 5, is taken for the labels"):
+            images, labels = csv.read(write(tmp_path, rows_with(rng, first=first, last=classes)))
+        assert labels.tolist() == classes.tolist() and images.reshape(200, 4)[:, 0].tolist() == first.tolist()
+
+
+def test_without_a_header_the_first_column_is_the_labels_where_the_last_is_a_pixel(tmp_path, rng):
+    classes = np.arange(200) % 3
+    for last in (rng.integers(0, 256, 200), np.zeros(200, dtype=int), (np.arange(200) > 190).astype(int)):
+        _, labels = csv.read(write(tmp_path, rows_with(rng, first=classes, last=last)))
+        assert labels.tolist() == classes.tolist()
+
+
+def test_without_a_header_two_columns_that_could_be_labels_are_one_too_many(tmp_path, rng):
+    text = rows_with(rng, first=rng.integers(0, 4, 200), last=np.arange(200) % 3)
+    with pytest.raises(DataError, match="could be the first column or the last, column 5; add a header"):
+        csv.read(write(tmp_path, text))
 
 
 def test_pixels_that_make_no_square_are_one_row(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gpusvm.data import has_split, load_dataset, load_images, pixels
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, DataWarning
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
 
@@ -57,11 +57,11 @@ def test_without_both_folders_there_is_only_train(tmp_path):
 
 
 def test_colours_become_grey_in_every_format(tmp_path):
-    for number, suffix in enumerate(("png", "jpg", "bmp", "gif", "JPEG")):
+    for number, suffix in enumerate(("png", "jpg", "bmp", "gif", "JPEG", "webp", "tif", "TIFF")):
         draw(tmp_path / f"{number}.{suffix}", (200, 200, 200), mode="RGB")
     pixels, names = load_images(tmp_path)
     assert np.abs(pixels.astype(int) - 200).max() <= 1
-    assert names == ["0.png", "1.jpg", "2.bmp", "3.gif", "4.JPEG"]
+    assert names == ["0.png", "1.jpg", "2.bmp", "3.gif", "4.JPEG", "5.webp", "6.tif", "7.TIFF"]
 
 
 def test_a_flat_folder_has_no_labels(tmp_path):
@@ -99,15 +99,113 @@ def test_unreadable_pictures(tmp_path, content):
         load_images(tmp_path / "a.png")
 
 
-def test_sixteen_bits_are_refused_not_clipped(tmp_path):
-    Image.fromarray(np.full((4, 4), 1000, dtype=np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="more than 8 bits"):
-        load_images(tmp_path / "a.png")
+@pytest.mark.parametrize("suffix", ["png", "tif", "tiff"])
+def test_sixteen_bits_become_eight_and_are_not_clipped(tmp_path, suffix):
+    values = np.array([[0, 128, 257, 1000], [30000, 40000, 65407, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    found, _ = load_images(tmp_path)
+    assert found[0].tolist() == np.rint(values / 257).astype(int).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_that_are_no_brightness_are_refused(tmp_path, dtype):
+    Image.fromarray(np.array([[0, 100_000]], dtype=dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="save it with 8 or 16 bits a pixel"):
+        load_images(tmp_path)
+
+
+def ink(path, mode, colour):
+    """A picture whose left half is opaque ink, whose right half is transparent, and one column half so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rgba = np.zeros((4, 6, 4), dtype=np.uint8)
+    rgba[..., :3], rgba[:, :3, 3], rgba[:, 3, 3] = colour, 255, 128
+    picture = Image.fromarray(rgba, "RGBA")
+    if mode == "P":
+        picture = Image.fromarray((rgba[..., 3] > 200).astype(np.uint8), "P")
+        picture.putpalette([255 - colour] * 3 + [colour] * 3)
+        picture.info["transparency"] = 0
+    elif mode == "LA":
+        picture = picture.convert("LA")
+    picture.save(path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize(("colour", "background", "name"), [(0, 255, "white"), (250, 0, "black")])
+def test_what_is_transparent_is_put_where_its_ink_shows(tmp_path, mode, colour, background, name):
+    ink(tmp_path / "1.png", mode, colour)
+    draw(tmp_path / "2.png", 77, (6, 4))
+    with pytest.warns(DataWarning, match=f"1 transparent pictures were put on {name}, where their ink shows"):
+        found, _ = load_images(tmp_path)
+    assert (found[0][:, :3] == colour).all() and (found[0][:, 4:] == background).all()
+    assert (found[1] == 77).all(), "an opaque picture beside it was changed"
+    if mode != "P":
+        np.testing.assert_allclose(found[0][:, 3], (colour + background) / 2, atol=1.5)
+
+
+def test_one_background_serves_all_pictures(tmp_path):
+    """Whatever the ink of each: two pictures of one class must not come out as each other's negative."""
+    for number, colour in enumerate((0, 0, 30, 200)):
+        ink(tmp_path / f"{number}.png", "RGBA", colour)
+    with pytest.warns(DataWarning, match="4 transparent pictures were put on white"):
+        found, _ = load_images(tmp_path)
+    assert (found[:, :, 4:] == 255).all()
+
+
+def test_an_alpha_channel_that_hides_nothing_is_not_spoken_of(tmp_path, recwarn):
+    draw(tmp_path / "1.png", (9, 9, 9, 255), mode="RGBA")
+    assert (load_images(tmp_path)[0] == 9).all()
+    assert not recwarn.list
+
+
+def test_pictures_are_turned_as_their_camera_says(tmp_path):
+    upright = np.zeros((4, 6), dtype=np.uint8)
+    upright[0] = 255
+    for orientation, turns in ((1, 0), (3, 2), (6, 1), (8, 3)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.rot90(upright, turns)).save(tmp_path / f"{orientation}.png", exif=exif)
+    found, _ = load_images(tmp_path)
+    np.testing.assert_array_equal(found, np.stack([upright] * 4))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("training", "testing"), ("train", "val"), ("TRAIN", "valid"), ("train", "validation")],
+)
+@pytest.mark.parametrize("outer", ["", "dataset", "archive/dataset"])
+def test_splits_under_every_usual_name(tmp_path, train, test, outer):
+    draw(tmp_path / outer / train / "a" / "1.png", 1)
+    draw(tmp_path / outer / test / "a" / "1.png", 2)
+    assert has_split(tmp_path, "train") and has_split(tmp_path, "test")
+    assert load_dataset(tmp_path).images[0, 0, 0] == 1
+    assert load_dataset(tmp_path, "test").images[0, 0, 0] == 2
+
+
+def test_of_three_splits_the_validation_set_is_left_alone(tmp_path):
+    for value, name in enumerate(("train", "val", "test")):
+        draw(tmp_path / name / "a" / "1.png", value)
+    assert load_dataset(tmp_path, "test").images.ravel().tolist() == [2] * 20
+
+
+def test_classes_one_folder_down(tmp_path):
+    draw(tmp_path / "pictures" / "a" / "1.png")
+    draw(tmp_path / "pictures" / "b" / "1.png")
+    assert sorted(load_dataset(tmp_path).labels.tolist()) == ["a", "b"]
+
+
+def test_a_single_class_is_not_looked_into(tmp_path):
+    draw(tmp_path / "only" / "1.png")
+    assert load_dataset(tmp_path).labels.tolist() == ["only"]
 
 
 def test_folders_without_pictures(tmp_path):
     for read in (load_dataset, load_images):
-        with pytest.raises(DataError, match=r"holds no pictures; expected files ending in \.bmp"):
+        with pytest.raises(DataError, match=r"holds no pictures; it is empty. Expected one sub-folder for each class"):
+            read(tmp_path)
+    for number in range(7):
+        (tmp_path / f"{number}.npy").write_bytes(b"x")
+    for read in (load_dataset, load_images):
+        with pytest.raises(DataError, match=r"found 0\.npy, 1\.npy, 2\.npy, 3\.npy, 4\.npy and 2 more\. Expected"):
             read(tmp_path)
 
 
@@ -156,7 +254,7 @@ def test_other_formats_are_not_tried(tmp_path, monkeypatch):
     from PIL import EpsImagePlugin
 
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: pytest.fail("Ghostscript was run"))
-    for format_name in ("EPS", "TIFF", "PPM", "WEBP", "ICO"):
+    for format_name in ("EPS", "PPM", "ICO"):
         Image.new("RGB", (16, 16)).save(tmp_path / "a", format_name)
         (tmp_path / "a").rename(tmp_path / "a.png")
         with pytest.raises(DataError, match="not a picture"):

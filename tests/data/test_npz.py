@@ -24,7 +24,17 @@ def save(folder, **arrays):
     return path
 
 
-@pytest.mark.parametrize("keys", [("x_train", "y_train"), ("images", "labels"), ("X", "y")])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("x_train", "y_train"),
+        ("images", "labels"),
+        ("X", "y"),
+        ("X_train", "y_train"),
+        ("train_images", "train_labels"),
+        ("data", "target"),
+    ],
+)
 def test_layouts(tmp_path, keys):
     path = save(tmp_path, **dict(zip(keys, (IMAGES, LABELS), strict=True)))
     images, labels = npz.read(path)
@@ -32,6 +42,19 @@ def test_layouts(tmp_path, keys):
     np.testing.assert_array_equal(labels, LABELS)
     assert labels.dtype == np.int64
     assert npz.has_split(path, "train") and not npz.has_split(path, "test")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_whether_it_has_a_split_is_answered_with_its_keys_where_it_has_none(tmp_path, split):
+    with pytest.raises(DataError, match=rf"has no {split} images: no '[xX]_{split}' or .*among its keys \(arr_0\)"):
+        npz.has_split(save(tmp_path, arr_0=IMAGES), split)
+
+
+@pytest.mark.parametrize("keys", [("X_train", "X_test"), ("train_images", "test_images")])
+def test_other_names_for_both_splits(tmp_path, keys):
+    path = save(tmp_path, **dict(zip(keys, (IMAGES, IMAGES[:1]), strict=True)))
+    assert npz.has_split(path, "test") and len(npz.read(path, "test")[0]) == 1
+    assert len(npz.read_images(path)) == 1
 
 
 def test_keras_layout_has_both_splits(tmp_path):
