@@ -64,6 +64,10 @@ class SVC(ClassifierMixin, BaseEstimator):
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
         `max_iter`; native-cpu only.
+    probability : bool, default=False
+        Probabilities are not there yet: True is refused.
+    random_state : int, RandomState or None, default=None
+        Taken for scikit-learn's sake: nothing is random here.
     decision_function_shape : {'ovr', 'ovo'}, default='ovr'
     break_ties : bool, default=False
         With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
@@ -120,6 +124,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
         "shrinking": ["boolean"],
         "warm_start": ["boolean"],
+        "probability": ["boolean", StrOptions({"deprecated"})],
+        "random_state": ["random_state"],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "verbose": ["verbose"],
         "decision_function_shape": [StrOptions({"ovr", "ovo"})],
@@ -144,6 +150,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         max_iter: int = -1,
         time_limit: float | None = None,
         warm_start: bool = False,
+        probability: bool | str = False,
+        random_state: Any = None,
         decision_function_shape: str = "ovr",
         break_ties: bool = False,
         backend: str = "auto",
@@ -164,6 +172,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.time_limit = time_limit
         self.warm_start = warm_start
+        self.probability = probability
+        self.random_state = random_state
         self.decision_function_shape = decision_function_shape
         self.break_ties = break_ties
         self.backend = backend
@@ -222,6 +232,11 @@ class SVC(ClassifierMixin, BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, progress: Progress | None, checkpoint: Checkpoint | None
     ) -> None:
         self._validate_params()
+        if self.probability is True:
+            raise ValueError(
+                "probability=True is not there yet; leave it out, and use decision_function, or wrap this estimator in"
+                " sklearn.calibration.CalibratedClassifierCV(ensemble=False)"
+            )
         if self.break_ties and self.decision_function_shape == "ovo":
             raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
         choice = choose_backend(self.backend, require_gpu=self.require_gpu)

@@ -21,6 +21,7 @@ from gpusvm.evaluation import class_indices
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import require_address_space
 from gpusvm.model import SVMModel
+from gpusvm.pixel_range import PixelRange
 from gpusvm.preprocess import apply_steps, check_image_shape
 from gpusvm.version import __version__
 
@@ -149,6 +150,7 @@ def train_model(
             "machine": platform.machine(),
             "trained": datetime.now(UTC).isoformat(timespec="seconds"),
             "fit_seconds": round(fit_seconds, 3),
+            "pixels": PixelRange.of(data.images)._asdict(),
             "dataset": {"name": data.name, "split": data.split, "digest": data.digest, "n": len(data)},
         },
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,6 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from gpusvm.backends.base import Progress as ProgressCallback
 from gpusvm.errors import DataWarning, SlowBackendWarning
 from gpusvm.model import SVMModel
+from gpusvm.pixel_range import inverted, unlike_training
 
 UNBROKEN_COLUMNS = 400
 PLAIN_SECONDS = 10.0
@@ -48,6 +50,14 @@ def note_raw_pixels(console: Console, model: SVMModel) -> None:
             " pixels 0 to 255; if it was trained on others, save it with SVC.save(path, preprocessing=steps)",
             soft_wrap=True,
         )
+
+
+def like_training(console: Console, model: SVMModel, images: np.ndarray, *, invert: bool) -> np.ndarray:
+    """The images, or their negatives; says so where they are unlike those that the model was trained on."""
+    images = inverted(model, images) if invert else images
+    if difference := unlike_training(model, images):
+        console.print(f"note: {difference}", soft_wrap=True)
+    return images
 
 
 class _Console(Console):

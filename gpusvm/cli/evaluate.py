@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpusvm.cli.console import bold, image_progress, messages, note_raw_pixels, results
+from gpusvm.cli.console import bold, image_progress, like_training, messages, note_raw_pixels, results
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_images
 from gpusvm.model import SVMModel
@@ -37,6 +38,7 @@ def evaluate(
         typer.Option(metavar="SPLIT", help="test or train; default: test where there is one.", show_default=False),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only so many images.")] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -57,6 +59,7 @@ def evaluate(
             f"note: the model was trained on {data.name}, {data.split} split: it may have seen these images",
             soft_wrap=True,
         )
+    data = replace(data, images=like_training(notes, machine, data.images, invert=invert))
     with image_progress(notes, len(data)) as progress:
         predictions = predict_images(machine, data.images, progress)
     evaluation = evaluate_predictions(machine.classes, true, predictions.labels, predictions.seconds)

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gpusvm.cli.console import discard, image_progress, messages, note_raw_pixels
+from gpusvm.cli.console import discard, image_progress, like_training, messages, note_raw_pixels
 from gpusvm.data import load_dataset, load_images
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.evaluation import agreement, predict_images
@@ -27,6 +27,7 @@ def predict(
         typer.Argument(metavar="input", help="IDX file, CSV, .npz, a picture or a folder of them.", show_default=False),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Write the CSV here; default: standard output.")] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
     start_id: Annotated[int, typer.Option(min=0, help="ImageId of the first row.")] = 1,
 ) -> None:
     """Predict the labels of images: a CSV of ImageId,Label."""
@@ -35,6 +36,7 @@ def predict(
     machine = load_model(model)
     note_raw_pixels(notes, machine)
     pixels, ids, true = _load(images)
+    pixels = like_training(notes, machine, pixels, invert=invert)
     ids = _renumbered(ids, start_id)
     with image_progress(notes, len(pixels)) as progress:
         predictions = predict_images(machine, pixels, progress)

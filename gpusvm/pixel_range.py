@@ -1,0 +1,69 @@
+"""What a model remembers of its training images' pixels, to tell images that are not like them.
+
+A machine given the negatives of its images, or pixels of another range, answers as readily as ever, and wrongly.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpusvm.model import SVMModel
+
+OTHER_RANGE = 4.0
+"""Factor between the largest pixels from which on two ranges are not the same: 0..1, 0..16 and 0..255 are not."""
+
+OTHER_BRIGHTNESS = 0.25
+"""Part of the range by which mean brightness must differ for images to be taken for negatives."""
+
+
+class PixelRange(NamedTuple):
+    """The largest pixel of some images, and the mean of all."""
+
+    largest: int
+    mean: float
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> PixelRange:
+        """Of images (n, height, width) uint8, at least one."""
+        return cls(int(images.max()), round(float(images.mean()), 2))
+
+
+def remembered(model: SVMModel) -> PixelRange | None:
+    """That of the model's training images; None where it does not say, as models from before and from Python."""
+    found: Any = model.provenance.get("pixels")
+    if not isinstance(found, dict):
+        return None
+    largest, mean = found.get("largest"), found.get("mean")
+    if type(largest) is not int or not isinstance(mean, (int, float)) or isinstance(mean, bool):
+        return None
+    return PixelRange(largest, float(mean)) if 0 < largest <= 255 and 0 <= mean <= largest else None
+
+
+def inverted(model: SVMModel, images: np.ndarray) -> np.ndarray:
+    """The negatives of images (n, height, width) uint8, in the range of the model's."""
+    known = remembered(model)
+    largest = np.uint8(255 if known is None else known.largest)
+    negatives: np.ndarray = largest - np.minimum(images, largest)
+    return negatives
+
+
+def unlike_training(model: SVMModel, images: np.ndarray) -> str:
+    """What sets images (n, height, width) uint8 apart from the model's, and what to do; empty where nothing does."""
+    known = remembered(model)
+    if known is None or images.size == 0:
+        return ""
+    here = PixelRange.of(images)
+    if max(here.largest, 1) * OTHER_RANGE <= known.largest or here.largest >= OTHER_RANGE * known.largest:
+        return (
+            f"the pixels of these images reach {here.largest}, those of the model's training images {known.largest}:"
+            " predictions may be wrong; bring them to the same range"
+        )
+    apart, as_negatives = abs(here.mean - known.mean), abs(known.largest - here.mean - known.mean)
+    if apart > OTHER_BRIGHTNESS * known.largest and as_negatives < apart / 2:
+        return (
+            f"these images look like negatives of the model's training images (mean brightness {here.mean:.0f}, there"
+            f" {known.mean:.0f}): predictions may be wrong; --invert turns them around"
+        )
+    return ""
