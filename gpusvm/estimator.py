@@ -298,19 +298,21 @@ class SVC(ClassifierMixin, BaseEstimator):
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
         with on_device(device_of(X)):
             X = _checked_on_device(X.astype(working_dtype(X.dtype), order="C", copy=False))
-        y = np.asarray(_on_host(y))
+        y = column_or_1d(np.asarray(_on_host(y)), warn=True)
         check_consistent_length(np.empty(X.shape[0]), y)
         self.n_features_in_ = int(X.shape[1])
         self.__dict__.pop("feature_names_in_", None)
         return X, y
 
     def _validate_targets(self, y: Any) -> np.ndarray:
-        y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(self.classes_)} class")
-        self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        if self.class_weight is None:
+            self.class_weight_ = np.ones(len(self.classes_))
+        else:
+            self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         return y
 
     def _asked(self, X: np.ndarray) -> tuple[Problem, Stopping, Resources]:

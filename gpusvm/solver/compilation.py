@@ -78,12 +78,18 @@ def is_kept(function: Any) -> bool:
     return isinstance(function._cache, FunctionCache)
 
 
+_seen: set[Any] = set()
+"""Functions whose code was found on disk: it is not looked for again."""
+
+
 def is_compiled(function: Any) -> bool:
     """Whether Numba has compiled `function` in this process, or keeps its code on disk: its index file is there."""
-    if function.signatures:
+    if function.signatures or function in _seen:
         return True
     numba_cache = getattr(function, "_cache", None)
     stem = getattr(getattr(numba_cache, "_impl", None), "filename_base", None)
     if numba_cache is None or stem is None:
         return False
-    return any(Path(numba_cache.cache_path).glob(f"{stem}*.nbi"))
+    if any(Path(numba_cache.cache_path).glob(f"{stem}*.nbi")):
+        _seen.add(function)
+    return function in _seen

@@ -16,6 +16,7 @@ from gpusvm.backends.registry import choose_backend, get_backend
 from gpusvm.device import Availability, Driver, probe_cuda
 from gpusvm.errors import BackendUnavailableError, TrainingError, UsageError
 from gpusvm.kernels import Kernel
+from gpusvm.solver.precision import ALLOWED
 from tests.solver.reference_kernels import reference_device
 
 PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0, tol=1e-4)
@@ -38,7 +39,8 @@ def test_reaches_what_the_cpu_reaches(cupy, digits):
     expected = get_backend("native-cpu").fit(digits[0], digits[1], *PARAMS)
     np.testing.assert_allclose(found.pair_decisions(digits[2]), expected.pair_decisions(digits[2]), atol=1e-3)
     np.testing.assert_allclose(found.dual_objective, expected.dual_objective, rtol=1e-5)
-    assert found.converged.all() and found.kkt_gap.max() <= PARAMS[1].tol
+    # The gaps are float64's, the kernel values that the solver saw float32's: see docs/solver.md, Precision.
+    assert found.converged.all() and found.kkt_gap.max() <= (1 + 2 * ALLOWED) * PARAMS[1].tol
     assert lines[-1][:2] == (45, 45) and all("gap" in latest for _, _, latest in lines)
     assert found.provenance["backend"] == "native-cuda" and found.provenance["cache_mb"] == 10240
     assert all(type(a) is np.ndarray for a in (found.support_vectors, found.dual_coef, found.support_indices))
