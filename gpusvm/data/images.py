@@ -105,7 +105,8 @@ def read_pictures(files: Sequence[Path], where: Path) -> np.ndarray:
     if not files:
         raise DataError(f"{where}: holds no pictures{_found_instead(where)}")
     first = _read_picture(files[0], None)
-    require_memory(len(files) * first.grey.size, str(where))
+    layers = 1 if first.alpha is None else 2  # opacities are kept until all pictures are known
+    require_memory(layers * len(files) * first.grey.size, str(where))
     images = np.empty((len(files), *first.grey.shape), dtype=np.uint8)
     images[0] = first.grey
     transparent = [(0, first.alpha)] if first.alpha is not None else []

@@ -9,14 +9,14 @@ bounds, and those that violate the conditions or nearly do. That is shrinking (J
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
 from gpusvm.solver.clock import Clock
-from gpusvm.solver.growing import make_solution
+from gpusvm.solver.iterate import Iterate
 from gpusvm.solver.kernel_rows import EachChunk
 from gpusvm.solver.kernel_values import ActiveMatrix, KernelValues
 from gpusvm.solver.panels import PANEL_WIDTH
@@ -28,7 +28,7 @@ ALLOWED_DRIFT = 0.01
 """Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is recomputed."""
 
 
-class ActiveSetSolver:
+class ActiveSetSolver(Iterate):
     """Solves one problem.
 
     The result is the same to the last bit for any number of threads.
@@ -37,8 +37,6 @@ class ActiveSetSolver:
     ----------
     problem : QP
     values : KernelValues
-    sizes : sequence of int
-        Variables of each of the problem's blocks, in their order.
     room : int
         Most variables that may be active; where it is no less than all, and they are few, they are all active.
     memory : callable
@@ -56,7 +54,6 @@ class ActiveSetSolver:
         self,
         problem: QP,
         values: KernelValues,
-        sizes: Sequence[int],
         *,
         room: int,
         memory: Callable[[int], np.ndarray],
@@ -65,15 +62,15 @@ class ActiveSetSolver:
         each_chunk: EachChunk,
         error: GradientError,
     ) -> None:
-        self.p, self.lower, self.upper = problem.p, problem.lower, problem.upper
-        self.values, self.sizes, self.tol, self.each_chunk, self.error = values, sizes, tol, each_chunk, error
-        self.n, self.room = problem.n, min(room, problem.n)
-        self.b = np.zeros(self.n) if problem.start is None else problem.start.copy()
-        self.v = self.p.copy()
+        super().__init__(problem)
+        self.values, self.tol, self.each_chunk, self.error = values, tol, each_chunk, error
+        self.room = min(room, self.n)
         self.active = ActiveMatrix(values, memory, working_set.active_room(self.n, 0, self.room) + PANEL_WIDTH)
         self.chosen = np.zeros(self.n, dtype=bool)
         self.at_once = self.n <= working_set.AT_ONCE and self.room == self.n
-        self.n_iter, self.steps_left = 0, steps
+        # The gap at b = 0 if all variables may move either way: what a large gap is.
+        self.scale = float(np.ptp(self.p)) or 1.0
+        self.steps_left = steps
         self.in_float64 = values.dtype == np.float64
 
     def solve(self, clock: Clock | None = None) -> Solution:
@@ -81,37 +78,37 @@ class ActiveSetSolver:
         clock = clock or Clock()
         if self.b.any():
             self.recompute_gradient()
-        wanted = self.first_set()
+        wanted, gap = self.first_set(), self.gap()
         verified = Verified()
         while True:
             self.active.change(wanted, self.each_chunk, clock.interrupted)
             self.chosen = wanted
-            target = self.target()
+            target = self.target(gap)
             taken = self.optimise(target, clock) if not clock.interrupted() else 0
+            gap = self.gap()
             if clock.says_stop():
                 break
-            if self.gap() <= self.tol and self.drift() > ALLOWED_DRIFT * self.tol:
+            if gap <= self.tol and self.drift() > ALLOWED_DRIFT * self.tol:
                 self.recompute_gradient()
-            if self.gap() <= self.tol or self.steps_left <= 0:
+                gap = self.gap()
+            if gap <= self.tol or self.steps_left <= 0:
                 break
             wanted = self.next_set()
             if taken == 0 and not (wanted & ~self.chosen).any():
                 break
-            complete = np.count_nonzero(self.chosen) < self.room_now() or self.at_once
-            if complete and target <= self.tol and verified.no_longer_falls(self.gap()):
+            complete = self.at_once or np.count_nonzero(self.chosen) < self.room_now()
+            if complete and target <= self.tol and verified.no_longer_falls(gap):
                 break
-        return self.result(clock)
+        rounding = self.error.remaining(self.b, self.v, self.lower, self.upper, exact=self.in_float64)
+        solution = self.solution(self.tol, rounding=rounding, in_float64=self.in_float64)
+        return solution._replace(cut_off=clock.is_past() and gap > self.tol)
 
     # -- the policy, for one problem -------------------------------------------------------------------
-
-    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """b, v and the bounds as `working_set` wants them: with an axis for the problem."""
-        return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :]
 
     def first_set(self) -> np.ndarray:
         if self.at_once:
             return np.ones(self.n, dtype=bool)
-        spread = working_set.first_active(self.sizes, self.room)
+        spread = working_set.first_active(self.n, self.room)
         if not self.b.any():
             return spread
         wanted = self.next_set()
@@ -122,24 +119,15 @@ class ActiveSetSolver:
         if self.at_once:
             return self.chosen
         state, chosen = self.state(), self.chosen[None, :]
-        found: np.ndarray = working_set.active(*state, chosen, self.scale(), self.tol, self.room_now())[0]
+        found: np.ndarray = working_set.active(*state, chosen, self.scale, self.tol, self.room_now())[0]
         return found
 
     def room_now(self) -> int:
         n_free = np.count_nonzero((self.b > self.lower) & (self.b < self.upper))
         return working_set.active_room(self.n, int(n_free), self.room)
 
-    def target(self) -> float:
-        gap, scale = np.array([self.gap()]), self.scale()
-        return float(working_set.active_target(gap, scale, self.tol, self.at_once)[0])
-
-    def scale(self) -> float:
-        """The gap at b = 0 if all variables may move either way: what a large gap is."""
-        return float(np.ptp(self.p)) or 1.0
-
-    def gap(self) -> float:
-        most, least = working_set.extremes(*self.state())
-        return float(most[0] - least[0])
+    def target(self, gap: float) -> float:
+        return float(working_set.active_target(np.array([gap]), self.scale, self.tol, self.at_once)[0])
 
     # -- optimisation ----------------------------------------------------------------------------------
 
@@ -177,11 +165,3 @@ class ActiveSetSolver:
         support = np.flatnonzero(self.b)
         if len(support):
             self.values.subtract(self.v, np.arange(self.n), support, self.b[support], self.each_chunk)
-
-    def result(self, clock: Clock) -> Solution:
-        rounding = self.error.remaining(self.b, self.v, self.lower, self.upper, exact=self.in_float64)
-        solution = make_solution(
-            self.b, self.v, self.p, self.lower, self.upper,
-            n_iter=self.n_iter, tol=self.tol, rounding=rounding, in_float64=self.in_float64,
-        )  # fmt: skip
-        return solution._replace(cut_off=clock.is_past() and self.gap() > self.tol)

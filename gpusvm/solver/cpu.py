@@ -323,11 +323,10 @@ class _Ways:
     def on_active_set(self, begun: _Begun, clock: Clock, n_shares: int, *, shares_threads: bool) -> Solution:
         """On the kernel values of active variables, in float32 if that is found to be fine enough, else in float64."""
         problem, n_iter = begun
-        sizes = [len(self.shared.blocks[block]) for block in problem.blocks]
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
             values = self.shared.values(problem.blocks, dtype)
             solver = ActiveSetSolver(
-                problem, values, sizes, room=self.room(dtype, n_shares), memory=partial(self._memory, dtype),
+                problem, values, room=self.room(dtype, n_shares), memory=partial(self._memory, dtype),
                 tol=self.stopping.tol, steps=self._steps_left(problem, n_iter),
                 each_chunk=self.each_chunk if shares_threads else self.in_turn,
                 error=self.shared.gradient_error(problem, dtype, self.stopping.tol),

@@ -18,7 +18,7 @@ from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm, squared_n
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
-from gpusvm.solver.growing import make_solution
+from gpusvm.solver.iterate import make_solution
 from gpusvm.solver.smo import CUT_SHORT, STUCK
 from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
 

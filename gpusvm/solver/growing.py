@@ -14,6 +14,7 @@ import numpy as np
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
 from gpusvm.solver.clock import Clock
+from gpusvm.solver.iterate import Iterate
 from gpusvm.solver.kernel_rows import EachChunk, RowSource, gather, subtract_combination
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
@@ -39,7 +40,7 @@ class Side:
     stores: list[RowStore]
 
 
-class GrowingSolver:
+class GrowingSolver(Iterate):
     """Solves one problem; a method for each part of the outer loop.
 
     Parameters
@@ -78,17 +79,14 @@ class GrowingSolver:
         hands_over: bool = False,
     ) -> None:
         self.hands_over, self.has_left = hands_over, False
-        self.p, self.lower, self.upper = problem.p, problem.lower, problem.upper
+        super().__init__(problem)
         self.sides, self.tol, self.each_chunk, self.error = sides, tol, each_chunk, error
-        self.n, self.starts = problem.n, np.cumsum([0, *(side.n for side in sides)])
-        self.b = np.zeros(self.n) if problem.start is None else problem.start.copy()
-        self.v = self.p.copy()
+        self.starts = np.cumsum([0, *(side.n for side in sides)])
         self.K, self.largest = K, min(len(K), self.n)
         self.members = np.empty(0, dtype=np.int64)
         self.chosen = np.zeros(self.n, dtype=bool)
         self.growing = True
         self.steps_left = steps
-        self.n_iter = 0
         self.in_float64 = K.dtype == np.float64
         self.rounding = 0.0
 
@@ -118,10 +116,6 @@ class GrowingSolver:
 
     # -- the policy, for one problem -------------------------------------------------------------------
 
-    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """b, v and the bounds as `working_set` wants them: with an axis for the problem."""
-        return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :]
-
     def first_set(self) -> np.ndarray:
         if self.b.any() and self.n > working_set.SMALL:
             warm = working_set.warm_set(self.b, self.lower, self.upper, self.largest)
@@ -137,10 +131,6 @@ class GrowingSolver:
         if len(self.members) + np.count_nonzero(arriving) > self.largest:
             return True
         return bool(working_set.is_hard(*self.state(), self.chosen[None, :], self.tol)[0])
-
-    def gap(self) -> float:
-        most, least = working_set.extremes(*self.state())
-        return float(most[0] - least[0])
 
     def is_too_coarse(self, *, final: bool) -> bool:
         """Whether kernel values are too coarse for the tolerance; in float64, which nothing follows, asked at the end.
@@ -260,41 +250,4 @@ class GrowingSolver:
             self.subtract(part, self.b[part])
 
     def result(self) -> Solution:
-        return make_solution(
-            self.b, self.v, self.p, self.lower, self.upper,
-            n_iter=self.n_iter, tol=self.tol, rounding=self.rounding, in_float64=self.in_float64,
-        )  # fmt: skip
-
-
-def make_solution(
-    b: np.ndarray,
-    v: np.ndarray,
-    p: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    *,
-    n_iter: int,
-    tol: float,
-    rounding: float = 0.0,
-    in_float64: bool = False,
-) -> Solution:
-    """What there is to say of a problem that was solved; all arrays (n,) float64.
-
-    `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
-    """
-    most = float(v[b < upper].max(initial=-np.inf))
-    least = float(v[b > lower].min(initial=np.inf))
-    free = (b > lower) & (b < upper)
-    bias = v[free].mean() if free.any() else (most + least) / 2
-    # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
-    quadratic = float((b * (p - v)).sum())
-    return Solution(
-        b=b,
-        bias=float(bias),
-        n_iter=n_iter,
-        kkt_gap=most - least + 2 * rounding,
-        objective=float((b * p).sum() - quadratic / 2),
-        converged=most - least <= tol and rounding == 0.0,
-        too_coarse=rounding > 0.0,
-        in_float64=in_float64,
-    )
+        return self.solution(self.tol, rounding=self.rounding, in_float64=self.in_float64)

@@ -34,7 +34,10 @@ class KernelValues(Protocol):
     def subtract(
         self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
     ) -> None:
-        """v[targets] -= K[targets, sources] @ coefficients, summed in float64; no value is kept."""
+        """v[targets] -= K[targets, sources] @ coefficients, summed in float64; no value is kept.
+
+        `v` (n,) and `coefficients` (s,) are float64, `targets` (t,) and `sources` (s,) int64 variables.
+        """
 
 
 class ComputedValues:
@@ -189,7 +192,8 @@ class ActiveMatrix:
     ----------
     values : KernelValues
     memory : callable
-        ``memory(size)`` gives a one-dimensional array of at least `size` values; what an earlier one holds stays.
+        ``memory(size)`` gives a one-dimensional array of at least `size` values; what an earlier one holds stays
+        until its values are moved, so that both take memory for that moment.
     expected : int
         Members for which to ask for memory at once.
 

@@ -149,12 +149,14 @@ def exchanged(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol
     return worst(rank, size, -np.inf)
 
 
-def first_active(sizes: Sequence[int], room: int) -> np.ndarray:
-    """The variables of a hard problem to begin with, as a mask (n,): some spread over its blocks; `room` at most."""
-    n = sum(sizes)
-    count = min(room, max(AT_ONCE, int(FIRST_ACTIVE * n)))
+def first_active(n: int, room: int) -> np.ndarray:
+    """The variables of a hard problem of `n` to begin with, as a mask (n,): spread evenly, and so over its blocks.
+
+    `room` at most.
+    """
+    count = min(n, room, max(AT_ONCE, int(FIRST_ACTIVE * n)))
     chosen = np.zeros(n, dtype=bool)
-    chosen[np.linspace(0, n - 1, min(n, count)).astype(np.int64)] = True
+    chosen[np.linspace(0, n - 1, count).astype(np.int64)] = True
     return chosen
 
 

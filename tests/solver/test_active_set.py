@@ -57,7 +57,7 @@ def solve(K, p, lower, upper, start=None, *, tol=1e-7, steps=10**6, room=10**6, 
     values = GivenValues(K, np.arange(n), K.dtype.type)
     exact = lambda left, right: K[np.ix_(left, right)].astype(np.float64)  # noqa: E731
     solver = ActiveSetSolver(
-        QP((0,), p, lower, upper, start), values, [n], room=room, memory=lambda size: np.empty(size, K.dtype), tol=tol,
+        QP((0,), p, lower, upper, start), values, room=room, memory=lambda size: np.empty(size, K.dtype), tol=tol,
         steps=steps, each_chunk=EachChunk(pool), error=GradientError(0.0, exact, 1, p, tol),
     )  # fmt: skip
     return solver.solve(clock)

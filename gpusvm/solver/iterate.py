@@ -1,0 +1,86 @@
+"""Where a solver is in one problem: coefficients and gradient, and what they say. All arrays are (n,) float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpusvm.problem import QP, Solution
+from gpusvm.solver import working_set
+
+
+class Iterate:
+    """The coefficients b of a problem, and the gradient v = p - K b at them.
+
+    Parameters
+    ----------
+    problem : QP
+        Begins at its start, or at zero; the gradient is that of zero until somebody computes it.
+
+    Attributes
+    ----------
+    n : int
+    p, lower, upper : (n,) float64 arrays
+        Of the problem.
+    b, v : (n,) float64 arrays
+    n_iter : int
+        Steps of SMO so far.
+    """
+
+    def __init__(self, problem: QP) -> None:
+        self.n, self.p, self.lower, self.upper = problem.n, problem.p, problem.lower, problem.upper
+        self.b = np.zeros(self.n) if problem.start is None else problem.start.copy()
+        self.v = self.p.copy()
+        self.n_iter = 0
+
+    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """b, v and the bounds as `working_set` wants them: with an axis for the problem, (1, n) each."""
+        return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :]
+
+    def gap(self) -> float:
+        """The largest violation of the optimality conditions (Keerthi et al. 2001)."""
+        most, least = working_set.extremes(*self.state())
+        return float(most[0] - least[0])
+
+    def solution(self, tol: float, *, rounding: float, in_float64: bool) -> Solution:
+        """What there is to say of the problem.
+
+        `rounding` is by how much the gradient may be off, where that is more than `tol` allows; else 0.
+        """
+        return make_solution(
+            self.b, self.v, self.p, self.lower, self.upper,
+            n_iter=self.n_iter, tol=tol, rounding=rounding, in_float64=in_float64,
+        )  # fmt: skip
+
+
+def make_solution(
+    b: np.ndarray,
+    v: np.ndarray,
+    p: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    *,
+    n_iter: int,
+    tol: float,
+    rounding: float = 0.0,
+    in_float64: bool = False,
+) -> Solution:
+    """What there is to say of a problem that was solved; all arrays (n,) float64.
+
+    `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
+    """
+    most = float(v[b < upper].max(initial=-np.inf))
+    least = float(v[b > lower].min(initial=np.inf))
+    free = (b > lower) & (b < upper)
+    bias = v[free].mean() if free.any() else (most + least) / 2
+    # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
+    quadratic = float((b * (p - v)).sum())
+    return Solution(
+        b=b,
+        bias=float(bias),
+        n_iter=n_iter,
+        kkt_gap=most - least + 2 * rounding,
+        objective=float((b * p).sum() - quadratic / 2),
+        converged=most - least <= tol and rounding == 0.0,
+        too_coarse=rounding > 0.0,
+        in_float64=in_float64,
+    )
