@@ -17,7 +17,7 @@ from gpusvm.errors import (
     TrainingError,
     UsageError,
 )
-from gpusvm.estimator import SVC
+from gpusvm.estimators import SVC
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
 from gpusvm.params import Problem, Resources, Stopping

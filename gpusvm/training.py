@@ -16,7 +16,7 @@ from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.data import CATALOGUE, Dataset, has_split, load_dataset
 from gpusvm.errors import DataError
-from gpusvm.estimator import SVC
+from gpusvm.estimators import SVC
 from gpusvm.evaluation import class_indices
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import require_address_space

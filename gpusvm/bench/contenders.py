@@ -15,7 +15,7 @@ from gpusvm.backends.one_vs_one import from_library, group_by_class
 from gpusvm.backends.registry import GPU_BACKENDS, backend_names, get_backend
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.errors import UsageError
-from gpusvm.estimator import SVC
+from gpusvm.estimators import SVC
 from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Resources, Stopping
 

@@ -19,7 +19,7 @@ from gpusvm.cli.console import bold, image_progress, messages, pair_progress, re
 from gpusvm.cli.predict import to_csv
 from gpusvm.data import Dataset, default_source, has_split, load_dataset
 from gpusvm.errors import UsageError
-from gpusvm.estimator import SVC
+from gpusvm.estimators import SVC
 from gpusvm.evaluation import Predictions, agreement, predict_images
 from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.memory import peak_rss_mb

@@ -231,7 +231,7 @@ def test_a_usage_error_is_a_value_error(digits):
 
 
 def test_auto_says_once_what_would_be_faster(monkeypatch):
-    monkeypatch.setattr("gpusvm.estimator.hint", lambda sizes, n_features, n_cores: f"native is faster on {sizes}")
+    monkeypatch.setattr("gpusvm.estimators.svc.hint", lambda sizes, n_features, n_cores: f"native is faster on {sizes}")
     X, y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
     with pytest.warns(SlowBackendWarning, match=r"native is faster on \[15, 15\]") as caught:
         SVC().fit(X, y)

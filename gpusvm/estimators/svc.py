@@ -1,35 +1,31 @@
-"""SVC: the scikit-learn estimator. It validates, chooses a backend, and holds the fitted SVMModel."""
+"""SVC: support vector classification as a scikit-learn estimator."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import Tags, check_consistent_length, compute_class_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.estimate import hint
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
-from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
+from gpusvm.estimators.base import KernelMachine, on_host, print_progress
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma, working_dtype
+from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.model import SVMModel
-from gpusvm.model_file import load_model, save_model
-from gpusvm.params import RANGES, Problem, Resources, Stopping
+from gpusvm.params import RANGES, Problem
 
 
-class SVC(ClassifierMixin, BaseEstimator):
+class SVC(ClassifierMixin, KernelMachine):
     """C-support vector classification, one-vs-one, on the best backend of the machine.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last four.
@@ -199,7 +195,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         BackendUnavailableError
             The backend asked for cannot run here.
         """
-        return self.fit_with_progress(X, y, sample_weight, progress=_print_progress if self.verbose else None)
+        return self.fit_with_progress(X, y, sample_weight, progress=print_progress if self.verbose else None)
 
     def fit_with_progress(
         self,
@@ -240,20 +236,9 @@ class SVC(ClassifierMixin, BaseEstimator):
         if self.break_ties and self.decision_function_shape == "ovo":
             raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
         choice = choose_backend(self.backend, require_gpu=self.require_gpu)
-        X_device = as_device_array(X)
-        if X_device is None:
-            X, y = validate_data(self, X, y, dtype=_dtypes(X), order="C")
-        else:
-            X, y = self._validate_on_device(X_device, y)
-            if choice.backend.name not in GPU_BACKENDS:
-                X = X.get()
-        y = self._validate_targets(y)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(_on_host(sample_weight), X, dtype=np.float64)
-        if self.kernel == "precomputed" and X.shape[0] != X.shape[1]:
-            raise ValueError(
-                f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
-            )
+        X, y = self._validated_for_fit(X, y, on_gpu=choice.backend.name in GPU_BACKENDS)
+        y = self._validated_targets(y)
+        sample_weight = self._validated_weights(sample_weight, X)
         self._say_what_is_faster(choice, X, y)
         resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
@@ -265,8 +250,9 @@ class SVC(ClassifierMixin, BaseEstimator):
             resuming["start"] = self.__dict__["model_"]
         try:
             self.model_ = choice.backend.fit(
-                X, y, *self._asked(X), sample_weight=sample_weight, progress=progress, **resuming
-            )
+                X, y, self._problem(X), self._stopping(), self._resources(X),
+                sample_weight=sample_weight, progress=progress, **resuming,
+            )  # fmt: skip
         finally:  # after an interrupt too
             if checkpoint is not None and checkpoint.solved:
                 checkpoint.flush()
@@ -294,17 +280,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         if line:
             warn(line, SlowBackendWarning)
 
-    def _validate_on_device(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
-        with on_device(device_of(X)):
-            X = _checked_on_device(X.astype(working_dtype(X.dtype), order="C", copy=False))
-        y = column_or_1d(np.asarray(_on_host(y)), warn=True)
-        check_consistent_length(np.empty(X.shape[0]), y)
-        self.n_features_in_ = int(X.shape[1])
-        self.__dict__.pop("feature_names_in_", None)
-        return X, y
-
-    def _validate_targets(self, y: Any) -> np.ndarray:
+    def _validated_targets(self, y: Any) -> np.ndarray:
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
@@ -315,27 +291,12 @@ class SVC(ClassifierMixin, BaseEstimator):
             self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         return y
 
-    def _asked(self, X: np.ndarray) -> tuple[Problem, Stopping, Resources]:
-        # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.
-        with on_device(device_of(X)):
-            gamma = 0.0 if self.kernel == "precomputed" else resolve_gamma(self.gamma, X)
-        problem = Problem(
-            kernel=Kernel(self.kernel, gamma, int(self.degree), float(self.coef0)),
+    def _problem(self, X: Any) -> Problem:
+        return Problem(
+            kernel=self._resolved_kernel(X),
             C=float(self.C),
             class_weight=None if (self.class_weight_ == 1).all() else tuple(self.class_weight_.tolist()),
         )
-        resources = Resources(
-            cache_size=None if self.cache_size is None else float(self.cache_size),
-            n_jobs=self.n_jobs,
-            device=device_of(X) if self.device is None else self.device,
-        )
-        stopping = Stopping(
-            tol=float(self.tol),
-            max_iter=int(self.max_iter),
-            shrinking=bool(self.shrinking),
-            time_limit=None if self.time_limit is None else float(self.time_limit),
-        )
-        return problem, stopping, resources
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Decision values of the rows of X (n, n_features).
@@ -358,62 +319,8 @@ class SVC(ClassifierMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on X (n, n_features) with labels y (n,), wherever they lie."""
-        weights = None if sample_weight is None else _on_host(sample_weight)
-        return float(accuracy_score(_on_host(y), _on_host(self.predict(X)), sample_weight=weights))
-
-    def _validated(self, X: Any) -> Any:
-        """X ready to predict, on the host or where it lies on a device."""
-        X_device = as_device_array(X)
-        if X_device is not None:
-            with on_device(device_of(X_device)):
-                return _checked_on_device(X_device)
-        return validate_data(self, X, dtype=_dtypes(X), reset=False)
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        preprocessing: Sequence[Any] = (),
-        image_shape: tuple[int, int] | None = None,
-    ) -> None:
-        """Write the fitted machine to `path`; see `gpusvm.load_model`.
-
-        Parameters
-        ----------
-        path : str or path
-        preprocessing : sequence of transformers
-            The steps of `gpusvm.preprocess` that made X from images. With them in the file, ``gpusvm evaluate``
-            and ``predict`` take images through the same steps. Left out, the model keeps those it has.
-        image_shape : (height, width), optional
-            Of those images.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
-        ModelFileError
-            A step is none of `gpusvm.preprocess`.
-        """
-        check_is_fitted(self, "model_")
-        model = replace(
-            self.model_,
-            preprocessing=tuple(preprocessing) or self.model_.preprocessing,
-            image_shape=image_shape or self.model_.image_shape,
-        )
-        save_model(model, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SVC:
-        """A fitted estimator from a model file, whoever trained it.
-
-        `predict` takes X as the machine was trained on it. Steps that the file has stay on ``svc.model_``
-        and are not applied by the estimator: ``svc.predict(svc.model_.preprocess(images))``.
-
-        Raises
-        ------
-        ModelFileError
-            See `gpusvm.load_model`.
-        """
-        return cls.from_model(load_model(path))
+        weights = None if sample_weight is None else on_host(sample_weight)
+        return float(accuracy_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
 
     @classmethod
     def from_model(cls, model: SVMModel) -> SVC:
@@ -441,14 +348,6 @@ class SVC(ClassifierMixin, BaseEstimator):
         svc.shape_fit_ = (int(model.provenance.get("n_train", 0)), model.n_features)
         svc.n_features_in_ = model.n_features
         return svc
-
-    @property
-    def support_(self) -> np.ndarray:
-        return self._fitted("support_").support_indices.astype(np.int32)
-
-    @property
-    def support_vectors_(self) -> np.ndarray:
-        return self._fitted("support_vectors_").support_vectors
 
     @property
     def n_support_(self) -> np.ndarray:
@@ -483,39 +382,3 @@ class SVC(ClassifierMixin, BaseEstimator):
     def _public_sign(self) -> float:
         """scikit-learn turns a two-class machine around, so that it favours ``classes_[1]``."""
         return -1.0 if len(self.classes_) == 2 else 1.0
-
-    def _fitted(self, attribute: str) -> SVMModel:
-        if "model_" not in self.__dict__:
-            raise AttributeError(f"this SVC is not fitted yet, so it has no {attribute}")
-        return self.model_
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.kernel == "precomputed"
-        return tags
-
-
-def _dtypes(X: Any) -> Any:
-    """What scikit-learn may make of X: an array goes to the type that holds it, a table keeps float32 or float64."""
-    if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
-        return working_dtype(X.dtype)
-    return [np.float64, np.float32]
-
-
-def _checked_on_device(X: Any) -> Any:
-    """X (n, n_features), a CuPy array. Raises ValueError for another shape, no rows, NaN or infinity."""
-    if X.ndim != 2 or not X.size:
-        raise ValueError(f"Expected 2D array with at least one sample and one feature, got shape {X.shape}")
-    if X.dtype.kind == "f" and not bool(array_module(X).isfinite(X).all()):
-        raise ValueError("Input X contains NaN or infinity.")
-    return X
-
-
-def _on_host(values: Any) -> Any:
-    """Labels or weights as the host's array, wherever they are."""
-    found = as_device_array(values)
-    return values if found is None else found.get()
-
-
-def _print_progress(done: int, total: int, latest: str) -> None:
-    print(f"[gpusvm] {done}/{total} class pairs trained ({latest})", flush=True)

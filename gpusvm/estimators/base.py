@@ -1,0 +1,183 @@
+"""What the estimators share: validation of samples wherever they lie, and the fitted SVMModel they hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags, check_consistent_length
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+
+from gpusvm.device import as_device_array, device_of, on_device
+from gpusvm.kernels import Kernel, array_module, resolve_gamma, working_dtype
+from gpusvm.model import SVMModel
+from gpusvm.model_file import load_model, save_model
+from gpusvm.params import Resources, Stopping
+
+
+class KernelMachine(BaseEstimator):
+    """A kernel machine whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
+
+    def _validated_for_fit(self, X: Any, y: Any, *, on_gpu: bool) -> tuple[Any, np.ndarray]:
+        """X (n, n_features) and y (n,) checked as scikit-learn does; X stays on its device where `on_gpu`.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity in X, another shape, or for a precomputed kernel no square matrix.
+        """
+        X_device = as_device_array(X)
+        if X_device is None:
+            X, y = validate_data(self, X, y, dtype=_dtypes(X), order="C")
+        else:
+            X, y = self._validated_on_device(X_device, y)
+            X = X if on_gpu else X.get()
+        if self.kernel == "precomputed" and X.shape[0] != X.shape[1]:
+            raise ValueError(
+                f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
+            )
+        return X, y
+
+    def _validated_on_device(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
+        with on_device(device_of(X)):
+            X = _checked_on_device(X.astype(working_dtype(X.dtype), order="C", copy=False))
+        y = column_or_1d(np.asarray(on_host(y)), warn=True)
+        check_consistent_length(np.empty(X.shape[0]), y)
+        self.n_features_in_ = int(X.shape[1])
+        self.__dict__.pop("feature_names_in_", None)
+        return X, y
+
+    def _validated_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
+        """The sample weights (n,) float64 on the host, or None."""
+        return None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X, dtype=np.float64)
+
+    def _validated(self, X: Any) -> Any:
+        """X ready to predict, on the host or where it lies on a device."""
+        check_is_fitted(self, "model_")
+        X_device = as_device_array(X)
+        if X_device is not None:
+            with on_device(device_of(X_device)):
+                return _checked_on_device(X_device)
+        return validate_data(self, X, dtype=_dtypes(X), reset=False)
+
+    def _resolved_kernel(self, X: Any) -> Kernel:
+        # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.
+        with on_device(device_of(X)):
+            gamma = 0.0 if self.kernel == "precomputed" else resolve_gamma(self.gamma, X)
+        return Kernel(self.kernel, gamma, int(self.degree), float(self.coef0))
+
+    def _stopping(self) -> Stopping:
+        return Stopping(
+            tol=float(self.tol),
+            max_iter=int(self.max_iter),
+            shrinking=bool(self.shrinking),
+            time_limit=None if self.time_limit is None else float(self.time_limit),
+        )
+
+    def _resources(self, X: Any) -> Resources:
+        return Resources(
+            cache_size=None if self.cache_size is None else float(self.cache_size),
+            n_jobs=self.n_jobs,
+            device=device_of(X) if self.device is None else self.device,
+        )
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        preprocessing: Sequence[Any] = (),
+        image_shape: tuple[int, int] | None = None,
+    ) -> None:
+        """Write the fitted machine to `path`; see `gpusvm.load_model`.
+
+        Parameters
+        ----------
+        path : str or path
+        preprocessing : sequence of transformers
+            The steps of `gpusvm.preprocess` that made X from images. With them in the file, ``gpusvm evaluate``
+            and ``predict`` take images through the same steps. Left out, the model keeps those it has.
+        image_shape : (height, width), optional
+            Of those images.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        ModelFileError
+            A step is none of `gpusvm.preprocess`.
+        """
+        check_is_fitted(self, "model_")
+        model = replace(
+            self.model_,
+            preprocessing=tuple(preprocessing) or self.model_.preprocessing,
+            image_shape=image_shape or self.model_.image_shape,
+        )
+        save_model(model, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """A fitted estimator from a model file, whoever trained it.
+
+        `predict` takes X as the machine was trained on it. Steps that the file has stay on ``svc.model_``
+        and are not applied by the estimator: ``svc.predict(svc.model_.preprocess(images))``.
+
+        Raises
+        ------
+        ModelFileError
+            See `gpusvm.load_model`.
+        """
+        return cls.from_model(load_model(path))
+
+    @classmethod
+    def from_model(cls, model: SVMModel) -> Self:
+        """A fitted estimator around `model`."""
+        raise NotImplementedError
+
+    @property
+    def support_(self) -> np.ndarray:
+        return self._fitted("support_").support_indices.astype(np.int32)
+
+    @property
+    def support_vectors_(self) -> np.ndarray:
+        return self._fitted("support_vectors_").support_vectors
+
+    def _fitted(self, attribute: str) -> SVMModel:
+        if "model_" not in self.__dict__:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet, so it has no {attribute}")
+        return self.model_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.kernel == "precomputed"
+        return tags
+
+
+def _dtypes(X: Any) -> Any:
+    """What scikit-learn may make of X: an array goes to the type that holds it, a table keeps float32 or float64."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
+        return working_dtype(X.dtype)
+    return [np.float64, np.float32]
+
+
+def _checked_on_device(X: Any) -> Any:
+    """X (n, n_features), a CuPy array. Raises ValueError for another shape, no rows, NaN or infinity."""
+    if X.ndim != 2 or not X.size:
+        raise ValueError(f"Expected 2D array with at least one sample and one feature, got shape {X.shape}")
+    if X.dtype.kind == "f" and not bool(array_module(X).isfinite(X).all()):
+        raise ValueError("Input X contains NaN or infinity.")
+    return X
+
+
+def on_host(values: Any) -> Any:
+    """Labels or weights as the host's array, wherever they are."""
+    found = as_device_array(values)
+    return values if found is None else found.get()
+
+
+def print_progress(done: int, total: int, latest: str) -> None:
+    """The line of ``verbose=True`` for each problem solved."""
+    print(f"[gpusvm] {done}/{total} class pairs trained ({latest})", flush=True)
