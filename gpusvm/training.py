@@ -71,10 +71,10 @@ def load_split(
         The source cannot be read, has no labels, is too small to split, or has test images of another
         size or of classes that are not among the training images.
     """
-    data = load_dataset(source, "train", limit=limit, data_dir=data_dir, progress=progress)
+    data = load_dataset(source, "train", limit=limit, data_dir=data_dir, progress=progress, kind="images")
     _require_two_classes(data)
     if test_size is None and has_split(source, "test", data_dir):
-        test = load_dataset(source, "test", data_dir=data_dir)
+        test = load_dataset(source, "test", data_dir=data_dir, kind="images")
         _require_same_kind(data, test)
         return Split(data, test, f"the {len(test):,} test images of {data.name}")
     fraction = DEFAULT_TEST_SIZE if test_size is None else test_size

@@ -228,7 +228,7 @@ def _describe_data_of(suite: Suite, case: Case, data_dir: str | None) -> dict[st
 
 def _describe_images(suite: Suite, case: Case, data_dir: str | None) -> dict[str, Any]:
     dataset, largest = suite.dataset_of(case), max(suite.sizes_of(case))
-    train = load_dataset(dataset, "train", data_dir=data_dir, progress=True)
+    train = load_dataset(dataset, "train", data_dir=data_dir, progress=True, kind="images")
     if len(train) < largest:
         raise DataError(
             f"{dataset}: has {len(train):,} training images, not {largest:,} as the suite "

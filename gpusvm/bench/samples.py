@@ -38,7 +38,9 @@ class Samples:
         self.classes = np.union1d(self.y, self.y_test)
 
     def _load_images(self, spec: Spec) -> None:
-        train = load_dataset(spec.dataset, "train", limit=spec.n_train, seed=spec.seed, data_dir=spec.data_dir)
+        train = load_dataset(
+            spec.dataset, "train", limit=spec.n_train, seed=spec.seed, data_dir=spec.data_dir, kind="images"
+        )
         test = load_test_images(spec.dataset, spec.test_dataset, spec.n_test, spec.data_dir)
         if len(train) < spec.n_train:
             raise DataError(f"{spec.dataset}: has {len(train):,} training images, not {spec.n_train:,}")
@@ -76,6 +78,6 @@ def load_test_images(dataset: str, test_dataset: str | None, n_test: int | None,
     Raises DataError where there are none.
     """
     if test_dataset is None:
-        return load_dataset(dataset, "test", limit=n_test, data_dir=data_dir)
+        return load_dataset(dataset, "test", limit=n_test, data_dir=data_dir, kind="images")
     split = "test" if has_split(test_dataset, "test", data_dir) else "train"
-    return load_dataset(test_dataset, split, limit=n_test, data_dir=data_dir)
+    return load_dataset(test_dataset, split, limit=n_test, data_dir=data_dir, kind="images")

@@ -115,7 +115,7 @@ def show(
 ) -> None:
     """Show a data set: first rows, class counts, pictures and the pixel histogram."""
     check_writable(out)
-    data = load_dataset(source, split, limit=limit, data_dir=data_dir, progress=True)
+    data = load_dataset(source, split, limit=limit, data_dir=data_dir, progress=True, kind="images")
     if out is not None:
         save_overview(data, out)
         messages().print(f"Wrote {out}", soft_wrap=True)

@@ -51,7 +51,9 @@ def evaluate(
     note_raw_pixels(notes, machine)
     source = source or trained_on(machine)
     split = split or _default_split(notes, source, data_dir)
-    data = load_dataset(source, split, limit=limit, seed=seed, data_dir=data_dir, progress=notes.is_terminal)
+    data = load_dataset(
+        source, split, limit=limit, seed=seed, data_dir=data_dir, progress=notes.is_terminal, kind="images"
+    )
     true = data.require_labels()
     class_indices(machine.classes, true, where=data.name)  # unknown labels fail before the long work
     if is_training_data(machine, data):

@@ -69,7 +69,7 @@ def to_csv(ids: Sequence[str], labels: np.ndarray) -> bytes:
 def _load(path: Path) -> tuple[np.ndarray, list[str], np.ndarray | None]:
     """Images, their ids, and the labels where the file is a CSV that has them."""
     if path.suffix.lower() == ".csv" and path.is_file():
-        data = load_dataset(path)
+        data = load_dataset(path, kind="images")
         return data.images, [str(number) for number in range(1, len(data) + 1)], data.labels
     return *load_images(path), None
 

@@ -141,7 +141,7 @@ def train(
         n_jobs=n_jobs, **plan.parameters,
     )  # fmt: skip
     if preset is Preset.tutorial:
-        show_first_rows(console, load_dataset(plan.source, limit=plan.limit, data_dir=data_dir))
+        show_first_rows(console, load_dataset(plan.source, limit=plan.limit, data_dir=data_dir, kind="images"))
     announce(console, split, svc, choice, plan)
     steps = build_steps(split.train.image_shape, binarize=plan.binarize, deskew=plan.deskew)
     checkpoint = None if checkpoint_path is None else Checkpoint(checkpoint_path)
@@ -319,7 +319,7 @@ def finish_tutorial(
 ) -> None:
     """Write sample predictions as ImageId,Label, and say where to go from here."""
     if has_split(source, "test", data_dir):
-        images = load_dataset(source, "test", limit=TUTORIAL_IMAGES, data_dir=data_dir).images
+        images = load_dataset(source, "test", limit=TUTORIAL_IMAGES, data_dir=data_dir, kind="images").images
     else:
         images = split.test.images
     labels = model.predict(model.preprocess(images))

@@ -9,18 +9,21 @@ from gpusvm.data.catalogue import (
     find_local,
     verify,
 )
-from gpusvm.data.dataset import Dataset, has_split, load_dataset, load_images
+from gpusvm.data.dataset import Dataset, has_split, load_dataset, load_images, load_samples
+from gpusvm.data.table import Table
 
 __all__ = [
     "CATALOGUE",
     "CatalogueEntry",
     "Dataset",
     "FileCheck",
+    "Table",
     "default_source",
     "fetch",
     "find_local",
     "has_split",
     "load_dataset",
     "load_images",
+    "load_samples",
     "verify",
 ]

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 
 from gpusvm.data import csv, idx, images, npz
 from gpusvm.data.catalogue import CATALOGUE, find_file, read_split
+from gpusvm.data.formats import ALWAYS_IMAGES, IDX_STEMS, find_format
 from gpusvm.data.links import require_inside
+from gpusvm.data.table import Contents, Table, TableOptions, label_bytes
 from gpusvm.errors import DataError, UsageError
 
 PathLike = str | os.PathLike[str]
 
 SPLITS = ("train", "test")
-_IDX_STEMS = {"train": "train", "test": "t10k"}
-_FORMATS = (
-    "an IDX file or a folder with the four of them, a .csv in Kaggle's layout, an .npz,"
-    " or a folder of pictures by class"
-)
+KINDS = ("auto", "images", "table")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +71,7 @@ class Dataset:
         return self.labels
 
 
+@overload
 def load_dataset(
     source: PathLike,
     split: str = "train",
@@ -80,8 +80,40 @@ def load_dataset(
     seed: int | None = None,
     data_dir: PathLike | None = None,
     progress: bool = False,
-) -> Dataset:
-    """Load images and labels from a catalogue name, a file or a folder.
+    kind: Literal["images"],
+    label: str | None = None,
+    drop: Sequence[str] = (),
+) -> Dataset: ...
+
+
+@overload
+def load_dataset(
+    source: PathLike,
+    split: str = "train",
+    *,
+    limit: int | None = None,
+    seed: int | None = None,
+    data_dir: PathLike | None = None,
+    progress: bool = False,
+    kind: str = "auto",
+    label: str | None = None,
+    drop: Sequence[str] = (),
+) -> Dataset | Table: ...
+
+
+def load_dataset(
+    source: PathLike,
+    split: str = "train",
+    *,
+    limit: int | None = None,
+    seed: int | None = None,
+    data_dir: PathLike | None = None,
+    progress: bool = False,
+    kind: str = "auto",
+    label: str | None = None,
+    drop: Sequence[str] = (),
+) -> Dataset | Table:
+    """Load images or a table, and labels, from a catalogue name, a file or a folder.
 
     Parameters
     ----------
@@ -99,10 +131,17 @@ def load_dataset(
         Where a catalogue name is looked for first, and fetched to.
     progress : bool
         Show the progress of a download on stderr.
+    kind : {"auto", "images", "table"}
+        What the source holds; "auto" finds it from the source.
+    label : str, optional
+        Name of a table's column of labels, or its number from 1 (-1: the last).
+    drop : sequence of str
+        Names of a table's columns to leave out.
 
     Returns
     -------
-    Dataset
+    Dataset or Table
+        Images, or a table of numbers.
 
     Raises
     ------
@@ -120,14 +159,23 @@ def load_dataset(
     (360, 8, 8)
     """
     _check_split(split)
+    _check_kind(kind)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
-    pixels, labels = _read(source, split, data_dir, progress)
-    if labels is not None and len(labels) != len(pixels):
-        raise DataError(f"{source}: has {len(pixels):,} {split} images but {len(labels):,} labels; they must pair up")
-    rows = _rows(len(pixels), limit, seed)
-    pixels, labels = pixels[rows], None if labels is None else labels[rows]
-    return Dataset(pixels, labels, os.fspath(source), split, _digest(pixels, labels))
+    options = TableOptions(label, tuple(drop))
+    found = _read(source, split, kind, options, data_dir, progress)
+    is_table = isinstance(found, Contents)
+    samples, labels = found[:2]
+    if labels is not None and len(labels) != samples.shape[0]:
+        what = "rows" if is_table else "images"
+        raise DataError(
+            f"{source}: has {samples.shape[0]:,} {split} {what} but {len(labels):,} labels; they must pair up"
+        )
+    rows = _rows(samples.shape[0], limit, seed)
+    samples, labels = samples[rows], None if labels is None else labels[rows]
+    if isinstance(found, Contents):
+        return Table.of(found._replace(X=samples, labels=labels), os.fspath(source), split)
+    return Dataset(samples, labels, os.fspath(source), split, _digest(samples, labels))
 
 
 def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) -> bool:
@@ -147,14 +195,58 @@ def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) ->
     if _is_name(source):
         return True
     path = Path(source)
-    kind = _kind(path)
-    if kind == "idx folder":
-        return find_file(path, f"{_IDX_STEMS[split]}-images-idx3-ubyte") is not None
-    if kind == "npz":
+    form = find_format(path)
+    if form == "idx folder":
+        return find_file(path, f"{IDX_STEMS[split]}-images-idx3-ubyte") is not None
+    if form == "npz":
         return npz.has_split(path, split)
-    if kind == "picture folder":
+    if form == "picture folder":
         return images.has_split(path, split)
     return split == "train"
+
+
+def load_samples(
+    path: PathLike,
+    *,
+    kind: str = "auto",
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    n_features: int | None = None,
+) -> Table | tuple[np.ndarray, list[str]]:
+    """Load what is to be predicted, labels or not: a table, or images as `load_images` does.
+
+    Parameters
+    ----------
+    path : str or path
+        A file, or a folder of pictures.
+    kind : {"auto", "images", "table"}
+        What it holds; "auto" finds it from the file.
+    label : str, optional
+        Where a table may have labels: the name of their column, or its number from 1 (-1: the last).
+    drop : sequence of str
+        Names of a table's columns to leave out.
+    columns : sequence of str
+        The features that are needed. Where the file names its columns, they are found by these names, in this order,
+        and any others are left out with a DataWarning.
+    n_features : int, optional
+        How many features are needed, where they have no names. A sparse file may show fewer.
+
+    Returns
+    -------
+    Table, or images (n, height, width) uint8 with their ids (list of str)
+
+    Raises
+    ------
+    DataError
+        There is no such file, it is malformed, or it lacks one of the `columns`.
+    """
+    _check_kind(kind)
+    file = Path(path)
+    found = _read_samples(file, kind, TableOptions(label, tuple(drop), tuple(columns), n_features))
+    if isinstance(found, Contents):
+        return Table.of(found, os.fspath(path), "test")
+    return found
 
 
 def load_images(path: PathLike) -> tuple[np.ndarray, list[str]]:
@@ -177,21 +269,30 @@ def load_images(path: PathLike) -> tuple[np.ndarray, list[str]]:
     DataError
         There is no such file, or it is malformed.
     """
-    file = Path(path)
+    found = _read_samples(Path(path), "images", TableOptions())
+    assert not isinstance(found, Contents)  # images were asked for
+    return found
+
+
+def _read_samples(file: Path, kind: str, options: TableOptions) -> Contents | tuple[np.ndarray, list[str]]:
     if str(file) in CATALOGUE and not file.exists():
         raise DataError(
             f"{file}: is the name of a data set, and a file is needed here; gpusvm evaluate MODEL {file} takes names"
         )
-    kind = _kind(file)
-    if kind == "picture folder":
+    form = find_format(file)
+    _require_kind(file, form, kind)
+    if form == "picture folder":
         return images.read_flat_folder(file)
-    if kind == "picture":
+    if form == "picture":
         return images.read_pictures([file], file), [file.name]
-    if kind == "idx folder":
+    if form == "idx folder":
         raise DataError(f"{file}: is a folder of IDX files; name the one to predict")
-    if kind == "npz":
-        pixels = npz.read_images(file)
-    elif kind == "csv":
+    if form == "npz":
+        found = npz.read_samples(file, kind)
+        if isinstance(found, Contents):
+            return found
+        pixels = found
+    elif form == "csv":
         pixels, _ = csv.read(file)
     else:
         pixels = idx.read_images(file)
@@ -199,11 +300,13 @@ def load_images(path: PathLike) -> tuple[np.ndarray, list[str]]:
 
 
 def _read(
-    source: PathLike, split: str, data_dir: PathLike | None, progress: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
+    source: PathLike, split: str, kind: str, options: TableOptions, data_dir: PathLike | None, progress: bool
+) -> Contents | tuple[np.ndarray, np.ndarray | None]:
     if _is_name(source):
+        if kind == "table":
+            raise DataError(f"{source}: holds images, not a table; leave out --table")
         return read_split(str(source), split, data_dir, progress)
-    return _read_path(Path(source), split)
+    return _read_path(Path(source), split, kind, options)
 
 
 def _is_name(source: PathLike) -> bool:
@@ -215,54 +318,43 @@ def _check_split(split: str) -> None:
         raise UsageError(f"split must be 'train' or 'test', not {split!r}")
 
 
-def _kind(path: Path) -> str:
-    """What is at `path`: "idx", "csv", "npz", "picture", "idx folder" or "picture folder"."""
-    if path.is_dir():
-        stems = [f"{stem}-images-idx3-ubyte" for stem in _IDX_STEMS.values()]
-        return "idx folder" if any(find_file(path, stem) for stem in stems) else "picture folder"
-    if not path.exists():
-        raise _no_such_source(path)
-    if not path.is_file():  # opening a pipe waits for whoever writes to it, and a device may never end
-        raise DataError(f"{path}: is neither a file nor a folder; copy what it gives into a file")
-    if path.suffix.lower() in (".csv", ".npz"):
-        return path.suffix.lower()[1:]
-    if images.is_picture(path):
-        return "picture"
-    if "idx" in path.name or idx.is_idx(path):
-        return "idx"
-    raise DataError(f"{path}: is of no known kind; expected {_FORMATS}")
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UsageError(f"kind must be 'auto', 'images' or 'table', not {kind!r}")
 
 
-def _read_path(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    kind = _kind(path)
+def _require_kind(path: Path, form: str, kind: str) -> None:
+    if kind == "table" and form in ALWAYS_IMAGES:
+        raise DataError(f"{path}: holds images, not a table; leave out --table")
+
+
+def _read_path(
+    path: Path, split: str, kind: str, options: TableOptions
+) -> Contents | tuple[np.ndarray, np.ndarray | None]:
+    form = find_format(path)
+    _require_kind(path, form, kind)
     if not has_split(path, split):
         raise DataError(f"{path}: has no {split} split; name a source that does, or use its other split")
-    if kind == "idx folder":
+    if form == "idx folder":
         return _read_idx_folder(path, split)
-    if kind == "picture folder":
+    if form == "picture folder":
         return images.read_folder(path, split)
-    if kind == "picture":
+    if form == "picture":
         return images.read_pictures([path], path), None
-    if kind == "npz":
-        return npz.read(path, split)
-    if kind == "csv":
+    if form == "npz":
+        return npz.read_any(path, split, kind)
+    if form == "csv":
         return csv.read(path)
     return idx.read_images(path), None
 
 
 def _read_idx_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    stem = _IDX_STEMS[split]
+    stem = IDX_STEMS[split]
     images_path = find_file(folder, f"{stem}-images-idx3-ubyte")
     labels_path = find_file(folder, f"{stem}-labels-idx1-ubyte")
     assert images_path is not None  # has_split saw it
     require_inside(folder, filter(None, (images_path, labels_path)))
     return idx.read_images(images_path), None if labels_path is None else idx.read_labels(labels_path)
-
-
-def _no_such_source(path: Path) -> DataError:
-    similar = difflib.get_close_matches(str(path), CATALOGUE, n=1)
-    hint = f"did you mean {similar[0]}?" if similar else f"name {', '.join(CATALOGUE)}, or {_FORMATS}"
-    return DataError(f"{path}: there is no such data set, file or folder; {hint}")
 
 
 def _rows(n: int, limit: int | None, seed: int | None) -> slice | np.ndarray:
@@ -277,6 +369,5 @@ def _digest(pixels: np.ndarray, labels: np.ndarray | None) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     if labels is not None:
-        plain = "\n".join(labels).encode() if labels.dtype.kind == "U" else labels.astype("<i8").tobytes()
-        digest.update(plain)
+        digest.update(label_bytes(labels))
     return digest.hexdigest()

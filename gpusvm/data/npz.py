@@ -12,7 +12,8 @@ from typing import IO
 import numpy as np
 
 from gpusvm.data.idx import LARGEST_EXPANSION
-from gpusvm.data.pixels import as_images, require_memory
+from gpusvm.data.pixels import are_pixels, as_images, require_memory
+from gpusvm.data.table import Contents, as_features, as_labels
 from gpusvm.errors import DataError
 
 _KEYS = {
@@ -52,22 +53,48 @@ def read(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray | Non
     DataError
         Not an archive, no such split, wrong shapes or dtypes, pixels that are no bytes.
     """
+    found = read_any(path, split, "images")
+    assert not isinstance(found, Contents)  # images were asked for
+    return found
+
+
+def read_any(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, np.ndarray | None]:
+    """Read one split as images (as `read`) or as a table, as `kind` says; "auto": whichever its samples look like."""
     with _open(path) as archive:
-        for images_key, labels_key in _KEYS[split]:
-            if images_key in archive:
-                images = as_images(archive[images_key], f"{path}, {images_key!r}")
-                labels = _labels(archive, path, labels_key) if labels_key in archive else None
-                return images, labels
+        for key, labels_key in _KEYS[split]:
+            if key in archive:
+                samples, where = archive[key], f"{path}, {key!r}"
+                if _is_table(samples, kind):
+                    labels = (
+                        as_labels(archive[labels_key], f"{path}, {labels_key!r}") if labels_key in archive else None
+                    )
+                    return Contents(as_features(samples, where), labels)
+                images = as_images(samples, where)
+                return images, _labels(archive, path, labels_key) if labels_key in archive else None
         raise _no_images(archive, path, split)
 
 
 def read_images(path: Path) -> np.ndarray:
     """The images to predict: those under `images`, `X` or `data`, else those to test on, else those to train on."""
+    found = read_samples(path, "images")
+    assert not isinstance(found, Contents)  # images were asked for
+    return found
+
+
+def read_samples(path: Path, kind: str) -> Contents | np.ndarray:
+    """What is to be predicted, found as `read_images` says: a table without labels, or images."""
     with _open(path) as archive:
         for key in ("images", "X", "data", *(key for split in ("test", "train") for key, _ in _KEYS[split])):
             if key in archive:
-                return as_images(archive[key], f"{path}, {key!r}")
+                samples, where = archive[key], f"{path}, {key!r}"
+                if _is_table(samples, kind):
+                    return Contents(as_features(samples, where), None)
+                return as_images(samples, where)
         raise _no_images(archive, path, "test")
+
+
+def _is_table(samples: np.ndarray, kind: str) -> bool:
+    return kind == "table" or (kind == "auto" and samples.ndim == 2 and not are_pixels(samples))
 
 
 @contextmanager

@@ -19,6 +19,17 @@ def image_shape(n_pixels: int) -> tuple[int, int]:
     return (side, side) if side * side == n_pixels else (1, n_pixels)
 
 
+def are_pixels(samples: np.ndarray) -> bool:
+    """Whether rows of numbers (n, n_columns) could be square images: whole numbers from 0 to 255."""
+    n_columns = samples.shape[1]
+    if isqrt(n_columns) ** 2 != n_columns or samples.size == 0:
+        return False
+    if samples.dtype.kind not in "uifb" or samples.dtype == np.uint8:
+        return samples.dtype == np.uint8
+    in_range = samples.min() >= 0 and samples.max() <= 255  # False for NaN
+    return bool(in_range and (samples.dtype.kind != "f" or (samples == np.floor(samples)).all()))
+
+
 def require_memory(n_bytes: int, where: str) -> None:
     """Raise DataError unless this much memory is free: a few bytes of header can promise any size.
 

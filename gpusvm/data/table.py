@@ -1,0 +1,189 @@
+"""Tables: samples as rows of numbers, what every reader of one hands on, and what it may hold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from gpusvm.errors import DataError
+
+LARGEST_LABEL = 2**53
+"""From here on a float64 does not tell whole numbers apart."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a user says of a table; see `gpusvm.data.load_samples` for the parts."""
+
+    label: str | None = None
+    drop: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    n_features: int | None = None
+
+
+class Contents(NamedTuple):
+    """What a reader found in a file; see `Table` for the parts."""
+
+    X: np.ndarray | scipy.sparse.csr_matrix
+    labels: np.ndarray | None
+    columns: tuple[str, ...] = ()
+    label_name: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Samples as rows of numbers, with their labels, and where they came from.
+
+    Attributes
+    ----------
+    X : ndarray or scipy.sparse.csr_matrix of shape (n, n_features)
+        float64, or float32 where the file holds that; finite. A CSR matrix is float64, its indices sorted.
+    labels : ndarray of shape (n,) or None
+        int64, or str where classes are named with words, or float64 where the labels are real numbers; None where
+        there are none.
+    columns : tuple of str
+        Names of the features; () where the file has none.
+    label_name : str or None
+        The column that the labels were taken from, where it has a name.
+    name : str
+        The path as it was given.
+    split : str
+        "train" or "test".
+    digest : str
+        SHA-256, in hexadecimal, of the shape, the numbers and the labels as loaded.
+    """
+
+    X: np.ndarray | scipy.sparse.csr_matrix
+    labels: np.ndarray | None
+    columns: tuple[str, ...]
+    label_name: str | None
+    name: str
+    split: str
+    digest: str
+
+    @classmethod
+    def of(cls, contents: Contents, name: str, split: str) -> Table:
+        """The table of what a reader found, with its digest."""
+        return cls(*contents, name=name, split=split, digest=_digest(contents.X, contents.labels))
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        return self.X.shape[1]
+
+    def take(self, rows: np.ndarray | slice) -> Table:
+        """The table of these rows (int64) only, with a digest of its own."""
+        labels = None if self.labels is None else self.labels[rows]
+        X = self.X[rows]
+        return replace(self, X=X, labels=labels, digest=_digest(X, labels))
+
+    def require_labels(self) -> np.ndarray:
+        """The labels. Raises DataError, saying how to give them, where the source has none."""
+        if self.labels is None:
+            names = f" (its columns: {', '.join(self.columns):.200})" if self.columns else ""
+            raise DataError(
+                f"{self.name}: no column is known for its labels{names}; name it: --label NAME,"
+                " or its number from 1 where there is no header (-1: the last)"
+            )
+        return self.labels
+
+
+def as_features(array: np.ndarray, where: str) -> np.ndarray:
+    """Check an array of samples: (n, n_features) float64, or float32 if it is that.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, n_features)
+        Finite numbers in any real dtype.
+    where : str
+        File and key, for the error message.
+
+    Raises
+    ------
+    DataError
+        Wrong shape or dtype, no samples, missing or infinite values.
+    """
+    if array.ndim != 2:
+        raise DataError(f"{where}: has shape {array.shape}; a table must be (n, n_features)")
+    if array.size == 0:
+        raise DataError(f"{where}: holds no samples (shape {array.shape}); give a file with at least one")
+    if array.dtype.kind not in "uifb":
+        raise DataError(f"{where}: has dtype {array.dtype}; features must be numbers")
+    dtype = np.float32 if array.dtype == np.float32 else np.float64
+    X = np.ascontiguousarray(array, dtype=dtype)
+    require_finite(X, where)
+    return X
+
+
+def require_finite(X: np.ndarray, where: str, columns: tuple[str, ...] = ()) -> None:
+    """Raise DataError where a value is missing (NaN) or infinite: in which columns, how many, and the first row."""
+    n_bad = _per_column(X)
+    if not n_bad.any():
+        return
+    column = int(np.flatnonzero(n_bad)[0])
+    row = int(np.flatnonzero(~np.isfinite(X[:, column]))[0])
+    problem = "is missing (NaN)" if np.isnan(X[row, column]) else f"is {X[row, column]}"
+    name = f" ({columns[column]:.40})" if columns else ""
+    raise DataError(
+        f"{where}: {n_bad.sum():,} values in {np.count_nonzero(n_bad):,} columns are missing or infinite; the first is"
+        f" row {row + 1}, column {column + 1}{name}, which {problem}; fill them in, or leave out those rows or columns"
+    )
+
+
+def as_labels(array: np.ndarray, where: str) -> np.ndarray:
+    """Labels (n,) as int64 where all are whole numbers, str where they are words, else float64.
+
+    Raises
+    ------
+    DataError
+        Wrong shape or dtype, a label that is missing or infinite.
+    """
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DataError(f"{where}: has shape {array.shape}; labels must be (n,), one a sample")
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind not in "uifb":
+        raise DataError(f"{where}: has dtype {array.dtype}; labels must be numbers or strings")
+    if array.dtype.kind in "uib":
+        return array.astype(np.int64)
+    bad = np.flatnonzero(~np.isfinite(array))
+    if len(bad):
+        raise DataError(
+            f"{where}: {len(bad):,} labels are missing or infinite, the first in row {bad[0] + 1}; leave out those rows"
+        )
+    whole = (array == np.floor(array)).all() and np.abs(array).max(initial=0) <= LARGEST_LABEL
+    return array.astype(np.int64 if whole else np.float64)
+
+
+def _per_column(X: np.ndarray) -> np.ndarray:
+    """How many values of each column are NaN or infinite, looking at some rows at a time."""
+    n_bad = np.zeros(X.shape[1], dtype=np.int64)
+    step = max(1, 2**20 // X.shape[1])
+    for start in range(0, len(X), step):
+        n_bad += (~np.isfinite(X[start : start + step])).sum(axis=0)
+    return n_bad
+
+
+def _digest(X: np.ndarray | scipy.sparse.csr_matrix, labels: np.ndarray | None) -> str:
+    digest = hashlib.sha256(repr(X.shape).encode())
+    parts = (X,) if isinstance(X, np.ndarray) else (X.indptr, X.indices, X.data)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part, dtype="<i8" if part.dtype.kind == "i" else part.dtype).data)
+    if labels is not None:
+        digest.update(label_bytes(labels))
+    return digest.hexdigest()
+
+
+def label_bytes(labels: np.ndarray) -> bytes:
+    """Labels as the digest of a data set sees them."""
+    if labels.dtype.kind == "U":
+        return "\n".join(labels).encode("utf-8", "surrogatepass")
+    return labels.astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes()
