@@ -18,6 +18,22 @@ from gpusvm.preprocess import apply_steps
 from gpusvm.voting import class_pairs, one_vs_rest, vote
 
 
+@dataclass(frozen=True)
+class TableLayout:
+    """What a model remembers of the columns of the table that it was trained on.
+
+    Attributes
+    ----------
+    columns : tuple of str, optional
+        The names of the features in their order; None where the table had none.
+    label_name : str, optional
+        The column that held the labels.
+    """
+
+    columns: tuple[str, ...] | None = None
+    label_name: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class SVMModel:
     """A one-vs-one machine in LIBSVM's layout.
@@ -55,9 +71,11 @@ class SVMModel:
     converged : (n_pairs,) bool array, optional
         Whether the solver reached `stopping.tol`; None in a model file of a version that did not keep it.
     preprocessing : tuple of transformers
-        Fitted steps of `gpusvm.preprocess` that made X from images.
+        Fitted steps of `gpusvm.preprocess` that made X from images or from the rows of a table.
     image_shape : (height, width), optional
         Of the images that the steps expect.
+    table : TableLayout, optional
+        The columns of the table that the steps expect.
     provenance : dict
         Backend, versions, data set, counts and seconds; plain JSON values.
     """
@@ -77,6 +95,7 @@ class SVMModel:
     converged: np.ndarray | None = None
     preprocessing: tuple[Any, ...] = ()
     image_shape: tuple[int, int] | None = None
+    table: TableLayout | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     _evaluators: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -108,23 +127,25 @@ class SVMModel:
         for count, end in zip(self.n_support.tolist(), ends.tolist(), strict=True):
             yield slice(end - count, end)
 
-    def preprocess(self, images: np.ndarray) -> np.ndarray:
+    def preprocess(self, samples: Any) -> Any:
         """Apply the steps the model was trained behind.
 
         Parameters
         ----------
-        images : (n, height, width) uint8 array
+        samples : (n, height, width) uint8 array, or (n, n_features) array or CSR matrix
+            Images, or the rows of a table with its columns in the order of `table.columns`.
 
         Returns
         -------
-        (n, height * width) float32 array
+        (n, height * width) float32 array, or (n, n_features) array or CSR matrix
+            A table in the precision that it came in.
 
         Raises
         ------
         DataError
-            The images are not of the size the model was trained on.
+            The images are not of the size, or the rows not of the length, that the model was trained on.
         """
-        return apply_steps(self.preprocessing, images, self.image_shape)
+        return apply_steps(self.preprocessing, samples, self.image_shape)
 
     def pair_decisions(self, X: Array, dtype: Any = None, n_jobs: int | None = None) -> Array:
         """Decision value of every class pair for every row.

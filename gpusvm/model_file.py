@@ -16,9 +16,9 @@ import numpy as np
 
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVMModel
+from gpusvm.model import SVMModel, TableLayout
 from gpusvm.params import Problem, Stopping
-from gpusvm.preprocess import check_steps, step_from_dict, step_to_dict
+from gpusvm.preprocess import STEP_ARRAYS, check_steps, describe_steps, read_steps
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 
 FORMAT = "gpusvm-model"
@@ -36,6 +36,9 @@ _REQUIRED = {
 _OPTIONAL = {"kkt_gap": ("float64",), "dual_objective": ("float64",), "converged": ("bool",)}
 _LARGEST_COUNT = 2**31
 """What counts of samples and features stay below: LIBSVM's whole numbers have 32 bits."""
+
+_NAMES = {*_REQUIRED, *_OPTIONAL, "classes", "columns", *STEP_ARRAYS}
+"""The arrays that a model file can have; any others are not read."""
 
 _LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
 _LABELS_AS_TRAINED = (
@@ -60,14 +63,19 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     for name in _OPTIONAL:
         if getattr(model, name) is not None:
             tensors[name] = np.ascontiguousarray(getattr(model, name))
+    steps, arrays = describe_steps(model.preprocessing)
+    tensors |= arrays
     header: dict[str, Any] = {
         "problem": asdict(model.problem),
         "stopping": asdict(model.stopping),
         "n_features": int(model.n_features),
-        "preprocessing": [step_to_dict(step) for step in model.preprocessing],
+        "preprocessing": steps,
         "image_shape": None if model.image_shape is None else [int(size) for size in model.image_shape],
+        "table": None if model.table is None else {"label_name": model.table.label_name},
         "provenance": model.provenance,
     }
+    if model.table is not None and model.table.columns is not None:
+        tensors["columns"] = np.frombuffer(json.dumps(model.table.columns).encode(), dtype=np.uint8)
     labels = np.asarray(model.classes)
     if labels.dtype.kind in "iufb":
         wide = {"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}[labels.dtype.kind]
@@ -102,7 +110,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not path.exists():
         raise ModelFileError(f"{path}: no such model file; gpusvm train --out writes one")
     try:
-        return read_tensors(path, {*_REQUIRED, *_OPTIONAL, "classes"}, lambda found: _check_version(path, found))
+        return read_tensors(path, _NAMES, lambda found: _check_version(path, found))
     except UnreadableError as error:
         raise ModelFileError(f"{path}: not a readable model file ({error}); it may be truncated or foreign") from error
 
@@ -127,7 +135,7 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
     _check_values(tensors, n_features if problem.kernel.precomputed else None)
     if problem.class_weight is not None and len(problem.class_weight) != len(classes):
         raise ModelFileError("it has another number of class weights than of classes")
-    steps = tuple(step_from_dict(step) for step in header["preprocessing"])
+    steps = read_steps(header["preprocessing"], tensors)
     check_steps(steps, header["image_shape"], n_features)
     shape = header["image_shape"]
     return SVMModel(
@@ -137,9 +145,29 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
         n_features=n_features,
         preprocessing=steps,
         image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
+        table=_table(header.get("table"), tensors.get("columns"), n_features),
         provenance=_provenance(header["provenance"]),
         **{name: tensors[name] for name in (*_REQUIRED, *_OPTIONAL) if name in tensors},
     )
+
+
+def _table(described: Any, columns: np.ndarray | None, n_features: int) -> TableLayout | None:
+    """The layout of the table that the file describes, if it does. Raises ModelFileError."""
+    if described is None:
+        return None
+    label_name = described["label_name"]
+    if not isinstance(label_name, str | None):
+        raise ModelFileError(f"label_name is {label_name!r:.40}")
+    if columns is None:
+        return TableLayout(None, label_name)
+    if columns.dtype != np.uint8 or columns.ndim != 1:
+        raise ModelFileError("its column names are no text")
+    names = json.loads(columns.tobytes().decode())
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelFileError("its column names are no text")
+    if len(names) != n_features or len(set(names)) != n_features:
+        raise ModelFileError(f"it has {len(names)} column names for {n_features} features, or one twice")
+    return TableLayout(tuple(names), label_name)
 
 
 def _asked(header: dict[str, Any]) -> tuple[Problem, Stopping]:
@@ -297,8 +325,8 @@ def to_sklearn(model: SVMModel) -> Any:
 def to_sklearn_pipeline(model: SVMModel) -> Any:
     """The preprocessing steps, fitted, and the classifier, as one ``sklearn.pipeline.Pipeline``.
 
-    It takes flattened images (n, height * width) of raw pixels. Unpickling it elsewhere needs
-    gpusvm only for the steps.
+    It takes flattened images (n, height * width) of raw pixels, or rows of a table with its columns in the
+    model's order. Unpickling it elsewhere needs gpusvm only for steps of pixels.
     """
     from sklearn.pipeline import make_pipeline
 
@@ -306,9 +334,9 @@ def to_sklearn_pipeline(model: SVMModel) -> Any:
 
 
 def to_onnx(model: SVMModel) -> Any:
-    """The model, its pixel steps included, as an ONNX graph of standard operators (opset 17).
+    """The model, its steps included, as an ONNX graph of standard operators (opset 17).
 
-    Input ``X`` is float32 (n, n_features): raw pixels where the model has preprocessing steps. Outputs are
+    Input ``X`` is float32 (n, n_features): raw pixels or table rows where the model has steps. Outputs are
     ``label`` (n,), int64 or string, and ``decision`` (n, n_pairs) float32, positive where the first class
     of a pair wins. A model whose decisions float32 would spoil takes and gives float64 instead. The kernel is
     written as matrix products rather than as the operator SVMClassifier, which

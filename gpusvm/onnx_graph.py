@@ -9,10 +9,12 @@ import numpy as np
 from gpusvm.errors import UsageError
 from gpusvm.kernels import rbf_offset, squared_norms
 from gpusvm.model import SVMModel
-from gpusvm.preprocess import PixelBinarizer, PixelScaler
+from gpusvm.preprocess import PixelBinarizer, PixelScaler, step_arrays
 
 _OPSET = 17
 _IR_VERSION = 8
+_LARGEST_SHIFT = 100.0
+"""Features that scaling moves by more lose digits in float32 that decisions need."""
 
 
 class _Graph:
@@ -46,7 +48,7 @@ def build_graph(model: SVMModel) -> Any:
     except ImportError as error:
         raise UsageError('exporting to ONNX needs the package onnx: pip install "gpusvm[onnx]"') from error
 
-    graph = _Graph(onnx, np.dtype(np.float32 if model.float32_suffices else np.float64))
+    graph = _Graph(onnx, np.dtype(np.float32 if _float32_suffices(model) else np.float64))
     X = _preprocess(graph, model, "X")
     decision = _decisions(graph, model, X)
     label_type = _labels(graph, model, decision)
@@ -74,10 +76,41 @@ def _preprocess(graph: _Graph, model: SVMModel, X: str) -> str:
         elif isinstance(step, PixelBinarizer):
             above = graph.apply("Greater", X, graph.constant("pixel_threshold", step.threshold))
             X = graph.apply("Cast", above, to=graph.real)
+        elif _is_scaler(step):
+            X = _scale(graph, step_arrays(step), X)
         else:
             name = type(step).__name__
             raise UsageError(f"the step {name} has no ONNX form; train without it to export to ONNX")
     return X
+
+
+def _float32_suffices(model: SVMModel) -> bool:
+    """Whether features and decisions are precise enough in float32."""
+    shifts = [np.abs(_offset(step_arrays(step))) for step in model.preprocessing if _is_scaler(step)]
+    return model.float32_suffices and all(shift.max(initial=0) <= _LARGEST_SHIFT for shift in shifts)
+
+
+def _is_scaler(step: Any) -> bool:
+    """Whether it is a step that divides features, and may move them before."""
+    return hasattr(step, "scale_")
+
+
+def _offset(learned: dict[str, np.ndarray]) -> np.ndarray:
+    """By how much a scaler moves features (n_features,), in the units of its output."""
+    if "mean" in learned:
+        return learned["mean"] / learned["scale"]
+    return learned.get("min", np.zeros(1))
+
+
+def _scale(graph: _Graph, learned: dict[str, np.ndarray], X: str) -> str:
+    """The arithmetic of scikit-learn's StandardScaler, MaxAbsScaler or MinMaxScaler."""
+    step = len(graph.nodes)
+    scale = graph.constant(f"feature_scale_{step}", learned["scale"])
+    if "min" in learned:
+        return graph.apply("Add", graph.apply("Mul", X, scale), graph.constant(f"feature_min_{step}", learned["min"]))
+    if "mean" in learned:
+        X = graph.apply("Sub", X, graph.constant(f"feature_mean_{step}", learned["mean"]))
+    return graph.apply("Div", X, scale)
 
 
 def _decisions(graph: _Graph, model: SVMModel, X: str) -> str:

@@ -127,6 +127,21 @@ DAMAGE = {
     "fit_seconds": ({"change_header": lambda h: h["provenance"].update(fit_seconds=[])}, "fit_seconds is"),
     "dataset": ({"change_header": lambda h: h["provenance"].update(dataset={"digest": 3})}, "dataset does not say"),
     "image_shape": ({"change_header": lambda h: h.update(image_shape=[-8, -8])}, "two positive integers"),
+    "label_name": ({"change_header": lambda h: h.update(table={"label_name": 3})}, "label_name is 3"),
+    "columns": (
+        {"change_tensors": lambda t: t.update(columns=np.frombuffer(b'["a"]', np.uint8)),
+         "change_header": lambda h: h.update(table={"label_name": None})}, "1 column names for 64 features"),
+    "columns no text": (
+        {"change_tensors": lambda t: t.update(columns=np.frombuffer(b"[1]", np.uint8)),
+         "change_header": lambda h: h.update(table={"label_name": None})}, "column names are no text"),
+    "columns no JSON": (
+        {"change_tensors": lambda t: t.update(columns=np.frombuffer(b'["a', np.uint8)),
+         "change_header": lambda h: h.update(table={"label_name": None})}, "description is damaged"),
+    "steps": (
+        {"change_header": lambda h: h.update(preprocessing=[{"step": "pixel_scaler", "maximum": 2}] * 9)}, "9 steps"),
+    "step arrays": (
+        {"change_tensors": lambda t: t.update({"steps.0.scale": np.ones(64)}),
+         "change_header": lambda h: h.update(preprocessing=[{"step": "standard_scaler"}])}, "bad arrays for"),
     "another image_shape": ({"change_header": lambda h: h.update(image_shape=[8, 9])}, "image_shape 8x9 does not fit"),
     "deskewer": (
         {"change_header": lambda h: h.update(preprocessing=[{"step": "deskewer", "image_shape": [7, 9]}])},

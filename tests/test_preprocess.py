@@ -11,7 +11,6 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from gpusvm import preprocess
 from gpusvm.data import load_dataset
 from gpusvm.errors import DataError, ModelFileError
 from gpusvm.preprocess import (
@@ -21,6 +20,7 @@ from gpusvm.preprocess import (
     apply_steps,
     build_steps,
     check_image_shape,
+    pixels,
     step_from_dict,
     step_to_dict,
 )
@@ -108,7 +108,7 @@ class TestDeskewer:
     def test_chunks_do_not_show(self, monkeypatch):
         X = np.random.default_rng(0).integers(0, 256, (11, 20))
         whole = Deskewer((4, 5)).fit_transform(X)
-        monkeypatch.setattr(preprocess, "_DESKEW_ROWS", 3)
+        monkeypatch.setattr(pixels, "_DESKEW_ROWS", 3)
         np.testing.assert_array_equal(Deskewer((4, 5)).fit_transform(X), whole)
 
     def test_wild_slants_stay_within_the_image(self):

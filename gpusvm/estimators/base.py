@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.kernels import Kernel, array_module, resolve_gamma, working_dtype
-from gpusvm.model import SVMModel
+from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model, save_model
 from gpusvm.params import Resources, Stopping
 
@@ -98,8 +98,9 @@ class KernelMachine(BaseEstimator):
         ----------
         path : str or path
         preprocessing : sequence of transformers
-            The steps of `gpusvm.preprocess` that made X from images. With them in the file, ``gpusvm evaluate``
-            and ``predict`` take images through the same steps. Left out, the model keeps those it has.
+            The steps of `gpusvm.preprocess` that made X from images, or fitted scalers of scikit-learn that made it
+            from a table. With them in the file, ``gpusvm evaluate`` and ``predict`` take samples through the same
+            steps. Left out, the model keeps those it has.
         image_shape : (height, width), optional
             Of those images.
 
@@ -108,15 +109,21 @@ class KernelMachine(BaseEstimator):
         OutputError
             The file cannot be written.
         ModelFileError
-            A step is none of `gpusvm.preprocess`.
+            A step that a model file cannot hold.
         """
         check_is_fitted(self, "model_")
         model = replace(
             self.model_,
             preprocessing=tuple(preprocessing) or self.model_.preprocessing,
             image_shape=image_shape or self.model_.image_shape,
+            table=self.model_.table or self._table_layout(),
         )
         save_model(model, path)
+
+    def _table_layout(self) -> TableLayout | None:
+        """The columns of the DataFrame that X was, if it was one."""
+        names = self.__dict__.get("feature_names_in_")
+        return None if names is None else TableLayout(tuple(map(str, names)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -16,9 +16,9 @@ from fuzz.tensors import edit_array, put_together, take_apart
 from gpusvm import SVC, load_model, report, save_model, to_sklearn
 from gpusvm.cli.evaluate import trained_on
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVMModel
+from gpusvm.model import SVMModel, TableLayout
 from gpusvm.params import Problem, Stopping
-from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler
+from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler, fit_scaling
 
 
 def _seed(n_classes: int, **changes: Any) -> bytes:
@@ -43,7 +43,9 @@ def _seed(n_classes: int, **changes: Any) -> bytes:
 
 
 _STEPS = (Deskewer((2, 2)), PixelScaler(), PixelBinarizer(0.5))
+_SCALED = tuple(fit_scaling("standard", np.arange(8.0).reshape(2, 4)) + fit_scaling("minmax", np.eye(2, 4)))
 _SEEDS = (
+    _seed(2, preprocessing=_SCALED, table=TableLayout(("a", "b", "c", "d"), "y")),
     _seed(3, preprocessing=_STEPS, image_shape=(2, 2), kkt_gap=np.zeros(3), dual_objective=np.zeros(3)),
     _seed(2, classes=np.array(["ant", "bee"]), problem=Problem(Kernel("poly"), class_weight=(1.0, 2.0))),
     _seed(2, problem=Problem(Kernel("precomputed")), support_vectors=np.zeros((4, 0), np.float32)),
@@ -75,6 +77,7 @@ def use(result: Any) -> None:
         if 0 <= result.n_features < 100:
             result.predict(result.preprocess(np.zeros((2, 1, result.n_features), np.uint8)))
             result.predict(np.zeros((2, result.n_features)))
+            result.predict(result.preprocess(np.zeros((2, result.n_features))))
     to_sklearn(result)
     SVC.from_model(result)
     trained_on(result), report._machine_facts(result), report._training_facts(result)

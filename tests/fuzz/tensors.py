@@ -17,7 +17,7 @@ _DTYPES = (
     "C64", "Q", "", None, 1,
 )  # fmt: skip
 _NUMBERS = (0.0, -1.0, 1e308, -1e308, 5e-324, np.nan, np.inf, -np.inf, 2**62, -(2**63), 3.0)
-_NAMES = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "u8": "U64", "b1": "BOOL"}
+_NAMES = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "u8": "U64", "u1": "U8", "b1": "BOOL"}
 _CODES = {name: code for code, name in _NAMES.items()}
 
 
@@ -54,7 +54,7 @@ def edit_array(rng: Random, arrays: dict[str, np.ndarray]) -> None:
             array.flat[rng.randrange(array.size)] = np.array(rng.choice(_NUMBERS)).astype(array.dtype)
     elif kind == 1:
         with np.errstate(all="ignore"):
-            array = array.astype(rng.choice(("f8", "f4", "f2", "i8", "i4", "u8", "b1")))
+            array = array.astype(rng.choice(("f8", "f4", "f2", "i8", "i4", "u8", "u1", "b1")))
     elif kind == 2:
         array = array[: rng.randint(0, len(array))]
     elif kind == 3:

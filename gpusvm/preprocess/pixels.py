@@ -1,8 +1,7 @@
-"""Preprocessing of images as scikit-learn transformers, and the form in which a model file keeps it.
+"""Preprocessing of images as scikit-learn transformers.
 
 Every step takes pixels (n, n_pixels) and gives float32 of the same shape. `build_steps` puts the
-steps of a training together, `apply_steps` is the one path that training and prediction take
-through them, and `step_to_dict` and `step_from_dict` carry them through a model file.
+steps of a training together.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import validate_data
 
-from gpusvm.errors import DataError, ModelFileError
+from gpusvm.errors import DataError
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
@@ -85,7 +84,7 @@ class PixelScaler(_PixelStep):
         self.maximum = maximum
 
     def _check_parameters(self, n_pixels: int) -> None:
-        if not _is_positive(self.maximum):
+        if not is_positive(self.maximum):
             raise ValueError(f"maximum must be a positive number that float32 holds, got {self.maximum!r}")
 
     def _transform(self, X: np.ndarray) -> np.ndarray:
@@ -111,7 +110,7 @@ class PixelBinarizer(_PixelStep):
         self.threshold = threshold
 
     def _check_parameters(self, n_pixels: int) -> None:
-        if not _is_finite(self.threshold):
+        if not is_finite(self.threshold):
             raise ValueError(f"threshold must be a finite number, got {self.threshold!r}")
 
     def _transform(self, X: np.ndarray) -> np.ndarray:
@@ -168,7 +167,7 @@ class Deskewer(_PixelStep):
             if side * side != n_pixels:
                 raise ValueError(f"{n_pixels} pixels are no square image; give image_shape=(height, width)")
             return side, side
-        if not _is_image_shape(self.image_shape):
+        if not is_image_shape(self.image_shape):
             raise ValueError(f"image_shape must be two positive integers, got {self.image_shape!r:.80}")
         height, width = self.image_shape
         if height * width != n_pixels:
@@ -203,35 +202,6 @@ def build_steps(image_shape: tuple[int, int], binarize: bool = False, deskew: bo
     return steps
 
 
-def apply_steps(steps: Sequence[Any], images: np.ndarray, image_shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Take images through the steps, in training and in prediction alike.
-
-    Parameters
-    ----------
-    steps : sequence of transformers
-        From `build_steps` or `step_from_dict`; may be empty.
-    images : ndarray of shape (n, height, width), uint8
-    image_shape : tuple of two int, optional
-        The size that the model was trained on. By default what the steps themselves know, if they do.
-
-    Returns
-    -------
-    ndarray of shape (n, height * width), float32
-
-    Raises
-    ------
-    DataError
-        The images have another size.
-    """
-    for expected in [image_shape, *(getattr(step, "image_shape", None) for step in steps)]:
-        if expected is not None:
-            check_image_shape(images, expected)
-    X = images.reshape(len(images), -1)
-    for step in steps:
-        X = step.transform(X)
-    return X.astype(np.float32, copy=False)
-
-
 def check_image_shape(images: np.ndarray, expected: Sequence[int]) -> None:
     """Raise DataError unless images (n, height, width) have the expected height and width."""
     if images.shape[1:] != tuple(expected):
@@ -242,83 +212,17 @@ def check_image_shape(images: np.ndarray, expected: Sequence[int]) -> None:
         )
 
 
-def check_steps(steps: Sequence[Any], image_shape: Any, n_features: int) -> None:
-    """Raise ModelFileError unless a model of `n_features` features can have these steps and this image_shape."""
-    try:
-        for step in steps if image_shape is None else (*steps, Deskewer(image_shape)):
-            step._check_parameters(n_features)
-    except ValueError as error:
-        raise ModelFileError(str(error)) from error
-
-
-def step_to_dict(step: Any) -> dict[str, Any]:
-    """A step as plain JSON values: `{"step": "pixel_scaler", "maximum": 255.0}`.
-
-    Raises
-    ------
-    ModelFileError
-        The step is none of this module's.
-    """
-    for name, kind in _STEPS.items():
-        if type(step) is kind:
-            return {"step": name, **{key: _plain(value) for key, value in step.get_params().items()}}
-    raise ModelFileError(f"a model file cannot hold a {type(step).__name__}; it knows the steps {', '.join(_STEPS)}")
-
-
-def step_from_dict(description: Any) -> Any:
-    """The step that `step_to_dict` described.
-
-    Raises
-    ------
-    ModelFileError
-        An unknown step, or parameters that it does not have or that are out of range.
-    """
-    if not isinstance(description, dict) or description.get("step") not in list(_STEPS):
-        raise ModelFileError(
-            f"unknown preprocessing step {description!r:.80}; the model needs a newer gpusvm, or is damaged"
-        )
-    name = description["step"]
-    parameters = {key: value for key, value in description.items() if key != "step"}
-    if set(parameters) != set(_STEPS[name]().get_params()) or not _are_valid(parameters):
-        raise ModelFileError(f"bad parameters for preprocessing step {name}: {parameters!r:.80}; train the model again")
-    if parameters.get("image_shape") is not None:
-        parameters["image_shape"] = tuple(parameters["image_shape"])
-    return _STEPS[name](**parameters)
-
-
-_STEPS: dict[str, Any] = {
-    "pixel_scaler": PixelScaler,
-    "pixel_binarizer": PixelBinarizer,
-    "deskewer": Deskewer,
-}
-
-
-def _are_valid(parameters: dict[str, Any]) -> bool:
-    checks = {
-        "maximum": _is_positive,
-        "threshold": _is_finite,
-        "image_shape": lambda value: value is None or _is_image_shape(value),
-    }
-    return all(checks[name](value) for name, value in parameters.items())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return [int(item) for item in value]
-    return None if value is None else float(value)
-
-
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return is_number and bool(abs(value) < _LARGEST)  # which NaN is not
 
 
-def _is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> bool:
     """Also as float32, in which pixels are divided by it."""
-    return _is_finite(value) and bool(value >= _SMALLEST)
+    return is_finite(value) and bool(value >= _SMALLEST)
 
 
-def _is_image_shape(value: Any) -> bool:
+def is_image_shape(value: Any) -> bool:
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2

@@ -1,0 +1,38 @@
+"""Steps that are stored with a model, as scikit-learn transformers: of pixels, and of the features of a table.
+
+`pixels` makes float32 in [0, 1] of bytes, `scaling` brings the features of a table to one size, and `stored` says
+what a model file keeps of either. `apply_steps` is the one path that training and prediction take through them.
+"""
+
+from gpusvm.preprocess.pixels import Deskewer, PixelBinarizer, PixelScaler, build_steps, check_image_shape
+from gpusvm.preprocess.scaling import SCALINGS, Scaling, default_scaling, fit_scaling
+from gpusvm.preprocess.stored import (
+    STEP_ARRAYS,
+    apply_steps,
+    check_steps,
+    describe_steps,
+    read_steps,
+    step_arrays,
+    step_from_dict,
+    step_to_dict,
+)
+
+__all__ = [
+    "SCALINGS",
+    "STEP_ARRAYS",
+    "Deskewer",
+    "PixelBinarizer",
+    "PixelScaler",
+    "Scaling",
+    "apply_steps",
+    "build_steps",
+    "check_image_shape",
+    "check_steps",
+    "default_scaling",
+    "describe_steps",
+    "fit_scaling",
+    "read_steps",
+    "step_arrays",
+    "step_from_dict",
+    "step_to_dict",
+]

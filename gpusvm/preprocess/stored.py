@@ -1,0 +1,239 @@
+"""Taking samples through the steps of a model, and the form in which a model file keeps the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpusvm.errors import DataError, ModelFileError
+from gpusvm.preprocess.pixels import (
+    Deskewer,
+    PixelBinarizer,
+    PixelScaler,
+    check_image_shape,
+    is_finite,
+    is_image_shape,
+    is_positive,
+)
+
+_MOST_STEPS = 8
+"""Steps that a model file can hold."""
+
+_ARRAYS = ("mean", "scale", "min")
+"""Arrays that a step can have."""
+
+STEP_ARRAYS = {f"steps.{k}.{name}": (k, name) for k in range(_MOST_STEPS) for name in _ARRAYS}
+"""What arrays of steps are called in a model file: the step's place, and what the array is to it."""
+
+_BLOCK_ROWS = 4096
+"""Rows in float64 at once while a float32 table is scaled."""
+
+
+def apply_steps(steps: Sequence[Any], samples: Any, image_shape: tuple[int, int] | None = None) -> Any:
+    """Take images, or the rows of a table, through the steps, in training and in prediction alike.
+
+    Parameters
+    ----------
+    steps : sequence of transformers
+        From `build_steps`, `fit_scaling` or `step_from_dict`; may be empty.
+    samples : ndarray of shape (n, height, width), uint8; or array or CSR matrix of shape (n, n_features)
+    image_shape : tuple of two int, optional
+        The size that the model was trained on. By default what the steps themselves know, if they do.
+
+    Returns
+    -------
+    ndarray of shape (n, height * width), float32; or array or CSR matrix of shape (n, n_features)
+        A table keeps its precision. It is scaled in float64 whatever that is: of features with a large mean
+        float32 would keep too few digits.
+
+    Raises
+    ------
+    DataError
+        The images have another size, or the table another number of columns.
+    """
+    if samples.ndim == 3:
+        for expected in [image_shape, *(getattr(step, "image_shape", None) for step in steps)]:
+            if expected is not None:
+                check_image_shape(samples, expected)
+        X = samples.reshape(len(samples), -1)
+        _check_columns(steps, X)
+        for step in steps:
+            X = step.transform(X)
+        return X.astype(np.float32, copy=False)
+    _check_columns(steps, samples)
+    return _scaled(steps, samples)
+
+
+def _check_columns(steps: Sequence[Any], X: Any) -> None:
+    """Raise DataError unless X (n, n_features) has as many columns as the steps know of."""
+    for expected in (getattr(step, "n_features_in_", None) for step in steps):
+        if expected not in (None, X.shape[1]):
+            raise DataError(f"got rows of {X.shape[1]} features, the model expects {expected}")
+
+
+def _scaled(steps: Sequence[Any], X: Any) -> Any:
+    """Rows (n, n_features) of a table taken through the steps, in float64."""
+    if not steps or not X.shape[0]:
+        return X
+    dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
+    if not isinstance(X, np.ndarray) or dtype == np.float64:
+        scaled = X
+        for step in steps:
+            scaled = step.transform(scaled.astype(np.float64, copy=False))
+        return scaled.astype(dtype, copy=False)
+    result = np.empty(X.shape, dtype=dtype)
+    for start in range(0, len(X), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        result[rows] = _scaled(steps, X[rows].astype(np.float64))
+    return result
+
+
+def check_steps(steps: Sequence[Any], image_shape: Any, n_features: int) -> None:
+    """Raise ModelFileError unless a model of `n_features` features can have these steps and this image_shape."""
+    try:
+        for step in steps if image_shape is None else (*steps, Deskewer(image_shape)):
+            if hasattr(step, "_check_parameters"):
+                step._check_parameters(n_features)
+            elif step.n_features_in_ != n_features:
+                raise ValueError(f"a step is of {step.n_features_in_} features, the model of {n_features}")
+    except ValueError as error:
+        raise ModelFileError(str(error)) from error
+
+
+class _Kept(NamedTuple):
+    """What a model file keeps of a kind of step: parameters, and arrays that it learned."""
+
+    kind: type
+    parameters: tuple[str, ...]
+    arrays: tuple[str, ...] = ()
+
+
+def _kinds() -> dict[str, _Kept]:
+    """The steps that a model file can hold, by the name that they have there."""
+    from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
+
+    return {
+        "pixel_scaler": _Kept(PixelScaler, ("maximum",)),
+        "pixel_binarizer": _Kept(PixelBinarizer, ("threshold",)),
+        "deskewer": _Kept(Deskewer, ("image_shape",)),
+        "standard_scaler": _Kept(StandardScaler, (), ("mean", "scale")),
+        "max_abs_scaler": _Kept(MaxAbsScaler, (), ("scale",)),
+        "min_max_scaler": _Kept(MinMaxScaler, (), ("min", "scale")),
+    }
+
+
+def describe_steps(steps: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Steps as JSON values, and their arrays under the names of `STEP_ARRAYS`, for `read_steps`.
+
+    Raises
+    ------
+    ModelFileError
+        A step that a model file cannot hold, or too many.
+    """
+    if len(steps) > _MOST_STEPS:
+        raise ModelFileError(
+            f"a model file holds up to {_MOST_STEPS} steps, not {len(steps)}; put some of them together"
+        )
+    learned = [step_arrays(step) for step in steps]
+    arrays = {key: learned[k][name] for key, (k, name) in STEP_ARRAYS.items() if k < len(steps) and name in learned[k]}
+    return [step_to_dict(step) for step in steps], arrays
+
+
+def read_steps(descriptions: Sequence[Any], arrays: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
+    """The steps that `describe_steps` described; `arrays` may hold others too. Raises ModelFileError."""
+    if len(descriptions) > _MOST_STEPS:
+        raise ModelFileError(f"it has {len(descriptions)} steps; a model file holds up to {_MOST_STEPS}")
+    learned: list[dict[str, np.ndarray]] = [{} for _ in descriptions]
+    for key, (k, name) in STEP_ARRAYS.items():
+        if key in arrays and k < len(learned):
+            learned[k][name] = arrays[key]
+    return tuple(step_from_dict(*pair) for pair in zip(descriptions, learned, strict=True))
+
+
+def step_to_dict(step: Any) -> dict[str, Any]:
+    """A step as plain JSON values, without its arrays: `{"step": "pixel_scaler", "maximum": 255.0}`.
+
+    Raises
+    ------
+    ModelFileError
+        A step that a model file cannot hold, or a scaler that is not fitted or has other parameters than its usual.
+    """
+    name, kept = _kept(step)
+    found = step.get_params()
+    if kept.arrays:
+        usual = kept.kind().get_params()
+        changed = [key for key in usual if key != "copy" and found[key] != usual[key]]
+        if changed:
+            value = f"{changed[0]}={found[changed[0]]!r:.40}"
+            raise ModelFileError(f"a model file cannot hold a {kept.kind.__name__} with {value}")
+    return {"step": name, **{key: _plain(found[key]) for key in kept.parameters}}
+
+
+def step_arrays(step: Any) -> dict[str, np.ndarray]:
+    """The arrays (n_features,) float64 of a step, by name. Raises ModelFileError."""
+    kept = _kept(step)[1]
+    if kept.arrays and not hasattr(step, "n_features_in_"):
+        raise ModelFileError(f"a model file cannot hold a {kept.kind.__name__} that is not fitted")
+    return {name: np.asarray(getattr(step, f"{name}_"), dtype=np.float64) for name in kept.arrays}
+
+
+def _kept(step: Any) -> tuple[str, _Kept]:
+    kinds = _kinds()
+    for name, kept in kinds.items():
+        if type(step) is kept.kind:
+            return name, kept
+    raise ModelFileError(f"a model file cannot hold a {type(step).__name__}; it knows the steps {', '.join(kinds)}")
+
+
+def step_from_dict(description: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any:
+    """The step that `step_to_dict` described, with the arrays that `step_arrays` gave.
+
+    Raises
+    ------
+    ModelFileError
+        An unknown step, or parameters or arrays that it does not have or that are out of range.
+    """
+    kinds = _kinds()
+    if not isinstance(description, dict) or description.get("step") not in list(kinds):
+        raise ModelFileError(
+            f"unknown preprocessing step {description!r:.80}; the model needs a newer gpusvm, or is damaged"
+        )
+    name = description["step"]
+    kept, arrays = kinds[name], arrays or {}
+    parameters = {key: value for key, value in description.items() if key != "step"}
+    if set(parameters) != set(kept.parameters) or not _are_valid(parameters):
+        raise ModelFileError(f"bad parameters for preprocessing step {name}: {parameters!r:.80}; train the model again")
+    if set(arrays) != set(kept.arrays) or not _are_fitted(arrays):
+        raise ModelFileError(f"bad arrays for preprocessing step {name}; train the model again")
+    if parameters.get("image_shape") is not None:
+        parameters["image_shape"] = tuple(parameters["image_shape"])
+    step = kept.kind(**parameters)
+    for key, values in arrays.items():
+        setattr(step, f"{key}_", values)
+        step.n_features_in_ = len(values)
+    return step
+
+
+def _are_fitted(arrays: Mapping[str, np.ndarray]) -> bool:
+    values = list(arrays.values())
+    return all(
+        array.dtype == np.float64 and array.ndim == 1 and array.shape == values[0].shape and np.isfinite(array).all()
+        for array in values
+    ) and bool(np.all(arrays.get("scale", 1.0) > 0))
+
+
+def _are_valid(parameters: dict[str, Any]) -> bool:
+    checks = {
+        "maximum": is_positive,
+        "threshold": is_finite,
+        "image_shape": lambda value: value is None or is_image_shape(value),
+    }
+    return all(checks[name](value) for name, value in parameters.items())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [int(item) for item in value]
+    return None if value is None else float(value)
