@@ -24,13 +24,13 @@ class TableLayout:
 
     Attributes
     ----------
-    columns : tuple of str, optional
-        The names of the features in their order; None where the table had none.
+    columns : tuple of str
+        The names of the features in their order; () where the table had none.
     label_name : str, optional
         The column that held the labels.
     """
 
-    columns: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
     label_name: str | None = None
 
 

@@ -74,7 +74,7 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
         "table": None if model.table is None else {"label_name": model.table.label_name},
         "provenance": model.provenance,
     }
-    if model.table is not None and model.table.columns is not None:
+    if model.table is not None and model.table.columns:
         tensors["columns"] = np.frombuffer(json.dumps(model.table.columns).encode(), dtype=np.uint8)
     labels = np.asarray(model.classes)
     if labels.dtype.kind in "iufb":
@@ -159,7 +159,7 @@ def _table(described: Any, columns: np.ndarray | None, n_features: int) -> Table
     if not isinstance(label_name, str | None):
         raise ModelFileError(f"label_name is {label_name!r:.40}")
     if columns is None:
-        return TableLayout(None, label_name)
+        return TableLayout((), label_name)
     if columns.dtype != np.uint8 or columns.ndim != 1:
         raise ModelFileError("its column names are no text")
     names = json.loads(columns.tobytes().decode())

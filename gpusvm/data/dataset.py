@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import ClassVar, Literal, overload
 
 import numpy as np
 
@@ -46,9 +46,15 @@ class Dataset:
     name: str
     split: str
     digest: str
+    unit: ClassVar[str] = "image"
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The images: what a model's steps take."""
+        return self.images
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -83,6 +89,8 @@ def load_dataset(
     kind: Literal["images"],
     label: str | None = None,
     drop: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    n_features: int | None = None,
 ) -> Dataset: ...
 
 
@@ -98,6 +106,8 @@ def load_dataset(
     kind: str = "auto",
     label: str | None = None,
     drop: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    n_features: int | None = None,
 ) -> Dataset | Table: ...
 
 
@@ -112,6 +122,8 @@ def load_dataset(
     kind: str = "auto",
     label: str | None = None,
     drop: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    n_features: int | None = None,
 ) -> Dataset | Table:
     """Load images or a table, and labels, from a catalogue name, a file or a folder.
 
@@ -137,6 +149,8 @@ def load_dataset(
         Name of a table's column of labels, or its number from 1 (-1: the last).
     drop : sequence of str
         Names of a table's columns to leave out.
+    columns, n_features
+        The features that a table must have, as for `load_samples`.
 
     Returns
     -------
@@ -162,7 +176,7 @@ def load_dataset(
     _check_kind(kind)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
-    options = TableOptions(label, tuple(drop))
+    options = TableOptions(label, tuple(drop), tuple(columns), n_features)
     found = _read(source, split, kind, options, data_dir, progress)
     is_table = isinstance(found, Contents)
     samples, labels = found[:2]
@@ -174,7 +188,8 @@ def load_dataset(
     rows = _rows(samples.shape[0], limit, seed)
     samples, labels = samples[rows], None if labels is None else labels[rows]
     if isinstance(found, Contents):
-        return Table.of(found._replace(X=samples, labels=labels), os.fspath(source), split)
+        ids = None if found.ids is None else found.ids[rows]
+        return Table.of(found._replace(X=samples, labels=labels, ids=ids), os.fspath(source), split)
     return Dataset(samples, labels, os.fspath(source), split, _digest(samples, labels))
 
 

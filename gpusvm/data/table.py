@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -32,6 +32,8 @@ class Contents(NamedTuple):
     labels: np.ndarray | None
     columns: tuple[str, ...] = ()
     label_name: str | None = None
+    ids: np.ndarray | None = None
+    id_name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,10 @@ class Table:
         Names of the features; () where the file has none.
     label_name : str or None
         The column that the labels were taken from, where it has a name.
+    ids : ndarray of shape (n,) of str, or None
+        What the file calls each row, from a column that is neither feature nor label.
+    id_name : str or None
+        The name of that column.
     name : str
         The path as it was given.
     split : str
@@ -61,9 +67,12 @@ class Table:
     labels: np.ndarray | None
     columns: tuple[str, ...]
     label_name: str | None
+    ids: np.ndarray | None
+    id_name: str | None
     name: str
     split: str
     digest: str
+    unit: ClassVar[str] = "row"
 
     @classmethod
     def of(cls, contents: Contents, name: str, split: str) -> Table:
@@ -74,14 +83,20 @@ class Table:
         return self.X.shape[0]
 
     @property
+    def samples(self) -> np.ndarray | scipy.sparse.csr_matrix:
+        """X: what a model's steps take."""
+        return self.X
+
+    @property
     def n_features(self) -> int:
         return self.X.shape[1]
 
     def take(self, rows: np.ndarray | slice) -> Table:
         """The table of these rows (int64) only, with a digest of its own."""
         labels = None if self.labels is None else self.labels[rows]
+        ids = None if self.ids is None else self.ids[rows]
         X = self.X[rows]
-        return replace(self, X=X, labels=labels, digest=_digest(X, labels))
+        return replace(self, X=X, labels=labels, ids=ids, digest=_digest(X, labels))
 
     def require_labels(self) -> np.ndarray:
         """The labels. Raises DataError, saying how to give them, where the source has none."""

@@ -22,7 +22,7 @@ def default_scaling(X: Any) -> Scaling:
     return "standard" if isinstance(X, np.ndarray) else "maxabs"
 
 
-def fit_scaling(scaling: Scaling, X: Any, columns: tuple[str, ...] | None = None) -> list[Any]:
+def fit_scaling(scaling: Scaling, X: Any, columns: tuple[str, ...] = ()) -> list[Any]:
     """The fitted step of a scaling, as a list of none or one.
 
     Columns that are constant become 0 under "standard", and the lower end of [0, 1] under "minmax".
@@ -33,8 +33,8 @@ def fit_scaling(scaling: Scaling, X: Any, columns: tuple[str, ...] | None = None
         Standardisation to mean 0 and standard deviation 1; division by the largest absolute value; to [0, 1].
     X : (n, n_features) array or CSR matrix
         The training samples, and no others.
-    columns : tuple of str, optional
-        Names of the features, for messages.
+    columns : tuple of str
+        Names of the features, for messages; () where they have none.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def fit_scaling(scaling: Scaling, X: Any, columns: tuple[str, ...] | None = None
     spread = step.var_ if scaling == "standard" else step.scale_
     bad = np.flatnonzero(~np.isfinite(spread) | (step.scale_ <= 0))
     if len(bad):
-        names = [str(j + 1) if columns is None else columns[j] for j in bad[:_NAMED_COLUMNS]]
+        names = [columns[j] if columns else str(j + 1) for j in bad[:_NAMED_COLUMNS]]
         raise DataError(
             f"the numbers in column {', '.join(names)} are too large, or too small, to be scaled; divide"
             " them, --drop the column, or use --scale none"
