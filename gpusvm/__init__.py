@@ -18,6 +18,7 @@ from gpusvm.errors import (
     UsageError,
 )
 from gpusvm.estimators import SVC
+from gpusvm.io.libsvm import read_libsvm_model, write_libsvm_model
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
 from gpusvm.params import Problem, Resources, Stopping
@@ -40,7 +41,9 @@ __all__ = [
     "__version__",
     "certify",
     "load_model",
+    "read_libsvm_model",
     "save_model",
     "to_onnx",
     "to_sklearn",
+    "write_libsvm_model",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.errors import DataError
-from gpusvm.model import SVMModel, vote
+from gpusvm.model import SVMModel
 
 CHUNK_ROWS = 10_000
 """Images preprocessed and predicted at a time: float32 copies of them stay small."""
@@ -139,7 +139,7 @@ def predict_images(model: SVMModel, images: np.ndarray, progress: Callable[[int]
         decisions[rows] = model.pair_decisions(model.preprocess(images[rows]))
         if progress is not None:
             progress(min(first + CHUNK_ROWS, len(images)))
-    labels = model.classes[vote(decisions, model.n_classes)]
+    labels = model.classes[model.vote(decisions)]
     return Predictions(labels, decisions, time.perf_counter() - start)
 
 

@@ -12,7 +12,16 @@ import numpy as np
 from gpusvm.errors import UsageError
 from gpusvm.params import require
 
-KERNEL_NAMES = ("rbf", "linear", "poly", "sigmoid", "precomputed")
+KERNEL_PARAMETERS = {
+    "rbf": ("gamma",),
+    "linear": (),
+    "poly": ("degree", "gamma", "coef0"),
+    "sigmoid": ("gamma", "coef0"),
+    "precomputed": (),
+}
+"""The parameters that each kernel has; of the others a `Kernel` holds values that mean nothing."""
+
+KERNEL_NAMES = tuple(KERNEL_PARAMETERS)
 
 Array = Any
 """A NumPy or CuPy array."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,10 @@ from gpusvm.kernels import Array, Kernel, array_module, rbf_offset
 from gpusvm.params import Problem, Stopping
 from gpusvm.predict import evaluator_for, float32_suffices, primal_weights
 from gpusvm.preprocess import apply_steps
-from gpusvm.voting import class_pairs, one_vs_rest, vote
+from gpusvm.voting import class_pairs, one_vs_rest, pairs_reordered, vote
+
+FROM_LIBSVM = "libsvm"
+"""The backend in the provenance of a model that was read from LIBSVM's format."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ class SVMModel:
         As the solver saw them, from a backend that tells.
     converged : (n_pairs,) bool array, optional
         Whether the solver reached `stopping.tol`; None in a model file of a version that did not keep it.
+    vote_order : (n_classes,) int64 array, optional
+        The classes, by their indices, in the order in which equal votes are decided: that of the labels in a
+        LIBSVM model; None for the order of `classes`.
+    probA, probB : (n_pairs,) float64 arrays, optional
+        Platt's parameters from a LIBSVM model that was trained for probabilities, kept to be written back:
+        P(first class) = 1 / (1 + exp(probA f + probB)). Nothing here uses them.
     preprocessing : tuple of transformers
         Fitted steps of `gpusvm.preprocess` that made X from images or from the rows of a table.
     image_shape : (height, width), optional
@@ -93,6 +102,9 @@ class SVMModel:
     kkt_gap: np.ndarray | None = None
     dual_objective: np.ndarray | None = None
     converged: np.ndarray | None = None
+    vote_order: np.ndarray | None = None
+    probA: np.ndarray | None = None
+    probB: np.ndarray | None = None
     preprocessing: tuple[Any, ...] = ()
     image_shape: tuple[int, int] | None = None
     table: TableLayout | None = None
@@ -120,6 +132,11 @@ class SVMModel:
     def fit_status(self) -> int:
         """1 if a pair stopped before it reached `stopping.tol`, else 0; as in scikit-learn."""
         return int(self.converged is not None and not self.converged.all())
+
+    @property
+    def from_libsvm(self) -> bool:
+        """Whether it was read from LIBSVM's format, which does not say how many features there were."""
+        return self.provenance.get("backend") == FROM_LIBSVM
 
     def class_slices(self) -> Iterator[slice]:
         """The columns of `dual_coef` that belong to each class."""
@@ -188,6 +205,8 @@ class SVMModel:
         in several threads, and is told whether compiled code is at hand.
         """
         xp = array_module(X)
+        if self.from_libsvm and X.ndim == 2 and X.shape[1] > self.n_features:
+            return self._widened(X.shape[1])._reduced(X, reduce, shape, result_dtype, n_jobs, dtype)
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise DataError(f"X has shape {X.shape} but the model expects {self.n_features} features a row")
         with on_device(device_of(X)):
@@ -199,6 +218,17 @@ class SVMModel:
 
             evaluator.each_block(X, n_jobs, keep)
         return result
+
+    def _widened(self, n_features: int) -> SVMModel:
+        """The same for data of more features: support vectors that do not name them have zeros there."""
+        key = ("widened", n_features)
+        if key not in self._evaluators:
+            vectors = self.support_vectors
+            if not self.kernel.precomputed:
+                extra = np.zeros((len(vectors), n_features - self.n_features), dtype=vectors.dtype)
+                vectors = np.hstack([vectors, extra])
+            self._evaluators[key] = replace(self, n_features=n_features, support_vectors=vectors)
+        return self._evaluators[key]
 
     @cached_property
     def float32_suffices(self) -> bool:
@@ -229,9 +259,18 @@ class SVMModel:
         """
 
         def winners(decisions: Array, compiled: bool) -> Array:
-            return vote(decisions, self.n_classes, compiled=compiled)
+            return self.vote(decisions, compiled=compiled)
 
         return self.labels(self._reduced(X, winners, (), np.int64, n_jobs))
+
+    def vote(self, decisions: Array, *, compiled: bool = False) -> Array:
+        """Index (n,) int64 of the class with most votes by decision values (n, n_pairs); see `voting.vote`."""
+        if self.vote_order is None:
+            return vote(decisions, self.n_classes, compiled=compiled)
+        xp = array_module(decisions)
+        columns, signs = map(xp.asarray, pairs_reordered(self.vote_order))
+        places = vote(decisions[:, columns] * signs, self.n_classes, compiled=compiled)
+        return xp.asarray(self.vote_order)[places]
 
     def labels(self, indices: Array) -> Array:
         """The labels of classes given by their indices (n,)."""
@@ -263,3 +302,45 @@ class SVMModel:
 def describe_pair(classes: np.ndarray, pair: tuple[int, int]) -> str:
     """A pair as people read it: ``3 vs 8``."""
     return f"{classes[pair[0]]} vs {classes[pair[1]]}"
+
+
+def in_class_order(model: SVMModel, order: np.ndarray) -> SVMModel:
+    """The same machine with its classes in another order: what belongs to a class or a pair is moved and turned.
+
+    Parameters
+    ----------
+    model : SVMModel
+    order : (n_classes,) int64 array
+        For each place in the new order, the index that its class has in `model`.
+
+    Returns
+    -------
+    SVMModel
+        Its `vote_order` is the order of its own classes, that is None.
+    """
+    columns, signs = pairs_reordered(order)
+    slices = list(model.class_slices())
+    rows = np.concatenate([np.arange(slices[c].start, slices[c].stop) for c in order])
+    places, parts = np.arange(len(order)), []
+    for place, c in enumerate(order):
+        others = np.delete(order, place)
+        turned = (np.delete(places, place) > place) != (others > c)
+        parts.append(model.dual_coef[others - (others > c), slices[c]] * np.where(turned, -1.0, 1.0)[:, None])
+    weights = model.problem.class_weight
+    per_pair: dict[str, Any] = {
+        name: None if getattr(model, name) is None else getattr(model, name)[columns]
+        for name in ("n_iter", "kkt_gap", "dual_objective", "converged", "probA")
+    }
+    return replace(
+        model,
+        problem=replace(model.problem, class_weight=None if weights is None else tuple(weights[c] for c in order)),
+        classes=model.classes[order],
+        support_vectors=model.support_vectors[rows],
+        support_indices=model.support_indices[rows],
+        n_support=model.n_support[order],
+        dual_coef=np.concatenate(parts, axis=1),
+        intercept=signs * model.intercept[columns],
+        probB=None if model.probB is None else signs * model.probB[columns],
+        vote_order=None,
+        **per_pair,
+    )

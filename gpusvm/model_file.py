@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from gpusvm.errors import ModelFileError, UsageError
+from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model
 from gpusvm.kernels import Kernel
-from gpusvm.model import SVMModel, TableLayout
+from gpusvm.model import SVMModel, TableLayout, in_class_order
 from gpusvm.params import Problem, Stopping
 from gpusvm.preprocess import STEP_ARRAYS, check_steps, describe_steps, read_steps
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
@@ -33,7 +34,14 @@ _REQUIRED = {
     "intercept": ("float64",),
     "n_iter": ("int64",),
 }
-_OPTIONAL = {"kkt_gap": ("float64",), "dual_objective": ("float64",), "converged": ("bool",)}
+_OPTIONAL = {
+    "kkt_gap": ("float64",),
+    "dual_objective": ("float64",),
+    "converged": ("bool",),
+    "vote_order": ("int64",),
+    "probA": ("float64",),
+    "probB": ("float64",),
+}
 _LARGEST_COUNT = 2**31
 """What counts of samples and features stay below: LIBSVM's whole numbers have 32 bits."""
 
@@ -88,14 +96,16 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
 
 
 def load_model(path: str | os.PathLike[str]) -> SVMModel:
-    """Read a model file. No code in it is run.
+    """Read a model file, gpusvm's or LIBSVM's. No code in it is run.
 
     Raises
     ------
     ModelFileError
-        The file is missing, truncated, not a model of gpusvm, of an unknown version, or its
+        The file is missing, truncated, not a model of gpusvm or LIBSVM, of an unknown version, or its
         arrays are missing, of the wrong shape, or hold NaN or infinity.
     """
+    if is_libsvm_model(path):
+        return read_libsvm_model(path)
     tensors, metadata = _read(Path(path))
     try:
         return _assemble(tensors, metadata)
@@ -261,6 +271,9 @@ def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int
         "kkt_gap": (n_pairs,),
         "dual_objective": (n_pairs,),
         "converged": (n_pairs,),
+        "vote_order": (n_classes,),
+        "probA": (n_pairs,),
+        "probB": (n_pairs,),
     }
     for name, shape in expected.items():
         if name in tensors and tensors[name].shape != shape:
@@ -268,12 +281,15 @@ def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int
 
 
 def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None:
-    for name in ("support_vectors", "dual_coef", "intercept"):
+    for name in {"support_vectors", "dual_coef", "intercept", "probA", "probB"} & {*tensors}:
         if not np.isfinite(tensors[name]).all():
             raise ModelFileError(f"array {name} holds NaN or infinity")
     for name in ("dual_coef", "intercept"):  # float64 in the file
         if np.abs(tensors[name]).max(initial=0) > np.finfo(np.float32).max:
             raise ModelFileError(f"array {name} holds numbers beyond float32, in which predictions are computed")
+    order = tensors.get("vote_order")
+    if order is not None and not np.array_equal(np.sort(order), np.arange(len(order))):
+        raise ModelFileError("vote_order does not name each class once")
     counts, indices = tensors["n_support"], tensors["support_indices"]
     if (counts < 0).any() or (counts > len(indices)).any() or counts.sum() != len(indices):
         raise ModelFileError("n_support does not count the support vectors")
@@ -292,6 +308,8 @@ def to_sklearn(model: SVMModel) -> Any:
     """
     from sklearn.svm import SVC
 
+    if model.vote_order is not None and model.n_classes > 2:
+        model = in_class_order(model, model.vote_order)  # equal votes go to the class that is first in classes_
     problem, stopping, kernel = model.problem, model.stopping, model.kernel
     svc = SVC(
         C=problem.C,

@@ -10,6 +10,7 @@ from gpusvm.errors import UsageError
 from gpusvm.kernels import rbf_offset, squared_norms
 from gpusvm.model import SVMModel
 from gpusvm.preprocess import PixelBinarizer, PixelScaler, step_arrays
+from gpusvm.voting import pairs_reordered
 
 _OPSET = 17
 _IR_VERSION = 8
@@ -148,6 +149,12 @@ def _kernel_block(graph: _Graph, model: SVMModel, X: str) -> str:
 def _labels(graph: _Graph, model: SVMModel, decision: str) -> int:
     """Votes and the winner; returns the ONNX type of the labels."""
     proto = graph.onnx.TensorProto
+    classes = model.classes
+    if model.vote_order is not None:
+        columns, signs = pairs_reordered(model.vote_order)
+        graph.constants.append(graph.onnx.numpy_helper.from_array(columns, "vote_columns"))
+        gathered = graph.apply("Gather", decision, "vote_columns", axis=1)
+        decision, classes = graph.apply("Mul", gathered, graph.constant("vote_signs", signs)), classes[model.vote_order]
     # votes = wins (e_first - e_second) + how often each class is the second of a pair
     swing = np.zeros((len(model.intercept), model.n_classes))
     for p, (i, j) in enumerate(model.pairs):
@@ -157,8 +164,8 @@ def _labels(graph: _Graph, model: SVMModel, decision: str) -> int:
     swings = graph.apply("MatMul", graph.apply("Cast", wins, to=graph.real), graph.constant("swing", swing))
     votes = graph.apply("Add", swings, graph.constant("as_second", as_second))
     winner = graph.apply("ArgMax", votes, axis=1, keepdims=0)
-    is_text = _has_text_labels(model.classes)
-    labels = [str(label) for label in model.classes] if is_text else model.classes.astype(np.int64)
+    is_text = _has_text_labels(classes)
+    labels = [str(label) for label in classes] if is_text else classes.astype(np.int64)
     label_type = proto.STRING if is_text else proto.INT64
     graph.constants.append(graph.onnx.helper.make_tensor("labels", label_type, [model.n_classes], list(labels)))
     graph.apply("Gather", "labels", winner, output="label")

@@ -15,6 +15,29 @@ def class_pairs(n_classes: int) -> list[tuple[int, int]]:
     return list(combinations(range(n_classes), 2))
 
 
+def pairs_reordered(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pairs of classes in another order stand now, and which of them turn around.
+
+    Parameters
+    ----------
+    order : (n_classes,) int64 array
+        For each place in the other order, the index that its class has now.
+
+    Returns
+    -------
+    columns : (n_pairs,) int64 array
+        For each pair of the other order, its index in the present one.
+    signs : (n_pairs,) float64 array
+        -1 where its classes have changed places, so that decision values, coefficients and intercepts change sign.
+    """
+    n_classes = len(order)
+    first, second = np.triu_indices(n_classes, 1)
+    i, j = order[first], order[second]
+    low, high = np.minimum(i, j), np.maximum(i, j)
+    columns = low * n_classes - low * (low + 1) // 2 + high - low - 1
+    return columns, np.where(i < j, 1.0, -1.0)
+
+
 def _pair_columns(n_classes: int) -> Iterator[tuple[int, slice]]:
     """For each class i, the columns of its pairs with the classes after it."""
     start = 0

@@ -44,7 +44,15 @@ def messages() -> Console:
 
 def note_raw_pixels(console: Console, model: SVMModel) -> None:
     """Say that a model without steps of its own sees the pixels as they are: most were trained on scaled ones."""
-    if not model.preprocessing:
+    if model.preprocessing:
+        return
+    if model.from_libsvm:
+        console.print(
+            "note: a LIBSVM model has no preprocessing steps: it is given raw pixels 0 to 255; if it was trained on"
+            " others, use it from Python: gpusvm.load_model(path).predict(X)",
+            soft_wrap=True,
+        )
+    else:
         console.print(
             "note: this model has no preprocessing steps of its own (it was saved from Python): it is given raw"
             " pixels 0 to 255; if it was trained on others, save it with SVC.save(path, preprocessing=steps)",

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gpusvm.cli.console import bold, image_progress, like_training, messages, note_raw_pixels, results
 from gpusvm.data import Dataset, has_split, load_dataset
+from gpusvm.errors import UsageError
 from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_images
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model
@@ -79,7 +80,9 @@ def evaluate(
 
 
 def trained_on(model: SVMModel) -> str:
-    """The data set that a model says it was trained on, else mnist."""
+    """The data set that a model says it was trained on, else mnist. Raises UsageError for a LIBSVM model."""
+    if model.from_libsvm:
+        raise UsageError("a LIBSVM model does not say what it was trained on: name the data after the model")
     data = model.provenance.get("dataset")
     name = data.get("name") if isinstance(data, dict) else None
     return str(name or "mnist")

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from gpusvm.cli.console import messages, note_raw_pixels
+from gpusvm.cli.console import messages, note_raw_pixels, warnings_as_notes
+from gpusvm.errors import UsageError
+from gpusvm.io.libsvm import write_libsvm_model
+from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, to_onnx, to_sklearn_pipeline
 from gpusvm.output import check_writable, replacing
 
@@ -18,24 +21,44 @@ class Target(StrEnum):
 
     sklearn = "sklearn"
     onnx = "onnx"
+    libsvm = "libsvm"
 
 
-_SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx"}
+_SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".model"}
 
 
 def export(
     model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
-    to: Annotated[Target, typer.Option("--to", help="sklearn: a joblib pickle of a fitted pipeline; onnx: a graph.")],
+    to: Annotated[
+        Target,
+        typer.Option(
+            "--to",
+            help="sklearn: a joblib pickle of a fitted pipeline; onnx: a graph; libsvm: what svm-predict reads.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where to write; by default beside the model.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a model for scikit-learn or ONNX. Both forms take rows of raw pixels."""
+    """Write a model for scikit-learn or ONNX, which take rows of raw pixels, or for LIBSVM."""
     path = out or model.with_suffix(_SUFFIXES[to])
+    if path.resolve() == model.resolve():
+        raise UsageError(f"{path} is the model itself; name another file with --out")
     check_writable(path)
     machine = load_model(model)
-    note_raw_pixels(messages(), machine)
+    use = _write(machine, to, path)
+    messages().print(f"Wrote {path}. {use}", soft_wrap=True)
+
+
+def _write(machine: SVMModel, to: Target, path: Path) -> str:
+    """Write the model, and say how it is used."""
+    notes = messages()
+    if to is Target.libsvm:
+        with warnings_as_notes(notes):
+            write_libsvm_model(machine, path)
+        return f"Use it with features in LIBSVM's format:\n  svm-predict TEST_FILE {path} OUTPUT_FILE"
+    note_raw_pixels(notes, machine)
     if to is Target.onnx:
         content = to_onnx(machine).SerializeToString()
         with replacing(path) as temporary:
@@ -48,7 +71,4 @@ def export(
         with replacing(path) as temporary:
             joblib.dump(pipeline, temporary)
         use = f'joblib.load("{path}").predict(rows)'
-    messages().print(
-        f"Wrote {path}. Use it with rows of {machine.n_features} raw pixels (float32):\n  {use}",
-        soft_wrap=True,
-    )
+    return f"Use it with rows of {machine.n_features} raw pixels (float32):\n  {use}"

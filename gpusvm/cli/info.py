@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,19 +17,35 @@ from gpusvm.data import CATALOGUE, find_local
 from gpusvm.device import dotted, probe_cuda
 from gpusvm.errors import GpuSvmError
 from gpusvm.jobs import n_cores
+from gpusvm.kernels import KERNEL_PARAMETERS
 from gpusvm.memory import available_mb
+from gpusvm.model import SVMModel
+from gpusvm.model_file import load_model
 from gpusvm.packages import package_versions
+from gpusvm.preprocess import step_to_dict
 from gpusvm.version import __version__
 
 _PACKAGES = ("numpy", "scikit-learn", "joblib", "scikit-learn-intelex", "cupy", "cuml", "onnx", "matplotlib")
 
+_MOST_NAMED = 30
+"""Classes, or other items, that a line names."""
+
 
 def info(
+    model: Annotated[Path | None, typer.Argument(help="Describe this model file instead.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Show what this machine can run, and why not the rest."""
-    facts = gather()
+    """Show what this machine can run, and why not the rest; or what a model file holds."""
     console = results()
+    if model is not None:
+        facts = describe(load_model(model))
+        if as_json:
+            console.print_json(data=facts)
+        else:
+            for name, value in facts.items():
+                console.print(f"{name.replace('_', ' ')}: {_in_words(value)}", soft_wrap=True)
+        return
+    facts = gather()
     if as_json:
         console.print_json(data=facts)
         return
@@ -55,6 +72,32 @@ def info(
     console.print("Packages: " + ", ".join(f"{name} {found or '-'}" for name, found in facts["packages"].items()))
     for name, place in facts["data"].items():
         console.print(f"Data set {name}: {place or f'not on this machine; gpusvm data fetch {name}'}")
+
+
+def describe(model: SVMModel) -> dict[str, Any]:
+    """What a model is, as plain JSON values."""
+    parameters = {name: getattr(model.kernel, name) for name in KERNEL_PARAMETERS[model.kernel.name]}
+    return {
+        "kernel": {"name": model.kernel.name, **parameters},
+        "classes": model.classes.tolist(),
+        "support_vectors": model.n_support_vectors,
+        "features": model.n_features,
+        "image_shape": model.image_shape,
+        "preprocessing": [step_to_dict(step) for step in model.preprocessing],
+        "converged": None if model.converged is None else bool(model.converged.all()),
+        "provenance": model.provenance,
+    }
+
+
+def _in_words(value: Any) -> str:
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        more = f", ... ({len(value):,})" if len(value) > _MOST_NAMED else ""
+        return ", ".join(map(_in_words, value[:_MOST_NAMED])) + more
+    return str(value)
 
 
 def gather() -> dict[str, Any]:

@@ -85,6 +85,37 @@ def test_export_onnx(model_path, tmp_path):
     assert (label == model.predict(model.preprocess(images))).mean() > 0.99
 
 
+def test_export_libsvm_and_back(model_path, tmp_path):
+    path = tmp_path / "digits.model"
+    result = gpusvm("export", model_path, "--to", "libsvm", "--out", path)
+    assert result.exit_code == 0, result.output
+    assert "note: a LIBSVM model has no place for preprocessing steps (PixelScaler)" in result.stderr
+    images, model = load_dataset("digits", "test").images, load_model(model_path)
+    X = model.preprocess(images)
+    np.testing.assert_allclose(load_model(path).pair_decisions(X), model.pair_decisions(X), rtol=0, atol=1e-5)
+
+
+def test_a_libsvm_model_is_taken_wherever_a_model_is(model_path, tmp_path):
+    path = tmp_path / "digits.model"
+    gpusvm("export", model_path, "--to", "libsvm", "--out", path)
+    found = json.loads(gpusvm("info", path, "--json").stdout)
+    assert found["classes"] == list(range(10)) and found["features"] == 64
+    assert "kernel: name rbf, gamma 0.2" in gpusvm("info", path).stdout
+    for command in (["evaluate", path, "digits"], ["export", path, "--to", "onnx"], ["export", path, "--to", "libsvm"]):
+        result = gpusvm(*command)
+        expected = 2 if command[-1] == "libsvm" else 0
+        assert result.exit_code == expected, result.output
+    assert "digits.model is the model itself; name another file with --out" in result.stderr
+    result = gpusvm("evaluate", path)
+    assert result.exit_code == 2 and "does not say what it was trained on" in result.stderr
+
+
+def test_info_of_a_damaged_libsvm_model_names_the_line(tmp_path):
+    (tmp_path / "m.model").write_text("svm_type c_svc\nkernel_typo rbf\n")
+    result = gpusvm("info", tmp_path / "m.model")
+    assert result.exit_code == 1 and "line 2: unknown key 'kernel_typo'" in result.stderr
+
+
 def test_export_of_no_model_is_one_line(tmp_path):
     result = gpusvm("export", tmp_path / "none.svm", "--to", "onnx")
     assert result.exit_code == 1 and "no such model file" in result.stderr and "Traceback" not in result.output

@@ -47,6 +47,7 @@ _SCALED = tuple(fit_scaling("standard", np.arange(8.0).reshape(2, 4)) + fit_scal
 _SEEDS = (
     _seed(2, preprocessing=_SCALED, table=TableLayout(("a", "b", "c", "d"), "y")),
     _seed(3, preprocessing=_STEPS, image_shape=(2, 2), kkt_gap=np.zeros(3), dual_objective=np.zeros(3)),
+    _seed(3, vote_order=np.array([2, 0, 1]), probA=np.zeros(3), probB=np.zeros(3)),
     _seed(2, classes=np.array(["ant", "bee"]), problem=Problem(Kernel("poly"), class_weight=(1.0, 2.0))),
     _seed(2, problem=Problem(Kernel("precomputed")), support_vectors=np.zeros((4, 0), np.float32)),
 )  # fmt: skip
