@@ -10,6 +10,7 @@ import numpy as np
 from gpusvm.errors import DataError
 from gpusvm.kernels import Array, Kernel, array_module, near_the_origin, squared_norms
 from gpusvm.model import SVMModel
+from gpusvm.sparse import as_csr, is_sparse, same_rows, unpacked_if_smaller
 
 ACCEPTED = 2.0
 """A gap recomputed in float64 is accepted up to so many times the tolerance: what a solver saw of it was rounded."""
@@ -75,7 +76,7 @@ def certify(model: SVMModel, X: np.ndarray, y: np.ndarray, *, sample_weight: np.
     Parameters
     ----------
     model : SVMModel
-    X : (n, n_features) array
+    X : (n, n_features) array, or sparse matrix of SciPy
         The training data after preprocessing, in the order given to fit.
     y : (n,) array of labels
     sample_weight : (n,) array, optional
@@ -92,6 +93,7 @@ def certify(model: SVMModel, X: np.ndarray, y: np.ndarray, *, sample_weight: np.
        for training support vector machines", JMLR 6 (2005), equations 6 to 9.
     """
     y = np.asarray(y)
+    X = as_csr(X) if is_sparse(X) else X
     _check_same_data(model, X, y)
     outputs = model.pair_decisions(X, dtype=np.float64)
     if array_module(outputs) is not np:
@@ -152,7 +154,7 @@ def pair_gap(
     Parameters
     ----------
     kernel : Kernel
-    X : (n, n_features) array, NumPy or CuPy
+    X : (n, n_features) array, NumPy, CuPy or CSR
         The samples of the pair, its first class first; (n, n) values of a precomputed kernel.
     n_first : int
         Samples of the first class.
@@ -163,7 +165,8 @@ def pair_gap(
     dual_coef : (k,) float64 array
         y alpha, positive for the first class.
     """
-    xp, n = array_module(X), len(X)
+    X = unpacked_if_smaller(X)
+    xp, n = array_module(X), X.shape[0]
     signs = np.where(np.arange(n) < n_first, 1.0, -1.0)
     signed = np.zeros(n)
     signed[support] = dual_coef
@@ -208,9 +211,9 @@ def _upper_bounds(model: SVMModel, y: np.ndarray, sample_weight: np.ndarray | No
 
 def _check_same_data(model: SVMModel, X: Any, y: np.ndarray) -> None:
     n_trained = model.provenance.get("n_train", len(y))
-    if len(X) != len(y) or len(y) != n_trained or not np.isin(y, model.classes).all():
+    if X.shape[0] != len(y) or len(y) != n_trained or not np.isin(y, model.classes).all():
         raise DataError(
-            f"a certificate needs the training data itself: got {len(X)} rows and {len(y)} labels, "
+            f"a certificate needs the training data itself: got {X.shape[0]} rows and {len(y)} labels, "
             f"the model was trained on {n_trained} rows of {model.n_classes} classes"
         )
     owners = np.repeat(model.classes, model.n_support)
@@ -218,6 +221,6 @@ def _check_same_data(model: SVMModel, X: Any, y: np.ndarray) -> None:
         raise DataError("a certificate needs the training data itself, in the order given to fit")
     if not model.kernel.precomputed and model.n_support_vectors:
         rows = X[model.support_indices]
-        rows = rows if isinstance(rows, np.ndarray) else rows.get()
-        if not np.array_equal(rows.astype(model.support_vectors.dtype), model.support_vectors):
+        rows = rows if isinstance(rows, np.ndarray) or is_sparse(rows) else rows.get()
+        if not same_rows(rows.astype(model.support_vectors.dtype), model.support_vectors):
             raise DataError("a certificate needs the training data itself: its rows differ from the model's")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gpusvm import sparse
 from gpusvm.errors import UsageError
 from gpusvm.params import require
 
@@ -24,7 +25,7 @@ KERNEL_PARAMETERS = {
 KERNEL_NAMES = tuple(KERNEL_PARAMETERS)
 
 Array = Any
-"""A NumPy or CuPy array."""
+"""A NumPy or CuPy array; where samples may be sparse, a `sparse.Sparse` too."""
 
 
 MOST_SPREAD = 5.0
@@ -135,7 +136,7 @@ class Kernel:
         Parameters
         ----------
         X : (n, n_features) array, float32 or float64
-        Y : (m, n_features) array of the same dtype and module
+        Y : (m, n_features) array of the same dtype and module; either may be CSR, the result is dense
         Y_norms : (m,) array, optional
             ``squared_norms(Y)``, where the caller keeps it.
 
@@ -143,7 +144,7 @@ class Kernel:
         -------
         (n, m) array
         """
-        inner = X @ Y.T
+        inner = sparse.inner_products(X, Y) if sparse.is_sparse(X) or sparse.is_sparse(Y) else X @ Y.T
         return self.from_inner_products(
             inner,
             squared_norms(X) if self.uses_norms else None,
@@ -178,6 +179,8 @@ class Kernel:
 
 def squared_norms(X: Array) -> Array:
     """The squared Euclidean norm of each row of `X` (n, n_features), as (n,) in X's dtype."""
+    if sparse.is_sparse(X):
+        return sparse.squared_norms(X)
     return array_module(X).einsum("ij,ij->i", X, X)
 
 
@@ -194,6 +197,8 @@ _SQUARES_OVERFLOW = 1e15
 
 def largest_entry(X: Array) -> float:
     """The largest absolute value in `X` (n, d), which is not empty."""
+    if sparse.is_sparse(X):
+        X = X.data
     return max(float(X.max()), -float(X.min()))
 
 
@@ -216,8 +221,10 @@ def rbf_offset(Y: Array) -> Array | None:
     of 1, float32 keeps none. Distances do not change when both sides move by the mean of `Y` (m, n_features).
     Subtract it in float64, or small features beside large ones lose the digits that they have.
     Pixels are close enough to the origin to be left alone, for the price of one matrix-vector product.
+    Sparse samples are left alone too: moved, they would be sparse no more. Where their norms cost float32 its digits,
+    their products are taken in float64.
     """
-    if not len(Y):
+    if sparse.is_sparse(Y) or not len(Y):
         return None
     xp = array_module(Y)
     if largest_entry(Y) > _SQUARES_OVERFLOW:
@@ -244,6 +251,6 @@ def resolve_gamma(gamma: float | str, X: Array) -> float:
     if gamma == "auto":
         return 1.0 / X.shape[1]
     if gamma == "scale":
-        variance = float(X.var(dtype=np.float64))
+        variance = sparse.variance(X) if sparse.is_sparse(X) else float(X.var(dtype=np.float64))
         return 1.0 / (X.shape[1] * variance) if variance != 0 else 1.0
     return float(gamma)

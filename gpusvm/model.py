@@ -11,10 +11,11 @@ import numpy as np
 
 from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError
-from gpusvm.kernels import Array, Kernel, array_module, rbf_offset
+from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtype
 from gpusvm.params import Problem, Stopping
 from gpusvm.predict import evaluator_for, float32_suffices, primal_weights
 from gpusvm.preprocess import apply_steps
+from gpusvm.sparse import Sparse, as_csr, is_sparse, widened
 from gpusvm.voting import class_pairs, one_vs_rest, pairs_reordered, vote
 
 FROM_LIBSVM = "libsvm"
@@ -58,7 +59,8 @@ class SVMModel:
     classes : (n_classes,) array
         The sorted labels.
     support_vectors : (n_sv, n_features) array, float32 or float64
-        Grouped by class, in the precision they were trained in; (n_sv, 0) for a precomputed kernel.
+        Grouped by class, in the precision they were trained in; (n_sv, 0) for a precomputed kernel. Of a training on
+        sparse samples they are CSR (`sparse.Sparse`). Either kind of model evaluates either kind of sample.
     support_indices : (n_sv,) int64 array
         Each support vector's row in the training data.
     n_support : (n_classes,) int64 array
@@ -92,7 +94,7 @@ class SVMModel:
     problem: Problem
     stopping: Stopping
     classes: np.ndarray
-    support_vectors: np.ndarray
+    support_vectors: np.ndarray | Sparse
     support_indices: np.ndarray
     n_support: np.ndarray
     dual_coef: np.ndarray
@@ -169,7 +171,7 @@ class SVMModel:
 
         Parameters
         ----------
-        X : (n, n_features) array, NumPy or CuPy
+        X : (n, n_features) array, NumPy or CuPy, or sparse matrix of SciPy
             Preprocessed samples; for a precomputed kernel, kernel values against all training samples.
         dtype : numpy dtype, optional
             Arithmetic of the kernel: by default float64 for input that float32 cannot hold, and where float32
@@ -209,8 +211,13 @@ class SVMModel:
             return self._widened(X.shape[1])._reduced(X, reduce, shape, result_dtype, n_jobs, dtype)
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise DataError(f"X has shape {X.shape} but the model expects {self.n_features} features a row")
+        if is_sparse(X):
+            X = self._as_samples(X)
+        elif xp is not np and is_sparse(self.support_vectors):
+            with on_device(device_of(X)):  # sparse support vectors stay on the host
+                return xp.asarray(self._reduced(X.get(), reduce, shape, result_dtype, n_jobs, dtype))
         with on_device(device_of(X)):
-            result = xp.empty((len(X), *shape), dtype=result_dtype)
+            result = xp.empty((X.shape[0], *shape), dtype=result_dtype)
             evaluator = evaluator_for(self, X, dtype)
 
             def keep(rows: slice, decisions: Array) -> None:
@@ -225,10 +232,15 @@ class SVMModel:
         if key not in self._evaluators:
             vectors = self.support_vectors
             if not self.kernel.precomputed:
-                extra = np.zeros((len(vectors), n_features - self.n_features), dtype=vectors.dtype)
-                vectors = np.hstack([vectors, extra])
+                vectors = widened(vectors, n_features)
             self._evaluators[key] = replace(self, n_features=n_features, support_vectors=vectors)
         return self._evaluators[key]
+
+    def _as_samples(self, X: Any) -> Sparse:
+        """A sparse matrix of whatever format and type, ready to be evaluated."""
+        if self.kernel.precomputed:
+            raise TypeError("Sparse precomputed kernels are not supported.")
+        return as_csr(X, working_dtype(X.dtype))
 
     @cached_property
     def float32_suffices(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, csr_matrix
 
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model
@@ -20,11 +21,13 @@ from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel, TableLayout, in_class_order
 from gpusvm.params import Problem, Stopping
 from gpusvm.preprocess import STEP_ARRAYS, check_steps, describe_steps, read_steps
+from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, is_well_formed
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 
 FORMAT = "gpusvm-model"
-VERSION = 2
-"""Version 1, which is still read, kept the resources of the training machine too, and support vectors in float32."""
+VERSION = 3
+"""Versions 1 and 2 are still read. Version 1 kept the resources of the training machine too, and support vectors in
+float32; neither had sparse support vectors."""
 
 _REQUIRED = {
     "support_vectors": ("float32", "float64"),
@@ -34,6 +37,12 @@ _REQUIRED = {
     "intercept": ("float64",),
     "n_iter": ("int64",),
 }
+_SPARSE = {
+    "support_vectors.data": ("float32", "float64"),
+    "support_vectors.indices": ("int32",),
+    "support_vectors.indptr": ("int64",),
+}
+"""What sparse support vectors are in a file, in place of `support_vectors`."""
 _OPTIONAL = {
     "kkt_gap": ("float64",),
     "dual_objective": ("float64",),
@@ -45,7 +54,7 @@ _OPTIONAL = {
 _LARGEST_COUNT = 2**31
 """What counts of samples and features stay below: LIBSVM's whole numbers have 32 bits."""
 
-_NAMES = {*_REQUIRED, *_OPTIONAL, "classes", "columns", *STEP_ARRAYS}
+_NAMES = {*_REQUIRED, *_SPARSE, *_OPTIONAL, "classes", "columns", *STEP_ARRAYS}
 """The arrays that a model file can have; any others are not read."""
 
 _LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
@@ -67,7 +76,8 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     OutputError
         The file cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(getattr(model, name)) for name in _REQUIRED}
+    tensors = {name: np.ascontiguousarray(getattr(model, name)) for name in _REQUIRED if name != "support_vectors"}
+    tensors |= _vectors_as_tensors(model.support_vectors)
     for name in _OPTIONAL:
         if getattr(model, name) is not None:
             tensors[name] = np.ascontiguousarray(getattr(model, name))
@@ -93,6 +103,13 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
         header["classes"] = [str(label) for label in labels]
     metadata = {"format": FORMAT, "version": str(VERSION), "model": json.dumps(header)}
     write_tensors(Path(path), tensors, metadata)
+
+
+def _vectors_as_tensors(vectors: Any) -> dict[str, np.ndarray]:
+    if not is_sparse(vectors):
+        return {"support_vectors": np.ascontiguousarray(vectors)}
+    parts = (vectors.data, vectors.indices.astype(np.int32, copy=False), vectors.indptr.astype(np.int64, copy=False))
+    return dict(zip(_SPARSE, parts, strict=True))
 
 
 def load_model(path: str | os.PathLike[str]) -> SVMModel:
@@ -131,7 +148,7 @@ def _check_version(path: Path, metadata: dict[str, str]) -> None:
     if metadata.get("version") not in _READERS:
         raise ModelFileError(
             f"{path}: model file version {metadata.get('version')!r:.40} is unknown, this gpusvm reads "
-            f"versions {' and '.join(_READERS)}; update gpusvm, or train the model again"
+            f"versions {', '.join(_READERS)}; update gpusvm, or train the model again"
         )
 
 
@@ -141,6 +158,8 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
     classes = _classes(tensors, header)
     problem, stopping = _READERS[metadata["version"]](header)
     n_features = _whole(header["n_features"], "n_features")
+    if "support_vectors" not in tensors:
+        tensors["support_vectors"] = _sparse_vectors(tensors, n_features)
     _check_shapes(tensors, len(classes), 0 if problem.kernel.precomputed else n_features)
     _check_values(tensors, n_features if problem.kernel.precomputed else None)
     if problem.class_weight is not None and len(problem.class_weight) != len(classes):
@@ -203,7 +222,7 @@ def _asked_in_version_1(header: dict[str, Any]) -> tuple[Problem, Stopping]:
     return _asked({"problem": values, "stopping": stopping})
 
 
-_READERS = {"1": _asked_in_version_1, str(VERSION): _asked}
+_READERS = {"1": _asked_in_version_1, "2": _asked, str(VERSION): _asked}
 
 
 def _provenance(values: dict[str, Any]) -> dict[str, Any]:
@@ -251,12 +270,30 @@ def _classes(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> np.ndarr
 
 
 def _check_dtypes(tensors: dict[str, np.ndarray]) -> None:
-    for name, dtypes in (_REQUIRED | _OPTIONAL).items():
+    required = _REQUIRED
+    if "support_vectors" not in tensors and _SPARSE.keys() & tensors.keys():
+        required = {name: dtypes for name, dtypes in _REQUIRED.items() if name != "support_vectors"} | _SPARSE
+    for name, dtypes in (required | _OPTIONAL).items():
         if name not in tensors:
-            if name in _REQUIRED:
+            if name in required:
                 raise ModelFileError(f"array {name} is missing")
         elif tensors[name].dtype.name not in dtypes:
             raise ModelFileError(f"array {name} is {tensors[name].dtype}, expected {' or '.join(dtypes)}")
+
+
+def _sparse_vectors(tensors: dict[str, np.ndarray], n_features: int) -> Sparse:
+    """The support vectors as CSR, once each of its arrays is what the others and the features say."""
+    data, indices, indptr = (tensors[name] for name in _SPARSE)
+    n_sv = len(tensors["support_indices"].ravel())
+    for name, shape in zip(_SPARSE, [(len(data.ravel()),), (len(data.ravel()),), (n_sv + 1,)], strict=True):
+        if tensors[name].shape != shape:
+            raise ModelFileError(f"array {name} has shape {tensors[name].shape}, expected {shape}")
+    if not is_well_formed(data, indices, indptr, n_features):
+        raise ModelFileError(
+            "arrays support_vectors.indices and support_vectors.indptr do not describe sparse rows of "
+            f"{n_features} features"
+        )
+    return as_csr(csr_array((data, indices, indptr), shape=(n_sv, n_features)))
 
 
 def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int) -> None:
@@ -282,7 +319,8 @@ def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int
 
 def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None:
     for name in {"support_vectors", "dual_coef", "intercept", "probA", "probB"} & {*tensors}:
-        if not np.isfinite(tensors[name]).all():
+        values = tensors[name].data if is_sparse(tensors[name]) else tensors[name]
+        if not np.isfinite(values).all():
             raise ModelFileError(f"array {name} holds NaN or infinity")
     for name in ("dual_coef", "intercept"):  # float64 in the file
         if np.abs(tensors[name]).max(initial=0) > np.finfo(np.float32).max:
@@ -298,7 +336,7 @@ def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None
 
 
 def to_sklearn(model: SVMModel) -> Any:
-    """A fitted ``sklearn.svm.SVC`` with the same support vectors and decisions.
+    """A fitted ``sklearn.svm.SVC`` with the same support vectors and decisions; sparse ones stay sparse.
 
     The model's preprocessing steps are not part of it; `to_sklearn_pipeline` keeps them.
 
@@ -326,12 +364,16 @@ def to_sklearn(model: SVMModel) -> Any:
     svc.class_weight_ = np.ones(model.n_classes) if problem.class_weight is None else np.array(problem.class_weight)
     svc.support_ = model.support_indices.astype(np.int32)
     vectors = model.support_vectors.astype(np.float64)
-    svc.support_vectors_ = np.empty((0, 0)) if kernel.precomputed else vectors
+    svc._sparse = is_sparse(vectors)
     svc._n_support = model.n_support.astype(np.int32)
-    svc._dual_coef_, svc._intercept_ = np.ascontiguousarray(model.dual_coef), model.intercept.copy()
-    svc.dual_coef_, svc.intercept_ = sign * svc._dual_coef_, sign * svc._intercept_
+    dual_coef = np.ascontiguousarray(model.dual_coef)
+    if svc._sparse:
+        vectors, dual_coef = csr_matrix(vectors), csr_matrix(all_stored(dual_coef))
+    svc.support_vectors_ = np.empty((0, 0)) if kernel.precomputed else vectors
+    svc._dual_coef_, svc._intercept_ = dual_coef, model.intercept.copy()
+    svc.dual_coef_, svc.intercept_ = sign * dual_coef, sign * svc._intercept_
     svc._probA = svc._probB = np.empty(0)
-    svc._sparse, svc._gamma = False, kernel.gamma
+    svc._gamma, svc._effective_probability = kernel.gamma, False
     svc.fit_status_ = model.fit_status
     svc._num_iter = svc.n_iter_ = model.n_iter.astype(np.int32)
     svc.n_features_in_ = model.n_features
@@ -367,7 +409,8 @@ def to_onnx(model: SVMModel) -> Any:
     Raises
     ------
     UsageError
-        The package onnx is missing, or the model deskews, has a precomputed kernel, or has class labels that
+        The package onnx is missing, sparse support vectors would be too large without their zeros left out, or the
+        model deskews, has a precomputed kernel, or has class labels that
         are neither text nor fit int64, which the graph cannot express.
     """
     from gpusvm.onnx_graph import build_graph

@@ -10,12 +10,15 @@ from gpusvm.errors import UsageError
 from gpusvm.kernels import rbf_offset, squared_norms
 from gpusvm.model import SVMModel
 from gpusvm.preprocess import PixelBinarizer, PixelScaler, step_arrays
+from gpusvm.sparse import dense
 from gpusvm.voting import pairs_reordered
 
 _OPSET = 17
 _IR_VERSION = 8
 _LARGEST_SHIFT = 100.0
 """Features that scaling moves by more lose digits in float32 that decisions need."""
+_LARGEST_CONSTANT = 2**31 - 2**20
+"""Bytes: a graph is one protobuf message, which may have 2 GB."""
 
 
 class _Graph:
@@ -125,8 +128,20 @@ def _decisions(graph: _Graph, model: SVMModel, X: str) -> str:
     return graph.apply("Add", sums, graph.constant("intercept", model.intercept), output="decision")
 
 
+def _dense_vectors(model: SVMModel, dtype: np.dtype) -> np.ndarray:
+    """The support vectors as an array. Raises UsageError where a graph could not hold it."""
+    n_bytes = model.n_support_vectors * model.n_features * dtype.itemsize
+    if n_bytes > _LARGEST_CONSTANT:
+        raise UsageError(
+            f"an ONNX graph has no sparse matrices: as an array the {model.n_support_vectors:,} support vectors of "
+            f"{model.n_features:,} features are {n_bytes / 2**20:,.0f} MB, and a graph holds at most 2,048 MB; export "
+            "to sklearn, or train on fewer features"
+        )
+    return dense(model.support_vectors)
+
+
 def _kernel_block(graph: _Graph, model: SVMModel, X: str) -> str:
-    kernel, vectors = model.kernel, model.support_vectors
+    kernel, vectors = model.kernel, _dense_vectors(model, graph.dtype)
     offset = rbf_offset(vectors) if kernel.name == "rbf" else None
     if offset is not None:
         X, vectors = graph.apply("Sub", X, graph.constant("offset", offset)), vectors - offset

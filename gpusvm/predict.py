@@ -22,6 +22,7 @@ from gpusvm.kernels import (
     squared_norms,
     working_dtype,
 )
+from gpusvm.sparse import is_sparse, unpacked_if_smaller
 
 if TYPE_CHECKING:
     from gpusvm.model import SVMModel
@@ -54,6 +55,10 @@ FEW_ROWS = 64
 FEW_CLASSES = 16
 """Classes up to which a GPU multiplies with one matrix for all pairs, mostly zeros, instead of one for each class."""
 
+MOST_WEIGHTS = 2**25
+"""Weights of the features, of all pairs together, above which sparse support vectors are evaluated one by one:
+256 MB."""
+
 _TRIED = 64
 """Support vectors whose decision values tell how large the error of float32 is."""
 
@@ -76,14 +81,21 @@ def evaluator_for(model: SVMModel, X: Array, dtype: Any = None) -> Evaluator:
     """
     xp = array_module(X)
     asked = np.dtype(dtype or working_dtype(X.dtype))
-    if dtype is None and model.kernel.name == "linear" and len(model.intercept) <= model.n_support_vectors:
+    if dtype is None and _has_fewer_weights(model):
         return _kept(model, xp, np.dtype(np.float64), PrimalEvaluator)
-    few = xp is np and len(X) < FEW_ROWS and model.support_vectors.dtype == np.float64
+    few = xp is np and X.shape[0] < FEW_ROWS and model.support_vectors.dtype == np.float64
     if asked == np.float32 and ((few and dtype is None) or not model.float32_suffices):
         asked = np.dtype(np.float64)
     if dtype is None and xp is np and _compiled_code_pays(model, X):
         return CompiledEvaluator(model, asked)
     return _kept(model, xp, asked, ArrayEvaluator)
+
+
+def _has_fewer_weights(model: SVMModel) -> bool:
+    """Whether a linear kernel's decisions are soonest had from weights of the features."""
+    n_pairs = len(model.intercept)
+    few = not is_sparse(model.support_vectors) or n_pairs * model.n_features <= MOST_WEIGHTS
+    return model.kernel.name == "linear" and n_pairs <= model.n_support_vectors and few
 
 
 def _kept(model: SVMModel, xp: Any, dtype: np.dtype, kind: Callable[..., Evaluator]) -> Evaluator:
@@ -100,6 +112,8 @@ def _work(model: SVMModel, n_rows: int) -> float:
 
 
 def _compiled_code_pays(model: SVMModel, X: np.ndarray) -> bool:
+    if is_sparse(X) or is_sparse(model.support_vectors):
+        return False
     work = _work(model, len(X))
     if model.kernel.precomputed or work < COMPILED_WORK or len(X) < COMPILED_ROWS or not model.n_features:
         return False
@@ -132,7 +146,7 @@ def float32_suffices(model: SVMModel) -> bool:
     rows, found = model.support_vectors[tried], []
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is off
         for dtype in (np.float32, np.float64):
-            decisions = np.empty((len(rows), len(model.intercept)))
+            decisions = np.empty((len(tried), len(model.intercept)))
             ArrayEvaluator(model, np, np.dtype(dtype)).each_block(rows.astype(dtype), 1, decisions.__setitem__)
             found.append(decisions)
         off = np.abs(found[0] - found[1]).max()
@@ -177,9 +191,10 @@ class PrimalEvaluator:
         self.budget = _budget(xp)
 
     def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
-        step = _rows_within(self.budget, 8 * (X.shape[1] + 3 * len(self.intercept)))
-        for start in range(0, len(X), step):
-            rows = slice(start, min(start + step, len(X)))
+        width = 0 if is_sparse(X) else X.shape[1]
+        step = _rows_within(self.budget, 8 * (width + 3 * len(self.intercept)))
+        for start in range(0, X.shape[0], step):
+            rows = slice(start, min(start + step, X.shape[0]))
             decisions = X[rows].astype(np.float64, copy=False) @ self.weights
             decisions += self.intercept
             consume(rows, decisions)
@@ -221,7 +236,7 @@ class ArrayEvaluator:
         if self.kernel.precomputed:
             self.columns = xp.asarray(model.support_indices)
         else:
-            vectors = model.support_vectors
+            vectors = self.given = unpacked_if_smaller(model.support_vectors)
             offset = model.offset
             self.offset = None if offset is None else xp.asarray(offset)
             self.converted = offset is not None or vectors.dtype != dtype
@@ -238,6 +253,10 @@ class ArrayEvaluator:
 
     def _prepared(self, rows: Array, xp: Any, offset: Array | None) -> Array:
         """Rows moved to the origin, in float64 before digits are lost, and converted."""
+        rows = unpacked_if_smaller(rows)
+        if is_sparse(rows):
+            rows = rows.astype(self.dtype, copy=False)
+            return rows if offset is None else rows.toarray() - offset
         return xp.ascontiguousarray(rows if offset is None else rows - offset, dtype=self.dtype)
 
     def _parts(self) -> Iterator[slice]:
@@ -247,14 +266,14 @@ class ArrayEvaluator:
         if self.on_host:
             # An eighth of the budget for those that are converted, and for 16 rows of kernel values at least.
             width = min(width, max(1, int(self.budget / 8 / (8 * 16))))
-            if not self.kernel.precomputed and self.converted:
+            if not self.kernel.precomputed and self.converted and not is_sparse(self.given):
                 width = min(width, max(16, int(self.budget / 8 / (8 * max(1, self.model.n_features)))))
         for start in range(0, n, width):
             yield slice(start, min(start + width, n))
 
     def _vectors(self, part: slice) -> Array:
         if self.on_host:
-            return self._prepared(self.model.support_vectors[part], np, self.offset)
+            return self._prepared(self.given[part], np, self.offset)
         return self.vectors[part]
 
     def _matrix(self) -> np.ndarray:
@@ -267,15 +286,18 @@ class ArrayEvaluator:
     def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
         parts = list(self._parts())
         widest = max((part.stop - part.start for part in parts), default=1)
-        # Kernel values, their float64 copy and what they are made of; a row; decision values and their votes.
-        step = _rows_within(self.budget / 2, 8 * max(3 * widest, 2 * X.shape[1], 3 * len(self.intercept)))
-        for start in range(0, len(X), step):
-            rows = slice(start, min(start + step, len(X)))
+        # Kernel values, their float64 copy and what they are made of; a row; decision values and their votes. A sparse
+        # row takes less, but inner products of sparse rows are sparse at first: an index beside each.
+        sparse = is_sparse(X) and self.offset is None
+        values, row = (5 * widest, 1) if sparse else (3 * widest, 2 * X.shape[1])
+        step = _rows_within(self.budget / 2, 8 * max(values, row, 3 * len(self.intercept)))
+        for start in range(0, X.shape[0], step):
+            rows = slice(start, min(start + step, X.shape[0]))
             consume(rows, self._decide(X[rows], parts))
 
     def _decide(self, X: Array, parts: list[slice]) -> Array:
         """Decision values (m, n_pairs) of a block of rows."""
-        decisions = self.xp.empty((len(X), len(self.intercept)), dtype=np.float64)
+        decisions = self.xp.empty((X.shape[0], len(self.intercept)), dtype=np.float64)
         decisions[:] = self.intercept
         rows = None if self.kernel.precomputed else self._prepared(X, self.xp, self.offset)
         for part in parts:

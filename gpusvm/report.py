@@ -22,6 +22,7 @@ from gpusvm.data.dataset import Dataset
 from gpusvm.evaluation import Evaluation, Predictions, class_indices, head_to_head
 from gpusvm.model import SVMModel
 from gpusvm.output import write_text
+from gpusvm.sparse import dense
 from gpusvm.version import __version__
 
 MAX_MISTAKES = 200
@@ -396,7 +397,7 @@ def _support_vectors_section(model: SVMModel) -> str:
         )
     heavy = heaviest_support_vectors(model, MAX_SUPPORT_VECTORS)
     labels = [_text(label) for label in model.classes.tolist()]
-    pictures = _as_bytes(model.support_vectors[[v.index for v in heavy]].reshape(-1, *shape))
+    pictures = _as_bytes(dense(model.support_vectors[[v.index for v in heavy]]).reshape(-1, *shape))
     figures = (
         _figure(
             picture,

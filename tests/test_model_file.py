@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from scipy.sparse import csr_array, issparse
 
 from gpusvm import SVC, GpuSvmError, ModelFileError, load_model, save_model, to_onnx, to_sklearn
 from gpusvm.data import load_dataset
@@ -157,6 +158,105 @@ def test_damage_is_named(saved, kind):
     with pytest.raises(ModelFileError, match=message) as caught:
         load_model(saved)
     assert str(saved) in str(caught.value) and "\n" not in str(caught.value)
+
+
+# -- sparse support vectors ------------------------------------------------------------------------------
+
+
+def train_sparse(digits, n_classes=4, dtype=np.float32, **options):
+    keep = digits[1] < n_classes
+    X, y = digits[0][keep][:300].astype(dtype), digits[1][keep][:300]
+    return SVC(C=5, backend="sklearn", **options).fit(csr_array(X), y).model_
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_support_vectors_make_the_round_trip(digits, tmp_path, dtype):
+    model = train_sparse(digits, dtype=dtype)
+    save_model(model, tmp_path / "m.svm")
+    again = load_model(tmp_path / "m.svm")
+    for part in ("data", "indices", "indptr"):
+        found, expected = (getattr(m.support_vectors, part) for m in (again, model))
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+    assert again.support_vectors.shape == model.support_vectors.shape
+    with safe_open(tmp_path / "m.svm", framework="numpy") as file:
+        names = set(file.keys())
+    assert "support_vectors.data" in names and "support_vectors" not in names
+
+
+def change(name, value):
+    """Set one entry of an array of the sparse support vectors, or put another array in its place."""
+
+    def changed(tensors):
+        full = f"support_vectors.{name}"
+        tensors[full] = value(tensors[full].copy())
+
+    return {"change_tensors": changed}
+
+
+def with_entry(place, value):
+    def changed(array):
+        array[place] = value
+        return array
+
+    return changed
+
+
+NO_ROWS = "indices and support_vectors.indptr do not describe sparse rows of 64 features"
+SPARSE_DAMAGE = {
+    "column beyond": (change("indices", with_entry(3, 64)), NO_ROWS),
+    "column far beyond": (change("indices", with_entry(3, 2**31 - 1)), NO_ROWS),
+    "negative column": (change("indices", with_entry(0, -1)), NO_ROWS),
+    "column twice": (change("indices", lambda a: np.concatenate([a[:1], a[:1], a[2:]])), NO_ROWS),
+    "columns in no order": (change("indices", lambda a: np.concatenate([a[1::-1], a[2:]])), NO_ROWS),
+    "start beyond": (change("indptr", with_entry(1, 10**12)), NO_ROWS),
+    "negative start": (change("indptr", with_entry(1, -5)), NO_ROWS),
+    "first start": (change("indptr", with_entry(0, 1)), NO_ROWS),
+    "last start": (change("indptr", with_entry(-1, 7)), NO_ROWS),
+    "starts missing": (change("indptr", lambda a: a[:-1]), "support_vectors.indptr has shape"),
+    "values missing": (change("data", lambda a: a[:-1]), "support_vectors.indices has shape"),
+    "misshapen": (change("data", lambda a: a[:, None]), "support_vectors.data has shape"),
+    "other dtype": (change("indices", lambda a: a.astype(np.int64)), "support_vectors.indices is int64"),
+    "infinity": (change("data", with_entry(0, np.inf)), "support_vectors holds NaN or infinity"),
+    "missing": ({"change_tensors": lambda t: t.pop("support_vectors.indices")}, "support_vectors.indices is missing"),
+    "all missing": (
+        {"change_tensors": lambda t: [t.pop(f"support_vectors.{part}") for part in ("data", "indices", "indptr")]},
+        "array support_vectors is missing"),
+    "fewer features": ({"change_header": lambda h: h.update(n_features=9)}, "sparse rows of 9 features"),
+    "precomputed": ({"change_header": lambda h: h["problem"]["kernel"].update(name="precomputed")}, "has shape"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPARSE_DAMAGE)
+def test_damage_to_sparse_support_vectors_is_named(digits, tmp_path, kind):
+    save_model(train_sparse(digits), tmp_path / "m.svm")
+    changes, message = SPARSE_DAMAGE[kind]
+    rewrite(tmp_path / "m.svm", **changes)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(tmp_path / "m.svm")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", KERNELS, ids=lambda o: o["kernel"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_sparse_model_becomes_a_sparse_one_of_scikit_learn(digits, options, n_classes):
+    model = train_sparse(digits, n_classes, **options)
+    svc = to_sklearn(model).set_params(decision_function_shape="ovo")
+    assert issparse(svc.support_vectors_) and issparse(svc.dual_coef_)
+    for X in (digits[2], csr_array(digits[2])):
+        np.testing.assert_allclose(svc.decision_function(X), model.decision_function(digits[2], "ovo"), atol=1e-4)
+        np.testing.assert_array_equal(svc.predict(X), model.predict(digits[2]))
+
+
+def test_a_sparse_model_has_an_onnx_form_as_far_as_a_graph_can_hold_it(digits, monkeypatch):
+    model = train_sparse(digits)
+    session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString())
+    labels, decisions = session.run(None, {"X": digits[2]})
+    np.testing.assert_array_equal(labels, model.predict(digits[2]))
+    np.testing.assert_allclose(decisions, model.pair_decisions(digits[2]), atol=1e-4)
+    wide = csr_array((model.n_support_vectors, 10**8), dtype=np.float32)
+    with pytest.raises(UsageError, match=r"an ONNX graph has no sparse matrices: as an array the .* MB"):
+        to_onnx(replace(model, support_vectors=wide, n_features=10**8))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 5000, -1])

@@ -29,6 +29,8 @@ class Backend(Protocol):
     """Whether `fit` takes a `checkpoint`, to which it adds pairs and from which it takes those it need not solve."""
     goes_on: bool
     """Whether `fit` heeds a time limit, and takes a `start`: a model of the same samples from which it goes on."""
+    takes_sparse: bool
+    """Whether X may be CSR (`sparse.Sparse`)."""
 
     def probe(self) -> Availability:
         """Whether this backend can run here, and why not. Never raises.
@@ -57,6 +59,7 @@ class Backend(Protocol):
         ----------
         X : (n, n_features) array, float32 or float64
             NumPy, or CuPy for a backend that runs on the device; (n, n) kernel values for a precomputed kernel.
+            CSR where the backend takes it: the support vectors of the model are then CSR too.
         y : (n,) array of labels, at least two different ones
         problem : Problem
         stopping : Stopping

@@ -13,9 +13,11 @@ import numpy as np
 
 from gpusvm.backends.one_vs_one import GroupedData
 from gpusvm.errors import ModelFileError, UsageError
+from gpusvm.kernels import Array
 from gpusvm.model import class_pairs
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution, from_support
+from gpusvm.sparse import is_sparse
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 from gpusvm.version import __version__
 
@@ -123,10 +125,16 @@ def _digest(data: GroupedData, problem: Problem, stopping: Stopping, backend: st
         str(data.given.dtype),
     ]
     found = hashlib.sha256(json.dumps(asked).encode())
-    given = data.given if isinstance(data.given, np.ndarray) else data.given.get()
-    for array in (np.ascontiguousarray(given), data.rows, data.starts, data.weights):
+    for array in (*_parts(data.given), data.rows, data.starts, data.weights):
         found.update(b"none" if array is None else array.tobytes())
     return found.hexdigest()
+
+
+def _parts(given: Array) -> list[np.ndarray]:
+    """The arrays that make up the samples, on the host."""
+    if is_sparse(given):
+        return [given.data, given.indices, given.indptr]
+    return [np.ascontiguousarray(given if isinstance(given, np.ndarray) else given.get())]
 
 
 def _read(path: Path) -> tuple[str, dict[str, np.ndarray]]:

@@ -67,6 +67,7 @@ class CumlBackend:
     runs = "cuML's SVC on a CUDA GPU"
     resumable = False
     goes_on = False
+    takes_sparse = False
 
     def probe(self) -> Availability:
         return _probe()

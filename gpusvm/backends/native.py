@@ -50,6 +50,7 @@ class NativeCpuBackend:
     runs = "gpusvm's own solver on all CPU cores"
     resumable = True
     goes_on = True
+    takes_sparse = False
 
     def probe(self) -> Availability:
         if not installed("numba"):

@@ -40,6 +40,7 @@ class NativeCudaBackend:
     runs = "gpusvm's own solver on a CUDA GPU"
     resumable = False
     goes_on = False
+    takes_sparse = False
 
     def probe(self) -> Availability:
         device = probe_cuda()

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.certificate import ACCEPTED, pair_gap
@@ -20,6 +21,7 @@ from gpusvm.kernels import Array, array_module, largest_norm
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution
+from gpusvm.sparse import dense, is_sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class GroupedData:
 
     Attributes
     ----------
-    given : (n_given, n_features) array
+    given : (n_given, n_features) array, NumPy, CuPy or CSR
         The data as given to fit.
     precomputed : bool
         Whether they are kernel values, (n_given, n_given).
@@ -119,10 +121,12 @@ def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.
 
 
 def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, order: str = "C") -> Array:
-    """The rows of two classes, one below the other; for a precomputed kernel their square block.
+    """The rows of two classes, one below the other; for a precomputed kernel their square block. CSR stays CSR.
 
     Takes slices instead of a GroupedData, so that a worker process is sent no more than it needs.
     """
+    if is_sparse(X):
+        return sparse.vstack([X[first], X[second]], format="csr")
     xp = array_module(X)
     n_first = first.stop - first.start
     n = n_first + second.stop - second.start
@@ -177,7 +181,7 @@ def merge(
         kkt_gap=_told([s.kkt_gap for s in solutions]),
         dual_objective=_told([s.objective for s in solutions]),
         converged=converged,
-        provenance={**provenance, "n_train": len(data.given)},
+        provenance={**provenance, "n_train": data.given.shape[0]},
     )
 
 
@@ -213,7 +217,7 @@ def checked_solution(
     `solution.converged` is whether the library says that it reached the tolerance; one that does not tell is judged
     by the gap alone. `weights` (n,) are the factors on C, and `n_first` samples are of the first class.
     """
-    bounds = problem.C * (np.ones(len(X)) if weights is None else weights)
+    bounds = problem.C * (np.ones(X.shape[0]) if weights is None else weights)
     gap = pair_gap(problem.kernel, X, n_first, bounds, solution.support, solution.dual_coef)
     reached = gap <= ACCEPTED * stopping.tol
     return solution._replace(
@@ -248,7 +252,7 @@ def from_library(
     # In a two-class SVC the public coefficients are turned to favour the second class.
     sign = -1.0 if n_trained == 2 else 1.0
     coef = np.zeros((n_trained - 1, len(data.rows)))
-    coef[:, positions[svc.support_]] = sign * np.asarray(svc.dual_coef_)
+    coef[:, positions[svc.support_]] = sign * dense(svc.dual_coef_)
     intercepts = sign * np.asarray(svc.intercept_, dtype=np.float64)
     n_iter = np.broadcast_to(svc.n_iter_, len(data.pairs))
     solutions = []
@@ -263,11 +267,13 @@ def from_library(
     return merge(data, solutions, problem, stopping, provenance)
 
 
-def _take_rows(data: GroupedData, positions: np.ndarray) -> np.ndarray:
+def _take_rows(data: GroupedData, positions: np.ndarray) -> Array:
     """(k, n_features) in their own precision: the samples at these places of the sorted data, on the host."""
     if data.precomputed:
         return np.empty((len(positions), 0), dtype=np.float32)
     taken = data.given[array_module(data.given).asarray(data.rows[positions])]
+    if is_sparse(taken):
+        return taken
     return np.ascontiguousarray(taken if isinstance(taken, np.ndarray) else taken.get())
 
 

@@ -65,6 +65,12 @@ def get_backend(name: str, origin: str = "") -> Backend:
     return backend
 
 
+def takes_sparse(name: str) -> bool:
+    """Whether the backend that this name may come to mean trains on sparse samples; True for a name unknown."""
+    names = _AUTO_ORDER if name == "auto" else ALIASES.get(name, (name,))
+    return all(get_backend(found).takes_sparse for found in names if found in _MODULES)
+
+
 def _first_available(
     names: Sequence[str], origin: str = ""
 ) -> tuple[Backend, Availability, list[tuple[str, Availability]]]:

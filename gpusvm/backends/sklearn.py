@@ -26,6 +26,7 @@ from gpusvm.model import SVMModel, describe_pair
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import Solution, from_support
 from gpusvm.process_wide import HeldTogether
+from gpusvm.sparse import dense
 
 LEAST_CACHE_MB = 200.0
 """Cache for one pair if none was asked for, however little memory is free: scikit-learn's default, and LIBSVM
@@ -43,6 +44,7 @@ class SklearnBackend:
     runs = "scikit-learn's SVC (LIBSVM) on all CPU cores"
     resumable = True
     goes_on = False
+    takes_sparse = True
 
     def probe(self) -> Availability:
         detail = {"scikit-learn": sklearn_version, "cores": n_cores()}
@@ -159,7 +161,7 @@ def _solve_pair(
     svc.fit(block, np.repeat([0, 1], [n_first, n_second]), sample_weight=weights)
     # In a two-class SVC the public coefficients are turned to favour the second class.
     found = Solution(
-        b=from_support(n, svc.support_, -svc.dual_coef_[0]),
+        b=from_support(n, svc.support_, -dense(svc.dual_coef_)[0]),
         bias=-float(svc.intercept_[0]),
         n_iter=int(svc.n_iter_[0]),
         converged=svc.fit_status_ == 0,

@@ -27,6 +27,7 @@ class SklearnexBackend:
     runs = "scikit-learn-intelex's SVC (oneDAL) on all CPU cores"
     resumable = False
     goes_on = False
+    takes_sparse = False
 
     def probe(self) -> Availability:
         if not installed("sklearnex"):

@@ -8,31 +8,40 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
+from scipy import sparse
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
+from gpusvm.backends.registry import takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.kernels import Kernel, array_module, resolve_gamma, working_dtype
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model, save_model
 from gpusvm.params import Resources, Stopping
+from gpusvm.sparse import as_csr, is_sparse
 
 
 class KernelMachine(BaseEstimator):
     """A kernel machine whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
 
     def _validated_for_fit(self, X: Any, y: Any, *, on_gpu: bool) -> tuple[Any, np.ndarray]:
-        """X (n, n_features) and y (n,) checked as scikit-learn does; X stays on its device where `on_gpu`.
+        """X (n, n_features) and y (n,) checked as scikit-learn does; X stays on its device where `on_gpu`, or sparse.
 
         Raises
         ------
         ValueError
             NaN or infinity in X, another shape, or for a precomputed kernel no square matrix.
+        TypeError
+            X is sparse and the kernel precomputed.
         """
+        X = sparse_on_host(X)
+        self._refuse_sparse_kernel_values(X)
         X_device = as_device_array(X)
         if X_device is None:
-            X, y = validate_data(self, X, y, dtype=_dtypes(X), order="C")
+            X, y = validate_data(self, X, y, dtype=_dtypes(X), order="C", accept_sparse="csr")
+            X = as_csr(X) if is_sparse(X) else X
         else:
             X, y = self._validated_on_device(X_device, y)
             X = X if on_gpu else X.get()
@@ -57,13 +66,19 @@ class KernelMachine(BaseEstimator):
         return None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X, dtype=np.float64)
 
     def _validated(self, X: Any) -> Any:
-        """X ready to predict, on the host or where it lies on a device."""
+        """X ready to predict: sparse, on the host, or where it lies on a device."""
         check_is_fitted(self, "model_")
+        X = sparse_on_host(X)
+        self._refuse_sparse_kernel_values(X)
         X_device = as_device_array(X)
         if X_device is not None:
             with on_device(device_of(X_device)):
                 return _checked_on_device(X_device)
-        return validate_data(self, X, dtype=_dtypes(X), reset=False)
+        return validate_data(self, X, dtype=_dtypes(X), reset=False, accept_sparse="csr")
+
+    def _refuse_sparse_kernel_values(self, X: Any) -> None:
+        if is_sparse(X) and self.kernel == "precomputed":
+            raise TypeError("Sparse precomputed kernels are not supported.")  # scikit-learn's words
 
     def _resolved_kernel(self, X: Any) -> Kernel:
         # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.
@@ -149,8 +164,8 @@ class KernelMachine(BaseEstimator):
         return self._fitted("support_").support_indices.astype(np.int32)
 
     @property
-    def support_vectors_(self) -> np.ndarray:
-        return self._fitted("support_vectors_").support_vectors
+    def support_vectors_(self) -> Any:
+        return in_public(self._fitted("support_vectors_").support_vectors)
 
     def _fitted(self, attribute: str) -> SVMModel:
         if "model_" not in self.__dict__:
@@ -160,12 +175,13 @@ class KernelMachine(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.kernel == "precomputed"
+        tags.input_tags.sparse = self.kernel != "precomputed" and takes_sparse(self.backend)
         return tags
 
 
 def _dtypes(X: Any) -> Any:
     """What scikit-learn may make of X: an array goes to the type that holds it, a table keeps float32 or float64."""
-    if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
+    if (isinstance(X, np.ndarray) or is_sparse(X)) and X.dtype.kind in "biuf":
         return working_dtype(X.dtype)
     return [np.float64, np.float32]
 
@@ -177,6 +193,22 @@ def _checked_on_device(X: Any) -> Any:
     if X.dtype.kind == "f" and not bool(array_module(X).isfinite(X).all()):
         raise ValueError("Input X contains NaN or infinity.")
     return X
+
+
+def sparse_on_host(X: Any) -> Any:
+    """A sparse matrix of CuPy as SciPy's; anything else as it is."""
+    return X.get() if type(X).__module__.startswith("cupyx.scipy.sparse") else X
+
+
+def in_public(values: Any) -> Any:
+    """A fitted attribute as scikit-learn gives it: where it is sparse, as the kind of CSR that its configuration names.
+
+    Before scikit-learn 1.9 it was always a matrix.
+    """
+    if not is_sparse(values):
+        return values
+    kind = sparse.csr_array if get_config().get("sparse_interface") == "sparray" else sparse.csr_matrix
+    return kind(values)
 
 
 def on_host(values: Any) -> Any:

@@ -6,6 +6,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from scipy.sparse import vstack
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_class_weight
@@ -18,11 +19,12 @@ from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.estimate import hint
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
-from gpusvm.estimators.base import KernelMachine, on_host, print_progress
+from gpusvm.estimators.base import KernelMachine, in_public, on_host, print_progress
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.model import SVMModel
 from gpusvm.params import RANGES, Problem
+from gpusvm.sparse import all_stored, as_csr, is_sparse, same_rows
 
 
 class SVC(ClassifierMixin, KernelMachine):
@@ -78,6 +80,10 @@ class SVC(ClassifierMixin, KernelMachine):
         CUDA device that a GPU backend uses, counted among those that CUDA_VISIBLE_DEVICES leaves; None is the
         current one.
 
+    X may be sparse, of any of SciPy's formats; it is never made dense. The support vectors are then sparse too. A model
+    of sparse samples predicts dense ones, and the other way round. The backends native-cpu, sklearn and cuml train
+    on sparse samples.
+
     X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or DLPack (PyTorch, JAX).
     A GPU backend then trains on it where it is, and predictions of such an X come back as CuPy arrays.
 
@@ -92,6 +98,7 @@ class SVC(ClassifierMixin, KernelMachine):
     support_ : (n_sv,) int32 array
         Rows of the support vectors in the training data, grouped by class.
     support_vectors_ : (n_sv, n_features) array, float32 or float64
+        CSR where X was sparse, and then `dual_coef_` and `coef_` are CSR too, as in scikit-learn.
     n_support_ : (n_classes,) int32 array
     dual_coef_ : (n_classes - 1, n_sv) float64 array
     intercept_ : (n_pairs,) float64 array
@@ -182,7 +189,7 @@ class SVC(ClassifierMixin, KernelMachine):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features)
+        X : array-like or sparse matrix of shape (n, n_features)
             For ``kernel="precomputed"``, (n, n) kernel values.
         y : array-like of shape (n,)
         sample_weight : array-like of shape (n,), optional
@@ -192,6 +199,8 @@ class SVC(ClassifierMixin, KernelMachine):
         ------
         ValueError
             NaN or infinity in X, fewer than two classes, or a parameter out of its range.
+        TypeError
+            X is sparse and the kernel precomputed.
         BackendUnavailableError
             The backend asked for cannot run here.
         """
@@ -240,6 +249,9 @@ class SVC(ClassifierMixin, KernelMachine):
         y = self._validated_targets(y)
         sample_weight = self._validated_weights(sample_weight, X)
         self._say_what_is_faster(choice, X, y)
+        if is_sparse(X) and not choice.backend.takes_sparse:
+            use = "use backend native-cpu, sklearn or cuml, or X.toarray()"
+            raise UsageError(f"backend {choice.backend.name} takes no sparse X; {use}")
         resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
@@ -269,7 +281,7 @@ class SVC(ClassifierMixin, KernelMachine):
         owners = np.repeat(model.classes, model.n_support)
         if not np.array_equal(y[rows], owners):
             return False
-        return model.kernel.precomputed or np.array_equal(X[rows], model.support_vectors)
+        return model.kernel.precomputed or same_rows(X[rows], model.support_vectors)
 
     def _say_what_is_faster(self, choice: Choice, X: Any, y: np.ndarray) -> None:
         """Where `auto` found no GPU and the training will be long, name the faster backend, once."""
@@ -358,25 +370,29 @@ class SVC(ClassifierMixin, KernelMachine):
         return self._fitted("n_iter_").n_iter.astype(np.int32)
 
     @property
-    def dual_coef_(self) -> np.ndarray:
-        return self._public_sign * self._fitted("dual_coef_").dual_coef
+    def dual_coef_(self) -> Any:
+        model = self._fitted("dual_coef_")
+        coef = self._public_sign * model.dual_coef
+        return in_public(all_stored(coef)) if is_sparse(model.support_vectors) else coef
 
     @property
     def intercept_(self) -> np.ndarray:
         return self._public_sign * self._fitted("intercept_").intercept
 
     @property
-    def coef_(self) -> np.ndarray:
+    def coef_(self) -> Any:
         if self.kernel != "linear":
             raise AttributeError("coef_ is only available when using a linear kernel")
         model = self._fitted("coef_")
         vectors = model.support_vectors.astype(np.float64)
         slices = list(model.class_slices())
+        coef = self._public_sign * model.dual_coef
+        coef = as_csr(coef) if is_sparse(vectors) else coef
         weights = [
-            model.dual_coef[j - 1, slices[i]] @ vectors[slices[i]] + model.dual_coef[i, slices[j]] @ vectors[slices[j]]
+            coef[j - 1 : j, slices[i]] @ vectors[slices[i]] + coef[i : i + 1, slices[j]] @ vectors[slices[j]]
             for i, j in model.pairs
         ]
-        return self._public_sign * np.array(weights)
+        return in_public(vstack(weights, format="csr")) if is_sparse(vectors) else np.concatenate(weights)
 
     @property
     def _public_sign(self) -> float:

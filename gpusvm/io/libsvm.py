@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from gpusvm.errors import DataWarning, ModelFileError, UsageError, warn
 from gpusvm.kernels import KERNEL_PARAMETERS, Kernel
 from gpusvm.model import FROM_LIBSVM, SVMModel, in_class_order
 from gpusvm.output import replacing
 from gpusvm.params import Problem, Stopping
+from gpusvm.sparse import Sparse, as_csr, nonzeros_of_row
 
 _KERNELS = {
     "linear": "linear", "polynomial": "poly", "rbf": "rbf", "sigmoid": "sigmoid", "precomputed": "precomputed",
@@ -316,7 +318,7 @@ def _assemble(layout: _Layout, vectors: _Vectors, file_bytes: int, n_features: i
         problem=Problem(layout.kernel, C=float(np.abs(coefficients).max(initial=0.0)) or 1.0),
         stopping=Stopping(),
         classes=np.array(layout.labels),
-        support_vectors=np.zeros((len(vectors), 0)) if precomputed else _dense(vectors, indices, width, file_bytes),
+        support_vectors=np.zeros((len(vectors), 0)) if precomputed else _rows(vectors, indices, width, file_bytes),
         support_indices=indices.astype(np.int64) if precomputed else np.arange(len(vectors)),
         n_support=np.array(layout.n_support),
         dual_coef=np.ascontiguousarray(coefficients.T),
@@ -332,18 +334,12 @@ def _assemble(layout: _Layout, vectors: _Vectors, file_bytes: int, n_features: i
     return replace(in_class_order(model, order), vote_order=np.argsort(order))
 
 
-def _dense(vectors: _Vectors, indices: np.ndarray, n_features: int, file_bytes: int) -> np.ndarray:
-    """The support vectors (n_sv, n_features) float64; sparse ones of a great many features are refused."""
+def _rows(vectors: _Vectors, indices: np.ndarray, n_features: int, file_bytes: int) -> np.ndarray | Sparse:
+    """The support vectors (n_sv, n_features) float64; those of a great many features stay sparse."""
+    ends = np.array(vectors.ends, dtype=np.int64)
+    rows = as_csr(csr_array((np.array(vectors.values), indices, ends), shape=(len(vectors), n_features)))
     n_bytes = 8 * len(vectors) * n_features
-    if n_bytes > max(_SPARE_BYTES, _BYTES_FOR_EACH * file_bytes):
-        raise _DamageError(
-            f"its {len(vectors):,} support vectors have indices up to {n_features:,}, and so few features that are"
-            f" not zero that {n_bytes / 2**20:,.0f} MB would be nearly all zeros; number the features without gaps"
-        )
-    rows = np.repeat(np.arange(len(vectors)), np.diff(np.array(vectors.ends)))
-    dense = np.zeros((len(vectors), n_features))
-    dense[rows, indices] = np.array(vectors.values)
-    return dense
+    return rows if n_bytes > max(_SPARE_BYTES, _BYTES_FOR_EACH * file_bytes) else rows.toarray()
 
 
 def write_libsvm_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
@@ -416,11 +412,9 @@ def _vector_lines(model: SVMModel) -> Iterator[str]:
         if model.kernel.precomputed:
             words.append(f"0:{model.support_indices[s] + 1}")
         else:
-            row = model.support_vectors[s]
-            present = row.nonzero()[0]
+            present, values = nonzeros_of_row(model.support_vectors, s)
             words += [
-                f"{k}:{_shortest(value)}"
-                for k, value in zip((present + 1).tolist(), row[present].tolist(), strict=True)
+                f"{k}:{_shortest(value)}" for k, value in zip((present + 1).tolist(), values.tolist(), strict=True)
             ]
         yield " ".join(words) + " \n"
 

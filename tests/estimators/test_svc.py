@@ -25,11 +25,8 @@ from gpusvm.preprocess import apply_steps, build_steps
 
 def expected_failures(estimator):
     """scikit-learn's own list for its SVC, with its own reason."""
-    return {
-        "check_sample_weight_equivalence_on_dense_data": (
-            "sample_weight is not equivalent to removing/repeating samples."
-        ),
-    }
+    reason = "sample_weight is not equivalent to removing/repeating samples."
+    return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in ("dense", "sparse")}
 
 
 @parametrize_with_checks(

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from fuzz.json_values import edit
 from fuzz.mutation import mutate
@@ -19,6 +20,7 @@ from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.params import Problem, Stopping
 from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler, fit_scaling
+from gpusvm.sparse import as_csr
 
 
 def _seed(n_classes: int, **changes: Any) -> bytes:
@@ -49,6 +51,7 @@ _SEEDS = (
     _seed(3, preprocessing=_STEPS, image_shape=(2, 2), kkt_gap=np.zeros(3), dual_objective=np.zeros(3)),
     _seed(3, vote_order=np.array([2, 0, 1]), probA=np.zeros(3), probB=np.zeros(3)),
     _seed(2, classes=np.array(["ant", "bee"]), problem=Problem(Kernel("poly"), class_weight=(1.0, 2.0))),
+    _seed(2, support_vectors=as_csr(csr_array(np.array([[0, 1, 0, 2], [0, 0, 0, 0], [3, 0, 0, 4], [0, 0, 5, 6.0]])))),
     _seed(2, problem=Problem(Kernel("precomputed")), support_vectors=np.zeros((4, 0), np.float32)),
 )  # fmt: skip
 
