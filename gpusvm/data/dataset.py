@@ -11,10 +11,10 @@ from typing import ClassVar, Literal, overload
 
 import numpy as np
 
-from gpusvm.data import csv, idx, images, npz
-from gpusvm.data.catalogue import CATALOGUE, find_file, read_split
-from gpusvm.data.formats import ALWAYS_IMAGES, IDX_STEMS, find_format
-from gpusvm.data.links import require_inside
+from gpusvm.data import csv, idx_folder, images, npz, picture_folder
+from gpusvm.data.catalogue import CATALOGUE, read_split
+from gpusvm.data.formats import ALWAYS_IMAGES, find_format
+from gpusvm.data.pixels import ImageShape, resized
 from gpusvm.data.table import Contents, Table, TableOptions, label_bytes
 from gpusvm.errors import DataError, UsageError
 
@@ -91,6 +91,7 @@ def load_dataset(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    resize: ImageShape | None = None,
 ) -> Dataset: ...
 
 
@@ -108,6 +109,7 @@ def load_dataset(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    resize: ImageShape | None = None,
 ) -> Dataset | Table: ...
 
 
@@ -124,13 +126,14 @@ def load_dataset(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    resize: ImageShape | None = None,
 ) -> Dataset | Table:
     """Load images or a table, and labels, from a catalogue name, a file or a folder.
 
     Parameters
     ----------
     source : str or path
-        `mnist`, `fashion-mnist` or `digits`; or the path of an IDX file, a folder with the four IDX
+        `mnist`, `fashion-mnist` or `digits`; or the path of an IDX file of images, a folder with the four IDX
         files, a CSV in Kaggle's layout, an .npz, or a folder of pictures by class.
     split : {"train", "test"}
         Sources without a test split of their own have only "train"; see `has_split`.
@@ -151,6 +154,8 @@ def load_dataset(
         Names of a table's columns to leave out.
     columns, n_features
         The features that a table must have, as for `load_samples`.
+    resize : (height, width), optional
+        The size to bring images to.
 
     Returns
     -------
@@ -177,7 +182,7 @@ def load_dataset(
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
     options = TableOptions(label, tuple(drop), tuple(columns), n_features)
-    found = _read(source, split, kind, options, data_dir, progress)
+    found = _read(source, split, kind, options, data_dir, progress, resize)
     is_table = isinstance(found, Contents)
     samples, labels = found[:2]
     if labels is not None and len(labels) != samples.shape[0]:
@@ -190,6 +195,7 @@ def load_dataset(
     if isinstance(found, Contents):
         ids = None if found.ids is None else found.ids[rows]
         return Table.of(found._replace(X=samples, labels=labels, ids=ids), os.fspath(source), split)
+    samples = resized(samples, resize)
     return Dataset(samples, labels, os.fspath(source), split, _digest(samples, labels))
 
 
@@ -211,12 +217,12 @@ def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) ->
         return True
     path = Path(source)
     form = find_format(path)
-    if form == "idx folder":
-        return find_file(path, f"{IDX_STEMS[split]}-images-idx3-ubyte") is not None
+    if form in ("idx", "idx folder"):
+        return idx_folder.has_split(path, split)
     if form == "npz":
         return npz.has_split(path, split)
     if form == "picture folder":
-        return images.has_split(path, split)
+        return picture_folder.has_split(path, split)
     return split == "train"
 
 
@@ -228,6 +234,7 @@ def load_samples(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    resize: ImageShape | None = None,
 ) -> Table | tuple[np.ndarray, list[str]]:
     """Load what is to be predicted, labels or not: a table, or images as `load_images` does.
 
@@ -246,6 +253,8 @@ def load_samples(
         and any others are left out with a DataWarning.
     n_features : int, optional
         How many features are needed, where they have no names. A sparse file may show fewer.
+    resize : (height, width), optional
+        The size to bring images to.
 
     Returns
     -------
@@ -258,13 +267,13 @@ def load_samples(
     """
     _check_kind(kind)
     file = Path(path)
-    found = _read_samples(file, kind, TableOptions(label, tuple(drop), tuple(columns), n_features))
+    found = _read_samples(file, kind, TableOptions(label, tuple(drop), tuple(columns), n_features), resize)
     if isinstance(found, Contents):
         return Table.of(found, os.fspath(path), "test")
-    return found
+    return resized(found[0], resize), found[1]
 
 
-def load_images(path: PathLike) -> tuple[np.ndarray, list[str]]:
+def load_images(path: PathLike, *, resize: ImageShape | None = None) -> tuple[np.ndarray, list[str]]:
     """Load images to predict, labels or not.
 
     Parameters
@@ -272,6 +281,8 @@ def load_images(path: PathLike) -> tuple[np.ndarray, list[str]]:
     path : str or path
         An IDX file of images, a CSV in Kaggle's layout with or without labels, an .npz, one picture,
         or a folder of pictures.
+    resize : (height, width), optional
+        The size to bring them to.
 
     Returns
     -------
@@ -284,12 +295,15 @@ def load_images(path: PathLike) -> tuple[np.ndarray, list[str]]:
     DataError
         There is no such file, or it is malformed.
     """
-    found = _read_samples(Path(path), "images", TableOptions())
+    found = _read_samples(Path(path), "images", TableOptions(), resize)
     assert not isinstance(found, Contents)  # images were asked for
-    return found
+    return resized(found[0], resize), found[1]
 
 
-def _read_samples(file: Path, kind: str, options: TableOptions) -> Contents | tuple[np.ndarray, list[str]]:
+def _read_samples(
+    file: Path, kind: str, options: TableOptions, resize: ImageShape | None
+) -> Contents | tuple[np.ndarray, list[str]]:
+    """A table, or images and their ids; pictures already resized, since they may be of several sizes."""
     if str(file) in CATALOGUE and not file.exists():
         raise DataError(
             f"{file}: is the name of a data set, and a file is needed here; gpusvm evaluate MODEL {file} takes names"
@@ -297,9 +311,9 @@ def _read_samples(file: Path, kind: str, options: TableOptions) -> Contents | tu
     form = find_format(file)
     _require_kind(file, form, kind)
     if form == "picture folder":
-        return images.read_flat_folder(file)
+        return picture_folder.read_flat_folder(file, resize)
     if form == "picture":
-        return images.read_pictures([file], file), [file.name]
+        return images.read_pictures([file], file, resize), [file.name]
     if form == "idx folder":
         raise DataError(f"{file}: is a folder of IDX files; name the one to predict")
     if form == "npz":
@@ -310,18 +324,24 @@ def _read_samples(file: Path, kind: str, options: TableOptions) -> Contents | tu
     elif form == "csv":
         pixels, _ = csv.read(file)
     else:
-        pixels = idx.read_images(file)
+        pixels = idx_folder.read_images(file)
     return pixels, [str(number) for number in range(1, len(pixels) + 1)]
 
 
 def _read(
-    source: PathLike, split: str, kind: str, options: TableOptions, data_dir: PathLike | None, progress: bool
+    source: PathLike,
+    split: str,
+    kind: str,
+    options: TableOptions,
+    data_dir: PathLike | None,
+    progress: bool,
+    resize: ImageShape | None,
 ) -> Contents | tuple[np.ndarray, np.ndarray | None]:
     if _is_name(source):
         if kind == "table":
             raise DataError(f"{source}: holds images, not a table; leave out --table")
         return read_split(str(source), split, data_dir, progress)
-    return _read_path(Path(source), split, kind, options)
+    return _read_path(Path(source), split, kind, options, resize)
 
 
 def _is_name(source: PathLike) -> bool:
@@ -344,32 +364,21 @@ def _require_kind(path: Path, form: str, kind: str) -> None:
 
 
 def _read_path(
-    path: Path, split: str, kind: str, options: TableOptions
+    path: Path, split: str, kind: str, options: TableOptions, resize: ImageShape | None
 ) -> Contents | tuple[np.ndarray, np.ndarray | None]:
     form = find_format(path)
     _require_kind(path, form, kind)
     if not has_split(path, split):
         raise DataError(f"{path}: has no {split} split; name a source that does, or use its other split")
-    if form == "idx folder":
-        return _read_idx_folder(path, split)
+    if form in ("idx", "idx folder"):
+        return idx_folder.read(path, split)
     if form == "picture folder":
-        return images.read_folder(path, split)
+        return picture_folder.read_folder(path, split, resize)
     if form == "picture":
-        return images.read_pictures([path], path), None
+        return images.read_pictures([path], path, resize), None
     if form == "npz":
         return npz.read_any(path, split, kind)
-    if form == "csv":
-        return csv.read(path)
-    return idx.read_images(path), None
-
-
-def _read_idx_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    stem = IDX_STEMS[split]
-    images_path = find_file(folder, f"{stem}-images-idx3-ubyte")
-    labels_path = find_file(folder, f"{stem}-labels-idx1-ubyte")
-    assert images_path is not None  # has_split saw it
-    require_inside(folder, filter(None, (images_path, labels_path)))
-    return idx.read_images(images_path), None if labels_path is None else idx.read_labels(labels_path)
+    return csv.read(path)
 
 
 def _rows(n: int, limit: int | None, seed: int | None) -> slice | np.ndarray:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from gpusvm.data import idx, images
-from gpusvm.data.catalogue import CATALOGUE, find_file
+from gpusvm.data import idx, idx_folder, images
+from gpusvm.data.catalogue import CATALOGUE
 from gpusvm.errors import DataError
 
-IDX_STEMS = {"train": "train", "test": "t10k"}
 ALWAYS_IMAGES = frozenset({"idx", "idx folder", "picture", "picture folder"})
 _FORMATS = (
     "an IDX file or a folder with the four of them, a .csv in Kaggle's layout, an .npz,"
@@ -26,8 +25,7 @@ def find_format(path: Path) -> str:
         There is nothing there, or it is none of these.
     """
     if path.is_dir():
-        stems = [f"{stem}-images-idx3-ubyte" for stem in IDX_STEMS.values()]
-        return "idx folder" if any(find_file(path, stem) for stem in stems) else "picture folder"
+        return "idx folder" if idx_folder.is_folder(path) else "picture folder"
     if not path.exists():
         raise _no_such_source(path)
     if not path.is_file():  # opening a pipe waits for whoever writes to it, and a device may never end

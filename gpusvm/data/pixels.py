@@ -5,18 +5,40 @@ from __future__ import annotations
 from math import isqrt
 
 import numpy as np
+from PIL import Image
 
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, DataWarning, warn
 from gpusvm.memory import available_mb
 
 # Below this, asking how much is free costs more than it can save.
 _SMALL_BYTES = 2**26
+
+ImageShape = tuple[int, int]
+"""Height and width."""
 
 
 def image_shape(n_pixels: int) -> tuple[int, int]:
     """Height and width of an image stored as `n_pixels` numbers: a square, or else one row."""
     side = isqrt(n_pixels)
     return (side, side) if side * side == n_pixels else (1, n_pixels)
+
+
+def resized_picture(picture: Image.Image, shape: ImageShape | None) -> Image.Image:
+    """A picture brought to a size by Pillow's bicubic filter, which smooths what it shrinks; as it is for None."""
+    if shape is None or (picture.height, picture.width) == shape:
+        return picture
+    return picture.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
+
+
+def resized(images: np.ndarray, shape: ImageShape | None) -> np.ndarray:
+    """Images (n, height, width) uint8 brought to a size as pictures are; as they are for None."""
+    if shape is None or images.shape[1:] == shape:
+        return images
+    require_memory(len(images) * shape[0] * shape[1], "the images in their new size")
+    result = np.empty((len(images), *shape), dtype=np.uint8)
+    for row, image in enumerate(images):
+        result[row] = np.asarray(resized_picture(Image.fromarray(np.ascontiguousarray(image)), shape))
+    return result
 
 
 def are_pixels(samples: np.ndarray) -> bool:
@@ -50,10 +72,12 @@ def require_memory(n_bytes: int, where: str) -> None:
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
     """Check an array of pixels in whatever number type it was stored, and make it images.
 
+    Truth values, and fractions from 0 to 1, become 0 to 255; a DataWarning says so.
+
     Parameters
     ----------
     array : ndarray of shape (n, height, width), (n, height, width, 1) or (n, n_pixels)
-        Whole numbers from 0 to 255 in any real dtype.
+        Whole numbers from 0 to 255 in any real dtype, or fractions from 0 to 1.
     where : str
         File and key, for the error message.
 
@@ -76,16 +100,27 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
         raise DataError(f"{where}: holds no images (shape {array.shape}); give a file with at least one")
     if array.dtype.kind not in "uifb":
         raise DataError(f"{where}: has dtype {array.dtype}; pixels must be numbers from 0 to 255")
+    if array.dtype == np.bool_:
+        warn(f"{where}: truth values were taken for black and white: True is 255", DataWarning)
+        return np.multiply(array, np.uint8(255), dtype=np.uint8)
     if array.dtype != np.uint8:
-        _check_values(array, where)
+        _check_range(array, where)
+        if array.dtype.kind == "f" and (array != np.floor(array)).any():
+            return _from_fractions(array, where)
     return np.ascontiguousarray(array, dtype=np.uint8)
 
 
-def _check_values(array: np.ndarray, where: str) -> None:
+def _check_range(array: np.ndarray, where: str) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError(f"{where}: holds NaN or infinite pixels; replace them with numbers from 0 to 255")
     low, high = array.min(), array.max()
     if low < 0 or high > 255:
         raise DataError(f"{where}: pixels range from {low} to {high}; they must lie in 0 to 255")
-    if array.dtype.kind == "f" and (array != np.floor(array)).any():
+
+
+def _from_fractions(array: np.ndarray, where: str) -> np.ndarray:
+    """Pixels from 0 to 1 as bytes; others that are not whole are refused."""
+    if array.max() > 1:
         raise DataError(f"{where}: pixels are not whole numbers; store the raw 0 to 255 values, unscaled")
+    warn(f"{where}: pixels from 0 to 1 were multiplied by 255", DataWarning)
+    return np.rint(array * np.float64(255)).astype(np.uint8)

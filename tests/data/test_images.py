@@ -85,7 +85,7 @@ def test_one_picture(tmp_path):
 def test_the_first_picture_of_another_size_is_named(tmp_path):
     draw(tmp_path / "a.png")
     draw(tmp_path / "b.png", size=(6, 4))
-    with pytest.raises(DataError, match=r"b\.png: is 6x4 but a\.png is 5x4; .*resize or remove"):
+    with pytest.raises(DataError, match=r"b\.png: is 6x4 but a\.png is 5x4; .*with --resize, or remove"):
         load_images(tmp_path)
 
 
@@ -187,6 +187,141 @@ def test_of_three_splits_the_validation_set_is_left_alone(tmp_path):
     assert load_dataset(tmp_path, "test").images.ravel().tolist() == [2] * 20
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [("training_set", "test_set"), ("train_images", "Test-Images"), ("1_train", "2. test")]
+)
+def test_splits_with_words_around_their_names(tmp_path, train, test):
+    draw(tmp_path / train / "a" / "1.png", 1)
+    draw(tmp_path / test / "a" / "1.png", 2)
+    draw(tmp_path / "__MACOSX" / "a" / "1.png", 3)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "readme.txt").write_text("none")
+    assert load_dataset(tmp_path).images[0, 0, 0] == 1
+    assert load_dataset(tmp_path, "test").images[0, 0, 0] == 2
+
+
+@pytest.mark.parametrize("others", [["extra"], ["training"]])
+def test_splits_beside_other_pictures_are_not_guessed_at(tmp_path, others):
+    for name in ("train", "test", *others):
+        draw(tmp_path / name / "a" / "1.png")
+    for ask in (load_dataset, lambda path: has_split(path, "test")):
+        with pytest.raises(DataError, match=r"holds pictures in .*train.*, and it is unclear whether"):
+            ask(tmp_path)
+
+
+def test_test_pictures_without_classes_are_no_test_split(tmp_path):
+    draw(tmp_path / "train" / "a" / "1.png", 1)
+    draw(tmp_path / "test" / "1.png", 2)
+    assert not has_split(tmp_path, "test") and load_dataset(tmp_path).labels.tolist() == ["a"]
+
+
+def test_pictures_that_belong_to_no_class_are_said(tmp_path):
+    draw(tmp_path / "a" / "1.png", 1)
+    draw(tmp_path / "b" / "more" / "2.png", 2)
+    draw(tmp_path / "preview.png", 3)
+    (tmp_path / "a" / "3.heic").write_bytes(b"x")
+    (tmp_path / "a" / "notes.txt").write_bytes(b"x")
+    with pytest.warns(DataWarning) as said:
+        assert load_dataset(tmp_path).labels.tolist() == ["a"]
+    texts = [str(warning.message) for warning in said]
+    assert "1 pictures beside the folders of classes are left out: preview.png" in texts[0]
+    assert "deeper than the folders of classes are left out: b/more" in texts[1]
+    assert "unknown formats are left out (1 .heic)" in texts[2] and len(texts) == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["cat/train/1.png", "cat/test/1.png", "dog/train/1.png"],
+         "no pictures that can be used: there are some in cat/test, cat/train, dog/train. Expected one sub-folder"),
+        (["readme.png", "set/a/1.png", "set/b/1.png"], "holds pictures itself and in set/a, set/b; name the folder"),
+        (["labels.csv", "a.txt"], "holds no pictures; found a.txt, labels.csv. Expected one sub-folder"),
+    ],
+    ids=["splits in classes", "a picture at the top", "none"],
+)  # fmt: skip
+def test_what_is_found_instead_is_said(tmp_path, files, message):
+    for name in files:
+        if name.endswith("png"):
+            draw(tmp_path / name)
+        else:
+            (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=message):
+        load_dataset(tmp_path)
+
+
+def test_netpbm_pictures_are_read(tmp_path):
+    draw(tmp_path / "a" / "1.pgm", 7)
+    draw(tmp_path / "b" / "1.ppm", (9, 9, 9), mode="RGB")
+    assert load_dataset(tmp_path).images[:, 0, 0].tolist() == [7, 9]
+
+
+# -- pictures of other sizes -------------------------------------------------------------------------
+
+
+def test_pictures_of_any_size_are_brought_to_one(tmp_path):
+    draw(tmp_path / "1.png", 50, (5, 4))
+    draw(tmp_path / "2.jpg", 50, (300, 200))
+    draw(tmp_path / "3.png", (50, 50, 50, 255), (3, 30), "RGBA")
+    Image.fromarray(np.full((9, 9), 50 * 257, np.uint16)).save(tmp_path / "4.png")
+    found, _ = load_images(tmp_path, resize=(6, 8))
+    assert found.shape == (4, 6, 8) and np.abs(found.astype(int) - 50).max() <= 1
+
+
+def test_shrinking_smooths(tmp_path):
+    """A grid of single black and white pixels becomes grey; taking every n-th pixel would keep one of the two."""
+    grid = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(grid).save(tmp_path / "1.png")
+    found, _ = load_images(tmp_path, resize=(8, 8))
+    assert np.abs(found[0, 1:-1, 1:-1].astype(int) - 127).max() <= 2
+
+
+def test_what_is_hidden_by_transparency_does_not_bleed_into_a_smaller_picture(tmp_path):
+    rgba = np.zeros((40, 40, 4), np.uint8)
+    rgba[:, :20] = (0, 0, 0, 255)  # opaque black beside white that nobody sees
+    rgba[:, 20:, :3] = 255
+    Image.fromarray(rgba, "RGBA").save(tmp_path / "1.png")
+    with pytest.warns(DataWarning, match="put on white"):
+        found, _ = load_images(tmp_path, resize=(10, 10))
+    assert (found[0, :, :3] == 0).all() and (found[0, :, 7:] == 255).all()
+
+
+def test_a_picture_is_turned_before_it_is_resized(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = np.zeros((10, 40), np.uint8)
+    wide[:, :20] = 255  # upright: 40 high, its upper half white
+    Image.fromarray(wide).save(tmp_path / "1.png", exif=exif)
+    found, _ = load_images(tmp_path, resize=(8, 4))
+    assert (found[0, :3] == 255).all() and (found[0, 5:] == 0).all()
+
+
+def test_a_camera_s_picture_needs_resizing_and_then_is_read(tmp_path):
+    draw(tmp_path / "1.jpg", (90, 90, 90), (4000, 3000), "RGB")
+    with pytest.raises(DataError, match="is 4000x3000, more than 4,194,304 pixels; make it smaller with --resize"):
+        load_images(tmp_path)
+    found, _ = load_images(tmp_path, resize=(28, 28))
+    assert found.shape == (1, 28, 28) and np.abs(found.astype(int) - 90).max() <= 1
+
+
+def test_a_picture_that_promises_more_pixels_than_its_bytes_can_hold_is_not_begun(tmp_path):
+    draw(tmp_path / "a.png")
+    for size, message in (((8000, 8000), "says it is 8000x8000, and has"), ((9000, 9000), "more than 67,108,864")):
+        (tmp_path / "a.png").write_bytes(resized((tmp_path / "a.png").read_bytes(), *size))
+        with pytest.raises(DataError, match=message):
+            load_images(tmp_path, resize=(8, 8))
+
+
+def test_images_of_arrays_are_resized_as_pictures_are(tmp_path, rng):
+    images = rng.integers(0, 256, (3, 20, 30)).astype(np.uint8)
+    for number, image in enumerate(images):
+        (tmp_path / "p").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "p" / f"{number}.png")
+    np.savez(tmp_path / "a.npz", images=images, labels=[1, 2, 3])
+    as_pictures, _ = load_images(tmp_path / "p", resize=(7, 9))
+    np.testing.assert_array_equal(load_dataset(tmp_path / "a.npz", resize=(7, 9)).images, as_pictures)
+    np.testing.assert_array_equal(load_images(tmp_path / "a.npz", resize=(7, 9))[0], as_pictures)
+
+
 def test_classes_one_folder_down(tmp_path):
     draw(tmp_path / "pictures" / "a" / "1.png")
     draw(tmp_path / "pictures" / "b" / "1.png")
@@ -226,8 +361,8 @@ def resized(content, width, height):
     [
         ((100_000, 100_000), "cannot be read"),
         ((2**31 - 1, 1), "cannot be read"),
-        ((10_000, 10_000), "is 10000x10000, more than 4,194,304 pixels; resize it"),
-        ((2049, 2048), "is 2049x2048, more than 4,194,304 pixels; resize it"),
+        ((10_000, 10_000), "is 10000x10000, more than 4,194,304 pixels; make it smaller with --resize"),
+        ((2049, 2048), "is 2049x2048, more than 4,194,304 pixels; make it smaller with --resize"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -254,7 +389,7 @@ def test_other_formats_are_not_tried(tmp_path, monkeypatch):
     from PIL import EpsImagePlugin
 
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: pytest.fail("Ghostscript was run"))
-    for format_name in ("EPS", "PPM", "ICO"):
+    for format_name in ("EPS", "TGA", "ICO"):
         Image.new("RGB", (16, 16)).save(tmp_path / "a", format_name)
         (tmp_path / "a").rename(tmp_path / "a.png")
         with pytest.raises(DataError, match="not a picture"):

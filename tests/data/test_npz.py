@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpusvm.data import load_images, npz
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, DataWarning
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -42,6 +42,22 @@ def test_layouts(tmp_path, keys):
     np.testing.assert_array_equal(labels, LABELS)
     assert labels.dtype == np.int64
     assert npz.has_split(path, "train") and not npz.has_split(path, "test")
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (IMAGES > 30, "truth values were taken for black and white: True is 255"),
+        ((IMAGES / 255).astype(np.float32), "pixels from 0 to 1 were multiplied by 255"),
+        (IMAGES / 255, "pixels from 0 to 1 were multiplied by 255"),
+        ((IMAGES / 255).astype(np.float16), "pixels from 0 to 1 were multiplied by 255"),
+    ],
+)
+def test_pixels_in_another_range_are_brought_to_bytes_and_said(tmp_path, images, said):
+    with pytest.warns(DataWarning, match=said):
+        found, _ = npz.read(save(tmp_path, images=images))
+    expected = np.where(images, 255, 0) if images.dtype == bool else IMAGES
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
