@@ -1,4 +1,4 @@
-"""How well a model predicts labelled images: accuracy, per-class figures and the confusion matrix."""
+"""How well a model predicts labelled samples: accuracy, per-class figures and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpusvm.errors import DataError
 from gpusvm.model import SVMModel
 
 CHUNK_ROWS = 10_000
-"""Images preprocessed and predicted at a time: float32 copies of them stay small."""
+"""Samples preprocessed and predicted at a time: float32 copies of them stay small."""
 
 _NAMED_LABELS = 10
 """Labels spelled out in an error message."""
@@ -21,16 +21,16 @@ _NAMED_LABELS = 10
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says about some images.
+    """What a model says about some samples.
 
     Attributes
     ----------
     labels : (n,) array
-        The predicted class of each image, in the dtype of the model's classes.
+        The predicted class of each sample, in the dtype of the model's classes.
     decisions : (n, n_pairs) float64 array
         The decision value of each class pair, in the order of `SVMModel.pairs`.
     seconds : float
-        From pixels to labels, preprocessing included.
+        From samples to labels, preprocessing included.
     """
 
     labels: np.ndarray
@@ -41,7 +41,7 @@ class Predictions:
         return len(self.labels)
 
     @property
-    def images_per_second(self) -> float:
+    def samples_per_second(self) -> float:
         return len(self) / max(self.seconds, 1e-9)
 
 
@@ -49,16 +49,16 @@ class Predictions:
 class Evaluation:
     """Predictions counted against the true labels.
 
-    A figure that has no value, such as the recall of a class with no test images, is NaN.
+    A figure that has no value, such as the recall of a class with no test samples, is NaN.
 
     Attributes
     ----------
     classes : (n_classes,) array
     confusion : (n_classes, n_classes) int64 array
-        Images of each true class (rows) by predicted class (columns).
+        Samples of each true class (rows) by predicted class (columns).
     precision, recall, f1 : (n_classes,) float64 arrays
     support : (n_classes,) int64 array
-        Test images of each class.
+        Test samples of each class.
     predict_seconds : float, optional
     """
 
@@ -72,7 +72,7 @@ class Evaluation:
 
     @property
     def n(self) -> int:
-        """Test images."""
+        """Test samples."""
         return int(self.confusion.sum())
 
     @property
@@ -84,11 +84,11 @@ class Evaluation:
         return int(self.confusion.trace()) / self.n
 
     @property
-    def images_per_second(self) -> float | None:
+    def samples_per_second(self) -> float | None:
         return None if self.predict_seconds is None else self.n / max(self.predict_seconds, 1e-9)
 
     def most_confused(self, limit: int = 10) -> list[tuple[int, int, int]]:
-        """(true class index, predicted class index, images), the most frequent mistakes first."""
+        """(true class index, predicted class index, samples), the most frequent mistakes first."""
         errors = self.confusion - np.diag(self.confusion.diagonal())
         largest_first = np.argsort(-errors, axis=None, kind="stable")[:limit]
         pairs = zip(*np.unravel_index(largest_first, errors.shape), strict=True)
@@ -101,7 +101,7 @@ class Evaluation:
             "n_test": self.n,
             "accuracy": self.accuracy,
             "predict_seconds": self.predict_seconds,
-            "images_per_second": self.images_per_second,
+            "samples_per_second": self.samples_per_second,
             "classes": self.classes.tolist(),
             "per_class": [
                 {
@@ -117,28 +117,29 @@ class Evaluation:
         }
 
 
-def predict_images(model: SVMModel, images: np.ndarray, progress: Callable[[int], None] | None = None) -> Predictions:
+def predict_samples(model: SVMModel, samples: Any, progress: Callable[[int], None] | None = None) -> Predictions:
     """Preprocess and predict, chunk by chunk.
 
     Parameters
     ----------
     model : SVMModel
-    images : (n, height, width) uint8 array
+    samples : (n, height, width) uint8 array, or (n, n_features) array or CSR matrix
     progress : callable, optional
-        Called after each chunk with the number of images done so far.
+        Called after each chunk with the number of samples done so far.
 
     Raises
     ------
     DataError
-        The images are not of the size the model was trained on.
+        The images are not of the size, or the rows not of the length, that the model was trained on.
     """
     start = time.perf_counter()
-    decisions = np.empty((len(images), len(model.intercept)))
-    for first in range(0, len(images), CHUNK_ROWS):
+    n = samples.shape[0]
+    decisions = np.empty((n, len(model.intercept)))
+    for first in range(0, n, CHUNK_ROWS):
         rows = slice(first, first + CHUNK_ROWS)
-        decisions[rows] = model.pair_decisions(model.preprocess(images[rows]))
+        decisions[rows] = model.pair_decisions(model.preprocess(samples[rows]))
         if progress is not None:
-            progress(min(first + CHUNK_ROWS, len(images)))
+            progress(min(first + CHUNK_ROWS, n))
     labels = model.classes[model.vote(decisions)]
     return Predictions(labels, decisions, time.perf_counter() - start)
 
@@ -166,7 +167,7 @@ def evaluate_predictions(
     if len(true) != len(predicted):
         raise ValueError(f"{len(true)} true labels but {len(predicted)} predictions")
     if len(true) == 0:
-        raise DataError("there are no images to evaluate on; name a source that has some")
+        raise DataError("there are no samples to evaluate on; name a source that has some")
     indices = class_indices(classes, true), class_indices(classes, predicted)
     every = np.arange(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(*indices, labels=every, zero_division=np.nan)

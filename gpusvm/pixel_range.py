@@ -55,15 +55,39 @@ def unlike_training(model: SVMModel, images: np.ndarray) -> str:
     if known is None or images.size == 0:
         return ""
     here = PixelRange.of(images)
-    if max(here.largest, 1) * OTHER_RANGE <= known.largest or here.largest >= OTHER_RANGE * known.largest:
+    if _is_other_range(known, here):
         return (
             f"the pixels of these images reach {here.largest}, those of the model's training images {known.largest}:"
             " predictions may be wrong; bring them to the same range"
         )
-    apart, as_negatives = abs(here.mean - known.mean), abs(known.largest - here.mean - known.mean)
-    if apart > OTHER_BRIGHTNESS * known.largest and as_negatives < apart / 2:
+    if _are_negatives(known, here):
         return (
             f"these images look like negatives of the model's training images (mean brightness {here.mean:.0f}, there"
             f" {known.mean:.0f}): predictions may be wrong; --invert turns them around"
         )
     return ""
+
+
+def unlike_each_other(train: np.ndarray, test: np.ndarray) -> str:
+    """What sets test images apart from training images, both (n, height, width) uint8; empty where nothing does."""
+    known, here = PixelRange.of(train), PixelRange.of(test)
+    if known.largest and _is_other_range(known, here):
+        return (
+            f"the pixels of the test images reach {here.largest}, those of the training images {known.largest}: the"
+            " accuracy will mean little; bring them to the same range"
+        )
+    if _are_negatives(known, here):
+        return (
+            f"the test images look like negatives of the training images (mean brightness {here.mean:.0f}, there"
+            f" {known.mean:.0f}): the accuracy will mean little; invert either"
+        )
+    return ""
+
+
+def _is_other_range(known: PixelRange, here: PixelRange) -> bool:
+    return max(here.largest, 1) * OTHER_RANGE <= known.largest or here.largest >= OTHER_RANGE * known.largest
+
+
+def _are_negatives(known: PixelRange, here: PixelRange) -> bool:
+    apart, as_negatives = abs(here.mean - known.mean), abs(known.largest - here.mean - known.mean)
+    return apart > OTHER_BRIGHTNESS * known.largest and as_negatives < apart / 2

@@ -18,16 +18,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gpusvm.data.dataset import Dataset
+from gpusvm.data import Dataset, Table
+from gpusvm.data.column_figures import column_name
 from gpusvm.evaluation import Evaluation, Predictions, class_indices, head_to_head
 from gpusvm.model import SVMModel
 from gpusvm.output import write_text
 from gpusvm.sparse import dense
+from gpusvm.split import Samples, counted
 from gpusvm.version import __version__
 
 MAX_MISTAKES = 200
 MAX_SUPPORT_VECTORS = 80
 MAX_MATRIX_CLASSES = 100
+MAX_COLUMNS = 12
 """Above these a page gets too long to read, or too large to open."""
 
 _THUMBNAIL_SIDE = 144
@@ -41,7 +44,7 @@ Facts = list[tuple[str, str]]
 def write_report(
     model: SVMModel,
     evaluation: Evaluation,
-    dataset: Dataset,
+    dataset: Samples,
     predictions: Predictions,
     folder: str | os.PathLike[str],
     *,
@@ -54,8 +57,8 @@ def write_report(
     model : SVMModel
     evaluation : Evaluation
         Of `predictions` against the labels of `dataset`.
-    dataset : Dataset
-        The labelled images that were predicted.
+    dataset : Dataset or Table
+        The labelled samples that were predicted.
     predictions : Predictions
     folder : path
         Created where it is missing.
@@ -80,7 +83,7 @@ def write_report(
 def render_report(
     model: SVMModel,
     evaluation: Evaluation,
-    dataset: Dataset,
+    dataset: Samples,
     predictions: Predictions,
     *,
     title: str = "model",
@@ -88,10 +91,10 @@ def render_report(
     """The page that `write_report` writes, as text."""
     sections = [
         _facts_section(model, evaluation, dataset),
-        _classes_section(evaluation),
-        _confusion_section(evaluation),
+        _classes_section(evaluation, dataset.unit),
+        _confusion_section(evaluation, dataset.unit),
         _mistakes_section(evaluation, dataset, predictions),
-        _support_vectors_section(model),
+        _support_vectors_section(model, dataset.unit),
     ]
     return _PAGE.substitute(
         title=_text(title),
@@ -105,16 +108,16 @@ def render_report(
 # The head of the page: the one number, and where it comes from.
 
 
-def _hero(model: SVMModel, evaluation: Evaluation, dataset: Dataset) -> str:
+def _hero(model: SVMModel, evaluation: Evaluation, dataset: Samples) -> str:
     tiles = [
-        ("wrong", f"{evaluation.n_errors:,}", f"of {evaluation.n:,} images"),
-        ("support vectors", f"{model.n_support_vectors:,}", _share_of_training(model)),
+        ("wrong", f"{evaluation.n_errors:,}", f"of {counted(dataset)}"),
+        ("support vectors", f"{model.n_support_vectors:,}", _share_of_training(model, dataset.unit)),
     ]
     if "fit_seconds" in model.provenance:
         backend = f"by {model.provenance.get('backend', 'an unknown backend')}"
         tiles.append(("trained in", _seconds(model.provenance["fit_seconds"]), backend))
     if evaluation.predict_seconds is not None:
-        rate = f"{evaluation.images_per_second:,.0f} images a second"
+        rate = f"{evaluation.samples_per_second:,.0f} {dataset.unit}s a second"
         tiles.append(("predicted in", _seconds(evaluation.predict_seconds), rate))
     return (
         f'<div class="score"><strong>{100 * evaluation.accuracy:.2f}<small>%</small></strong>'
@@ -128,15 +131,15 @@ def _hero(model: SVMModel, evaluation: Evaluation, dataset: Dataset) -> str:
     )
 
 
-def _share_of_training(model: SVMModel) -> str:
+def _share_of_training(model: SVMModel, unit: str) -> str:
     n_train = model.provenance.get("n_train")
-    return f"{model.n_support_vectors / n_train:.0%} of {n_train:,} training images" if n_train else ""
+    return f"{model.n_support_vectors / n_train:.0%} of {n_train:,} training {unit}s" if n_train else ""
 
 
-def _facts_section(model: SVMModel, evaluation: Evaluation, dataset: Dataset) -> str:
+def _facts_section(model: SVMModel, evaluation: Evaluation, dataset: Samples) -> str:
     groups = {
         "Machine": _machine_facts(model),
-        "Training": _training_facts(model),
+        "Training": _training_facts(model, dataset.unit),
         "Test": _test_facts(evaluation, dataset),
     }
     cards = (
@@ -169,7 +172,7 @@ def _machine_facts(model: SVMModel) -> Facts:
     return _escaped(facts)
 
 
-def _training_facts(model: SVMModel) -> Facts:
+def _training_facts(model: SVMModel, unit: str = "image") -> Facts:
     """What the provenance says: the keys that are known first, any others as they stand."""
     rest = dict(model.provenance)
     facts: list[tuple[str, str]] = []
@@ -183,7 +186,7 @@ def _training_facts(model: SVMModel) -> Facts:
         facts.append(("dual objective", f"{model.dual_objective.sum():.6g}"))
     data = rest.pop("dataset", None)
     if "n_train" in rest:
-        facts.append(("images", f"{rest.pop('n_train'):,}"))
+        facts.append((f"{unit}s", f"{rest.pop('n_train'):,}"))
     if "fit_seconds" in rest:
         facts.append(("seconds", f"{rest.pop('fit_seconds'):.2f}"))
     versions = [f"{key} {rest.pop(key)}" for key in list(rest) if isinstance(rest[key], str) and key != "trained"]
@@ -198,8 +201,8 @@ def _is_named(data: Any) -> bool:
     return isinstance(data, dict) and "name" in data
 
 
-def _test_facts(evaluation: Evaluation, dataset: Dataset) -> Facts:
-    facts = [("images", f"{evaluation.n:,}"), ("accuracy", f"{evaluation.accuracy:.6f}")]
+def _test_facts(evaluation: Evaluation, dataset: Samples) -> Facts:
+    facts = [(f"{dataset.unit}s", f"{evaluation.n:,}"), ("accuracy", f"{evaluation.accuracy:.6f}")]
     if evaluation.predict_seconds is not None:
         facts.append(("seconds", f"{evaluation.predict_seconds:.2f}"))
     return _dataset_facts(dataset.name, dataset.split, dataset.digest) + _escaped(facts)
@@ -215,7 +218,7 @@ def _dataset_facts(name: str, split: str, digest: str) -> Facts:
 # Figures of each class, and which classes are taken for which.
 
 
-def _classes_section(evaluation: Evaluation) -> str:
+def _classes_section(evaluation: Evaluation, unit: str) -> str:
     errors = evaluation.support - evaluation.confusion.diagonal()
     largest = max(int(errors.max()), 1)
     rows = (
@@ -229,15 +232,17 @@ def _classes_section(evaluation: Evaluation) -> str:
     )
     return (
         "<section><h2>Classes</h2>"
-        "<p>Precision: of the images predicted as this class, how many are of it. Recall: of the images of"
+        f"<p>Precision: of the {unit}s predicted as this class, how many are of it. Recall: of the {unit}s of"
         " this class, how many were found. F1: their harmonic mean.</p>"
         '<div class="scroll"><table class="classes"><thead><tr>'
-        + "".join(f'<th scope="col">{name}</th>' for name in ("class", "precision", "recall", "F1", "images", "wrong"))
+        + "".join(
+            f'<th scope="col">{name}</th>' for name in ("class", "precision", "recall", "F1", f"{unit}s", "wrong")
+        )
         + f'<td class="bar"></td></tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
     )
 
 
-def _confusion_section(evaluation: Evaluation) -> str:
+def _confusion_section(evaluation: Evaluation, unit: str) -> str:
     n_classes = len(evaluation.classes)
     if n_classes > MAX_MATRIX_CLASSES:
         matrix = f"<p>The matrix of {n_classes:,} classes is too large to show; the JSON file has it.</p>"
@@ -245,9 +250,9 @@ def _confusion_section(evaluation: Evaluation) -> str:
         matrix = _confusion_table(evaluation)
     return (
         "<section><h2>Confusion matrix</h2>"
-        "<p>Images of each true class (row) by predicted class (column). Right ones are on the diagonal;"
+        f"<p>{unit.capitalize()}s of each true class (row) by predicted class (column). Right ones are on the diagonal;"
         " shades grow with the logarithm of the count.</p>"
-        f'<div class="columns"><div class="scroll">{matrix}</div>{_most_confused(evaluation)}</div></section>'
+        f'<div class="columns"><div class="scroll">{matrix}</div>{_most_confused(evaluation, unit)}</div></section>'
     )
 
 
@@ -284,7 +289,7 @@ def _log_shades(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return right / max(right.max(), 1e-9), wrong / max(wrong.max(), 1e-9)
 
 
-def _most_confused(evaluation: Evaluation) -> str:
+def _most_confused(evaluation: Evaluation, unit: str) -> str:
     pairs = evaluation.most_confused(10)
     if not pairs:
         return ""
@@ -297,7 +302,7 @@ def _most_confused(evaluation: Evaluation) -> str:
     )
     return (
         '<div><h3>Most frequent mistakes</h3><table class="classes"><thead><tr>'
-        '<th scope="col">true → predicted</th><th scope="col">images</th><th scope="col">of class</th>'
+        f'<th scope="col">true → predicted</th><th scope="col">{unit}s</th><th scope="col">of class</th>'
         '<td class="bar"></td></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
@@ -308,7 +313,7 @@ def _most_confused(evaluation: Evaluation) -> str:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A misclassified image: its row in the data set, two class indices, and the margin between them."""
+    """A misclassified sample: its row in the data set, two class indices, and the margin between them."""
 
     row: int
     true: int
@@ -316,8 +321,8 @@ class Mistake:
     margin: float
 
 
-def worst_mistakes(evaluation: Evaluation, dataset: Dataset, predictions: Predictions) -> list[Mistake]:
-    """Every misclassified image, those first that the model was most sure of.
+def worst_mistakes(evaluation: Evaluation, dataset: Samples, predictions: Predictions) -> list[Mistake]:
+    """Every misclassified sample, those first that the model was most sure of.
 
     The margin is the decision value by which the predicted class beats the true one.
     """
@@ -331,11 +336,28 @@ def worst_mistakes(evaluation: Evaluation, dataset: Dataset, predictions: Predic
     ]
 
 
-def _mistakes_section(evaluation: Evaluation, dataset: Dataset, predictions: Predictions) -> str:
+def _mistakes_section(evaluation: Evaluation, dataset: Samples, predictions: Predictions) -> str:
     mistakes = worst_mistakes(evaluation, dataset, predictions)
     if not mistakes:
-        return "<section><h2>Misclassified images</h2><p>There are none.</p></section>"
+        return f"<section><h2>Misclassified {dataset.unit}s</h2><p>There are none.</p></section>"
     labels = [_text(label) for label in evaluation.classes.tolist()]
+    shown = mistakes[:MAX_MISTAKES]
+    listed = (
+        _pictured_mistakes(shown, labels, dataset)
+        if isinstance(dataset, Dataset)
+        else _tabulated_mistakes(shown, labels, dataset)
+    )
+    hidden = len(mistakes) - MAX_MISTAKES
+    cut = f" The worst {MAX_MISTAKES} are shown, {hidden:,} more are not." if hidden > 0 else ""
+    return (
+        f"<section><h2>Misclassified {dataset.unit}s <small>{len(mistakes):,}</small></h2>"
+        "<p>True → predicted class, and the margin: the decision value by which the predicted class beats the"
+        " true one, largest first. A negative margin means that the true class won that pair, and yet fewer"
+        f" votes in all.{cut}</p>{listed}</section>"
+    )
+
+
+def _pictured_mistakes(mistakes: Sequence[Mistake], labels: Sequence[str], dataset: Dataset) -> str:
     # Under a picture there is room for two digits on a line, not for two words.
     line_break = "<br>" if max(map(len, labels)) > _SHORT_LABEL else ""
     figures = (
@@ -345,16 +367,36 @@ def _mistakes_section(evaluation: Evaluation, dataset: Dataset, predictions: Pre
             _arrow(labels[m.true], labels[m.predicted], line_break),
             f"{m.margin:+.2f}",
         )
-        for m in mistakes[:MAX_MISTAKES]
+        for m in mistakes
     )
-    hidden = len(mistakes) - MAX_MISTAKES
-    shown = f" The worst {MAX_MISTAKES} are shown, {hidden:,} more are not." if hidden > 0 else ""
+    return f'<div class="pictures">{"".join(figures)}</div>'
+
+
+def _tabulated_mistakes(mistakes: Sequence[Mistake], labels: Sequence[str], table: Table) -> str:
+    """The rows with the values of the first columns."""
+    columns = range(min(table.n_features, MAX_COLUMNS))
+    values = table.X[[m.row for m in mistakes]][:, : len(columns)]
+    values = values if isinstance(values, np.ndarray) else values.toarray()
+    names = [table.id_name or "row", "true → predicted", "margin", *(column_name(table, c) for c in columns)]
+    rows = (
+        [
+            _text(m.row + 1 if table.ids is None else table.ids[m.row]),
+            _arrow(labels[m.true], labels[m.predicted]),
+            f"{m.margin:+.2f}",
+            *(f"{value:.6g}" for value in row),
+        ]
+        for m, row in zip(mistakes, values.tolist(), strict=True)
+    )
+    more = table.n_features - len(columns)
+    return _plain_table(names, rows) + (f"<p>{more:,} more columns are not shown.</p>" if more else "")
+
+
+def _plain_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells are HTML already, under headings that are text."""
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
-        f"<section><h2>Misclassified images <small>{len(mistakes):,}</small></h2>"
-        "<p>True → predicted class, and the margin: the decision value by which the predicted class beats the"
-        " true one, largest first. A negative margin means that the true class won that pair, and yet fewer"
-        f" votes in all.{shown}</p>"
-        f'<div class="pictures">{"".join(figures)}</div></section>'
+        f'<div class="scroll"><table class="classes"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -388,7 +430,9 @@ def heaviest_support_vectors(model: SVMModel, limit: int) -> list[HeavyVector]:
     ]
 
 
-def _support_vectors_section(model: SVMModel) -> str:
+def _support_vectors_section(model: SVMModel, unit: str) -> str:
+    if unit == Table.unit:
+        return _tabulated_support_vectors(model)
     shape = model.image_shape
     if shape is None or model.support_vectors.shape[1] != shape[0] * shape[1]:
         return (
@@ -418,6 +462,28 @@ def _support_vectors_section(model: SVMModel) -> str:
     )
 
 
+def _tabulated_support_vectors(model: SVMModel) -> str:
+    heavy = heaviest_support_vectors(model, MAX_SUPPORT_VECTORS)
+    labels = [_text(label) for label in model.classes.tolist()]
+    rows = (
+        [
+            f"{model.support_indices[v.index] + 1}",
+            f"<b>{labels[v.class_index]}</b>",
+            f"{v.weight:.1f}",
+            _bound_note(v.pairs_at_bound, model.n_classes - 1),
+        ]
+        for v in heavy
+    )
+    return (
+        "<section><h2>Support vectors"
+        f" <small>the {len(heavy)} heaviest of {model.n_support_vectors:,}</small></h2>"
+        "<p>Rows of the training samples (from 1, in the order they were trained on), and the magnitudes of their"
+        f" coefficients added up over the class’s {_pairs(model.n_classes - 1)}."
+        f" {_bound_text(model, heavy, 'row')} Mislabelled and odd rows gather here.</p>"
+        f"{_plain_table(('training row', 'class', 'weight', ''), rows)}</section>"
+    )
+
+
 def _pairs(count: int) -> str:
     return "one pair" if count == 1 else f"{count} pairs"
 
@@ -428,13 +494,13 @@ def _bound_note(pairs_at_bound: int, n_pairs: int) -> str:
     return "at C" if n_pairs == 1 else f"at C in {pairs_at_bound} of {n_pairs}"
 
 
-def _bound_text(model: SVMModel, heavy: Sequence[HeavyVector]) -> str:
+def _bound_text(model: SVMModel, heavy: Sequence[HeavyVector], unit: str = "image") -> str:
     weighted = "" if model.problem.class_weight is None else " times the weight of the class"
     bound = f"its bound, C = {model.problem.C:g}{weighted}"
     if not any(v.pairs_at_bound for v in heavy):
         return f"No coefficient of these is at {bound}."
     return (
-        f"“At C” marks those with a coefficient at {bound}: for that pair, the image lies inside the margin"
+        f"“At C” marks those with a coefficient at {bound}: for that pair, the {unit} lies inside the margin"
         " or on the wrong side of it."
     )
 

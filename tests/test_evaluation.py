@@ -17,7 +17,7 @@ from gpusvm.evaluation import (
     class_indices,
     evaluate_predictions,
     head_to_head,
-    predict_images,
+    predict_samples,
 )
 from gpusvm.preprocess import PixelScaler
 
@@ -61,7 +61,7 @@ def test_to_dict_is_strict_json(random_labels) -> None:
     result = evaluate_predictions(np.arange(5), *random_labels, predict_seconds=0.5)
     read = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert read["n_test"] == 300
-    assert read["images_per_second"] == 600
+    assert read["samples_per_second"] == 600
     assert read["classes"] == [0, 1, 2, 3, 4]
     assert np.array(read["confusion"]).sum() == 300
 
@@ -102,7 +102,7 @@ def test_agreement_takes_labels_the_other_side_lacks() -> None:
 
 
 def test_no_rows_are_an_error() -> None:
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="no samples"):
         evaluate_predictions(np.arange(2), np.array([], dtype=int), np.array([], dtype=int))
 
 
@@ -110,7 +110,7 @@ def test_predictions_are_the_models_own_whatever_the_chunk(image_model, monkeypa
     images = load_dataset("digits", "test").images
     monkeypatch.setattr(evaluation, "CHUNK_ROWS", 100)
     done: list[int] = []
-    predictions = predict_images(image_model, images, done.append)
+    predictions = predict_samples(image_model, images, done.append)
     X = image_model.preprocess(images)
     np.testing.assert_array_equal(predictions.labels, image_model.predict(X))
     np.testing.assert_allclose(predictions.decisions, image_model.pair_decisions(X), atol=1e-4)
@@ -120,7 +120,7 @@ def test_predictions_are_the_models_own_whatever_the_chunk(image_model, monkeypa
 
 def test_images_of_another_size_are_an_error(image_model) -> None:
     with pytest.raises(DataError, match="28x28 images, the model expects 8x8"):
-        predict_images(image_model, np.zeros((2, 28, 28), dtype=np.uint8))
+        predict_samples(image_model, np.zeros((2, 28, 28), dtype=np.uint8))
 
 
 def test_head_to_head_reads_the_pair_in_either_direction(image_model) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gpusvm.data import load_dataset
 from gpusvm.errors import OutputError
-from gpusvm.evaluation import evaluate_predictions, head_to_head, predict_images
+from gpusvm.evaluation import evaluate_predictions, head_to_head, predict_samples
 from gpusvm.preprocess import PixelScaler
 from gpusvm.report import heaviest_support_vectors, render_report, worst_mistakes, write_report
 
@@ -56,7 +56,7 @@ def dataset():
 
 
 def evaluated(model, dataset):
-    predictions = predict_images(model, dataset.images)
+    predictions = predict_samples(model, dataset.images)
     labels = dataset.require_labels()
     return evaluate_predictions(model.classes, labels, predictions.labels, predictions.seconds), predictions
 

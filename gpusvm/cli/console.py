@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,7 +22,8 @@ from rich.text import Text
 from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.backends.base import Progress as ProgressCallback
-from gpusvm.errors import DataWarning, SlowBackendWarning
+from gpusvm.data import Dataset, Table
+from gpusvm.errors import DataWarning, SlowBackendWarning, UsageError
 from gpusvm.model import SVMModel
 from gpusvm.pixel_range import inverted, unlike_training
 
@@ -42,9 +42,12 @@ def messages() -> Console:
     return _console(stderr=True)
 
 
-def note_raw_pixels(console: Console, model: SVMModel) -> None:
-    """Say that a model without steps of its own sees the pixels as they are: most were trained on scaled ones."""
-    if model.preprocessing:
+def note_raw(console: Console, model: SVMModel, data: Dataset | Table | None = None) -> None:
+    """Say that a model without steps of its own sees samples as they are: most were trained on scaled ones."""
+    is_table = isinstance(data, Table)
+    # `gpusvm train --scale none` and LIBSVM's users meant it.
+    meant = model.from_libsvm if is_table else False
+    if model.preprocessing or meant or (model.table is not None and "dataset" in model.provenance):
         return
     if model.from_libsvm:
         console.print(
@@ -53,16 +56,21 @@ def note_raw_pixels(console: Console, model: SVMModel) -> None:
             soft_wrap=True,
         )
     else:
+        what = "the numbers of the table as they are" if is_table else "raw pixels 0 to 255"
         console.print(
-            "note: this model has no preprocessing steps of its own (it was saved from Python): it is given raw"
-            " pixels 0 to 255; if it was trained on others, save it with SVC.save(path, preprocessing=steps)",
+            f"note: this model has no preprocessing steps of its own (it was saved from Python): it is given {what};"
+            " if it was trained on others, save it with SVC.save(path, preprocessing=steps)",
             soft_wrap=True,
         )
 
 
-def like_training(console: Console, model: SVMModel, images: np.ndarray, *, invert: bool) -> np.ndarray:
-    """The images, or their negatives; says so where they are unlike those that the model was trained on."""
-    images = inverted(model, images) if invert else images
+def like_training(console: Console, model: SVMModel, data: Dataset | Table, *, invert: bool) -> Any:
+    """The samples, or the negatives of images; says so where these are unlike those the model was trained on."""
+    if isinstance(data, Table):
+        if invert:
+            raise UsageError(f"--invert is for images, and {data.name} is a table; leave it out")
+        return data.X
+    images = inverted(model, data.images) if invert else data.images
     if difference := unlike_training(model, images):
         console.print(f"note: {difference}", soft_wrap=True)
     return images
@@ -138,14 +146,14 @@ def pair_progress(console: Console) -> Iterator[ProgressCallback]:
 
 
 @contextmanager
-def image_progress(console: Console, n_images: int) -> Iterator[Callable[[int], None] | None]:
-    """A callback that takes the number of images done: a bar on a terminal, nothing elsewhere."""
+def sample_progress(console: Console, n_samples: int) -> Iterator[Callable[[int], None] | None]:
+    """A callback that takes the number of samples done: a bar on a terminal, nothing elsewhere."""
     if not console.is_terminal:
         yield None
         return
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("predicting", total=n_images)
+        task = bar.add_task("predicting", total=n_samples)
         yield lambda done: bar.update(task, completed=done)
 
 

@@ -1,4 +1,4 @@
-"""``gpusvm evaluate``: how well a model does on labelled images, and what it gets wrong."""
+"""``gpusvm evaluate``: how well a model does on labelled samples, and what it gets wrong."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpusvm.cli.console import bold, image_progress, like_training, messages, note_raw_pixels, results
+from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress
+from gpusvm.cli.options import Label
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.errors import UsageError
-from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_images
+from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_samples
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, write_json
+from gpusvm.split import Samples, counted, load_like
 
 LINE_WIDTH = 80
 """Results fit this many columns where there is no terminal to ask."""
@@ -32,13 +34,14 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
     source: Annotated[
         str | None,
-        typer.Argument(help="mnist, fashion-mnist, digits, a CSV, .npz or folder; default: what it was trained on."),
+        typer.Argument(help="A table, pictures, or a name from gpusvm data list; default: what it was trained on."),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(metavar="SPLIT", help="test or train; default: test where there is one.", show_default=False),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples.")] = None,
+    label: Label = None,
     invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
@@ -49,22 +52,22 @@ def evaluate(
     notes = messages()
     check_writable(json_path, None if report is None else report / "index.html")
     machine = load_model(model)
-    note_raw_pixels(notes, machine)
     source = source or trained_on(machine)
     split = split or _default_split(notes, source, data_dir)
-    data = load_dataset(
-        source, split, limit=limit, seed=seed, data_dir=data_dir, progress=notes.is_terminal, kind="images"
-    )
+    data = load_labelled(machine, source, split, limit, seed, label, data_dir, progress=notes.is_terminal)
+    note_raw(notes, machine, data)
     true = data.require_labels()
     class_indices(machine.classes, true, where=data.name)  # unknown labels fail before the long work
     if is_training_data(machine, data):
         notes.print(
-            f"note: the model was trained on {data.name}, {data.split} split: it may have seen these images",
+            f"note: the model was trained on {data.name}, {data.split} split: it may have seen these {data.unit}s",
             soft_wrap=True,
         )
-    data = replace(data, images=like_training(notes, machine, data.images, invert=invert))
-    with image_progress(notes, len(data)) as progress:
-        predictions = predict_images(machine, data.images, progress)
+    samples = like_training(notes, machine, data, invert=invert)
+    if isinstance(data, Dataset):
+        data = replace(data, images=samples)
+    with sample_progress(notes, len(data)) as progress:
+        predictions = predict_samples(machine, samples, progress)
     evaluation = evaluate_predictions(machine.classes, true, predictions.labels, predictions.seconds)
     written = []
     if json_path is not None:
@@ -88,8 +91,29 @@ def trained_on(model: SVMModel) -> str:
     return str(name or "mnist")
 
 
-def is_training_data(model: SVMModel, data: Dataset) -> bool:
-    """Whether the model says that it was trained on images of this very split, all or some of them."""
+def load_labelled(
+    model: SVMModel,
+    source: str,
+    split: str,
+    limit: int | None,
+    seed: int | None,
+    label: str | None,
+    data_dir: Path | None,
+    progress: bool,
+) -> Samples:
+    """Samples of a split for a model: a table or images, whichever the model takes."""
+    folder = None if data_dir is None else str(data_dir)
+    if model.table is not None:
+        label = model.table.label_name if label is None else label
+        return load_like(source, split, model.table.columns, model.n_features, label, folder, limit, seed)
+    kind = "auto" if model.image_shape is None else "images"
+    return load_dataset(
+        source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label
+    )
+
+
+def is_training_data(model: SVMModel, data: Samples) -> bool:
+    """Whether the model says that it was trained on samples of this very split, all or some of them."""
     known = model.provenance.get("dataset")
     if not isinstance(known, dict):
         return False
@@ -97,7 +121,7 @@ def is_training_data(model: SVMModel, data: Dataset) -> bool:
     return same_name or known.get("digest") == data.digest
 
 
-def figures(evaluation: Evaluation, data: Dataset, model: Path) -> dict[str, object]:
+def figures(evaluation: Evaluation, data: Samples, model: Path) -> dict[str, object]:
     """What ``--json`` writes."""
     return {
         "model": str(model),
@@ -111,15 +135,15 @@ def figures(evaluation: Evaluation, data: Dataset, model: Path) -> dict[str, obj
 def _default_split(notes: Console, source: str, data_dir: Path | None) -> str:
     if has_split(source, "test", data_dir):
         return "test"
-    notes.print(f"{source} has no test split: evaluating on all its images", soft_wrap=True)
+    notes.print(f"{source} has no test split: evaluating on all of it", soft_wrap=True)
     return "train"
 
 
-def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Dataset) -> None:
+def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Samples) -> None:
     """Print the accuracy, the classes, the confusion matrix and the most frequent mistakes."""
     width = console.width if console.is_terminal else LINE_WIDTH
     console.print(
-        f"{data.name}, {data.split} split: {evaluation.n:,} images;"
+        f"{data.name}, {data.split} split: {counted(data)};"
         f" {model.n_support_vectors:,} support vectors, {model.kernel.name} kernel",
         soft_wrap=True,
     )
@@ -127,10 +151,10 @@ def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Datase
         bold(f"Accuracy: {evaluation.accuracy:.4f}"),
         f"({evaluation.n_errors:,} wrong;"
         f" predicted in {evaluation.predict_seconds or 0:.2f} s,"
-        f" {evaluation.images_per_second or 0:,.0f} images a second)\n",
+        f" {evaluation.samples_per_second or 0:,.0f} {data.unit}s a second)\n",
         soft_wrap=True,
     )
-    console.print(class_table(evaluation), width=width)
+    console.print(class_table(evaluation, f"{data.unit}s"), width=width)
     if not evaluation.n_errors:
         return
     matrix = confusion_table(evaluation, width)
@@ -147,9 +171,9 @@ def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Datase
     console.print(mistake_table(evaluation), width=width)
 
 
-def class_table(evaluation: Evaluation) -> Table:
+def class_table(evaluation: Evaluation, samples: str) -> Table:
     """Precision, recall, F1 and counts, a row for each class."""
-    table = _table("class", "precision", "recall", "F1", "images", "wrong")
+    table = _table("class", "precision", "recall", "F1", samples, "wrong")
     right = evaluation.confusion.diagonal()
     for c, label in enumerate(_labels(evaluation)):
         ratios = (evaluation.precision[c], evaluation.recall[c], evaluation.f1[c])

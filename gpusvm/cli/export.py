@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gpusvm.cli.console import messages, note_raw_pixels, warnings_as_notes
+from gpusvm.cli.console import messages, note_raw, warnings_as_notes
 from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
 from gpusvm.model import SVMModel
@@ -41,7 +41,7 @@ def export(
         typer.Option("--out", help="Where to write; by default beside the model.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a model for scikit-learn or ONNX, which take rows of raw pixels, or for LIBSVM."""
+    """Write a model for scikit-learn or ONNX, which take rows of raw pixels or of a table, or for LIBSVM."""
     path = out or model.with_suffix(_SUFFIXES[to])
     if path.resolve() == model.resolve():
         raise UsageError(f"{path} is the model itself; name another file with --out")
@@ -58,7 +58,7 @@ def _write(machine: SVMModel, to: Target, path: Path) -> str:
         with warnings_as_notes(notes):
             write_libsvm_model(machine, path)
         return f"Use it with features in LIBSVM's format:\n  svm-predict TEST_FILE {path} OUTPUT_FILE"
-    note_raw_pixels(notes, machine)
+    note_raw(notes, machine)
     if to is Target.onnx:
         content = to_onnx(machine).SerializeToString()
         with replacing(path) as temporary:
@@ -71,4 +71,13 @@ def _write(machine: SVMModel, to: Target, path: Path) -> str:
         with replacing(path) as temporary:
             joblib.dump(pipeline, temporary)
         use = f'joblib.load("{path}").predict(rows)'
-    return f"Use it with rows of {machine.n_features} raw pixels (float32):\n  {use}"
+    return f"Use it with {_rows(machine, to)}:\n  {use}"
+
+
+def _rows(model: SVMModel, to: Target) -> str:
+    """What the written form takes."""
+    if model.table is None:
+        return f"rows of {model.n_features} raw pixels (float32)"
+    names = f" ({', '.join(model.table.columns):.200})" if model.table.columns else ""
+    dtype = "float32, or float64 where its input is that" if to is Target.onnx else "float64"
+    return f"rows of {model.n_features} columns{names}, unscaled, {dtype}"

@@ -1,4 +1,4 @@
-"""``gpusvm predict``: labels for images that may have none, in Kaggle's layout."""
+"""``gpusvm predict``: labels for images or the rows of a table, as a CSV."""
 
 from __future__ import annotations
 
@@ -12,73 +12,104 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gpusvm.cli.console import discard, image_progress, like_training, messages, note_raw_pixels
-from gpusvm.data import load_dataset, load_images
+from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress
+from gpusvm.cli.options import Label
+from gpusvm.data import Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.errors import OutputError, UsageError
-from gpusvm.evaluation import agreement, predict_images
+from gpusvm.evaluation import agreement, predict_samples
+from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, replacing
+from gpusvm.split import Samples, counted, require_features
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
-    images: Annotated[
+    source: Annotated[
         Path,
-        typer.Argument(metavar="input", help="IDX file, CSV, .npz, a picture or a folder of them.", show_default=False),
+        typer.Argument(metavar="input", help="A table, images in a file, or a folder of pictures.", show_default=False),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Write the CSV here; default: standard output.")] = None,
+    label: Label = None,
     invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
-    start_id: Annotated[int, typer.Option(min=0, help="ImageId of the first row.")] = 1,
+    start_id: Annotated[int, typer.Option(min=0, help="Number of the first row.")] = 1,
 ) -> None:
-    """Predict the labels of images: a CSV of ImageId,Label."""
+    """Predict the labels of a table's rows or of images: a CSV of ids and labels."""
     notes = messages()
     check_writable(out)
     machine = load_model(model)
-    note_raw_pixels(notes, machine)
-    pixels, ids, true = _load(images)
-    pixels = like_training(notes, machine, pixels, invert=invert)
+    data, ids = load_unlabelled(machine, source, label)
+    note_raw(notes, machine, data)
+    samples = like_training(notes, machine, data, invert=invert)
     ids = _renumbered(ids, start_id)
-    with image_progress(notes, len(pixels)) as progress:
-        predictions = predict_images(machine, pixels, progress)
-    text = to_csv(ids, predictions.labels)
+    with sample_progress(notes, len(data)) as progress:
+        predictions = predict_samples(machine, samples, progress)
+    text = to_csv(header(machine, data), ids, predictions.labels)
     if out is None:
         _print(text)
     else:
         with replacing(out) as temporary:
             temporary.write_bytes(text)
-    accuracy = "" if true is None else f"; accuracy {agreement(true, predictions.labels):.4f} on its labels"
+    accuracy = (
+        "" if data.labels is None else f"; accuracy {agreement(data.labels, predictions.labels):.4f} on its labels"
+    )
     notes.print(
-        f"{len(predictions):,} image{'s' if len(predictions) > 1 else ''} predicted in {predictions.seconds:.2f} s"
-        f" ({predictions.images_per_second:,.0f} a second){accuracy}{f'; wrote {out}' if out else ''}",
+        f"{counted(data)} predicted in {predictions.seconds:.2f} s"
+        f" ({predictions.samples_per_second:,.0f} a second){accuracy}{f'; wrote {out}' if out else ''}",
         soft_wrap=True,
     )
 
 
-def to_csv(ids: Sequence[str], labels: np.ndarray) -> bytes:
-    """Rows of ImageId,Label under that header, quoted where a name needs it.
+def header(model: SVMModel, data: Samples) -> tuple[str, str]:
+    """Names of the two columns: Kaggle's for images, for a table its own where it has them."""
+    if isinstance(data, Dataset):
+        return "ImageId", "Label"
+    label_name = None if model.table is None else model.table.label_name
+    return data.id_name or "row", label_name or "label"
+
+
+def to_csv(header: tuple[str, str], ids: Sequence[str], labels: np.ndarray) -> bytes:
+    """Rows of id and label under a header, quoted where a name needs it.
 
     File names that are no UTF-8 keep their bytes.
     """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("ImageId", "Label"))
+    writer.writerow(header)
     writer.writerows(zip(ids, labels.tolist(), strict=True))
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _load(path: Path) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    """Images, their ids, and the labels where the file is a CSV that has them."""
-    if path.suffix.lower() == ".csv" and path.is_file():
+def load_unlabelled(model: SVMModel, path: Path, label: str | None = None) -> tuple[Samples, list[str]]:
+    """Samples for a model, and what each is called: labels or not, a table or images, whichever the model takes."""
+    if model.image_shape is None:
+        kind = "auto" if model.table is None else "table"
+        table = model.table or TableLayout()
+        found = load_samples(
+            path, kind=kind, label=table.label_name if label is None else label, columns=table.columns,
+            n_features=model.n_features,
+        )  # fmt: skip
+        if isinstance(found, Table):
+            require_features(found, model.n_features)
+            return found, _numbers(len(found)) if found.ids is None else found.ids.tolist()
+        images, ids = found
+    elif path.suffix.lower() == ".csv" and path.is_file():  # which may have labels
         data = load_dataset(path, kind="images")
-        return data.images, [str(number) for number in range(1, len(data) + 1)], data.labels
-    return *load_images(path), None
+        return data, _numbers(len(data))
+    else:
+        images, ids = load_images(path)
+    return Dataset(images, None, str(path), "test", ""), ids
+
+
+def _numbers(n: int) -> list[str]:
+    return [str(number) for number in range(1, n + 1)]
 
 
 def _renumbered(ids: list[str], start_id: int) -> list[str]:
     if start_id == 1:
         return ids
-    if not ids[0].isdigit():  # a picture's name has a suffix
-        raise UsageError("--start-id numbers rows, but pictures go by their file names; leave it out")
+    if ids != _numbers(len(ids)):
+        raise UsageError("--start-id numbers rows, but these have ids or file names of their own; leave it out")
     return [str(number) for number in range(start_id, start_id + len(ids))]
 
 

@@ -1,9 +1,9 @@
-"""``gpusvm train``: from images on disk to a model file, with its accuracy on images it has not seen."""
+"""``gpusvm train``: from images or a table to a model file, with its accuracy on samples it has not seen."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,20 +15,24 @@ from rich.console import Console
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify
-from gpusvm.cli.console import bold, image_progress, messages, pair_progress, results
-from gpusvm.cli.predict import to_csv
-from gpusvm.data import Dataset, default_source, has_split, load_dataset
+from gpusvm.cli import tutorial
+from gpusvm.cli.console import bold, messages, pair_progress, results, sample_progress
+from gpusvm.cli.options import AsImages, AsTable, Drop, Label, kind_of
+from gpusvm.data import Dataset, Table, default_source, load_dataset
+from gpusvm.data.column_figures import column_figures, column_name, uneven
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
-from gpusvm.evaluation import Predictions, agreement, predict_images
+from gpusvm.evaluation import Predictions, agreement, predict_samples
 from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.memory import peak_rss_mb
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.model_file import save_model
-from gpusvm.output import check_writable, replacing, write_json
+from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, require
-from gpusvm.preprocess import build_steps
-from gpusvm.training import Split, load_split, recommended_parameters, train_model
+from gpusvm.pixel_range import unlike_each_other
+from gpusvm.preprocess import SCALINGS, Scaling, default_scaling
+from gpusvm.split import Reading, Split, counted, load_split
+from gpusvm.training import recommended_parameters, steps_for, train_model
 
 KernelName = StrEnum("KernelName", {name: name for name in KERNEL_NAMES if name != "precomputed"})  # type: ignore[misc]
 
@@ -40,7 +44,18 @@ class Preset(StrEnum):
     tutorial = "tutorial"
 
 
-TUTORIAL_IMAGES = 5_000
+ScalingName = StrEnum("ScalingName", {name: name for name in SCALINGS})  # type: ignore[misc]
+
+NAMED_CLASSES = 6
+"""Classes up to which each is named with its count."""
+
+LONGEST_NAME = 30
+
+SCALED = {
+    "standard": "each column to mean 0 and standard deviation 1",
+    "maxabs": "each column divided by its largest absolute value",
+    "minmax": "each column to 0 to 1",
+}
 
 
 @dataclass
@@ -48,20 +63,35 @@ class Plan:
     """What to train on, and how, after presets and recommendations."""
 
     source: str
-    parameters: dict[str, Any]
+    reading: Reading
+    test_source: str | None
     limit: int | None
     test_size: float | None
     seed: int
     binarize: bool
     deskew: bool
-    notices: list[str] = field(default_factory=list)
+    scaling: Scaling | None
+    parameters: dict[str, Any]
+    notices: list[str]
 
 
 def train(
     source: Annotated[
         str | None,
-        typer.Argument(help="mnist, fashion-mnist, digits, a CSV, .npz or folder; MNIST if not given."),
+        typer.Argument(help="A table, pictures, or a name from gpusvm data list; MNIST if not given."),
     ] = None,
+    label: Label = None,
+    drop: Drop = None,
+    scale: Annotated[
+        ScalingName | None,
+        typer.Option(help="Of a table's columns; default: standard, for a sparse table maxabs."),
+    ] = None,
+    test_source: Annotated[
+        str | None,
+        typer.Option("--test", metavar="SOURCE", help="Test on this; default: what SOURCE has to test on, else 20 %."),
+    ] = None,
+    as_table: AsTable = False,
+    as_images: AsImages = False,
     backend: Annotated[
         str, typer.Option(help=f"auto, {', '.join(backend_names())}; see gpusvm info.", metavar="NAME")
     ] = "auto",
@@ -70,12 +100,12 @@ def train(
         int | None, typer.Option(help="CUDA device of a GPU backend, counted among the visible ones.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="tutorial: a first walk with 5,000 images.")] = Preset.default,
-    limit: Annotated[int | None, typer.Option(min=2, help="Use only the first so many images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Use only the first so many samples.")] = None,
     test_size: Annotated[
         float | None,
-        typer.Option(min=0.001, max=0.999, help="Fraction of the images to hold out for testing."),
+        typer.Option(min=0.001, max=0.999, help="Fraction of the samples to hold out for testing."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the choice of held-out images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another number holds out other samples.")] = 0,
     kernel: Annotated[KernelName, typer.Option(help="Kernel function.")] = KernelName.rbf,  # type: ignore[attr-defined]
     C: Annotated[
         float | None, typer.Option("--C", help="Penalty; 10 for MNIST and digits, else 1.", metavar="FLOAT")
@@ -113,15 +143,25 @@ def train(
         bool, typer.Option("--certify", help="Recompute the KKT gap and the objective in float64.")
     ] = False,
 ) -> None:
-    """Train on images, test on others, and save the model."""
+    """Train on a table or images, test on samples held out, and save the model."""
     console, notes = results(), messages()
     given = {"C": C, "gamma": None if gamma is None else parse_gamma(gamma)}
-    plan = make_plan(source, preset, given, limit, test_size, seed, binarize, deskew, data_dir)
+    source, notices = _source(source, data_dir)
+    plan = Plan(
+        source=source,
+        reading=Reading(
+            kind_of(as_table, as_images), label, tuple(drop or ()), None if data_dir is None else str(data_dir)
+        ),
+        test_source=test_source, limit=limit, test_size=test_size, seed=seed, binarize=binarize, deskew=deskew,
+        scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
+        parameters=given, notices=notices,
+    )  # fmt: skip
+    fill_in(plan, preset)
     check_options(
         degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit, cache_size=cache_size,
         n_jobs=n_jobs, device=device,
     )  # fmt: skip
-    model_path = out or Path(f"{Path(plan.source).stem or 'model'}.svm")
+    model_path = out or Path(f"{stem(plan.source)}.svm")
     predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
     check_writable(model_path, json_path, predictions_path, checkpoint_path)
     check_different(checkpoint_path, model_path, json_path, predictions_path)
@@ -131,8 +171,8 @@ def train(
             notes.print(notice, soft_wrap=True)
 
     split = load_split(
-        plan.source, limit=plan.limit, test_size=plan.test_size, seed=plan.seed,
-        data_dir=None if data_dir is None else str(data_dir), progress=notes.is_terminal,
+        plan.source, reading=plan.reading, test_source=plan.test_source, limit=plan.limit, test_size=plan.test_size,
+        seed=plan.seed, progress=notes.is_terminal,
     )  # fmt: skip
     svc = SVC(
         kernel=str(kernel), degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit,
@@ -141,9 +181,10 @@ def train(
         n_jobs=n_jobs, **plan.parameters,
     )  # fmt: skip
     if preset is Preset.tutorial:
-        show_first_rows(console, load_dataset(plan.source, limit=plan.limit, data_dir=data_dir, kind="images"))
+        tutorial.show_first_rows(console, load_dataset(plan.source, limit=plan.limit, data_dir=data_dir, kind="images"))
+    steps = steps_for(split.train, binarize=plan.binarize, deskew=plan.deskew, scaling=plan.scaling)
     announce(console, split, svc, choice, plan)
-    steps = build_steps(split.train.image_shape, binarize=plan.binarize, deskew=plan.deskew)
+    warn_of_data(notes, split, plan)
     checkpoint = None if checkpoint_path is None else Checkpoint(checkpoint_path)
     if checkpoint is not None:
         console.print(f"Checkpoint: {checkpoint.path} (class pairs as they finish, until the model is saved)")
@@ -152,15 +193,15 @@ def train(
     save_model(model, model_path)
     if checkpoint is not None:
         checkpoint.remove()
-    with image_progress(notes, len(split.test)) as images_done:
-        predictions = predict_images(model, split.test.images, images_done)
+    with sample_progress(notes, len(split.test)) as samples_done:
+        predictions = predict_samples(model, split.test.samples, samples_done)
     certificate = _certify(notes, model, split) if certify_it else None
     report(console, model, split, predictions, certificate)
-    console.print(f"Model: {model_path} ({model_path.stat().st_size / 2**20:.1f} MB)", soft_wrap=True)
+    console.print(f"Model: {model_path} ({_size(model_path.stat().st_size)})", soft_wrap=True)
     if json_path is not None:
         write_json(json_path, metrics(model, split, predictions, certificate))
     if predictions_path is not None:
-        finish_tutorial(console, model, plan.source, predictions_path, data_dir, split)
+        tutorial.finish(console, model, plan.source, predictions_path, data_dir, split)
 
 
 def check_different(checkpoint_path: Path | None, *others: Path | None) -> None:
@@ -192,47 +233,106 @@ def parse_gamma(text: str) -> float | str:
     return value
 
 
-def make_plan(
-    source: str | None,
-    preset: Preset,
-    given: dict[str, Any],
-    limit: int | None,
-    test_size: float | None,
-    seed: int,
-    binarize: bool,
-    deskew: bool,
-    data_dir: Path | None,
-) -> Plan:
+def _source(source: str | None, data_dir: Path | None) -> tuple[str, list[str]]:
+    """What was named, else the default, and what to say of it."""
+    if source is not None:
+        return source, []
+    source, notice = default_source(data_dir, progress=True)
+    return source, [notice] if notice else []
+
+
+def fill_in(plan: Plan, preset: Preset) -> None:
     """Fill in what was not said: from the preset, else from what is known to suit the data set."""
-    notices = []
-    if source is None:
-        source, notice = default_source(data_dir, progress=True)
-        notices = [notice] if notice else []
     if preset is Preset.tutorial:
+        if plan.reading.kind == "table":
+            raise UsageError("--preset tutorial is a walk through images; leave it out for a table")
         defaults: dict[str, Any] = {"C": 1.0, "gamma": "auto"}
-        limit, test_size, binarize = limit or TUTORIAL_IMAGES, test_size or 0.2, True
+        plan.limit, plan.test_size, plan.binarize = plan.limit or tutorial.IMAGES, plan.test_size or 0.2, True
+        plan.reading = replace(plan.reading, kind="images")
     else:
-        defaults = {"C": 1.0, "gamma": "scale"} | recommended_parameters(source)
-    parameters = defaults | {name: value for name, value in given.items() if value is not None}
-    check_options(C=parameters["C"])
-    return Plan(source, parameters, limit, test_size, seed, binarize, deskew, notices)
+        defaults = {"C": 1.0, "gamma": "scale"} | recommended_parameters(plan.source)
+    plan.parameters = defaults | {name: value for name, value in plan.parameters.items() if value is not None}
+    check_options(C=plan.parameters["C"])
+
+
+def stem(source: str) -> str:
+    """The name of a source without what says its format: heart for heart.csv.gz."""
+    path = Path(source)
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem or "model"
 
 
 def announce(console: Console, split: Split, svc: SVC, choice: Choice, plan: Plan) -> None:
     """Say what is about to be done, on what, and why there."""
-    data, labels = split.train, np.unique(split.train.require_labels())
-    height, width = data.image_shape
-    n_pairs = len(labels) * (len(labels) - 1) // 2
-    extra = "".join(f", {word}" for word, on in (("binarised", plan.binarize), ("deskewed", plan.deskew)) if on)
-    console.print(
-        f"Training on {len(data):,} images of {height} x {width} pixels{extra} from {data.name}: "
-        f"{len(labels)} classes, {n_pairs} class pairs; testing on {split.description}"
-    )
+    describe = _describe_table if isinstance(split.train, Table) else _describe_images
+    for line in describe(split, plan):
+        console.print(line, soft_wrap=True)
     parts = [f"kernel {svc.kernel}", f"C={svc.C:g}"]
     if svc.kernel != "linear":
         parts.append(f"gamma={svc.gamma if isinstance(svc.gamma, str) else format(svc.gamma, 'g')}")
     console.print(f"SVC: {', '.join(parts)}, tol={svc.tol:g}")
     console.print(f"Backend: {choice.backend.name} ({choice.backend.runs}); {choice.reason}")
+
+
+def _describe_images(split: Split, plan: Plan) -> list[str]:
+    data = split.train
+    assert isinstance(data, Dataset)
+    height, width = data.image_shape
+    n_classes = len(np.unique(data.require_labels()))
+    extra = "".join(f", {word}" for word, on in (("binarised", plan.binarize), ("deskewed", plan.deskew)) if on)
+    return [
+        f"Training on {len(data):,} images of {height} x {width} pixels{extra} from {data.name}: "
+        f"{n_classes} classes, {n_classes * (n_classes - 1) // 2} class pairs; testing on {split.description}"
+    ]
+
+
+def _describe_table(split: Split, plan: Plan) -> list[str]:
+    data = split.train
+    assert isinstance(data, Table)
+    sparse = "" if isinstance(data.X, np.ndarray) else f" (sparse: {data.X.nnz / data.X.shape[0]:.0f} not zero a row)"
+    column = "" if data.label_name is None else f" in column {data.label_name}"
+    scaling = plan.scaling or default_scaling(data.X)
+    if scaling == "none":
+        scaled = "Scaling: none"
+    else:
+        scaled = f"Scaling: {scaling}, {SCALED[scaling]} (of the training rows); --scale none leaves them as they are"
+    return [
+        f"Training on {counted(data)} of {data.n_features:,} features{sparse} from {data.name}; testing on"
+        f" {split.description}",
+        f"Labels{column}: {_describe_classes(data.require_labels())}",
+        scaled,
+    ]
+
+
+def _describe_classes(labels: np.ndarray) -> str:
+    classes, counts = np.unique(labels, return_counts=True)
+    names = [str(label) if len(str(label)) <= LONGEST_NAME else f"{label!s:.{LONGEST_NAME}}..." for label in classes]
+    if len(classes) <= NAMED_CLASSES:
+        return f"{len(classes)} classes, " + ", ".join(f"{n} ({c:,})" for n, c in zip(names, counts, strict=True))
+    return f"{len(classes)} classes from {names[0]} to {names[-1]}, of {counts.min():,} to {counts.max():,} rows each"
+
+
+def warn_of_data(notes: Console, split: Split, plan: Plan) -> None:
+    """Say what sets the test samples apart from the others, and where features should have been scaled."""
+    train, test = split.train, split.test
+    found = ""
+    if isinstance(train, Dataset) and isinstance(test, Dataset):
+        found = unlike_each_other(train.images, test.images)
+    elif isinstance(train, Table) and plan.scaling == "none":
+        found = _uneven(train)
+    if found:
+        notes.print(f"note: {found}", soft_wrap=True)
+
+
+def _uneven(table: Table) -> str:
+    """Where a table's columns are of very different sizes, which, and what that means; else nothing."""
+    found = uneven(column_figures(table))
+    if found is None:
+        return ""
+    small, large, factor = found
+    return (
+        f"{column_name(table, large)} varies {factor:,.0f} times as much as {column_name(table, small)}, which hardly"
+        " counts beside it; leave out --scale none, unless that is meant"
+    )
 
 
 def report(
@@ -245,7 +345,7 @@ def report(
     )
     console.print(
         bold(f"Accuracy: {_accuracy(split, predictions):.4f}"),
-        f"on {len(split.test):,} test images (predicted in {predictions.seconds:.2f} s)",
+        f"on {counted(split.test, 'test ')} (predicted in {predictions.seconds:.2f} s)",
     )
     if certificate is not None:
         worst = model.pairs[int(certificate.kkt_gap.argmax())]
@@ -294,42 +394,14 @@ def metrics(model: SVMModel, split: Split, predictions: Predictions, certificate
     }
 
 
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.1f} MB" if n_bytes >= 2**20 else f"{max(1, round(n_bytes / 2**10))} kB"
+
+
 def _accuracy(split: Split, predictions: Predictions) -> float:
     return agreement(split.test.require_labels(), predictions.labels)
 
 
 def _certify(notes: Console, model: SVMModel, split: Split) -> Certificate:
     notes.print("Recomputing the gap and the objective in float64 ...")
-    return certify(model, model.preprocess(split.train.images), split.train.require_labels())
-
-
-def show_first_rows(console: Console, data: Dataset) -> None:
-    """The first look at a data set: a few rows as numbers, and how many there are of each class."""
-    labels, pixels = data.require_labels(), data.images.reshape(len(data), -1)
-    middle = pixels.shape[1] // 2
-    console.print(f"The first rows (label, then pixels {middle} to {middle + 9} of {pixels.shape[1]}):")
-    for label, row in zip(labels[:5], pixels[:5, middle : middle + 10], strict=False):
-        console.print(f"  {label!s:>6}  " + " ".join(f"{value:3d}" for value in row))
-    counts = ", ".join(f"{v}: {c}" for v, c in zip(*np.unique(labels, return_counts=True), strict=True))
-    console.print(f"Images of each class: {counts}")
-
-
-def finish_tutorial(
-    console: Console, model: SVMModel, source: str, path: Path, data_dir: Path | None, split: Split
-) -> None:
-    """Write sample predictions as ImageId,Label, and say where to go from here."""
-    if has_split(source, "test", data_dir):
-        images = load_dataset(source, "test", limit=TUTORIAL_IMAGES, data_dir=data_dir, kind="images").images
-    else:
-        images = split.test.images
-    labels = model.predict(model.preprocess(images))
-    with replacing(path) as temporary:
-        temporary.write_bytes(to_csv([str(number) for number in range(1, len(labels) + 1)], labels))
-    console.print(f"Sample predictions: {path} ({len(labels):,} rows of ImageId,Label)", soft_wrap=True)
-    tuned = "all images with tuned parameters, does much better"
-    full = tuned if recommended_parameters(source) else "with all images, in shades of grey"
-    console.print(
-        f"\nThat was the first walk: {len(split.train):,} images, black-and-white pixels, textbook parameters.\n"
-        f"The full run, {full}:\n\n    gpusvm train {source}\n",
-        soft_wrap=True,
-    )
+    return certify(model, model.preprocess(split.train.samples), split.train.require_labels())

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from gpusvm.data.dataset import Dataset
+from gpusvm.data.table import Table
 from gpusvm.errors import UsageError
 from gpusvm.output import replacing
 
@@ -20,8 +21,8 @@ _LEAST_SHARE = 0.05  # percent; the histogram's lower edge
 _INK, _PALE = "#2f5d8a", "#b9c6d3"
 
 
-def class_counts(data: Dataset) -> list[tuple[int | str, int]]:
-    """Each class with its number of images, in order; empty where there are no labels."""
+def class_counts(data: Dataset | Table) -> list[tuple[int | str, int]]:
+    """Each class with its number of samples, in order; empty where there are no labels."""
     if data.labels is None:
         return []
     classes, counts = np.unique(data.labels, return_counts=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gpusvm.cli import data as command
+from gpusvm.cli import show
 from gpusvm.data import CATALOGUE, idx
 from gpusvm.errors import DataError, DownloadError, OutputError, UsageError
 
@@ -152,7 +153,7 @@ class TestDrawing:
         raw = io.BytesIO()
         file = io.TextIOWrapper(raw, encoding=encoding)
         console = Console(file=file, width=40, **options)
-        for line in command._draw(self.image, console):
+        for line in show._draw(self.image, console):
             console.print(line)
         file.flush()
         return raw.getvalue().decode(encoding)
@@ -172,4 +173,4 @@ class TestDrawing:
 
     @pytest.mark.parametrize(("fraction", "bar"), [(0, ""), (1e-9, "▏"), (0.5, "█" * 20), (1, "█" * 40)])
     def test_bars(self, fraction, bar):
-        assert command._bar(fraction, Console(file=io.TextIOWrapper(io.BytesIO(), "utf-8"))).plain == bar
+        assert show._bar(fraction, Console(file=io.TextIOWrapper(io.BytesIO(), "utf-8"))).plain == bar

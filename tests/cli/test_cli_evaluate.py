@@ -85,7 +85,7 @@ def test_a_source_without_test_split_is_used_whole(model_path, tmp_path) -> None
     source = write_archive(tmp_path / "some.npz", images=data.images, labels=data.labels)
     result = run(model_path, source)
     assert result.exit_code == 0
-    assert "has no test split: evaluating on all its images" in result.stderr
+    assert "has no test split: evaluating on all of it" in result.stderr
     assert "train split: 40 images" in result.stdout
 
 

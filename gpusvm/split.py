@@ -1,0 +1,191 @@
+"""What to train on and what to test on: loaded, held out, and found to go together before hours of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from gpusvm.data import Dataset, Table, has_split, load_dataset
+from gpusvm.errors import DataError
+from gpusvm.evaluation import class_indices
+from gpusvm.preprocess import check_image_shape
+
+DEFAULT_TEST_SIZE = 0.2
+
+MOST_RARE_CLASSES = 20
+"""So many classes are believed of the smallest table; more must have two rows each, on average."""
+
+Samples = Dataset | Table
+"""Images or rows, with their labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What to train on and what to test on."""
+
+    train: Samples
+    test: Samples
+    description: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is to be read; see `gpusvm.data.load_dataset`."""
+
+    kind: str = "auto"
+    label: str | None = None
+    drop: tuple[str, ...] = ()
+    data_dir: str | None = None
+
+
+def load_split(
+    source: str,
+    *,
+    reading: Reading = Reading(),
+    test_source: str | None = None,
+    limit: int | None = None,
+    test_size: float | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Split:
+    """Load what to train on and what to test on.
+
+    The test samples are `test_source`, or the source's own where it has some, else a random fraction held out.
+    Of a table each class is held out in proportion, where it is large enough.
+
+    Parameters
+    ----------
+    source : str
+        A catalogue name, a file or a folder; see `gpusvm.data.load_dataset`.
+    reading : Reading
+    test_source : str, optional
+        Another source, of the same kind and with the same columns.
+    limit : int, optional
+        Train on (and hold out of) so many samples, the first ones.
+    test_size : float, optional
+        Fraction to hold out, also where the source has test samples of its own.
+    seed : int
+        Of the choice of held-out samples.
+
+    Raises
+    ------
+    DataError
+        A source cannot be read, has no labels or such as are no classes, is too small to split, or its test samples
+        do not go with the others: another size, other columns, or classes that are not among the training samples.
+    """
+    data = load_dataset(
+        source, "train", limit=limit, data_dir=reading.data_dir, progress=progress, kind=reading.kind,
+        label=reading.label, drop=reading.drop,
+    )  # fmt: skip
+    _require_classes(data)
+    own = test_size is None and has_split(source, "test", reading.data_dir)
+    if test_source is not None or own:
+        test = _load_test(test_source or source, data, reading)
+        of = data.name if test_source is None else test_source
+        return Split(data, test, f"the {counted(test, 'test ')} of {of}")
+    fraction = DEFAULT_TEST_SIZE if test_size is None else test_size
+    stratified = isinstance(data, Table) and _can_stratify(data.require_labels(), fraction)
+    train, test = _hold_out(data, fraction, seed, stratified)
+    how = f"{fraction:.0%}, seed {seed}{', stratified' if stratified else ''}"
+    return Split(train, test, f"{counted(test)} held out ({how})")
+
+
+def counted(data: Samples, kind: str = "") -> str:
+    return f"{len(data):,} {kind}{data.unit}{'' if len(data) == 1 else 's'}"
+
+
+def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
+    """The test samples of a source: its test split where it has one, else all. What does not fit is found here."""
+    split = "test" if has_split(source, "test", reading.data_dir) else "train"
+    where = f"{source}, test split" if split == "test" else source
+    test: Samples
+    if isinstance(train, Dataset):
+        test = load_dataset(source, split, data_dir=reading.data_dir, kind="images")
+        check_image_shape(test.images, train.image_shape)
+    else:
+        label = train.label_name if reading.label is None else reading.label
+        test = load_like(source, split, train.columns, train.n_features, label, reading.data_dir)
+    class_indices(np.unique(train.require_labels()), test.require_labels(), where=where)
+    return test
+
+
+def load_like(
+    source: str,
+    split: str,
+    columns: tuple[str, ...],
+    n_features: int,
+    label: str | None,
+    data_dir: str | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+) -> Table:
+    """Load a table with just these features: found by name where both have names, else by their number.
+
+    Raises
+    ------
+    DataError
+        The source cannot be read, lacks a column, or has another number of them.
+    """
+    found = load_dataset(
+        source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=label, columns=columns,
+        n_features=n_features,
+    )  # fmt: skip
+    assert isinstance(found, Table)  # a table was asked for
+    require_features(found, n_features)
+    return found
+
+
+def require_features(table: Table, n_features: int) -> None:
+    """Raise DataError unless the table has so many features."""
+    if table.n_features != n_features:
+        raise DataError(
+            f"{table.name}: has {table.n_features:,} columns of numbers, the model expects {n_features:,}: the same as"
+            " in training, in the same order; name a column of labels with --label, leave others out of the file"
+        )
+
+
+def _hold_out(data: Samples, fraction: float, seed: int, stratified: bool) -> tuple[Samples, Samples]:
+    try:
+        train_rows, test_rows = train_test_split(
+            np.arange(len(data)), train_size=1 - fraction, test_size=fraction, random_state=seed,
+            stratify=data.labels if stratified else None,
+        )  # fmt: skip
+    except ValueError as error:
+        raise DataError(f"{data.name}: cannot hold out {fraction:.0%} of {len(data)} {data.unit}s: {error}") from error
+    train, test = data.take(train_rows), data.take(test_rows)
+    _require_two_classes(train)
+    return train, test
+
+
+def _can_stratify(labels: np.ndarray, fraction: float) -> bool:
+    """Whether each class can have a sample on either side."""
+    counts = np.unique(labels, return_counts=True)[1]
+    smaller_side = int(min(fraction, 1 - fraction) * len(labels))
+    return bool(counts.min() >= 2 and smaller_side >= len(counts))
+
+
+def _require_classes(data: Samples) -> None:
+    """Raise DataError unless the labels are classes: two at least, and no numbers to be predicted."""
+    labels = data.require_labels()
+    if isinstance(data, Table):
+        where = data.name if data.label_name is None else f"{data.name}, column {data.label_name}"
+        cure = "to predict numbers, use gpusvm.SVR in Python; for classes name their column with --label"
+        if labels.dtype.kind == "f":
+            first = next(value for value in labels if value != np.floor(value))
+            raise DataError(f"{where}: the labels are real numbers (as {first:g}), classes are whole or words; {cure}")
+        n_classes = len(np.unique(labels))
+        if n_classes > max(MOST_RARE_CLASSES, len(data) / 2):
+            raise DataError(f"{where}: {n_classes:,} different labels in {len(data):,} rows are no classes; {cure}")
+    _require_two_classes(data)
+
+
+def _require_two_classes(data: Samples) -> None:
+    labels = np.unique(data.require_labels())
+    if len(labels) < 2:
+        more = "another column (--label)" if isinstance(data, Table) else "another source"
+        raise DataError(
+            f"{data.name}: all {counted(data)} have the label {labels[0]}; an SVM needs at least two classes, "
+            f"so take more of them (--limit) or {more}"
+        )

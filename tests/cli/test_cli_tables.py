@@ -1,0 +1,288 @@
+"""``gpusvm train``, ``evaluate``, ``predict``, ``data show`` and ``export`` on tables, as their users type them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
+from sklearn.svm import SVC as Reference
+from typer.testing import CliRunner
+
+from gpusvm import SVC, load_model
+from gpusvm.cli.main import app
+from gpusvm.data import column_figures
+from gpusvm.data.table import Contents, Table
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def gpusvm(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def done(*arguments: object):
+    result = gpusvm(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def one_line_error(*arguments: object, code: int = 1) -> str:
+    result = gpusvm(*arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    lines = result.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+@pytest.fixture
+def wine():
+    """wine.npz: 178 x 13 with words for labels, columns of very different sizes."""
+    data = load_wine()
+    X, y = data.data, np.array([f"class {k}" for k in range(3)])[data.target]
+    np.savez("wine.npz", X=X, y=y)
+    return X, y
+
+
+@pytest.fixture
+def cancer():
+    """cancer.npz with a test split of its own."""
+    data = load_breast_cancer()
+    X, y = data.data, data.target
+    np.savez("cancer.npz", X_train=X[:400], y_train=y[:400], X_test=X[400:], y_test=y[400:])
+    return X[:400], y[:400], X[400:], y[400:]
+
+
+# -- train ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "scaler"),
+    [
+        ((), StandardScaler()),
+        (("--scale", "maxabs"), MaxAbsScaler()),
+        (("--scale", "minmax"), MinMaxScaler()),
+        (("--scale", "none"), "passthrough"),
+        (("--backend", "native-cpu", "--C", 3, "--gamma", 0.1), StandardScaler()),
+    ],
+)
+def test_training_is_scikit_learns_on_the_same_rows(wine, options, scaler):
+    X, y = wine
+    done("train", "wine.npz", *options, "--json", "m.json", "--certify")
+    metrics = json.loads(Path("m.json").read_text())
+    rows = train_test_split(np.arange(178), train_size=0.8, test_size=0.2, random_state=0, stratify=y)
+    svc = Reference(C=metrics["parameters"]["C"], gamma=0.1 if "--gamma" in options else "scale")
+    expected = make_pipeline(scaler, svc).fit(X[rows[0]], y[rows[0]])
+    assert metrics["accuracy"] == pytest.approx(expected.score(X[rows[1]], y[rows[1]]), abs=0.002)
+    assert (metrics["n_train"], metrics["n_test"]) == (142, 36)
+    assert metrics["certificate"]["kkt_gap"] <= 2e-3
+    assert metrics["n_support_vectors"] == pytest.approx(expected[-1].n_support_.sum(), abs=2)
+    model = load_model("wine.svm")
+    assert (model.predict(model.preprocess(X)) == expected.predict(X)).mean() > 0.99
+
+
+def test_what_was_found_is_said(wine):
+    result = done("train", "wine.npz")
+    first, labels, scaling, *_ = result.stdout.splitlines()
+    assert first == (
+        "Training on 142 rows of 13 features from wine.npz; testing on 36 rows held out (20%, seed 0, stratified)"
+    )
+    assert labels == "Labels: 3 classes, class 0 (47), class 1 (57), class 2 (38)"
+    assert scaling.startswith("Scaling: standard, ") and "--scale none" in scaling
+    assert "Accuracy: " in result.stdout and "on 36 test rows" in result.stdout
+    assert "images" not in result.output and "kB)" in result.stdout
+
+
+def test_its_own_test_split_is_taken(cancer):
+    result = done("train", "cancer.npz")
+    assert "testing on the 169 test rows of cancer.npz" in result.stdout
+    expected = make_pipeline(StandardScaler(), Reference()).fit(*cancer[:2]).score(*cancer[2:])
+    assert f"Accuracy: {expected:.4f}" in result.stdout
+
+
+def test_another_file_can_be_the_test(cancer):
+    np.savez("train.npz", X=cancer[0], y=cancer[1])
+    np.savez("other.npz", X=cancer[2], y=cancer[3])
+    result = done("train", "train.npz", "--test", "other.npz")
+    assert "on the 169 test rows of other.npz" in result.stdout
+    np.savez("narrow.npz", X=cancer[2][:, :7], y=cancer[3])
+    assert "has 7 columns of numbers, the model expects 30" in one_line_error(
+        "train", "train.npz", "--test", "narrow.npz"
+    )
+    np.savez("new.npz", X=cancer[2], y=cancer[3] + 5)
+    assert "6 among the labels" in one_line_error("train", "train.npz", "--test", "new.npz")
+
+
+def test_many_classes_are_summed_up(rng):
+    X = rng.normal(size=(90, 3))
+    np.savez("many.npz", X=X, y=np.arange(90) % 9)
+    assert "Labels: 9 classes from 0 to 8, of 8 to 8 rows each" in done("train", "many.npz").stdout
+
+
+def test_a_class_of_one_row_is_held_out_or_trained_on_but_no_error(rng):
+    X, y = rng.normal(size=(30, 3)), np.repeat([0, 1], 15)
+    y[3] = 2
+    np.savez("rare.npz", X=X, y=y)
+    result = done("train", "rare.npz")
+    assert "(20%, seed 0)" in result.stdout
+
+
+def test_columns_left_as_they_are_though_they_differ_are_told(wine):
+    assert "column 13 varies" in done("train", "wine.npz", "--scale", "none").stderr
+    assert "varies" not in done("train", "wine.npz").stderr
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.linspace(0, 1, 60), "the labels are real numbers"),
+        (np.arange(60), "60 different labels in 60 rows are no classes"),
+        (np.ones(60, dtype=int), "all 60 rows have the label 1; an SVM needs at least two classes"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_with_advice(rng, y, message):
+    np.savez("t.npz", X=rng.normal(size=(60, 2)), y=y)
+    error = one_line_error("train", "t.npz")
+    assert message in error and "--label" in error
+    assert list(Path().iterdir()) == [Path("t.npz")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--table", "--images"), "--table and --images exclude each other"),
+        (("--deskew",), "--deskew is for images, and wine.npz is a table"),
+        (("--binarize",), "--binarize is for images"),
+    ],
+)
+def test_options_that_do_not_go_with_a_table(wine, options, message):
+    assert message in one_line_error("train", "wine.npz", *options, code=2)
+
+
+def test_scaling_is_for_tables():
+    assert "--scale is for tables" in one_line_error("train", "digits", "--scale", "minmax", code=2)
+
+
+def test_what_looks_like_images_can_be_read_as_a_table(rng):
+    np.savez("bytes.npz", X=rng.integers(0, 256, (60, 16), dtype=np.uint8), y=np.arange(60) % 2)
+    assert "images of 4 x 4" in done("train", "bytes.npz").stdout
+    assert "48 rows of 16 features" in done("train", "bytes.npz", "--table").stdout
+    assert load_model("bytes.svm").image_shape is None
+    # The model knows that it is of a table, though the file looks like images.
+    assert "rows predicted" in done("predict", "bytes.svm", "bytes.npz").stderr
+    assert "60 rows;" in done("evaluate", "bytes.svm", "bytes.npz").stdout
+
+
+def test_test_images_unlike_the_training_images_are_told(rng):
+    train, test = rng.integers(0, 256, (40, 6, 6), dtype=np.uint8), rng.integers(0, 2, (10, 6, 6), dtype=np.uint8)
+    np.savez("i.npz", x_train=train, y_train=np.arange(40) % 2, x_test=test, y_test=np.arange(10) % 2)
+    assert "the pixels of the test images reach 1, those of the training images 255" in done("train", "i.npz").stderr
+    dark = np.where(rng.random((50, 6, 6)) < 0.2, 255, 0).astype(np.uint8)
+    np.savez("n.npz", x_train=dark[:40], y_train=np.arange(40) % 2, x_test=255 - dark[40:], y_test=np.arange(10) % 2)
+    assert "look like negatives of the training images" in done("train", "n.npz").stderr
+    assert "note" not in done("train", "digits").stderr
+
+
+# -- evaluate, predict, export ---------------------------------------------------------------------------
+
+
+def test_evaluation_and_its_page_speak_of_rows(cancer):
+    done("train", "cancer.npz")
+    result = done("evaluate", "cancer.svm", "--report", "page", "--json", "e.json")
+    assert "cancer.npz, test split: 169 rows;" in result.stdout and "image" not in result.output
+    assert json.loads(Path("e.json").read_text())["n_test"] == 169
+    page = Path("page", "index.html").read_text()
+    assert "Misclassified rows" in page and "<img" not in page and "image" not in page.partition("</style>")[2]
+    assert "standard" in page.lower() and "training row" in page
+
+
+def test_predictions_have_row_numbers_and_words(wine):
+    X, y = wine
+    done("train", "wine.npz")
+    np.savez("new.npz", X=X[:50])
+    result = done("predict", "wine.svm", "new.npz", "--out", "p.csv")
+    header, *rows = Path("p.csv").read_text().splitlines()
+    assert header == "row,label" and len(rows) == 50
+    assert [row.split(",")[0] for row in rows] == [str(k) for k in range(1, 51)]
+    assert np.mean([row.split(",")[1] == label for row, label in zip(rows, y, strict=False)]) > 0.95
+    assert "50 rows predicted" in result.stderr
+    assert done("predict", "wine.svm", "new.npz", "--start-id", 7).stdout.splitlines()[1].startswith("7,")
+    np.savez("wide.npz", X=np.ones((2, 14)))
+    assert "has 14 columns of numbers, the model expects 13" in one_line_error("predict", "wine.svm", "wide.npz")
+    assert "--invert is for images" in one_line_error("predict", "wine.svm", "new.npz", "--invert", code=2)
+
+
+def test_a_model_from_python_says_that_it_sees_numbers_as_they_are(wine):
+    SVC(backend="sklearn").fit(*wine).save("raw.svm")
+    assert "the numbers of the table as they are" in done("predict", "raw.svm", "wine.npz").stderr
+    done("train", "wine.npz", "--scale", "none")
+    assert "as they are" not in done("predict", "wine.svm", "wine.npz").stderr
+
+
+def test_exported_pipelines_take_unscaled_rows(wine):
+    done("train", "wine.npz")
+    model = load_model("wine.svm")
+    expected = model.predict(model.preprocess(wine[0]))
+    assert "rows of 13 columns, unscaled" in done("export", "wine.svm", "--to", "sklearn").stderr
+    np.testing.assert_array_equal(joblib.load("wine.joblib").predict(wine[0]), expected)
+
+
+# -- data show -------------------------------------------------------------------------------------------
+
+
+def test_show_prints_figures_of_the_columns_and_what_is_odd(wine):
+    X, y = wine
+    np.savez("odd.npz", X=np.column_stack([X, np.full(178, 5.0), X[:, 2]]), y=y)
+    output = done("data", "show", "odd.npz").stdout
+    assert "odd.npz, train: 178 rows of 15 features" in output
+    line = next(line for line in output.splitlines() if line.startswith("column 13 "))
+    assert line.split()[2:] == ["278", "746.893", "1680", "314.022", "121"]
+    assert "Constant, so of no use: column 14" in output
+    assert "Copies of other columns: column 15 (of column 3)" in output
+    assert "column 13 varies 2,530 times as much as column 8" in output
+    assert "3 classes" in output and "class 1" in output and "39.9%" in output
+
+
+def test_a_wide_table_is_cut_short(rng):
+    np.savez("wide.npz", X=rng.normal(size=(5, 1000)), y=np.arange(5))
+    lines = [line.rstrip() for line in done("data", "show", "wide.npz").stdout.splitlines()]
+    assert len(lines) < 60 and "... 976 more" in lines
+    assert any(line.startswith("column 1000 ") for line in lines)
+
+
+def test_labels_that_are_real_numbers_are_shown_as_such(rng):
+    np.savez("r.npz", X=rng.normal(size=(5, 2)), y=np.linspace(0.5, 2.5, 5))
+    assert "Labels are real numbers, from 0.5 to 2.5: no classes" in done("data", "show", "r.npz").stdout
+
+
+def test_a_table_is_not_drawn(wine):
+    assert "--out draws images" in one_line_error("data", "show", "wine.npz", "--out", "w.png", code=2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_of_sparse_columns_are_those_of_dense_ones(seed):
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(size=(40, 6)) * (rng.random((40, 6)) < 0.3) * [1, 1e4, 1, 0, 1e-3, 1]
+    dense[:, 5] = dense[:, 0]
+    tables = [Table.of(Contents(X, None), "t", "train") for X in (dense, sparse.csr_matrix(dense))]
+    found = [column_figures.column_figures(table) for table in tables]
+    for name in ("least", "mean", "largest", "deviation"):
+        np.testing.assert_allclose(getattr(found[1], name), getattr(found[0], name), rtol=1e-12, atol=1e-15)
+    for name, figure in {"least": "min", "mean": "mean", "largest": "max", "deviation": "std"}.items():
+        np.testing.assert_allclose(getattr(found[0], name), getattr(dense, figure)(axis=0), rtol=1e-12, atol=1e-15)
+    for table, figures in zip(tables, found, strict=True):
+        assert figures.constant.tolist() == [3]
+        assert column_figures.duplicates(table) == [(5, 0)]
+        assert column_figures.uneven(figures)[:2] == (4, 1)
+        assert column_figures.n_distinct(table, 3) == 1
