@@ -52,12 +52,15 @@ def is_well_formed(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, n_
     return _is_canonical(rows)
 
 
-def unpacked_if_smaller(X: Any) -> Any:
-    """X (n, n_features) as an array where an array takes no more memory than CSR: most entries are no zeros."""
+def unpacked_if_smaller(X: Any, allowed: int = 0) -> Any:
+    """X (n, n_features) as an array where an array takes no more memory than CSR: most entries are no zeros.
+
+    Or where it takes no more than the bytes `allowed`.
+    """
     if not is_sparse(X):
         return X
     stored = X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
-    return X.toarray() if X.shape[0] * X.shape[1] * X.dtype.itemsize <= stored else X
+    return X.toarray() if X.shape[0] * X.shape[1] * X.dtype.itemsize <= max(stored, allowed) else X
 
 
 def widened(X: Any, n_features: int) -> Any:

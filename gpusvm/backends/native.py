@@ -18,12 +18,13 @@ from gpusvm.certificate import SignedCoefficients
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs, n_cores
-from gpusvm.kernels import near_the_origin
+from gpusvm.kernels import Array, near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import QP, Solution, c_svc
 from gpusvm.process_wide import HeldTogether
+from gpusvm.sparse import is_sparse, unpacked_if_smaller
 
 MANY = 1000
 """Pairs from which on the garbage collector waits: it would look through all of them again and again, and find none."""
@@ -50,7 +51,7 @@ class NativeCpuBackend:
     runs = "gpusvm's own solver on all CPU cores"
     resumable = True
     goes_on = True
-    takes_sparse = False
+    takes_sparse = True
 
     def probe(self) -> Availability:
         if not installed("numba"):
@@ -118,7 +119,7 @@ class NativeCpuBackend:
 
         try:
             solve(
-                near_the_origin(np.ascontiguousarray(data.given), problem.kernel),
+                near_the_origin(_in_order(data.given), problem.kernel),
                 data.members,
                 [problems[index] for index in waiting],
                 problem.kernel,
@@ -138,6 +139,12 @@ class NativeCpuBackend:
         return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
 
 
+def _in_order(X: Array) -> Array:
+    """X (n, n_features) in C order, or CSR."""
+    X = unpacked_if_smaller(X)
+    return X if is_sparse(X) else np.ascontiguousarray(X)
+
+
 @cache
 def _numba_version() -> str:
     return version("numba")
@@ -148,7 +155,7 @@ def pair_problems(data: GroupedData, problem: Problem, start: SVMModel | None = 
     pairs, bounds = class_pairs(len(data.trained)), data.upper_bounds(problem.C)
     if start is None:
         return c_svc(pairs, bounds)
-    coefficients, members = SignedCoefficients(start, len(data.given)), data.members
+    coefficients, members = SignedCoefficients(start, data.given.shape[0]), data.members
     begin = [
         coefficients.of_pair(*pair)[np.concatenate([members[a], members[b]])]
         for pair, (a, b) in zip(data.pairs, pairs, strict=True)

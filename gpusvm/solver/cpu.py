@@ -23,11 +23,13 @@ from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
 from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues, ValuesOfTwoBlocks
-from gpusvm.solver.operands import BlasOperand, Operand, Samples, make_operand
+from gpusvm.solver.operands import Operand, Samples, make_operand
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
+from gpusvm.solver.sparse_samples import SparseSamples
 from gpusvm.solver.tiny import solve_tiny
 from gpusvm.solver.working_set import AT_ONCE, LEAST_ROOM, SMALL
+from gpusvm.sparse import is_sparse
 
 LARGEST_SET = 3072
 """Largest working set, where the budget allows that much: 36 MB of kernel values for each problem under way."""
@@ -150,7 +152,7 @@ def solve(
 
     Parameters
     ----------
-    X : (n_samples, n_features) array, float32 or float64, C order
+    X : (n_samples, n_features) array, float32 or float64, C order, or CSR
         For a precomputed kernel, (n_samples, n_samples) kernel values.
     blocks : sequence of int64 arrays
         The rows of X in each block.
@@ -399,7 +401,7 @@ class _Shared:
             self.largest_norm, self.largest_value = 0.0, largest_entry(X)
             self.fits_float32 = bool(self.largest_value < np.finfo(np.float32).max)
         else:
-            self.samples = Samples.of(X, kernel)
+            self.samples = SparseSamples.of(X, kernel) if is_sparse(X) else Samples.of(X, kernel)
             self.largest_norm = float(self.samples.norms.max(initial=0.0)) / self.samples.scale**2
             self.fits_float32 = kernel.fits_float32(self.largest_norm)
             make = pool.map if pool is not None else map
@@ -417,8 +419,8 @@ class _Shared:
         """The samples and their operands in float64, made when a problem first needs them."""
         with self._making_exact:
             if self._exact is None:
-                samples = Samples(self.X.astype(np.float64, copy=False))
-                self._exact = samples, [BlasOperand(samples, rows) for rows in self.blocks]
+                samples = type(self.samples)(self.X.astype(np.float64, copy=False))
+                self._exact = samples, [make_operand(samples, rows) for rows in self.blocks]
         return self._exact
 
     def source(self, left: int, right: int, dtype: type) -> RowSource:
@@ -486,7 +488,7 @@ class _Shared:
                 return self.X[np.ix_(rows[left], rows[right])].astype(np.float64)
             return kernel(self.X[rows[left]].astype(np.float64), self.X[rows[right]].astype(np.float64))
 
-        work = 1 if kernel.precomputed else self.X.shape[1]
+        work = 1 if kernel.precomputed else max(1, self.X.size // self.X.shape[0])  # of CSR, size counts non-zeros
         return GradientError(self.value_error(dtype), exact, work, problem.p, tol)
 
     def value_error(self, dtype: type) -> float:

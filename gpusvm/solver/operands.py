@@ -74,6 +74,36 @@ class Samples:
         """||X[r]||^2 for each of `rows`, as (n,) in X's dtype."""
         return (self.norms[rows] / self.scale**2).astype(self.X.dtype)
 
+    def operand(self, rows: np.ndarray) -> Operand:
+        """The operand that suits `rows`: panels where they are mostly zeros, else as they are."""
+        if self.X.dtype == np.float64:
+            return BlasOperand(self, rows)
+        present = np.zeros(self.X.shape[1], dtype=np.bool_)
+        n_nonzeros = mark_nonzeros(self.X, rows, present)
+        features = np.flatnonzero(present)
+        if n_nonzeros >= SPARSE_BELOW * len(rows) * len(features):
+            return BlasOperand(self, rows)
+        if self.pixels is not None:
+            return IntegerOperand(self, rows, present)
+        return PanelOperand(self, rows, features)
+
+    def pack_panels(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """`panels.pack_panels` of these rows."""
+        return pack_panels(self.X, rows, features)
+
+    def pack_nonzeros(self, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`panels.pack_nonzeros` of these rows."""
+        return pack_nonzeros(self.X, rows, position)
+
+    def pack_integer_panels(self, rows: np.ndarray, twos: np.ndarray) -> np.ndarray:
+        """`panels.pack_integer_panels` of these rows."""
+        assert self.pixels is not None
+        return pack_integer_panels(self.pixels, rows, twos)
+
+    def pack_integers(self, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`panels.pack_integers` of these rows."""
+        return pack_integers(self.pixels, rows, position)
+
 
 @compiled()
 def squared_norms(X: np.ndarray) -> np.ndarray:
@@ -147,17 +177,8 @@ _scratch = Scratch()
 
 
 def make_operand(samples: Samples, rows: np.ndarray) -> Operand:
-    """The operand that suits `rows` of the samples: panels where they are mostly zeros, else as they are."""
-    if samples.X.dtype == np.float64:
-        return BlasOperand(samples, rows)
-    present = np.zeros(samples.X.shape[1], dtype=np.bool_)
-    n_nonzeros = mark_nonzeros(samples.X, rows, present)
-    features = np.flatnonzero(present)
-    if n_nonzeros >= SPARSE_BELOW * len(rows) * len(features):
-        return BlasOperand(samples, rows)
-    if samples.pixels is not None:
-        return IntegerOperand(samples, rows, present)
-    return PanelOperand(samples, rows, features)
+    """The operand that suits `rows` of the samples, which may be `SparseSamples` too."""
+    return samples.operand(rows)
 
 
 class PanelOperand:
@@ -167,12 +188,12 @@ class PanelOperand:
 
     def __init__(self, samples: Samples, rows: np.ndarray, features: np.ndarray) -> None:
         self.n, self.norms = len(rows), samples.real_norms(rows)
-        self.panels = pack_panels(samples.X, rows, features)
+        self.panels = samples.pack_panels(rows, features)
         self.position = np.full(samples.X.shape[1], -1, dtype=np.int32)
         self.position[features] = np.arange(len(features), dtype=np.int32)
 
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
-        nonzeros = pack_nonzeros(samples.X, rows, self.position)
+        nonzeros = samples.pack_nonzeros(rows, self.position)
         return _PanelProducts(multiply, samples.real_norms(rows), self.panels, nonzeros)
 
 
@@ -186,12 +207,12 @@ class IntegerOperand:
         even |= present[::2]
         even[: len(present) // 2] |= present[1::2]
         twos = np.flatnonzero(even)
-        self.panels = pack_integer_panels(samples.pixels, rows, twos)
+        self.panels = samples.pack_integer_panels(rows, twos)
         self.position = np.full(len(even), -1, dtype=np.int32)
         self.position[twos] = np.arange(len(twos), dtype=np.int32)
 
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
-        nonzeros = pack_integers(samples.pixels, rows, self.position)
+        nonzeros = samples.pack_integers(rows, self.position)
         norms = samples.norms[rows].astype(np.int32)
         return _PanelProducts(multiply_integers, norms, self.panels, nonzeros)
 

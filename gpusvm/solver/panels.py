@@ -52,7 +52,7 @@ def pack_panels(X: np.ndarray, rows: np.ndarray, features: np.ndarray) -> np.nda
         Feature f of the panel's sample s is at ``16 f + s``; what is left of the last panel is zero.
         It begins at a cache line.
     """
-    panels = _aligned(len(rows), PANEL_WIDTH * len(features), np.float32)
+    panels = empty_panels(len(rows), PANEL_WIDTH * len(features), np.float32)
     _fill_panels(X, rows, features, panels)
     return panels
 
@@ -63,12 +63,13 @@ def pack_integer_panels(pixels: np.ndarray, rows: np.ndarray, twos: np.ndarray) 
     `twos` (d,) int64 are the twos of features to take: two t is features 2 t and 2 t + 1 (zero beyond the last).
     Returns (ceil(n / 16), 32 d) int16: two t of sample s is at ``32 t + 2 s``.
     """
-    panels = _aligned(len(rows), 2 * PANEL_WIDTH * len(twos), np.int16)
+    panels = empty_panels(len(rows), 2 * PANEL_WIDTH * len(twos), np.int16)
     _fill_integer_panels(pixels, rows, twos, panels)
     return panels
 
 
-def _aligned(n: int, width: int, dtype: Any) -> np.ndarray:
+def empty_panels(n: int, width: int, dtype: Any) -> np.ndarray:
+    """Room for the panels of n samples, `width` numbers each, from a cache line on."""
     shape, size = (-(-n // PANEL_WIDTH), width), np.dtype(dtype).itemsize
     n_bytes = shape[0] * shape[1] * size
     raw = np.empty(n_bytes + _CACHE_LINE, dtype=np.uint8)

@@ -21,6 +21,7 @@ from gpusvm.solver.compilation import compiled
 from gpusvm.solver.precision import ALLOWED
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import STEPS_AT_ONCE
+from gpusvm.sparse import unpacked_if_smaller
 
 CHUNK_VALUES = 2**21
 """Kernel values of the problems of one compiled call: some hundredths of a second between two looks around."""
@@ -111,7 +112,8 @@ def _chunks(
 
 def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int = 1) -> np.ndarray:
     """Kernel values (n, n) float64 between all of these rows (n,), some at a time, which then stay in cache."""
-    samples = X[rows].astype(np.float64)
+    # Sparse samples of no more features than there are kernel values to a row may as well be an array.
+    samples = unpacked_if_smaller(X[rows].astype(np.float64), 8 * len(rows) ** 2)
     norms = squared_norms(samples) if kernel.uses_norms else None
     out = np.empty((len(rows), len(rows)))
 

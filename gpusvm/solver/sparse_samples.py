@@ -1,0 +1,320 @@
+"""Samples given by their non-zeros (CSR), ready to be multiplied: packed as `operands` packs arrays, or as lists.
+
+Panels of 16 samples have a line of memory for every feature, so they are for samples with few features. Of 100,000
+features with 100 non-zeros a row nearly every line would be zeros. There the left rows are turned around: for each
+feature a list of the rows that have it, and their values. Every non-zero of a right row then meets those left rows that
+share its feature, and no others. Each sum is taken in the order of the features, so its bits depend on nothing but
+the two samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpusvm.kernels import Kernel
+from gpusvm.solver.compilation import compiled
+from gpusvm.solver.operands import (
+    LARGEST_PIXEL,
+    PIXEL_SCALES,
+    IntegerOperand,
+    Operand,
+    PanelOperand,
+    Products,
+    Samples,
+    Scratch,
+    whole_numbers,
+)
+from gpusvm.solver.panels import PANEL_WIDTH, UNROLL, empty_panels, integer_products_are_exact
+from gpusvm.sparse import Sparse, restricted
+
+PANELS_FROM = 1 / 16
+"""Share of non-zeros among the features that a block has at all from which on it is packed in panels: where they take
+no more than some eight times the memory of the non-zeros."""
+
+MOST_PANEL_FEATURES = 8192
+"""Features up to which a panel stays in a second-level cache."""
+
+AT_ONCE = 16
+"""Right rows multiplied before their products are written: 16 float32 are a cache line."""
+
+
+class SparseSamples(Samples):
+    """`operands.Samples` in CSR, without the features that no sample has.
+
+    Attributes
+    ----------
+    X : (n, n_features) CSR
+        float32; float64 where the kernel would suffer from float32 products.
+    pixels : (nnz,) uint8 array or None
+        ``X.data == pixels / scale`` in float32.
+    scale : float
+    norms : (n,) float64 array
+        Squared norms; of the pixels, exactly, where there are pixels.
+    """
+
+    def __init__(self, X: Sparse, pixels: np.ndarray | None = None, scale: float = 1.0) -> None:
+        self.X = X = without_empty_features(X)
+        self.pixels, self.scale = pixels, scale
+        self.rows = CsrRows(X.indptr.astype(np.int64), X.indices.astype(np.int32, copy=False), X.data)
+        self.norms = _squared_norms(self.rows.starts, X.data if pixels is None else pixels)
+
+    @classmethod
+    def of(cls, X: Sparse, kernel: Kernel) -> SparseSamples:
+        """As `Samples.of`: as pixels where X is pixels, else in float32 or float64."""
+        longest = int(np.diff(X.indptr).max(initial=0))
+        # The distance of two samples without a common feature is the sum of their norms.
+        if X.nnz and 2 * longest * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max and integer_products_are_exact():
+            for scale in PIXEL_SCALES:
+                pixels = whole_numbers(X.data[:, None], scale)
+                if pixels is not None:
+                    return cls(X.astype(np.float32, copy=False), pixels.ravel(), scale)
+        largest = _squared_norms(X.indptr.astype(np.int64), X.data).max(initial=0.0)
+        return cls(X.astype(kernel.product_dtype(largest), copy=False))
+
+    def real_norms(self, rows: np.ndarray) -> np.ndarray:
+        """||X[r]||^2 for each of `rows`, as (n,) in X's dtype."""
+        return (self.norms[rows] / self.scale**2).astype(self.X.dtype)
+
+    def operand(self, rows: np.ndarray) -> Operand:
+        """The operand that suits `rows`: panels where these take little memory, else lists."""
+        present = np.zeros(self.X.shape[1], dtype=np.bool_)
+        n_nonzeros = _mark_nonzeros(self.rows.starts, self.rows.features, rows, present)
+        features = np.flatnonzero(present)
+        sparse = n_nonzeros < PANELS_FROM * len(rows) * len(features)
+        if self.X.dtype == np.float64 or sparse or len(features) > MOST_PANEL_FEATURES:
+            return ListsOperand(self, rows)
+        if self.pixels is not None:
+            return IntegerOperand(self, rows, present)
+        return PanelOperand(self, rows, features)
+
+    def pack_panels(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """`panels.pack_panels` of these rows."""
+        panels = empty_panels(len(rows), PANEL_WIDTH * len(features), np.float32)
+        _fill_panels(*self.rows, rows, self._position(features), panels)
+        return panels
+
+    def pack_nonzeros(self, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`panels.pack_nonzeros` of these rows."""
+        return _pack_nonzeros(*self.rows, rows, position)
+
+    def pack_integer_panels(self, rows: np.ndarray, twos: np.ndarray) -> np.ndarray:
+        """`panels.pack_integer_panels` of these rows."""
+        panels = empty_panels(len(rows), 2 * PANEL_WIDTH * len(twos), np.int16)
+        _fill_integer_panels(self.rows.starts, self.rows.features, self.pixels, rows, self._position(twos), panels)
+        return panels
+
+    def pack_integers(self, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`panels.pack_integers` of these rows."""
+        return _pack_integers(self.rows.starts, self.rows.features, self.pixels, rows, position)
+
+    def _position(self, features: np.ndarray) -> np.ndarray:
+        position = np.full(self.X.shape[1], -1, dtype=np.int32)
+        position[features] = np.arange(len(features), dtype=np.int32)
+        return position
+
+
+class CsrRows(NamedTuple):
+    """The arrays of a CSR matrix as compiled code takes them.
+
+    Attributes
+    ----------
+    starts : (n + 1,) int64 array
+    features : (nnz,) int32 array
+        Ascending within a row.
+    values : (nnz,) array, float32, float64 or int32
+    """
+
+    starts: np.ndarray
+    features: np.ndarray
+    values: np.ndarray
+
+
+def without_empty_features(X: Sparse) -> Sparse:
+    """X (n, n_features) with the features that some row has, in their order, and no others."""
+    if X.shape[1] <= 4 * X.nnz + 2**16:
+        present = np.zeros(X.shape[1], dtype=np.bool_)
+        present[X.indices] = True
+        features = np.flatnonzero(present)
+    else:
+        features = np.unique(X.indices)
+    return X if len(features) == X.shape[1] else restricted(X, features)
+
+
+class ListsOperand:
+    """Samples with few non-zeros among many features."""
+
+    def __init__(self, samples: SparseSamples, rows: np.ndarray) -> None:
+        self.n, self.rows, self.own = len(rows), rows, _numbers(samples)
+        self.norms, self.unit = _norms(samples, rows), 1.0
+        if samples.pixels is not None:
+            self.unit = 1.0 / samples.scale**2
+
+    def products(self, samples: Any, rows: np.ndarray) -> Products:
+        by_feature = turned_around(*_numbers(samples), rows, samples.X.shape[1])
+        return _ListsProducts(_norms(samples, rows), by_feature, self.own, self.rows)
+
+
+def _numbers(samples: SparseSamples) -> CsrRows:
+    """The samples' non-zeros in the type that products are taken in: pixels are multiplied exactly."""
+    return samples.rows if samples.pixels is None else samples.rows._replace(values=samples.pixels)
+
+
+def _norms(samples: SparseSamples, rows: np.ndarray) -> np.ndarray:
+    return samples.real_norms(rows) if samples.pixels is None else samples.norms[rows].astype(np.int32)
+
+
+class _ListsProducts:
+    def __init__(self, norms: np.ndarray, by_feature: CsrRows, right: CsrRows, rows: np.ndarray) -> None:
+        self.norms, self.by_feature, self.right, self.rows = norms, by_feature, right, rows
+
+    def columns(self, start: int, stop: int) -> np.ndarray:
+        out = _out(len(self.norms), stop - start, self.norms.dtype)
+        sums = _sums(AT_ONCE, len(self.norms), self.norms.dtype)
+        _multiply_lists(self.by_feature, self.right, self.rows[start:stop], sums, out)
+        return out
+
+
+_out, _sums = Scratch(), Scratch()
+
+
+@compiled()
+def turned_around(
+    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, n_features: int
+) -> CsrRows:
+    """For each feature the rows (m,) that have it, counted from 0, ascending, and their values: a `CsrRows`."""
+    ends = np.zeros(n_features + 1, dtype=np.int64)
+    for r in range(rows.shape[0]):
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            ends[features[t] + 1] += 1
+    for f in range(n_features):
+        ends[f + 1] += ends[f]
+    owners, found = np.empty(ends[n_features], dtype=np.int32), np.empty(ends[n_features], dtype=values.dtype)
+    free = ends[:-1].copy()
+    for r in range(rows.shape[0]):
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            at = free[features[t]]
+            owners[at], found[at] = r, values[t]
+            free[features[t]] = at + 1
+    return CsrRows(ends, owners, found)
+
+
+@compiled()
+def _multiply_lists(by_feature: CsrRows, right: CsrRows, rows: np.ndarray, sums: np.ndarray, out: np.ndarray) -> None:
+    """out (m, n) = (left rows, `turned_around`) x (rows (n,) of `right`), in the type of `out`.
+
+    `sums` (AT_ONCE, m), of the same type, are written to.
+    """
+    m, n = out.shape
+    for first in range(0, n, sums.shape[0]):
+        count = min(sums.shape[0], n - first)
+        sums[:count] = 0
+        for j in range(count):
+            total, row = sums[j], rows[first + j]
+            for t in range(right.starts[row], right.starts[row + 1]):
+                f, value = right.features[t], total.dtype.type(right.values[t])
+                for e in range(by_feature.starts[f], by_feature.starts[f + 1]):
+                    total[by_feature.features[e]] += value * total.dtype.type(by_feature.values[e])
+        for i in range(m):
+            for j in range(count):
+                out[i, first + j] = sums[j, i]
+
+
+@compiled()
+def _squared_norms(starts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The squared norm of each row, summed in float64."""
+    norms = np.zeros(starts.shape[0] - 1)
+    for r in range(norms.shape[0]):
+        total = 0.0
+        for t in range(starts[r], starts[r + 1]):
+            x = np.float64(values[t])
+            total += x * x
+        norms[r] = total
+    return norms
+
+
+@compiled()
+def _mark_nonzeros(starts: np.ndarray, features: np.ndarray, rows: np.ndarray, present: np.ndarray) -> int:
+    """Set present[f] for every feature that some of the rows has; returns the number of their non-zeros."""
+    count = 0
+    for r in range(rows.shape[0]):
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            present[features[t]] = True
+        count += starts[rows[r] + 1] - starts[rows[r]]
+    return count
+
+
+@compiled()
+def _fill_panels(
+    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, position: np.ndarray,
+    panels: np.ndarray,
+) -> None:  # fmt: skip
+    panels[:] = 0.0
+    for r in range(rows.shape[0]):
+        panel, s = panels[r // PANEL_WIDTH], r % PANEL_WIDTH
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            panel[position[features[t]] * PANEL_WIDTH + s] = values[t]
+
+
+@compiled()
+def _fill_integer_panels(
+    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, position: np.ndarray,
+    panels: np.ndarray,
+) -> None:  # fmt: skip
+    panels[:] = 0
+    for r in range(rows.shape[0]):
+        panel, s = panels[r // PANEL_WIDTH], r % PANEL_WIDTH
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            f = features[t]
+            panel[2 * (position[f // 2] * PANEL_WIDTH + s) + f % 2] = values[t]
+
+
+@compiled()
+def _pack_nonzeros(
+    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, position: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    m = rows.shape[0]
+    packed = np.zeros(m + 1, dtype=np.int64)
+    for r in range(m):
+        count = 0
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            count += position[features[t]] >= 0
+        packed[r + 1] = packed[r] + (count + UNROLL - 1) // UNROLL * UNROLL
+    places = np.zeros(packed[m], dtype=np.int32)
+    numbers = np.zeros(packed[m], dtype=np.float32)
+    for r in range(m):
+        at = packed[r]
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            place = position[features[t]]
+            if place >= 0:
+                places[at], numbers[at] = place, values[t]
+                at += 1
+    return packed, places, numbers
+
+
+@compiled()
+def _pack_integers(
+    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, position: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    m = rows.shape[0]
+    packed, most = np.zeros(m + 1, dtype=np.int64), 0
+    for r in range(m):
+        most += (starts[rows[r] + 1] - starts[rows[r]] + UNROLL - 1) // UNROLL * UNROLL
+    places, numbers = np.zeros(most, dtype=np.int32), np.zeros(most, dtype=np.int32)
+    at = 0
+    for r in range(m):
+        last = -1
+        for t in range(starts[rows[r]], starts[rows[r] + 1]):
+            f = features[t]
+            two, value = f // 2, np.int32(values[t]) << (16 * (f % 2))
+            if position[two] >= 0:
+                if two == last:
+                    numbers[at - 1] |= value
+                else:
+                    places[at], numbers[at] = position[two], value
+                    at, last = at + 1, two
+        while at % UNROLL:
+            at += 1
+        packed[r + 1] = at
+    return packed, places[:at], numbers[:at]
