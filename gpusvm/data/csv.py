@@ -7,8 +7,6 @@ spaces, quotes and `12.0`, and can say exactly which cell is wrong.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import isqrt
@@ -17,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from gpusvm.data.pixels import image_shape
+from gpusvm.data.pixels import image_shape, unlike_others
 from gpusvm.errors import DataError, DataWarning, warn
 
 _BLOCK_BYTES = 1 << 20
@@ -32,8 +30,6 @@ _LARGEST_LABEL = 2**53
 _ROW_NAMES = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}
 # Where no column is called label, one of these is it.
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category", "species")
-# Of the columns that are pixels, so many have names that differ in their numbers alone: pixel0, 1x1, p_0, 0.
-_SHARE_OF_PIXEL_NAMES = 0.5
 # A column of labels has few values, and none of them nearly everywhere, as a pixel in a corner has.
 _MOST_CLASSES = 64
 _MOST_OF_ONE_CLASS = 0.9
@@ -181,11 +177,10 @@ def _label_column(names: tuple[str, ...], path: Path) -> int | None:
     if found is not None and len(names) == 1:
         raise DataError(f"{path}: has a label column and no pixels; add the pixel columns")
     label = None if found is None else lowered.index(found)
-    shapes = [re.sub(r"[0-9]+", "0", name) for name in lowered]
-    usual, count = Counter(shape for column, shape in enumerate(shapes) if column != label).most_common(1)[0]
-    are_pixels = count > _SHARE_OF_PIXEL_NAMES * (len(names) - (label is not None))
-    for column, name in enumerate(lowered):
-        if column != label and (name in _ROW_NAMES or (are_pixels and shapes[column] != usual)):
+    rest = [column for column in range(len(names)) if column != label]
+    odd = {rest[place] for place in unlike_others([names[column] for column in rest])}
+    for column in rest:
+        if lowered[column] in _ROW_NAMES or column in odd:
             raise DataError(
                 f"{path}: line 1, column {column + 1} ({names[column][:20]!r}) is neither the label nor a pixel;"
                 " remove the column"

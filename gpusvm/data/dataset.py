@@ -11,9 +11,9 @@ from typing import ClassVar, Literal, overload
 
 import numpy as np
 
-from gpusvm.data import csv, idx_folder, images, npz, picture_folder
+from gpusvm.data import arff, delimited, idx_folder, images, npy, npz, parquet, picture_folder, svmlight
 from gpusvm.data.catalogue import CATALOGUE, read_split
-from gpusvm.data.formats import ALWAYS_IMAGES, find_format
+from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
 from gpusvm.data.pixels import ImageShape, resized
 from gpusvm.data.table import Contents, Table, TableOptions, label_bytes
 from gpusvm.errors import DataError, UsageError
@@ -91,6 +91,7 @@ def load_dataset(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    first_index: int | None = None,
     resize: ImageShape | None = None,
 ) -> Dataset: ...
 
@@ -109,6 +110,7 @@ def load_dataset(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    first_index: int | None = None,
     resize: ImageShape | None = None,
 ) -> Dataset | Table: ...
 
@@ -126,6 +128,7 @@ def load_dataset(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    first_index: int | None = None,
     resize: ImageShape | None = None,
 ) -> Dataset | Table:
     """Load images or a table, and labels, from a catalogue name, a file or a folder.
@@ -152,7 +155,7 @@ def load_dataset(
         Name of a table's column of labels, or its number from 1 (-1: the last).
     drop : sequence of str
         Names of a table's columns to leave out.
-    columns, n_features
+    columns, n_features, first_index
         The features that a table must have, as for `load_samples`.
     resize : (height, width), optional
         The size to bring images to.
@@ -181,7 +184,7 @@ def load_dataset(
     _check_kind(kind)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
-    options = TableOptions(label, tuple(drop), tuple(columns), n_features)
+    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index)
     found = _read(source, split, kind, options, data_dir, progress, resize)
     is_table = isinstance(found, Contents)
     samples, labels = found[:2]
@@ -221,6 +224,8 @@ def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) ->
         return idx_folder.has_split(path, split)
     if form == "npz":
         return npz.has_split(path, split)
+    if form in ("npy", "npy folder"):
+        return npy.has_split(path, split)
     if form == "picture folder":
         return picture_folder.has_split(path, split)
     return split == "train"
@@ -234,6 +239,7 @@ def load_samples(
     drop: Sequence[str] = (),
     columns: Sequence[str] = (),
     n_features: int | None = None,
+    first_index: int | None = None,
     resize: ImageShape | None = None,
 ) -> Table | tuple[np.ndarray, list[str]]:
     """Load what is to be predicted, labels or not: a table, or images as `load_images` does.
@@ -253,6 +259,8 @@ def load_samples(
         and any others are left out with a DataWarning.
     n_features : int, optional
         How many features are needed, where they have no names. A sparse file may show fewer.
+    first_index : int, optional
+        The `Table.first_index` of the training data, where that was a sparse file.
     resize : (height, width), optional
         The size to bring images to.
 
@@ -267,7 +275,7 @@ def load_samples(
     """
     _check_kind(kind)
     file = Path(path)
-    found = _read_samples(file, kind, TableOptions(label, tuple(drop), tuple(columns), n_features), resize)
+    found = _read_samples(file, kind, TableOptions(label, tuple(drop), tuple(columns), n_features, first_index), resize)
     if isinstance(found, Contents):
         return Table.of(found, os.fspath(path), "test")
     return resized(found[0], resize), found[1]
@@ -316,15 +324,18 @@ def _read_samples(
         return images.read_pictures([file], file, resize), [file.name]
     if form == "idx folder":
         raise DataError(f"{file}: is a folder of IDX files; name the one to predict")
+    if form == "npy folder":
+        raise DataError(f"{file}: is a folder of arrays; name the one to predict")
+    found: Contents | np.ndarray | tuple[np.ndarray, np.ndarray | None]
     if form == "npz":
         found = npz.read_samples(file, kind)
-        if isinstance(found, Contents):
-            return found
-        pixels = found
-    elif form == "csv":
-        pixels, _ = csv.read(file)
+    elif form == "idx":
+        found = idx_folder.read_images(file)
     else:
-        pixels = idx_folder.read_images(file)
+        found = _read_table_file(file, form, "train", kind, options, resize)
+    if isinstance(found, Contents):
+        return found
+    pixels = found[0] if isinstance(found, tuple) else found
     return pixels, [str(number) for number in range(1, len(pixels) + 1)]
 
 
@@ -361,6 +372,8 @@ def _check_kind(kind: str) -> None:
 def _require_kind(path: Path, form: str, kind: str) -> None:
     if kind == "table" and form in ALWAYS_IMAGES:
         raise DataError(f"{path}: holds images, not a table; leave out --table")
+    if kind == "images" and form in ALWAYS_TABLES:
+        raise DataError(f"{path}: holds a table, not images; leave out --images")
 
 
 def _read_path(
@@ -378,7 +391,22 @@ def _read_path(
         return images.read_pictures([path], path, resize), None
     if form == "npz":
         return npz.read_any(path, split, kind)
-    return csv.read(path)
+    return _read_table_file(path, form, split, kind, options, resize)
+
+
+def _read_table_file(
+    path: Path, form: str, split: str, kind: str, options: TableOptions, resize: ImageShape | None
+) -> Contents | tuple[np.ndarray, np.ndarray | None]:
+    """What is in a file of a format that tables come in, and some images."""
+    if form == "csv":
+        return delimited.read_any(path, options, kind)
+    if form == "svmlight":
+        return svmlight.read(path, options)
+    if form == "arff":
+        return arff.read(path, options)
+    if form == "parquet":
+        return parquet.read_any(path, options, kind, resize)
+    return npy.read(path, split, kind)
 
 
 def _rows(n: int, limit: int | None, seed: int | None) -> slice | np.ndarray:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from gpusvm.data import idx, idx_folder, images
+import numpy as np
+
+from gpusvm.data import arff, idx, idx_folder, images, npy, parquet, svmlight
 from gpusvm.data.catalogue import CATALOGUE
+from gpusvm.data.text import decode_head, read_head, refuse_what_is_no_table
 from gpusvm.errors import DataError
 
 ALWAYS_IMAGES = frozenset({"idx", "idx folder", "picture", "picture folder"})
+ALWAYS_TABLES = frozenset({"svmlight", "arff"})
 _FORMATS = (
-    "an IDX file or a folder with the four of them, a .csv in Kaggle's layout, an .npz,"
+    "an IDX file or a folder with the four of them, a table (.csv, .tsv, .arff, svmlight, parquet), an .npz or .npy,"
     " or a folder of pictures by class"
 )
+_TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
 
 
 def find_format(path: Path) -> str:
-    """What is at `path`: "idx", "csv", "npz", "picture", "idx folder" or "picture folder".
+    """What is at `path`.
+
+    Returns
+    -------
+    str
+        "idx", "picture" or a folder of either ("idx folder", "picture folder"); "npz", "npy" or "npy folder";
+        "csv" (any separator), "svmlight", "arff" or "parquet".
 
     Raises
     ------
@@ -25,18 +36,50 @@ def find_format(path: Path) -> str:
         There is nothing there, or it is none of these.
     """
     if path.is_dir():
-        return "idx folder" if idx_folder.is_folder(path) else "picture folder"
+        if idx_folder.is_folder(path):
+            return "idx folder"
+        return "npy folder" if npy.is_folder(path) else "picture folder"
     if not path.exists():
         raise _no_such_source(path)
     if not path.is_file():  # opening a pipe waits for whoever writes to it, and a device may never end
         raise DataError(f"{path}: is neither a file nor a folder; copy what it gives into a file")
-    if path.suffix.lower() in (".csv", ".npz"):
-        return path.suffix.lower()[1:]
+    if path.suffix.lower() == ".npz":
+        return "npz"
     if images.is_picture(path):
         return "picture"
     if "idx" in path.name or idx.is_idx(path):
         return "idx"
-    raise DataError(f"{path}: is of no known kind; expected {_FORMATS}")
+    return _by_content(path)
+
+
+def _by_content(path: Path) -> str:
+    head = read_head(path)
+    if head.startswith(np.lib.format.MAGIC_PREFIX):
+        return "npy"
+    if parquet.is_parquet(head):
+        return "parquet"
+    is_named = any(suffix.lower() in _TEXT_SUFFIXES for suffix in path.suffixes)
+    if not is_named and (suffix := path.suffix.lower()) in (".npy", ".parquet"):
+        raise DataError(f"{path}: is named {suffix} and is no such file; write or download it again")
+    refuse_what_is_no_table(head, path)
+    if not head and not is_named:
+        raise DataError(f"{path}: is empty; download or copy it again")
+    try:
+        text = decode_head(head, path)
+    except DataError as error:
+        raise error if is_named else _unknown(path) from error
+    if arff.is_arff(text):
+        return "arff"
+    if svmlight.is_svmlight(text):
+        return "svmlight"
+    first = next((line for line in text.split("\n") if line.strip() and not line.startswith("#")), "")
+    if is_named or any(len(first.split(separator)) > 1 for separator in (",", ";", "|", None)):
+        return "csv"
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> DataError:
+    return DataError(f"{path}: is of no known kind; expected {_FORMATS}")
 
 
 def _no_such_source(path: Path) -> DataError:

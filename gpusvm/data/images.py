@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -57,14 +57,33 @@ def read_pictures(files: Sequence[Path], where: Path, resize: ImageShape | None 
     DataError
         An unreadable picture, or one whose size differs from the first one's.
     """
-    first = _read_picture(files[0], None, resize)
+    return _read_all(len(files), lambda row: (files[row], _content(files[row])), where, resize)
+
+
+def read_encoded(contents: Sequence[bytes], where: Path, resize: ImageShape | None = None) -> np.ndarray:
+    """Pictures as `read_pictures` gives them, from the contents of what would be their files.
+
+    Raises
+    ------
+    DataError
+        As `read_pictures`; the message counts the pictures as rows, from 1.
+    """
+    return _read_all(len(contents), lambda row: (Path(f"{where}, row {row + 1}"), contents[row]), where, resize)
+
+
+def _read_all(
+    n: int, picture_of: Callable[[int], tuple[Path, bytes]], where: Path, resize: ImageShape | None
+) -> np.ndarray:
+    """The pictures that `picture_of` gives by their row, with what to call each: (n, height, width) uint8."""
+    first_name, content = picture_of(0)
+    first = _read_picture(first_name, content, None, resize)
     layers = 1 if first.alpha is None else 2  # opacities are kept until all pictures are known
-    require_memory(layers * len(files) * first.grey.size, str(where))
-    images = np.empty((len(files), *first.grey.shape), dtype=np.uint8)
+    require_memory(layers * n * first.grey.size, str(where))
+    images = np.empty((n, *first.grey.shape), dtype=np.uint8)
     images[0] = first.grey
     transparent = [(0, first.alpha)] if first.alpha is not None else []
-    for row, file in enumerate(files[1:], start=1):
-        picture = _read_picture(file, (first.grey.shape, files[0]), resize)
+    for row in range(1, n):
+        picture = _read_picture(*picture_of(row), (first.grey.shape, first_name), resize)
         images[row] = picture.grey
         if picture.alpha is not None:
             transparent.append((row, picture.alpha))
@@ -93,9 +112,10 @@ def _composite(images: np.ndarray, transparent: Sequence[tuple[int, np.ndarray]]
     warn(f"{where}: {len(transparent):,} transparent pictures were put on {name}, where their ink shows", DataWarning)
 
 
-def _read_picture(path: Path, expected: tuple[tuple[int, ...], Path] | None, resize: ImageShape | None) -> _Picture:
+def _read_picture(
+    path: Path, content: bytes, expected: tuple[tuple[int, ...], Path] | None, resize: ImageShape | None
+) -> _Picture:
     try:
-        content = _content(path)
         with Image.open(BytesIO(content), formats=_FORMATS) as opened:
             _check_size(opened, path, len(content), resize)
             if resize is not None:
@@ -150,6 +170,10 @@ def _greys(picture: Image.Image, path: Path, resize: ImageShape | None) -> _Pict
 
 def _content(path: Path) -> bytes:
     """All of the file: from an open one Pillow asks for as many bytes at once as a damaged length says."""
-    if path.stat().st_size > _LARGEST_FILE:
-        raise DataError(f"{path}: is larger than {_LARGEST_FILE / 2**20:.0f} MB, too large for a picture; resize it")
-    return path.read_bytes()
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            size = f"{_LARGEST_FILE / 2**20:.0f} MB"
+            raise DataError(f"{path}: is larger than {size}, too large for a picture; resize it")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); replace or remove it") from error

@@ -5,39 +5,27 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from gpusvm.data.idx import LARGEST_EXPANSION
-from gpusvm.data.pixels import are_pixels, as_images, require_memory
+from gpusvm.data.npy import PAIRS, is_table, promised_bytes
+from gpusvm.data.pixels import as_images, require_memory
 from gpusvm.data.table import Contents, as_features, as_labels
 from gpusvm.errors import DataError
 
-_KEYS = {
-    "train": (
-        ("x_train", "y_train"),
-        ("images", "labels"),
-        ("X", "y"),
-        ("X_train", "y_train"),
-        ("train_images", "train_labels"),
-        ("data", "target"),
-    ),
-    "test": (("x_test", "y_test"), ("X_test", "y_test"), ("test_images", "test_labels")),
-}
 # How far a member can expand as numpy.savez and savez_compressed write it. For other methods there is no such bound.
 _EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: LARGEST_EXPANSION}
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def has_split(path: Path, split: str) -> bool:
     """Whether the archive has images for this split. Raises DataError if it is no archive."""
     with _open(path) as archive:
-        if not any(images in archive for keys in _KEYS.values() for images, _ in keys):
+        if not any(images in archive for keys in PAIRS.values() for images, _ in keys):
             raise _no_images(archive, path, split)
-        return any(images in archive for images, _ in _KEYS[split])
+        return any(images in archive for images, _ in PAIRS[split])
 
 
 def read(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray | None]:
@@ -61,10 +49,10 @@ def read(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray | Non
 def read_any(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, np.ndarray | None]:
     """Read one split as images (as `read`) or as a table, as `kind` says; "auto": whichever its samples look like."""
     with _open(path) as archive:
-        for key, labels_key in _KEYS[split]:
+        for key, labels_key in PAIRS[split]:
             if key in archive:
                 samples, where = archive[key], f"{path}, {key!r}"
-                if _is_table(samples, kind):
+                if is_table(samples, kind):
                     labels = (
                         as_labels(archive[labels_key], f"{path}, {labels_key!r}") if labels_key in archive else None
                     )
@@ -84,17 +72,13 @@ def read_images(path: Path) -> np.ndarray:
 def read_samples(path: Path, kind: str) -> Contents | np.ndarray:
     """What is to be predicted, found as `read_images` says: a table without labels, or images."""
     with _open(path) as archive:
-        for key in ("images", "X", "data", *(key for split in ("test", "train") for key, _ in _KEYS[split])):
+        for key in ("images", "X", "data", *(key for split in ("test", "train") for key, _ in PAIRS[split])):
             if key in archive:
                 samples, where = archive[key], f"{path}, {key!r}"
-                if _is_table(samples, kind):
+                if is_table(samples, kind):
                     return Contents(as_features(samples, where), None)
                 return as_images(samples, where)
         raise _no_images(archive, path, "test")
-
-
-def _is_table(samples: np.ndarray, kind: str) -> bool:
-    return kind == "table" or (kind == "auto" and samples.ndim == 2 and not are_pixels(samples))
 
 
 @contextmanager
@@ -147,15 +131,7 @@ def _promised_bytes(stream: IO[bytes], info: zipfile.ZipInfo, archive_bytes: int
     """Size of a member's array by its header, if the archive's directory and its own size agree. Raises ValueError."""
     if info.compress_type not in _EXPANSION:
         raise ValueError("compressed in another way than NumPy does")
-    version = np.lib.format.read_magic(stream)
-    if version not in _HEADERS:
-        raise ValueError(f"version {version} of the .npy format")
-    shape, _, dtype = _HEADERS[version](stream)
-    if dtype.hasobject:
-        raise ValueError("Object arrays are pickles, which could run code")
-    n_bytes = prod(shape) * dtype.itemsize
-    if dtype.itemsize == 0 or min(shape, default=0) < 0 or stream.tell() + n_bytes != info.file_size:
-        raise ValueError(f"its header says {shape} of {dtype}, which is not what the archive holds")
+    n_bytes = promised_bytes(stream, info.file_size)
     if info.file_size > _EXPANSION[info.compress_type] * min(info.compress_size, archive_bytes):
         raise ValueError("the file is too small for what it says it holds")
     return n_bytes
@@ -176,5 +152,5 @@ def _labels(archive: _Archive, path: Path, key: str) -> np.ndarray:
 
 def _no_images(archive: _Archive, path: Path, split: str) -> DataError:
     found = ", ".join(sorted(archive.members)) or "nothing"
-    wanted = " or ".join(repr(images) for images, _ in _KEYS[split])
+    wanted = " or ".join(repr(images) for images, _ in PAIRS[split])
     return DataError(f"{path}: has no {split} images: no {wanted} among its keys ({found:.200}); rename the array")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from math import isqrt
 
 import numpy as np
@@ -12,6 +15,10 @@ from gpusvm.memory import available_mb
 
 # Below this, asking how much is free costs more than it can save.
 _SMALL_BYTES = 2**26
+# Of the columns that are pixels, so many have names that differ in their numbers alone: pixel0, 1x1, p_0, 0.
+_SHARE_OF_PIXEL_NAMES = 0.5
+# Whole numbers from 0 to 255 that would make smaller images than this may as well be features.
+_SMALL_SIDE = 8
 
 ImageShape = tuple[int, int]
 """Height and width."""
@@ -50,6 +57,38 @@ def are_pixels(samples: np.ndarray) -> bool:
         return samples.dtype == np.uint8
     in_range = samples.min() >= 0 and samples.max() <= 255  # False for NaN
     return bool(in_range and (samples.dtype.kind != "f" or (samples == np.floor(samples)).all()))
+
+
+def unlike_others(names: Sequence[str]) -> list[int]:
+    """Columns that are no pixels by their names: most others have names that differ in their numbers alone.
+
+    pixel0, 1x1, p_0 and 0 are such names. Where most columns have other names than these, none is said to be odd.
+    """
+    shapes = [re.sub(r"[0-9]+", "0", name.lower()) for name in names]
+    usual, count = Counter(shapes).most_common(1)[0] if shapes else ("", 0)
+    if count <= _SHARE_OF_PIXEL_NAMES * len(shapes):
+        return []
+    return [column for column, shape in enumerate(shapes) if shape != usual]
+
+
+def names_pixels(names: Sequence[str]) -> bool:
+    """Whether most columns have names that say pixel."""
+    return sum(("pix" in name.lower() or "px" in name.lower()) for name in names) > _SHARE_OF_PIXEL_NAMES * len(names)
+
+
+def look_like_images(names: Sequence[str], samples: np.ndarray) -> tuple[bool, bool]:
+    """Whether a table could be one of square images, and whether that is sure.
+
+    It could be where it is whole numbers from 0 to 255 (`are_pixels`) and the names of its columns, if they have some,
+    differ in their numbers alone. It is sure where the images are not tiny or the names say pixel; then a few columns
+    may have other names, which whoever reads the images has to refuse.
+    """
+    odd = unlike_others(names)
+    pixels = np.delete(np.arange(samples.shape[1]), odd)
+    sure = len(pixels) >= _SMALL_SIDE**2 or names_pixels(names)
+    is_usual = len(names) < 2 or bool(odd) or len({re.sub(r"[0-9]+", "0", name.lower()) for name in names}) == 1
+    could_be = is_usual and len(pixels) >= 4 and (sure or not odd) and are_pixels(samples[:, pixels])
+    return could_be, could_be and sure
 
 
 def require_memory(n_bytes: int, where: str) -> None:

@@ -23,6 +23,7 @@ class TableOptions:
     drop: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     n_features: int | None = None
+    first_index: int | None = None
 
 
 class Contents(NamedTuple):
@@ -34,6 +35,7 @@ class Contents(NamedTuple):
     label_name: str | None = None
     ids: np.ndarray | None = None
     id_name: str | None = None
+    first_index: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,9 @@ class Table:
         "train" or "test".
     digest : str
         SHA-256, in hexadecimal, of the shape, the numbers and the labels as loaded.
+    first_index : int or None
+        The number of the first feature in a svmlight file, 0 or 1; None for other tables. Files that belong together
+        are to be read with one, since a file need not show its first feature.
     """
 
     X: np.ndarray | scipy.sparse.csr_matrix
@@ -72,12 +77,14 @@ class Table:
     name: str
     split: str
     digest: str
+    first_index: int | None = None
     unit: ClassVar[str] = "row"
 
     @classmethod
     def of(cls, contents: Contents, name: str, split: str) -> Table:
         """The table of what a reader found, with its digest."""
-        return cls(*contents, name=name, split=split, digest=_digest(contents.X, contents.labels))
+        digest = _digest(contents.X, contents.labels)
+        return cls(**contents._asdict(), name=name, split=split, digest=digest)
 
     def __len__(self) -> int:
         return self.X.shape[0]
@@ -103,8 +110,8 @@ class Table:
         if self.labels is None:
             names = f" (its columns: {', '.join(self.columns):.200})" if self.columns else ""
             raise DataError(
-                f"{self.name}: no column is known for its labels{names}; name it: --label NAME,"
-                " or its number from 1 where there is no header (-1: the last)"
+                f"{self.name}: has no labels that are recognised{names}; name their column: --label NAME, or its number"
+                " from 1 where there is no header (-1: the last); .npz and .npy need an array y beside X"
             )
         return self.labels
 

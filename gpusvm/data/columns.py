@@ -1,0 +1,348 @@
+"""Which columns of a table are features, which holds the labels, and which are neither."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gpusvm.data.table import Contents, TableOptions, as_labels, require_finite
+from gpusvm.errors import DataError, DataWarning, warn
+
+LABEL_NAMES = (
+    "label", "labels", "class", "target", "y", "digit", "category", "species", "diagnosis", "outcome", "variety",
+    "class_label", "classlabel",
+)  # fmt: skip
+"""Where nobody says which column holds the labels, one of these does."""
+_ID_NAMES = frozenset({"id", "imageid", "image_id", "rowid", "row_id", "sampleid", "sample_id", "unnamed: 0"})
+# Not what merely ends in id: acid, humid.
+_MAYBE_ID = re.compile(r"|(?i:index|idx|row|no|nr)|.*[a-z](Id|ID)|.*(?i:[_ ](id|no|nr|key|number))")
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "?", "#n/a"})
+"""What people write for a value that is not known, in lower case."""
+_MOST_CLASSES = 64
+_MOST_OF_ONE_CLASS = 0.9
+_LONGEST_WORD = 200
+_MOST_NAMED = 5
+
+
+@dataclass
+class Roles:
+    """What each column of a table is, by its number from 0.
+
+    `pending` columns are read as words, and are judged by `settle` when all of them are known.
+    """
+
+    features: list[int]
+    label: int | None = None
+    ids: int | None = None
+    pending: list[int] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+
+    @property
+    def worded(self) -> list[int]:
+        """The columns that are read as words."""
+        return [*self.pending, *(column for column in (self.label, self.ids) if column is not None)]
+
+
+@dataclass
+class Words:
+    """A column of words: which of them stands in each row. Most columns of words have few different ones."""
+
+    values: list[str]
+    codes: np.ndarray  # (n,) integers, indices into values
+
+    def as_strings(self) -> np.ndarray:
+        """(n,) str."""
+        return np.array([word[:_LONGEST_WORD] for word in self.values])[self.codes]
+
+    def as_numbers(self) -> np.ndarray | None:
+        """float64, NaN where the value is missing, or None where a word is no number."""
+        numbers = [np.nan if is_missing(word) else number(word) for word in self.values]
+        return None if None in numbers else np.array(numbers, dtype=np.float64)[self.codes]
+
+
+def names_ids(name: str) -> bool:
+    """Whether a column of this name tells rows apart, whatever is in it."""
+    return name.lower() in _ID_NAMES
+
+
+def is_missing(word: str) -> bool:
+    """Whether a cell says that its value is not known."""
+    return word.strip().lower() in MISSING
+
+
+def number(cell: str) -> float | None:
+    """A cell as a number; None where it is none."""
+    if "_" in cell or not cell.isascii():  # which Python's float() takes
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def find_column(wanted: str, names: Sequence[str], n_columns: int) -> int | None:
+    """The column of that name, else of that name in another case, else of that number from 1 (-1: the last)."""
+    if wanted in names:
+        return names.index(wanted)
+    lowered = [name.casefold() for name in names]
+    if lowered.count(wanted.casefold()) == 1:
+        return lowered.index(wanted.casefold())
+    if re.fullmatch(r"-?[0-9]{1,9}", wanted):
+        place = int(wanted)
+        if 1 <= place <= n_columns:
+            return place - 1
+        if -n_columns <= place <= -1:
+            return place + n_columns
+    return None
+
+
+def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: Path) -> Roles:
+    """What each column is, by the names of the columns (none: ()) and what the user says.
+
+    Raises
+    ------
+    DataError
+        A column that is needed or named is not there, two have one name, or two could be the labels.
+    """
+    _require_unique(names, path)
+    dropped = {_require_column(name, names, n_columns, path, "--drop") for name in options.drop}
+    if options.columns and names:
+        return _by_name(names, options, dropped, path)
+    label = None
+    if options.label is not None:
+        label = _require_column(options.label, names, n_columns, path, "--label")
+    elif names:
+        label = _usual_label(names, dropped, path)
+    rest = [column for column in range(n_columns) if column != label and column not in dropped]
+    if names:
+        ids = [column for column in rest if names_ids(names[column])]
+        _say_left_out([names[column] for column in ids], "an id", path)
+        rest = [column for column in rest if column not in ids]
+        pending = {column for column in rest if _MAYBE_ID.fullmatch(names[column])}
+    else:
+        ids, pending = [], set()
+    if label is None and rest and not (not names and _is_unlabelled(n_columns, options)):
+        pending |= {rest[0], rest[-1]}  # one of them may hold the labels
+    features = [column for column in rest if column not in pending]
+    return Roles(features, label, ids[0] if ids else None, sorted(pending), sorted({*ids[1:], *dropped}))
+
+
+def _is_unlabelled(n_columns: int, options: TableOptions) -> bool:
+    """Whether a file without a header has just the columns that are needed."""
+    return n_columns == (options.n_features or len(options.columns))
+
+
+def _by_name(names: tuple[str, ...], options: TableOptions, dropped: set[int], path: Path) -> Roles:
+    """The features that are needed, in their order; the labels where they are recognised; the others are left out."""
+    found = [find_column(name, names, 0) for name in options.columns]
+    absent = [name for name, column in zip(options.columns, found, strict=True) if column is None]
+    if absent:
+        raise DataError(
+            f"{path}: lacks {_listed(absent, 'column')} that the model needs; it has {_listed(names, 'column')}"
+        )
+    features = [column for column in found if column is not None]
+    label = None
+    if options.label is not None:
+        label = find_column(options.label, names, 0)
+    else:
+        label = next((c for name in LABEL_NAMES for c, n in enumerate(names) if n.lower() == name), None)
+    label = None if label in features else label
+    rest = [column for column in range(len(names)) if column not in {*features, label}]
+    ids = next((c for c in rest if names_ids(names[c]) or _MAYBE_ID.fullmatch(names[c])), None)
+    extra = [column for column in rest if column not in dropped and column != ids]
+    _say_left_out([names[column] for column in extra], "none of the model's features", path)
+    return Roles(features, label, ids, [], [column for column in rest if column != ids])
+
+
+def _require_unique(names: tuple[str, ...], path: Path) -> None:
+    first: dict[str, int] = {}
+    for column, name in enumerate(names):
+        if name and name in first:
+            raise DataError(f"{path}: columns {first[name] + 1} and {column + 1} are both named {name:.40}; rename one")
+        first.setdefault(name, column)
+
+
+def _require_column(wanted: str, names: tuple[str, ...], n_columns: int, path: Path, option: str) -> int:
+    column = find_column(wanted, names, n_columns)
+    if column is None:
+        has = f"it has {_listed(names, 'column')}" if names else f"without a header it has columns 1 to {n_columns}"
+        raise DataError(f"{path}: has no column {wanted!r:.60}, which {option} names; {has}")
+    return column
+
+
+def _usual_label(names: tuple[str, ...], dropped: set[int], path: Path) -> int | None:
+    found = [c for name in LABEL_NAMES for c, n in enumerate(names) if n.lower() == name and c not in dropped]
+    if len(found) > 1:
+        both = " or ".join(repr(names[column]) for column in found[:_MOST_NAMED])
+        raise DataError(f"{path}: its labels could be {both}; say which: --label NAME, and --drop the other")
+    if found and names[found[0]].lower() != "label":
+        warn(f"{path}: the column {names[found[0]]!r} is taken for the labels", DataWarning)
+    return found[0] if found else None
+
+
+def settle(roles: Roles, words: dict[int, Words], names: tuple[str, ...], n_columns: int, path: Path) -> Roles:
+    """What the pending columns turned out to be: each a feature, the labels, or left out. Raises DataError."""
+    features, label, ids, left_out = set(roles.features), roles.label, roles.ids, list(roles.left_out)
+    ends: dict[int, Words] = {}
+    outer = {roles.pending[0], roles.pending[-1]} if roles.pending and label is None else set()
+    for column in roles.pending:
+        column_words = words[column]
+        numbers = column_words.as_numbers()
+        name = names[column] if names else ""
+        if numbers is not None and np.isnan(numbers).all():
+            left_out.append(column)  # what a separator at the end of each line makes
+        elif names and _MAYBE_ID.fullmatch(name) and (numbers is None or _counts_rows(numbers)):
+            if name:
+                _say_left_out([name], "an id", path)
+            else:
+                warn(f"{path}: column {column + 1}, which has no name, counts the rows, and is left out", DataWarning)
+            ids = column if ids is None else ids
+        elif names and name == "":
+            raise DataError(
+                f"{path}: column {column + 1} has no name; give it one, or leave it out: --drop {column + 1}"
+            )
+        elif column in outer:
+            ends[column] = column_words
+        else:
+            features.add(column)
+    label = _label_at_an_end(ends, names, path) if label is None else label
+    if label is not None and roles.label is None:
+        shown = repr(names[label]) if names else f"{label + 1}: it has no header"
+        place = "last" if label == n_columns - 1 else "first" if label == 0 else ""
+        warn(f"{path}: the {place + ' ' if place else ''}column, {shown}, is taken for the labels", DataWarning)
+    features |= {column for column in ends if column != label}
+    order = roles.features if not features - set(roles.features) else sorted(features)
+    return Roles(order, label, ids, [], left_out)
+
+
+def _label_at_an_end(ends: dict[int, Words], names: tuple[str, ...], path: Path) -> int | None:
+    """Which of the first and the last column holds the labels: the one of words that recur.
+
+    Without a header it may also be the one of numbers that look like labels. Raises DataError where both could be.
+    """
+    numbers = {column: words.as_numbers() for column, words in ends.items()}
+    found = [c for c, words in ends.items() if numbers[c] is None and 2 * len(words.values) <= max(len(words.codes), 4)]
+    if not found and not names:
+        found = [c for c, values in numbers.items() if values is not None and look_like_labels(values)]
+    if len(found) > 1:
+        first, last = (repr(names[column]) if names else str(column + 1) for column in found)
+        raise DataError(
+            f"{path}: its labels could be the first column or the last; say which: --label {first} or --label {last}"
+        )
+    return found[0] if found else None
+
+
+def look_like_labels(column: np.ndarray) -> bool:
+    """Whether numbers are like those of classes: whole, few, each more than once, none nearly everywhere."""
+    if not np.isfinite(column).all() or (column != np.floor(column)).any():
+        return False
+    counts = np.unique(column, return_counts=True)[1]
+    return 2 <= len(counts) <= _MOST_CLASSES and counts.min() > 1 and counts.max() < _MOST_OF_ONE_CLASS * counts.sum()
+
+
+def _counts_rows(numbers: np.ndarray) -> bool:
+    """Whether these are consecutive whole numbers, each once, in any order."""
+    if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
+        return False
+    return len(np.unique(numbers)) == len(numbers) and numbers.max() - numbers.min() == len(numbers) - 1
+
+
+def labels_of(words: Words, where: str) -> np.ndarray:
+    """Labels (n,): numbers where all are, as `as_labels` has it, else words.
+
+    Raises
+    ------
+    DataError
+        A label is missing, or so long that it is none.
+    """
+    missing = np.array([is_missing(word) for word in words.values], dtype=bool)[words.codes]
+    if missing.any():
+        word = words.values[words.codes[np.argmax(missing)]]
+        raise DataError(
+            f"{where}: {np.count_nonzero(missing):,} of {len(missing):,} labels are missing, the first ({word!r:.20})"
+            f" in row {np.argmax(missing) + 1}; leave out those rows"
+        )
+    numbers = words.as_numbers()
+    if numbers is not None:
+        return as_labels(numbers, where)
+    longest = max(words.values, key=len)
+    if len(longest) > _LONGEST_WORD:
+        raise DataError(f"{where}: {longest!r:.30}... is too long for a label; name another column: --label NAME")
+    return np.array(words.values)[words.codes]
+
+
+def from_columns(
+    names: tuple[str, ...], values: Sequence[np.ndarray | Words], options: TableOptions, path: Path
+) -> Contents:
+    """The table of columns, each numbers (n,) or words, as files hold them that store columns by their type.
+
+    Raises
+    ------
+    DataError
+        As `assign` and `labels_of`; also a feature that is missing, infinite or a word.
+    """
+    roles = assign(names, len(names), options, path)
+    words = {column: as_words(values[column]) for column in roles.pending}
+    roles = settle(roles, words, names, len(names), path)
+    if not roles.features:
+        raise DataError(f"{path}: has no column of features left; it needs at least one of numbers")
+    found = [_feature(values[column], names[column], column, path) for column in roles.features]
+    single = all(column.dtype == np.float32 for column in found)
+    X = np.empty((len(found[0]), len(found)), dtype=np.float32 if single else np.float64)
+    for place, column_values in enumerate(found):
+        X[:, place] = column_values
+    features = tuple(names[column] for column in roles.features)
+    require_finite(X, str(path), features)
+    labels, name = None, None
+    if roles.label is not None:
+        name = names[roles.label]
+        labels = labels_of(as_words(values[roles.label]), f"{path}, the labels ({name:.40})")
+    ids = None if roles.ids is None else as_words(values[roles.ids]).as_strings()
+    return Contents(X, labels, features, name, ids, None if roles.ids is None else names[roles.ids])
+
+
+def as_words(column: np.ndarray | Words) -> Words:
+    """A column as words, whatever it holds."""
+    if isinstance(column, Words):
+        return column
+    distinct, codes = np.unique(column, return_inverse=True)
+    return Words([_plain(value) for value in distinct.tolist()], codes)
+
+
+def _plain(value: float | int | bool) -> str:
+    return repr(int(value)) if float(value).is_integer() else repr(value)
+
+
+def _feature(column: np.ndarray | Words, name: str, place: int, path: Path) -> np.ndarray:
+    if not isinstance(column, Words):
+        return column
+    numbers = column.as_numbers()
+    if numbers is None:
+        word = next(
+            w for w in (column.values[code] for code in column.codes) if not is_missing(w) and number(w) is None
+        )
+        raise DataError(
+            f"{path}: column {place + 1} ({name:.40}): {word[:20]!r} is not a number; leave the column out"
+            f" (--drop {name[:40]!r}), encode it as numbers, or say that it holds the labels (--label {name[:40]!r})"
+        )
+    return numbers
+
+
+def _say_left_out(names: list[str], what: str, path: Path) -> None:
+    if names:
+        verb = "is" if len(names) == 1 else "are"
+        noun = "columns" if len(names) > 1 else "column"
+        warn(f"{path}: the {noun} {_quoted(names)} {verb} {what}, and left out", DataWarning)
+
+
+def _listed(names: Sequence[str], noun: str) -> str:
+    return f"the {noun}{'s' if len(names) > 1 else ''} {_quoted(names)}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:40]) for name in names[:_MOST_NAMED])
+    return shown + (f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else "")

@@ -1,0 +1,123 @@
+"""Text files as people have them: gzip and bzip2 by content, any usual encoding and line end, a block at a time."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TextIO
+
+from gpusvm.errors import DataError
+
+BLOCK_CHARACTERS = 1 << 20
+# A row is one sample. What has no line ends in so many characters is no table.
+LONGEST_LINE = 1 << 22
+_HEAD_BYTES = 1 << 16
+_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
+# What people hand over that is no text, by how it begins, and what to do.
+_OTHERS = (
+    (b"PK\x03\x04", "a zip archive, or an Excel workbook", "unpack it, or save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel or Office document", "save it as CSV"),
+    (b"\xfd7zXZ", "packed with xz", "unpack it first (unxz)"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it first (unzstd)"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it first"),
+    (b"\x89HDF", "HDF5", "write its arrays with numpy.savez"),
+    (b"MATLAB 5", "a MATLAB file", "write its arrays with numpy.savez"),
+    (b"SQLite format", "an SQLite database", "export the table as CSV"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the data", "download the data with git lfs pull"),
+)
+_WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
+
+
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked if they are gzip or bzip2, whatever its name. What is wrong is a DataError."""
+    try:
+        with path.open("rb") as file:
+            start = file.peek(3)[:3]
+            if start[:2] == _GZIP:
+                with gzip.GzipFile(fileobj=file) as unzipped:
+                    yield unzipped  # type: ignore[misc]
+            elif start == _BZIP2:
+                with bz2.BZ2File(file) as unzipped_too:
+                    yield unzipped_too
+            else:
+                yield file
+    except EOFError as error:
+        raise DataError(f"{path}: is truncated: its compressed data end early; download it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: is damaged gzip ({error}); download it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_head(path: Path) -> bytes:
+    """The first 64 KB, unpacked."""
+    with open_unpacked(path) as file:
+        return file.read(_HEAD_BYTES)
+
+
+def refuse_what_is_no_table(head: bytes, path: Path) -> None:
+    """Raise DataError, with its name, for what begins like a format that is not read, or a saved web page."""
+    for start, what, cure in _OTHERS:
+        if head.startswith(start):
+            raise DataError(f"{path}: is {what}; {cure}")
+    if head[:64].lstrip().lower().startswith(_WEB_PAGE):
+        raise DataError(f"{path}: is a web page (HTML), not a table; download the file itself: a log-in may be needed")
+
+
+def find_encodings(head: bytes, path: Path) -> tuple[str, ...]:
+    """The encodings to try, in order, judged by the file's first bytes. Raises DataError where they are no text."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise DataError(f"{path}: is UTF-32 text; save it as UTF-8")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ("utf-16",)
+    if b"\0" not in head:
+        return ("utf-8-sig", "cp1252")
+    # Text in UTF-16 that is nearly all ASCII has a zero for every second byte.
+    pairs = max(1, len(head) // 2)
+    for encoding, zeros, others in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+        if zeros.count(0) > 0.9 * pairs and others.count(0) == 0:
+            return (encoding,)
+    raise DataError(f"{path}: is no text, and of no other known kind; export the table as CSV")
+
+
+def decode_head(head: bytes, path: Path) -> str:
+    """The first bytes as text, for a look at it; what cannot be decoded is replaced."""
+    text = head.decode(find_encodings(head, path)[0], errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@contextmanager
+def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
+    """The file as text whose lines all end in `\\n`; UnicodeDecodeError where it is not in this encoding."""
+    with open_unpacked(path) as file:
+        yield io.TextIOWrapper(file, encoding=encoding, newline=None)
+
+
+def blocks(stream: TextIO, path: Path, number: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """Whole lines without their ends, about 1 MB at a time, with the number of the first one, from `number`.
+
+    A block does not end inside of quotes, where a cell may go on in the next line.
+    """
+    while text := stream.read(BLOCK_CHARACTERS):
+        text += _to_line_end(stream, path, number + text.count("\n"))
+        if text.count('"') % 2 and (more := _to_line_end(stream, path, number + text.count("\n"))):
+            text += more
+        lines = text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        yield number, lines
+        number += len(lines)
+
+
+def _to_line_end(stream: TextIO, path: Path, number: int) -> str:
+    rest = stream.readline(LONGEST_LINE)
+    if len(rest) == LONGEST_LINE:
+        raise DataError(f"{path}: line {number} is longer than {LONGEST_LINE:,} characters; a row is one sample")
+    return rest

@@ -1,0 +1,358 @@
+"""Tables as text: every dialect gives the same numbers, and what is no table is refused by what it is."""
+
+import bz2
+import gzip
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gpusvm.data import Dataset, Table, delimited, load_dataset, load_samples
+from gpusvm.data.table import TableOptions
+from gpusvm.errors import DataError, DataWarning
+from gpusvm.memory import peak_rss_mb, reset_peak_rss
+
+PLAIN = "age,bmi,label\n63,23.5,yes\n41,30.25,no\n57,-1e-3,yes\n"
+X = [[63.0, 23.5], [41.0, 30.25], [57.0, -0.001]]
+LABELS = ["yes", "no", "yes"]
+
+
+def write(folder, text, name="t.csv"):
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder / name
+
+
+def read(folder, text, name="t.csv", **options):
+    return delimited.read(write(folder, text, name), TableOptions(**options))
+
+
+def in_dialect(separator, decimal="."):
+    return PLAIN.replace(".", decimal).replace(",", "\0").replace("\0", separator) if separator != "," else PLAIN
+
+
+DIALECTS = {
+    "commas": PLAIN,
+    "semicolons": PLAIN.replace(",", ";"),
+    "tabs": PLAIN.replace(",", "\t"),
+    "bars": PLAIN.replace(",", "|"),
+    "spaces": PLAIN.replace(",", "  "),
+    "spaces at the end": PLAIN.replace(",", " ").replace("\n", " \n"),
+    "semicolons, decimal commas": PLAIN.replace(",", ";").replace(".", ",").replace("-1e-3", "-0,001"),
+    "tabs, decimal commas": PLAIN.replace(",", "\t").replace(".", ","),
+    "comma and space": PLAIN.replace(",", ", "),
+    "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "UTF-16": PLAIN.encode("utf-16"),
+    "UTF-16, no mark": PLAIN.encode("utf-16-le"),
+    "UTF-16, big end first": PLAIN.encode("utf-16-be"),
+    "CR LF": PLAIN.replace("\n", "\r\n"),
+    "CR": PLAIN.replace("\n", "\r"),
+    "no end of line at the end": PLAIN.rstrip(),
+    "sep= line": "sep=;\n" + PLAIN.replace(",", ";"),
+    "comments": "# exported\n\n# by hand\n" + PLAIN.replace("41", "# between\n41"),
+    "blank lines": "\n" + PLAIN.replace("\n", "\n\n"),
+    "quoted": '"age","bmi","label"\n"63","23.5","yes"\n"41",30.25,no\n57,"-1e-3","yes"\n',
+    "quotes over two lines": PLAIN.replace("age,", "age,note,").replace(
+        "63,", '63,"a ""b"",\nc",').replace("41,", "41,d,").replace("57,", "57,,"),
+    "separator at the end": PLAIN.replace("\n", ",\n"),
+    "header in a comment": "# age bmi label\n" + PLAIN.replace(",", " ").partition("\n")[2],
+    "gzip": gzip.compress(PLAIN.encode()),
+    "bzip2": bz2.compress(PLAIN.encode()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_dialects(tmp_path, dialect):
+    found = read(tmp_path, DIALECTS[dialect], drop=("note",) if "two lines" in dialect else ())
+    assert found.X.tolist() == X and found.labels.tolist() == LABELS
+    assert found.columns == ("age", "bmi") and found.label_name == "label"
+
+
+def test_the_dialect_is_found_whatever_the_file_is_called(tmp_path):
+    for name in ("t.tsv", "t.txt", "t.data", "t", "t.csv.gz"):
+        assert load_dataset(write(tmp_path, DIALECTS["tabs"], name)).X.tolist() == X
+
+
+def test_windows_encoding_is_read_and_said(tmp_path):
+    with pytest.warns(DataWarning, match="is not UTF-8; it is read as Windows-1252"):
+        found = read(tmp_path, PLAIN.replace("no", "né").encode("cp1252"))
+    assert found.labels.tolist() == ["yes", "né", "yes"]
+
+
+@given(
+    table=hnp.arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 6)),
+                     elements=st.floats(-1e300, 1e300, allow_nan=False)),
+    separator=st.sampled_from([",", ";", "\t", " "]), decimal=st.sampled_from([".", ","]),
+)  # fmt: skip
+@settings(max_examples=80)
+def test_numbers_survive_a_round_trip(tmp_path_factory, table, separator, decimal):
+    decimal = "." if separator == "," else decimal
+    rows = [separator.join(repr(value).replace(".", decimal) for value in row) for row in table.tolist()]
+    names = separator.join(f"c{k}" for k in range(table.shape[1] - 1)) + separator + "label"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        path = write(tmp_path_factory.mktemp("t"), "\n".join([names, *rows]))
+        found = delimited.read(path, TableOptions())
+    np.testing.assert_array_equal(found.X, table[:, :-1])
+    np.testing.assert_array_equal(found.labels.astype(float), table[:, -1])
+
+
+def test_numpys_reader_and_the_careful_one_agree(tmp_path, rng, monkeypatch):
+    rows = "\n".join(
+        ",".join(map(repr, row)) + f",{'ab'[k % 2]}" for k, row in enumerate(rng.normal(size=(300, 5)).tolist())
+    )
+    text = "a,b,c,d,e,label\n" + rows
+    monkeypatch.setattr(delimited._Parser, "_parse_by_cell", lambda *_: pytest.fail("a cell was parsed alone"))
+    fast = read(tmp_path, text)
+    monkeypatch.undo()
+    monkeypatch.setattr(delimited._Parser, "_parse_at_once", lambda *_: None)
+    careful = read(tmp_path, text)
+    np.testing.assert_array_equal(fast.X, careful.X)
+    assert fast.labels.tolist() == careful.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "dtype"),
+    [
+        ("1 0 1", [1, 0, 1], "int64"),
+        ("1.0 2.0 -1", [1, 2, -1], "int64"),
+        ("1.5 2.0 -1", [1.5, 2.0, -1.0], "float64"),
+        ("b 1 c", ["b", "1", "c"], "<U1"),
+    ],
+)
+def test_labels_are_whole_numbers_real_numbers_or_words(tmp_path, labels, expected, dtype):
+    text = "a,label\n" + "".join(f"0.5,{label}\n" for label in labels.split())
+    found = read(tmp_path, text).labels
+    assert found.tolist() == expected and found.dtype == dtype
+
+
+class TestWhichColumnHoldsTheLabels:
+    @pytest.mark.parametrize("name", ["Target", "class", "y", "diagnosis", "Species"])
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_a_usual_name_is_taken_and_that_is_said(self, tmp_path, name, place):
+        names, row = ["u", "v"], ["1.5", "2"]
+        names.insert(place, name)
+        row.insert(place, "7")
+        with pytest.warns(DataWarning, match=f"the column '{name}' is taken for the labels"):
+            found = read(tmp_path, ",".join(names) + "\n" + ",".join(row))
+        assert found.X.tolist() == [[1.5, 2.0]] and found.labels.tolist() == [7] and found.label_name == name
+
+    @pytest.mark.parametrize("label", ["v", "V", "2", "-2"])
+    def test_it_can_be_named_or_numbered(self, tmp_path, label):
+        found = read(tmp_path, "u,v,w\n1.5,2,3\n2.5,1,4\n", label=label)
+        assert found.labels.tolist() == [2, 1] and found.columns == ("u", "w")
+
+    def test_two_usual_names_are_one_too_many(self, tmp_path):
+        with pytest.raises(DataError, match="could be 'class' or 'target'; say which"):
+            read(tmp_path, "a,class,target\n1,2,3\n")
+        assert read(tmp_path, "a,class,target\n1,2,3\n", label="target", drop=("class",)).columns == ("a",)
+
+    @pytest.mark.parametrize("place", [0, 2])
+    def test_words_at_an_end_are_labels_with_a_header_or_without(self, tmp_path, place):
+        rows = [["1.5", "2"], ["2.5", "1"], ["3.5", "1"], ["4.5", "1"]]
+        for row, word in zip(rows, "abab", strict=True):
+            row.insert(place, word)
+        text = "\n".join(",".join(row) for row in rows) + "\n"
+        for header in ("", "p,q,r\n"):
+            with pytest.warns(DataWarning, match=f"the {'last' if place else 'first'} column, .* is taken"):
+                found = read(tmp_path, header + text)
+            assert found.labels.tolist() == list("abab") and found.X.shape == (4, 2)
+
+    def test_without_a_header_numbers_like_labels_at_one_end_are_taken(self, tmp_path, rng):
+        values, classes = rng.normal(size=(60, 2)), np.arange(60) % 3
+        for columns, place in (((values, classes[:, None]), "last"), ((classes[:, None], values), "first")):
+            text = "\n".join(",".join(f"{v:g}" for v in row) for row in np.hstack(columns))
+            with pytest.warns(DataWarning, match=f"the {place} column"):
+                found = read(tmp_path, text)
+            assert found.labels.tolist() == classes.tolist() and found.X.shape == (60, 2)
+
+    def test_without_a_header_two_ends_like_labels_are_one_too_many(self, tmp_path, rng):
+        table = np.column_stack([np.arange(60) % 2, rng.normal(size=60), np.arange(60) % 3])
+        text = "\n".join(",".join(f"{v:g}" for v in row) for row in table)
+        with pytest.raises(DataError, match="first column or the last; say which: --label 1 or --label 3"):
+            read(tmp_path, text)
+        assert read(tmp_path, text, label="-1").labels.tolist() == (np.arange(60) % 3).tolist()
+        assert read(tmp_path, text, n_features=3).X.shape == (60, 3)
+
+    def test_numbers_under_a_header_are_labels_only_where_that_is_said(self, tmp_path):
+        table = load_dataset(write(tmp_path, "u,v\n0.5,1\n1.5,0\n2.5,1\n0.5,0\n"))
+        assert table.labels is None and table.columns == ("u", "v")
+        with pytest.raises(DataError, match="--label NAME"):
+            table.require_labels()
+
+    def test_a_name_that_is_not_there(self, tmp_path):
+        with pytest.raises(DataError, match=r"no column 'z', which --label names; it has the columns 'u', 'v'"):
+            read(tmp_path, "u,v\n1,2\n", label="z")
+        with pytest.raises(DataError, match=r"no column 'z', which --drop names; without a header .* columns 1 to 3"):
+            read(tmp_path, "1,2,3\n4,5,6\n", drop=("z",))
+
+
+class TestWhichColumnsAreFeatures:
+    @pytest.mark.parametrize("name", ["id", "Id", "ImageId", "sample_id", "Unnamed: 0"])
+    def test_ids_are_never_features_and_name_the_rows(self, tmp_path, name):
+        with pytest.warns(DataWarning, match=f"the column '{name}' is an id, and left out"):
+            found = read(tmp_path, f"{name},a,label\nx7,1.5,0\nx9,2.5,1\n")
+        assert found.columns == ("a",) and found.ids.tolist() == ["x7", "x9"] and found.id_name == name
+
+    @pytest.mark.parametrize("name", ["patient_id", "index", "No", "caseId", "row number"])
+    def test_names_that_may_be_ids_are_where_they_count_rows_or_are_words(self, tmp_path, name):
+        for values in ((3, 2, 4), ("p1", "p2", "p2")):
+            with pytest.warns(DataWarning, match=f"the column '{name}' is an id"):
+                found = read(tmp_path, f"{name},a,label\n" + "".join(f"{v},1.5,0\n" for v in values))
+            assert found.columns == ("a",)
+        found = read(tmp_path, f"{name},a,label\n1.5,1,0\n7,1,0\n")
+        assert found.columns == (name, "a") and found.X[:, 0].tolist() == [1.5, 7.0]
+
+    def test_acids_are_no_ids(self, tmp_path):
+        found = read(tmp_path, "citric acid,humid,label\n1,2,0\n2,3,1\n")
+        assert found.columns == ("citric acid", "humid")
+
+    def test_pandas_writes_the_row_numbers_without_a_name(self, tmp_path):
+        with pytest.warns(DataWarning, match="column 1, which has no name, counts the rows"):
+            assert read(tmp_path, ",a,label\n0,1.5,0\n1,2.5,1\n").columns == ("a",)
+
+    def test_r_leaves_out_the_name_of_the_row_names(self, tmp_path):
+        found = read(tmp_path, '"a" "b" "label"\n"1" 1.5 2 "u"\n"2" 2.5 3 "v"\n')
+        assert found.columns == ("a", "b") and found.labels.tolist() == ["u", "v"]
+
+    def test_columns_are_left_out_by_name_or_number(self, tmp_path):
+        assert read(tmp_path, PLAIN, drop=("AGE",)).columns == ("bmi",)
+        assert read(tmp_path, PLAIN.partition("\n")[2], drop=("1",)).X.tolist() == [[row[1]] for row in X]
+
+    def test_a_model_finds_its_columns_by_name(self, tmp_path):
+        text = "note,bmi,label,age\nx,23.5,yes,63\ny,30.25,no,41\n"
+        with pytest.warns(DataWarning, match="the column 'note' is none of the model's features, and left out"):
+            table = load_samples(write(tmp_path, text), kind="table", columns=("age", "bmi"))
+        assert table.X.tolist() == X[:2] and table.columns == ("age", "bmi") and table.labels.tolist() == ["yes", "no"]
+        with pytest.raises(DataError, match="lacks the columns 'hr', 'sex' that the model needs; it has the columns"):
+            load_samples(write(tmp_path, text), kind="table", columns=("age", "hr", "sex"))
+
+    def test_a_model_finds_its_columns_whatever_their_case_and_labels_need_not_be_there(self, tmp_path):
+        table = load_samples(write(tmp_path, "BMI;Age\n1,5;2\n"), kind="table", columns=("age", "bmi"), label="target")
+        assert table.X.tolist() == [[2.0, 1.5]] and table.labels is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("\n# only\n", "is empty"),
+        ("a,b,label\n", "has a header and no rows"),
+        ("a\n1\n2\n", "has one column"),
+        ("a,b,a\n1,2,3\n", "columns 1 and 3 are both named a"),
+        ("a,b,label\n1,2,3\n1,2\n", "line 3 has 2 columns where the first has 3"),
+        ("a,b,label\n1,2,3\n\n1,2,3,4\n", "line 4 has 4 columns where the first has 3"),
+        ("a,b,label\n1,2,3\n1,x,3\n", r"line 3, column 2 \(b\): 'x' is not a number; leave .* \(--drop 'b'\)"),
+        ("u,v,w,t\n1,x,2,3\n2,y,2,3\n", r"line 2, column 2 \(v\): 'x' .*--drop 'v'.*encode.*--label 'v'"),
+        ("a,b,label\n1,2,3\n1,1_0,3\n", "'1_0' is not a number"),
+        ("a,b,label\n1,2,3\n1,inf,3\n", r"line 3, column 2 \(b\): 'inf' is infinite"),
+        ("a,b,label\n1,,0\n1,NA,0\n?,2,1\n", r"line 2, column 2 \(b\): .* missing, as in 2 of 3 rows, and in 1 more"),
+        ("a,b,label\n1,2,0\n1,2,\n1,2,NA\n", r"labels \(label\): 2 of 3 labels are missing, the first \(''\) in row 2"),
+        ('a,b,label\n"1,234.5",2,0\n', "'1,234.5' has marks between thousands"),
+        ("a;b;label\n1.5;2;0\n1,5;2;0\n", "'1,5' has a decimal comma, and others a point"),
+        ("a,label\n1," + "x" * 300 + "\n2,y\n", "is too long for a label"),
+        ("label,id\n1,2\n", "no column of features left"),
+        ("<!DOCTYPE html>\n<html></html>\n", "is a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid 0\n", "Git LFS pointer"),
+        (b"PK\x03\x04....", "a zip archive, or an Excel workbook"),
+        (b"\xfd7zXZ\x00", "packed with xz"),
+        (b"a,b\n\x00\x01\x02\x03,\x00\n", "is no text"),
+        ("a,b\n1,2\n".encode("utf-32"), "UTF-32"),
+        (gzip.compress(PLAIN.encode())[:-9], "is truncated"),
+        ("a,b,label\n" + "1,2,3\n" * 300_000 + "1,\x00,3\n", "no text from line"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::gpusvm.errors.DataWarning")
+def test_what_is_wrong_is_said(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(DataError, match=message) as caught:
+        delimited.read(path, TableOptions())
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("row", [0, 7, 400])
+@pytest.mark.parametrize("separator", [",", "\t", " "])
+def test_the_cell_is_named_wherever_it_is(tmp_path, monkeypatch, row, separator):
+    monkeypatch.setattr("gpusvm.data.text.BLOCK_CHARACTERS", 300)
+    rows = [["1.5"] * 5 for _ in range(401)]
+    rows[row][3] = "x"
+    text = "\n".join(separator.join(cells) for cells in [["a", "b", "c", "d", "label"], *rows])
+    with pytest.raises(DataError, match=rf"line {row + 2}, column 4 \(d\): 'x'"):
+        read(tmp_path, text)
+
+
+def test_commas_that_may_part_thousands_are_said_to_be_decimal(tmp_path):
+    with pytest.warns(DataWarning, match=r"commas are taken for decimal marks: 1,234 is 1\.234"):
+        assert read(tmp_path, "a;label\n1,234;0\n5,678;1\n").X.tolist() == [[1.234], [5.678]]
+
+
+def test_a_table_takes_about_twice_its_memory_to_read(tmp_path):
+    line = ",".join(["0.123456789"] * 40) + ",1\n"
+    path = write(tmp_path, ",".join(f"f{k}" for k in range(40)) + ",label\n" + line * 60_000)
+    reset_peak_rss()
+    before = peak_rss_mb()
+    found = delimited.read(path, TableOptions())
+    assert found.X.shape == (60_000, 40)
+    assert peak_rss_mb() - before < 3 * found.X.nbytes / 2**20
+
+
+class TestImagesOrTable:
+    @staticmethod
+    def rows(rng, n_columns, high=256, label=True):
+        table = rng.integers(0, high, (60, n_columns))
+        return np.column_stack([np.arange(60) % 3, table]) if label else table
+
+    @staticmethod
+    def text(table, names=(), separator=","):
+        lines = [separator.join(names)] if names else []
+        return "\n".join([*lines, *(separator.join(map(str, row)) for row in table.tolist())])
+
+    @pytest.mark.parametrize("separator", [",", ";", "\t"])
+    def test_pixels_are_images_in_any_dialect(self, tmp_path, rng, separator):
+        table = self.rows(rng, 64)
+        for names in ((), ("label", *(f"pixel{k}" for k in range(64)))):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)
+                data = load_dataset(write(tmp_path, self.text(table, names, separator)))
+            assert isinstance(data, Dataset) and data.image_shape == (8, 8)
+            assert data.images.reshape(60, 64).tolist() == table[:, 1:].tolist()
+            assert data.labels.tolist() == table[:, 0].tolist()
+
+    def test_pixels_with_words_for_labels_and_row_numbers(self, tmp_path, rng):
+        names = ("", *(f"pixel{k}" for k in range(64)), "label")
+        rows = [[k, *row, "ABC"[k % 3]] for k, row in enumerate(self.rows(rng, 64, label=False).tolist())]
+        text = "\n".join(",".join(map(str, row)) for row in [names, *rows])
+        data = load_dataset(write(tmp_path, text))
+        assert isinstance(data, Dataset) and data.labels.tolist()[:3] == ["A", "B", "C"]
+
+    def test_a_column_that_is_no_pixel_is_refused_by_name(self, tmp_path, rng):
+        names = ("label", *(f"pixel{k}" for k in range(64)), "fold")
+        path = write(tmp_path, self.text(self.rows(rng, 65, high=5), names))
+        with pytest.raises(DataError, match=r"\('fold'\) is neither the label nor a pixel"):
+            load_dataset(path)
+        assert load_dataset(path, drop=("fold",)).image_shape == (8, 8)
+
+    def test_features_with_names_of_their_own_are_a_table(self, tmp_path, rng):
+        data = load_dataset(write(tmp_path, self.text(self.rows(rng, 9), ("label", *"abcdefghi"))))
+        assert isinstance(data, Table) and data.n_features == 9
+
+    def test_a_guess_that_may_be_wrong_is_said(self, tmp_path, rng):
+        path = write(tmp_path, self.text(self.rows(rng, 16, high=16), ("label", *(f"x{k}" for k in range(16)))))
+        with pytest.warns(DataWarning, match="taken for images of 4x4; say --table if they are features"):
+            assert isinstance(load_dataset(path), Dataset)
+        assert isinstance(load_dataset(path, kind="table"), Table)
+
+    def test_pixels_that_are_none_are_a_table_and_that_is_said(self, tmp_path, rng):
+        names = ("label", *(f"pixel{k}" for k in range(64)))
+        path = write(tmp_path, self.text(self.rows(rng, 64) / 2, names))
+        with pytest.warns(DataWarning, match="named pixels, and are not"):
+            assert isinstance(load_dataset(path), Table)
+
+    def test_a_cell_that_is_no_pixel_among_many_rows_of_images_is_an_error(self, tmp_path, rng):
+        table = self.rows(rng, 64)
+        table = np.vstack([table, table])
+        table[110, 5] = 256
+        with pytest.raises(DataError, match=r"line 111, column 6.*'256' is out of range"):
+            load_dataset(write(tmp_path, self.text(table)))
