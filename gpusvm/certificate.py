@@ -45,7 +45,9 @@ class Certificate:
     def relative_duality_gap(self) -> float:
         """(primal - dual) / primal of the worst pair: how far from optimal the objective can be at most."""
         scale = np.maximum(np.abs(self.primal_objective), np.finfo(float).tiny)
-        return float(((self.primal_objective - self.dual_objective) / scale).max())
+        finite = np.isfinite(scale)
+        gaps = np.where(finite, self.primal_objective - self.dual_objective, 1.0) / np.where(finite, scale, 1.0)
+        return float(gaps.max())
 
     def summary(self) -> dict[str, float]:
         """The figures that go into a row of a table."""
@@ -69,9 +71,10 @@ def certify(model: SVMModel, X: np.ndarray, y: np.ndarray, *, sample_weight: np.
       where it falls to ``tol`` [1]_.
     - ``dual_objective`` is sum(alpha) - 1/2 alpha' Q alpha, which training maximises.
     - ``primal_objective`` is 1/2 ||w||^2 + sum C_k max(0, 1 - y_k f(x_k)); no smaller than the dual
-      one, and equal to it at the optimum.
+      one, and equal to it at the optimum. Where C is infinite (a hard margin), f is first multiplied so
+      that no sample is within the margin; the objective is infinite where one is on the wrong side.
     - ``box_violation`` and ``equality_violation`` are max(alpha_k - C_k, -alpha_k, 0) and
-      abs(sum y_k alpha_k), each divided by the largest C_k: zero but for rounding.
+      abs(sum y_k alpha_k), each divided by the largest C_k, or alpha_k where that is infinite: zero but for rounding.
 
     Parameters
     ----------
@@ -124,17 +127,30 @@ def _certify_pair(
         return (0.0, 0.0, 0.0, 0.0, 0.0)
     signed, outputs, bounds, signs = signed[alive], outputs[alive], bounds[alive], signs[alive]
     alpha = signed * signs
-    scale = bounds.max()
+    scale = bounds.max() if np.isfinite(bounds.max()) else max(alpha.max(), np.finfo(float).tiny)
     gap = _gap(signed, signs - outputs, bounds, signs)
-    squared_norm = float(signed @ outputs)
-    hinge = np.maximum(0.0, 1.0 - signs * (outputs + intercept))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a hard margin that does not exist
+        squared_norm = float(signed @ outputs)
     return (
         float(gap),
         float(alpha.sum() - squared_norm / 2),
-        float(squared_norm / 2 + bounds @ hinge),
+        _primal_objective(squared_norm, signs * (outputs + intercept), bounds),
         float(max((alpha - bounds).max(), (-alpha).max(), 0.0) / scale),
         float(abs(signed.sum()) / scale),
     )
+
+
+def _primal_objective(squared_norm: float, margins: np.ndarray, bounds: np.ndarray) -> float:
+    """1/2 ||w||^2 + sum C_k max(0, 1 - m_k) of a machine with ||w||^2, its margins m_k and C_k (n,); see `certify`."""
+    hard = np.isinf(bounds)
+    if hard.any():
+        least = float(margins[hard].min())
+        if least <= 0:
+            return float("inf")
+        factor = max(1.0, 1.0 / least)
+        squared_norm, margins = factor**2 * squared_norm, factor * margins
+    hinge = np.maximum(0.0, 1.0 - margins[~hard])
+    return float(squared_norm / 2 + bounds[~hard] @ hinge)
 
 
 def _gap(signed: np.ndarray, violation: np.ndarray, bounds: np.ndarray, signs: np.ndarray) -> float:
@@ -201,12 +217,13 @@ class SignedCoefficients:
 
 
 def _upper_bounds(model: SVMModel, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
-    bounds = np.full(len(y), model.problem.C)
+    factors = np.ones(len(y))
     if model.problem.class_weight is not None:
-        bounds *= np.asarray(model.problem.class_weight)[np.searchsorted(model.classes, y)]
+        factors *= np.asarray(model.problem.class_weight)[np.searchsorted(model.classes, y)]
     if sample_weight is not None:
-        bounds *= np.asarray(sample_weight, dtype=np.float64)
-    return bounds
+        factors *= np.asarray(sample_weight, dtype=np.float64)
+    taking_part = factors > 0  # an infinite C would make NaN of a weight of zero
+    return np.where(taking_part, model.problem.C * np.where(taking_part, factors, 1.0), 0.0)
 
 
 def _check_same_data(model: SVMModel, X: Any, y: np.ndarray) -> None:

@@ -91,7 +91,8 @@ class Kernel:
         """Raise UsageError where kernel values of such samples, or what they are made of, may exceed float64."""
         if not max(largest_norm, self.largest_value(largest_norm)) < _NEAR_OVERFLOW[np.float64]:
             raise UsageError(
-                "kernel values of these samples exceed the largest number of float64 (1e308): scale the features"
+                "The dual coefficients or intercepts are not finite: kernel values of these samples exceed the largest"
+                " number of float64 (1e308); scale the features"
             )
 
     def fits_float32(self, largest_norm: float) -> bool:
@@ -196,7 +197,7 @@ _SQUARES_OVERFLOW = 1e15
 
 
 def largest_entry(X: Array) -> float:
-    """The largest absolute value in `X` (n, d), which is not empty."""
+    """The largest absolute value in `X`, which is not empty."""
     if sparse.is_sparse(X):
         X = X.data
     return max(float(X.max()), -float(X.min()))

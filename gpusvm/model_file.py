@@ -84,7 +84,7 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     steps, arrays = describe_steps(model.preprocessing)
     tensors |= arrays
     header: dict[str, Any] = {
-        "problem": asdict(model.problem),
+        "problem": asdict(model.problem) | {"C": "inf" if math.isinf(model.problem.C) else model.problem.C},
         "stopping": asdict(model.stopping),
         "n_features": int(model.n_features),
         "preprocessing": steps,
@@ -203,6 +203,8 @@ def _asked(header: dict[str, Any]) -> tuple[Problem, Stopping]:
     """What the file says was asked for. Raises ValueError for a number out of its range."""
     problem = dict(header["problem"])
     kernel = Kernel(**problem.pop("kernel"))
+    if problem["C"] == "inf":  # JSON has no such number
+        problem["C"] = math.inf
     weights = problem.pop("class_weight")
     weights = None if weights is None else tuple(map(float, weights))
     if not np.isfinite(weights or 0).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -86,8 +87,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all. Raises OutputError."""
-    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
+    """Write `value` as indented JSON to `path`, whole or not at all. Raises OutputError.
+
+    Infinity and NaN, for which JSON has no number, become the texts "inf", "-inf" and "nan".
+    """
+    try:
+        text = json.dumps(value, indent=2, default=_plain, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), indent=2)
+    write_text(path, text + "\n")
 
 
 def check_writable(*paths: str | os.PathLike[str] | None) -> None:
@@ -116,6 +124,15 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _finite(value: Any) -> Any:
+    """What json reads, with a text in place of each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

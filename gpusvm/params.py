@@ -28,6 +28,7 @@ class Range:
     whole : bool
         Whether it is a whole number; else any finite one.
     includes_low : bool
+    includes_infinity : bool
     includes_zero : bool
         False for a number of jobs as joblib counts them: -1 is every core, and 0 means nothing.
     optional : bool
@@ -37,6 +38,7 @@ class Range:
     low: float
     whole: bool = False
     includes_low: bool = True
+    includes_infinity: bool = False
     includes_zero: bool = True
     optional: bool = False
 
@@ -52,7 +54,9 @@ class Range:
             return False
         if self.whole and abs(number) > _LARGEST_WHOLE:
             return False
-        if not math.isfinite(number) or (number == 0 and not self.includes_zero):
+        if not math.isfinite(number) and not (self.includes_infinity and number == math.inf):
+            return False
+        if number == 0 and not self.includes_zero:
             return False
         return number >= self.low if self.includes_low else number > self.low
 
@@ -69,17 +73,22 @@ class Range:
     def constraints(self) -> list[Any]:
         """The same in the form that scikit-learn's estimators check."""
         unbounded = self.low == -math.inf
+        left = self.includes_low and not unbounded
+        right = self.whole if left else self.includes_infinity
         interval = Interval(
             Integral if self.whole else Real,
             None if unbounded else self.low,
             _LARGEST_WHOLE if self.whole else None,
-            closed="neither" if unbounded or not self.includes_low else "both" if self.whole else "left",
+            closed=_CLOSED[left, right],
         )
         return [interval, None] if self.optional else [interval]
 
 
+_CLOSED = {(True, True): "both", (True, False): "left", (False, True): "right", (False, False): "neither"}
+"""scikit-learn's word for an interval that includes its left, and its right end."""
+
 RANGES: Mapping[str, Range] = {
-    "C": Range(0.0, includes_low=False),
+    "C": Range(0.0, includes_low=False, includes_infinity=True),
     "gamma": Range(0.0),
     "degree": Range(0, whole=True),
     "coef0": Range(-math.inf),
@@ -116,7 +125,7 @@ class Problem:
     ----------
     kernel : Kernel
     C : float
-        Penalty of the slack variables.
+        Penalty of the slack variables; infinite for a hard margin.
     class_weight : tuple of float, optional
         One factor on C for each class, in the order of the sorted class labels; None for all ones.
     """

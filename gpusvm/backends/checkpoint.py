@@ -192,5 +192,8 @@ def _is_feasible(support: np.ndarray, coef: np.ndarray, first: np.ndarray, secon
     lower = np.concatenate([np.zeros(len(first)), -second])
     if not ((support >= 0).all() and (support < len(upper)).all() and (np.diff(support) > 0).all()):
         return False
-    slack = _ROUNDING * max(first.max(), second.max())
+    largest = max(first.max(), second.max())
+    if not np.isfinite(coef).all():
+        return False
+    slack = _ROUNDING * (largest if np.isfinite(largest) else np.abs(coef).max(initial=0.0))
     return bool(((coef >= lower[support] - slack) & (coef <= upper[support] + slack)).all())

@@ -6,6 +6,7 @@ solutions together into one SVMModel, in LIBSVM's layout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,8 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.certificate import ACCEPTED, pair_gap
-from gpusvm.errors import warn
-from gpusvm.kernels import Array, array_module, largest_norm
+from gpusvm.errors import UsageError, warn
+from gpusvm.kernels import Array, array_module, largest_entry, largest_norm
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution
@@ -153,6 +154,11 @@ def merge(
     Where a class was left out of training, the pairs it would belong to are there too, so that a model's layout
     follows from its classes alone: their decision value is a constant, and the class that was trained wins.
     Warns with ConvergenceWarning where pairs did not reach `stopping.tol`.
+
+    Raises
+    ------
+    UsageError
+        A solution is not finite.
     """
     n_classes = len(data.classes)
     coef = np.zeros((n_classes - 1, len(data.rows)))
@@ -164,7 +170,11 @@ def merge(
     solutions = _with_those_left_out(data, solutions)
     converged = np.array([s.converged for s in solutions])
     n_iter = np.array([s.n_iter for s in solutions], dtype=np.int64)
-    _warn_of_early_stops(data.classes, solutions, stopping)
+    intercept = np.array([s.bias for s in solutions], dtype=np.float64)
+    largest = max(largest_entry(coef), largest_entry(intercept))
+    if not largest <= float(np.finfo(np.float32).max):  # a model file refuses them too
+        raise UsageError(f"The dual coefficients or intercepts are not finite. {_cure_of(problem.C)}")
+    _warn_of_early_stops(data.classes, solutions, problem.C, stopping)
     support = np.flatnonzero(coef.any(axis=0))
     owners = np.searchsorted(data.starts, support, side="right") - 1
     return SVMModel(
@@ -175,7 +185,7 @@ def merge(
         support_indices=data.rows[support],
         n_support=np.bincount(owners, minlength=n_classes).astype(np.int64),
         dual_coef=coef[:, support],
-        intercept=np.array([s.bias for s in solutions], dtype=np.float64),
+        intercept=intercept,
         n_features=data.given.shape[1],
         n_iter=n_iter,
         kkt_gap=_told([s.kkt_gap for s in solutions]),
@@ -277,27 +287,36 @@ def _take_rows(data: GroupedData, positions: np.ndarray) -> Array:
     return np.ascontiguousarray(taken if isinstance(taken, np.ndarray) else taken.get())
 
 
-def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[Solution], stopping: Stopping) -> None:
+def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[Solution], C: float, stopping: Stopping) -> None:
     """Say, of all pairs of classes, how many are not what was asked for, why, and what to do."""
     early = [p for p, solution in enumerate(solutions) if not solution.converged]
     if not early:
         return
     first = solutions[early[0]]
+    lead = ""
     if first.cut_off:
         cause = f"were cut off by time_limit={stopping.time_limit:g} before reaching"
         cure = "The model is usable; fit again with warm_start=True to go on from it, or allow more time."
     elif 0 <= stopping.max_iter <= first.n_iter:
-        cause, cure = (
-            f"stopped at max_iter={stopping.max_iter} before reaching",
-            "Raise max_iter, or scale the features.",
+        # In scikit-learn's words, by which scripts filter it.
+        lead = (
+            f"Solver terminated early (max_iter={stopping.max_iter}).  "
+            "Consider pre-processing your data with StandardScaler or MinMaxScaler. "
         )
+        cause, cure = "have not reached", "Or raise max_iter."
     elif first.too_coarse:
         cause = "cannot be solved in the precision of their kernel values to"
-        cure = "Scale the features (StandardScaler, for one), lower C, or raise tol."
+        cure = _cure_of(C, "Scale the features (StandardScaler, for one), lower C, or raise tol.")
     else:
-        cause, cure = f"stopped after {first.n_iter:,} iterations before reaching", "Scale the features, or lower C."
+        cause, cure = f"stopped after {first.n_iter:,} iterations before reaching", _cure_of(C)
     pair = describe_pair(classes, class_pairs(len(classes))[early[0]])
     warn(
-        f"{len(early)} of {len(solutions)} class pairs {cause} tol={stopping.tol:g} (the first: {pair}). {cure}",
+        f"{lead}{len(early)} of {len(solutions)} class pairs {cause} tol={stopping.tol:g} (the first: {pair}). {cure}",
         ConvergenceWarning,
     )
+
+
+def _cure_of(C: float, cure: str = "Scale the features, or lower C.") -> str:
+    if math.isinf(C):
+        return "With a hard margin (C=inf) no machine separates these classes, or barely: use a finite C."
+    return cure

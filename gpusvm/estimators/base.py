@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_consistent_length
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from gpusvm.backends.registry import takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
@@ -62,8 +62,20 @@ class KernelMachine(BaseEstimator):
         return X, y
 
     def _validated_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
-        """The sample weights (n,) float64 on the host, or None."""
-        return None if sample_weight is None else _check_sample_weight(on_host(sample_weight), X, dtype=np.float64)
+        """The sample weights (n,) float64 on the host, or None.
+
+        Those that are zero or negative take their samples out of training: see `group_by_class`.
+        """
+        if sample_weight is None:
+            return None
+        weights = np.asarray(on_host(sample_weight), dtype=np.float64)
+        if weights.ndim == 0:
+            weights = np.full(X.shape[0], weights)
+        if weights.shape != (X.shape[0],):
+            raise ValueError(f"sample_weight and X have incompatible shapes: {weights.shape} vs {X.shape}")
+        if not np.isfinite(weights).all():
+            raise ValueError("Input sample_weight contains NaN or infinity.")
+        return weights
 
     def _validated(self, X: Any) -> Any:
         """X ready to predict: sparse, on the host, or where it lies on a device."""

@@ -36,7 +36,8 @@ class SVC(ClassifierMixin, KernelMachine):
     Parameters
     ----------
     C : float, default=1.0
-        Penalty of the slack variables; positive.
+        Penalty of the slack variables; positive. Infinity is a hard margin: where no machine separates the classes,
+        training ends by `max_iter` with a ConvergenceWarning.
     kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'}, default='rbf'
     degree : int, default=3
         Of the polynomial kernel.
@@ -242,8 +243,6 @@ class SVC(ClassifierMixin, KernelMachine):
                 "probability=True is not there yet; leave it out, and use decision_function, or wrap this estimator in"
                 " sklearn.calibration.CalibratedClassifierCV(ensemble=False)"
             )
-        if self.break_ties and self.decision_function_shape == "ovo":
-            raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
         choice = choose_backend(self.backend, require_gpu=self.require_gpu)
         X, y = self._validated_for_fit(X, y, on_gpu=choice.backend.name in GPU_BACKENDS)
         y = self._validated_targets(y)
@@ -325,6 +324,8 @@ class SVC(ClassifierMixin, KernelMachine):
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n,) of the rows of X (n, n_features), by the votes of the class pairs."""
         check_is_fitted(self, "model_")
+        if self.break_ties and self.decision_function_shape == "ovo":
+            raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
         if self.break_ties and len(self.classes_) > 2:
             return self.model_.labels(self.decision_function(X).argmax(axis=1))
         return self.model_.predict(self._validated(X), self.n_jobs)
@@ -392,7 +393,14 @@ class SVC(ClassifierMixin, KernelMachine):
             coef[j - 1 : j, slices[i]] @ vectors[slices[i]] + coef[i : i + 1, slices[j]] @ vectors[slices[j]]
             for i, j in model.pairs
         ]
-        return in_public(vstack(weights, format="csr")) if is_sparse(vectors) else np.concatenate(weights)
+        # Read-only, because it is computed from the coefficients: to change it would change nothing.
+        if is_sparse(vectors):
+            together = vstack(weights, format="csr")
+            together.data.flags.writeable = False
+            return in_public(together)
+        dense = np.concatenate(weights)
+        dense.flags.writeable = False
+        return dense
 
     @property
     def _public_sign(self) -> float:

@@ -114,8 +114,8 @@ def solve_working_set(
         for k in range(whole, q):
             end_i[k - whole] = row_i[k]
         j = _most_gaining(row_i, end_i, whole, gradient, diagonals, varies, low, v_i, diagonal[i])
-        if j < 0:
-            break  # kernel values that are not numbers
+        if not 0 <= j < q:
+            break  # kernel values or coefficients that are not finite numbers
         row_j = K[j]
         for k in range(whole, q):
             end_j[k - whole] = row_j[k]

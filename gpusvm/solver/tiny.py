@@ -174,7 +174,8 @@ def _solve_chunk(
         first = _solve_all(
             K, chunk.rows, starts, p, lower, upper, b, stopping.tol, steps, taken, outcome, first, STEPS_AT_ONCE
         )
-    rounding = MOST_SPREAD * value_error * np.sqrt(np.add.reduceat(b * b, starts[:-1]))
+    with np.errstate(over="ignore"):  # coefficients of a hard margin that does not exist
+        rounding = MOST_SPREAD * value_error * np.sqrt(np.add.reduceat(b * b, starts[:-1]))
     coarse = rounding > ALLOWED * stopping.tol
     columns = (starts[:-1], starts[1:], outcome, taken, rounding, coarse)
     return [
