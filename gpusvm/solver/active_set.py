@@ -27,6 +27,12 @@ from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
 ALLOWED_DRIFT = 0.01
 """Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is recomputed."""
 
+STEPS_IN_FLOAT32 = 5 * STEPS_AT_ONCE
+"""Steps on a float32 gradient after which it is computed anew."""
+
+REACHED = 1.05
+"""Times its target: the gap, computed anew, with which steps on a float32 gradient have done what they could."""
+
 
 class ActiveSetSolver(Iterate):
     """Solves one problem.
@@ -72,6 +78,8 @@ class ActiveSetSolver(Iterate):
         self.scale = float(np.ptp(self.p)) or 1.0
         self.steps_left = steps
         self.in_float64 = values.dtype == np.float64
+        # What is solved at once takes LIBSVM's own path.
+        self.float32_steps = not self.in_float64 and not self.at_once
 
     def solve(self, clock: Clock | None = None) -> Solution:
         """Run to the tolerance, to the last step, until `clock` says so, or until rounding allows no more."""
@@ -135,23 +143,54 @@ class ActiveSetSolver(Iterate):
         """SMO on the active variables, and its effect on every variable's gradient. Returns the steps taken."""
         members, K = self.active.members, self.active.K
         b, v, lower, upper = (values[members] for values in (self.b, self.v, self.lower, self.upper))
-        diagonal = np.diagonal(K).astype(np.float64)
-        target = max(target, float(working_set.rounding(b[None, :], np.abs(diagonal).max())[0]))
-        taken = 0
-        while taken < self.steps_left:
-            allowed = min(self.steps_left - taken, STEPS_AT_ONCE)
-            done = solve_working_set(K, diagonal, b, v, lower, upper, target, allowed)
-            taken += done
-            if done < allowed or clock.says_stop():
+        target = max(target, float(working_set.rounding(b[None, :], np.abs(np.diagonal(K)).max())[0]))
+        taken, before = 0, np.inf
+        while True:
+            in_float32 = self.float32_steps
+            taken += self.take_steps(b, v, lower, upper, target, clock, in_float32=in_float32)
+            if not in_float32:
                 break
-        self.n_iter += taken
-        self.steps_left -= taken
+            most, least = working_set.extremes(b[None, :], v[None, :], lower[None, :], upper[None, :])
+            gap = float(most[0] - least[0])
+            if gap <= REACHED * target or self.steps_left <= 0 or clock.says_stop():
+                break
+            # What float32 has not brought much nearer is left to float64.
+            self.float32_steps, before = gap < before / 2, gap
         change = b - self.b[members]
         self.b[members], self.v[members] = b, v
         changed = np.flatnonzero(change)
         others = np.flatnonzero(~self.chosen)
         if len(changed) and len(others):
             self.values.subtract(self.v, others, members[changed], change[changed], self.each_chunk)
+        return taken
+
+    def take_steps(
+        self,
+        b: np.ndarray,
+        v: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        target: float,
+        clock: Clock,
+        *,
+        in_float32: bool,
+    ) -> int:
+        """SMO on b and v of the active variables, (q,) each, as far as steps and `clock` allow. Returns the steps."""
+        K = self.active.K
+        diagonal = np.diagonal(K).astype(np.float64)
+        start, gradient = (b.copy(), v.astype(np.float32)) if in_float32 else (b, v)
+        taken = 0
+        while self.steps_left > 0:
+            allowed = min(self.steps_left, STEPS_AT_ONCE)
+            done = solve_working_set(K, diagonal, b, gradient, lower, upper, target, allowed)
+            taken += done
+            self.steps_left -= done
+            if done < allowed or clock.says_stop() or (in_float32 and taken >= STEPS_IN_FLOAT32):
+                break
+        self.n_iter += taken
+        if in_float32:
+            changed = np.flatnonzero(b - start)
+            self.active.subtract(v, changed, (b - start)[changed], self.each_chunk)
         return taken
 
     def drift(self) -> float:

@@ -244,8 +244,13 @@ def _write_kernel(
 
 
 @compiled(fastmath={"contract", "nsz", "reassoc"})
-def subtract_combination(rows: np.ndarray, slots: np.ndarray, coefficients: np.ndarray, v: np.ndarray) -> None:
-    """v -= sum_r coefficients[r] rows[slots[r]], in float64; rows (capacity, >= n) float32, v (n,) float64."""
+def subtract_combination(
+    rows: np.ndarray, slots: np.ndarray, coefficients: np.ndarray, v: np.ndarray, first: int = 0
+) -> None:
+    """v -= sum_r coefficients[r] rows[slots[r], first:first + n], in float64.
+
+    rows (capacity, >= first + n) float32 or float64, v (n,) float64.
+    """
     n, m = v.shape[0], slots.shape[0]
     width = 1024  # of v in float64: a quarter of a first-level cache
     for start in range(0, n, width):
@@ -254,13 +259,14 @@ def subtract_combination(rows: np.ndarray, slots: np.ndarray, coefficients: np.n
         while r + 4 <= m:
             c0, c1, c2, c3 = coefficients[r], coefficients[r + 1], coefficients[r + 2], coefficients[r + 3]
             r0, r1, r2, r3 = rows[slots[r]], rows[slots[r + 1]], rows[slots[r + 2]], rows[slots[r + 3]]
+            r0, r1, r2, r3 = r0[first:], r1[first:], r2[first:], r3[first:]
             for k in range(start, stop):
                 v[k] -= (
                     c0 * np.float64(r0[k]) + c1 * np.float64(r1[k]) + c2 * np.float64(r2[k]) + c3 * np.float64(r3[k])
                 )
             r += 4
         while r < m:
-            c0, r0 = coefficients[r], rows[slots[r]]
+            c0, r0 = coefficients[r], rows[slots[r]][first:]
             for k in range(start, stop):
                 v[k] -= c0 * np.float64(r0[k])
             r += 1

@@ -236,6 +236,14 @@ class ActiveMatrix:
         if old < len(members):
             self.values.extend(self.K, members, old, each, stopped)
 
+    def subtract(self, v: np.ndarray, places: np.ndarray, coefficients: np.ndarray, each: EachChunk) -> None:
+        """v -= K[:, places] @ coefficients, summed in float64; v (q,) and coefficients float64, places int64."""
+
+        def columns(start: int, stop: int) -> None:
+            subtract_combination(self.K, places, coefficients, v[start:stop], start)
+
+        each(columns, len(v))
+
 
 @compiled()
 def _keep(source: np.ndarray, width: int, kept: np.ndarray, target: np.ndarray, new_width: int) -> None:

@@ -10,9 +10,13 @@ C-SVC is of this form with signed coefficients beta = y alpha, p = y and bounds 
 (2001) read: with up = {k: beta_k < upper_k} and low = {k: beta_k > lower_k}, the gap
 max(v[up]) - min(v[low]) is not positive.
 
-The loops of a step are written in LLVM's own terms, eight variables to a vector: a compiler that is
-given a loop over scalars does not vectorise the search for a maximum and its place. Nothing in them
-belongs to one processor: LLVM makes two registers of a vector where a register holds four float64.
+The loops of a step are written in LLVM's own terms, vectors of 64 bytes: a compiler that is given a
+loop over scalars does not vectorise the search for a maximum and its place. Nothing in them belongs
+to one processor: LLVM makes two registers of a vector where a register holds half of it.
+
+The gradient is float64 or float32. In float32 a step takes half of the time, and its rounding adds
+up over the steps: whoever asks for it computes the gradient anew from the coefficients, which are
+float64 always.
 They are in this file because Numba keeps the code of a function until the function's file changes.
 """
 
@@ -33,14 +37,14 @@ CURVATURE_FLOOR = 1e-12
 
 NOT_A_CANDIDATE = -1e300
 
-LANES = 8
-"""Variables in a vector: eight float64 are a register of AVX-512, or two of AVX2."""
+VECTOR_BYTES = 64
+"""Of the gradients of a vector's variables: a register of AVX-512, or two of AVX2."""
 
 VECTORS = 2
 """Vectors in a block, each with a maximum of its own: one chain of comparisons would wait for itself.
 With four, AVX2 has too few registers."""
 
-BLOCK = LANES * VECTORS
+BLOCK_BYTES = VECTOR_BYTES * VECTORS
 
 AHEAD = 6144
 """Bytes of a row that are fetched before they are read. The processor does this by itself, but only
@@ -77,8 +81,10 @@ def solve_working_set(
         Kernel values; row k, column l for variables k and l.
     diagonal : (q,) float64 array
         K_kk.
-    beta, v : (q,) float64 arrays, changed in place
-        Coefficients and gradient. On return v is the gradient at the new beta, up to terms from outside.
+    beta : (q,) float64 array, changed in place
+        Coefficients.
+    v : (q,) array, float64 or, where K is too, float32; changed in place
+        Gradient. On return it is that at the new beta, up to rounding and terms from outside.
     lower, upper : (q,) float64 arrays
     tol : float
         Stop where the gap is no larger.
@@ -92,12 +98,13 @@ def solve_working_set(
     """
     q = beta.shape[0]
     # Rows of K end where they end, so the last block of variables is read from copies that are filled up.
-    n_blocks = (q + BLOCK - 1) // BLOCK
-    whole = q // BLOCK * BLOCK
-    gradient, diagonals = np.zeros(n_blocks * BLOCK), np.ones(n_blocks * BLOCK)
+    block = BLOCK_BYTES // v.itemsize
+    whole = q // block * block
+    filled = whole if whole == q else whole + block
+    gradient, diagonals = np.zeros(filled, v.dtype), np.ones(filled, v.dtype)
     gradient[:q], diagonals[:q] = v, diagonal
-    end_i, end_j = np.zeros(BLOCK, K.dtype), np.zeros(BLOCK, K.dtype)
-    up, low = np.zeros(n_blocks * BLOCK, np.int8), np.zeros(n_blocks * BLOCK, np.int8)
+    end_i, end_j = np.zeros(block, K.dtype), np.zeros(block, K.dtype)
+    up, low = np.zeros(filled, np.int8), np.zeros(filled, np.int8)
     for k in range(q):
         up[k] = -1 if beta[k] < upper[k] else 0
         low[k] = -1 if beta[k] > lower[k] else 0
@@ -105,7 +112,7 @@ def solve_working_set(
     for k in range(q):
         if diagonal[k] != diagonal[0]:
             varies = np.int64(1)
-    if q < BLOCK:
+    if q < block:
         varies = np.int64(1)
     i, v_i, least_low = _most_violating(gradient, up, low)
     n_steps = 0
@@ -122,7 +129,7 @@ def solve_working_set(
         curvature = diagonal[i] + diagonal[j] - 2.0 * np.float64(row_i[j])
         if curvature <= 0.0:
             curvature = CURVATURE_FLOOR
-        step = (v_i - gradient[j]) / curvature
+        step = (v_i - np.float64(gradient[j])) / curvature
         room_i, room_j = upper[i] - beta[i], beta[j] - lower[j]
         if step >= room_i or step >= room_j:
             step = min(room_i, room_j)
@@ -144,7 +151,7 @@ def solve_working_set(
 # -- the loops of a step -------------------------------------------------------------------------------
 #
 # They take the variables in blocks. Arrays are filled up to a whole number of them; only rows of K are
-# not, and their part in the last block is read from a copy, `end`, of BLOCK values. `up` and `low` are
+# not, and their part in the last block is read from a copy, `end`, of as many values as a block has. `up` and `low` are
 # an int8 for each variable, -1 for those that may grow or shrink, else 0. What may not is given a value
 # that is never chosen: to combine comparisons instead would be cheap with AVX-512 alone.
 
@@ -178,17 +185,45 @@ def _most_gaining(typing_context, row_i, end_i, whole, v, diagonal, varies, low,
 
 # -- what they are made of -----------------------------------------------------------------------------
 
-_ALMOST_ONE = 1.0 - 2.0**-50
 _CACHE_LINE = 64
-_HALVES = tuple(LANES >> k for k in range(1, LANES.bit_length()))
 
-_WORD, _DOUBLE = ir.IntType(64), ir.DoubleType()
-_REALS, _PLACES = (ir.VectorType(element, LANES) for element in (_DOUBLE, _WORD))
+_WORD, _FLOAT, _DOUBLE = ir.IntType(64), ir.FloatType(), ir.DoubleType()
 _CONTRACT = ("contract",)
 
 
+class _Form:
+    """The form of a gradient: its numbers, float32 or float64, and how many are a vector.
+
+    Attributes
+    ----------
+    reals, places : vector types
+        Of the numbers, and of whole numbers as large.
+    none : float
+        Less than any gradient.
+    almost_one : float
+        Below one by more than products and quotients are rounded.
+    """
+
+    def __init__(self, element: Any) -> None:
+        size, self.none, bits = (4, -1e30, 24) if element == _FLOAT else (8, NOT_A_CANDIDATE, 53)
+        self.element, self.lanes, self.almost_one = element, VECTOR_BYTES // size, 1.0 - 2.0 ** (3 - bits)
+        self.block = self.lanes * VECTORS
+        self.reals = ir.VectorType(element, self.lanes)
+        self.places = ir.VectorType(ir.IntType(8 * size), self.lanes)
+
+    def scalar(self, builder: Any, value: Any) -> Any:
+        """A float64 as a number of this form."""
+        return value if self.element == _DOUBLE else builder.fptrunc(value, _FLOAT)
+
+    def first_places(self) -> Any:
+        return ir.Constant(self.places, [ir.Constant(self.places.element, lane) for lane in range(self.lanes)])
+
+
+_FORMS = {kind: _Form(element) for kind, element in ((types.float32, _FLOAT), (types.float64, _DOUBLE))}
+
+
 def _constant(vector: Any, value: Any) -> Any:
-    return ir.Constant(vector, [ir.Constant(vector.element, value)] * LANES)
+    return ir.Constant(vector, [ir.Constant(vector.element, value)] * vector.count)
 
 
 def _word(value: int) -> Any:
@@ -198,49 +233,51 @@ def _word(value: int) -> Any:
 class _Block:
     """Emits what is done with a block of variables, the one that begins at `here`."""
 
-    def __init__(self, builder: Any, here: Any) -> None:
-        self.builder, self.here = builder, here
+    def __init__(self, builder: Any, form: _Form, here: Any) -> None:
+        self.builder, self.form, self.here = builder, form, here
 
     def load(self, data: Any, element: Any, vector: int, at: Any = None) -> Any:
-        """Numbers of the block's vector, as float64; `at` stands for `here`."""
-        builder = self.builder
-        start = builder.add(self.here if at is None else at, _word(LANES * vector))
-        pointer = builder.bitcast(builder.gep(data, [start]), ir.VectorType(element, LANES).as_pointer())
+        """Numbers of the block's vector, in the gradient's form; `at` stands for `here`."""
+        builder, form = self.builder, self.form
+        start = builder.add(self.here if at is None else at, _word(form.lanes * vector))
+        pointer = builder.bitcast(builder.gep(data, [start]), ir.VectorType(element, form.lanes).as_pointer())
         loaded = builder.load(pointer)
         loaded.align = 4
-        return loaded if element == _DOUBLE else builder.fpext(loaded, _REALS)
+        return loaded if element == form.element else builder.fpext(loaded, form.reals)
 
     def store(self, value: Any, data: Any, vector: int) -> None:
-        builder = self.builder
-        pointer = builder.gep(data, [builder.add(self.here, _word(LANES * vector))])
-        builder.store(value, builder.bitcast(pointer, _REALS.as_pointer())).align = 4
+        builder, form = self.builder, self.form
+        pointer = builder.gep(data, [builder.add(self.here, _word(form.lanes * vector))])
+        builder.store(value, builder.bitcast(pointer, form.reals.as_pointer())).align = 4
 
     def chosen(self, marks: Any, vector: int, value: Any, otherwise: float) -> Any:
         """`value` where there is a mark, else `otherwise`."""
-        builder = self.builder
-        start = builder.add(self.here, _word(LANES * vector))
-        bytes_ = ir.VectorType(ir.IntType(8), LANES)
+        builder, form = self.builder, self.form
+        start = builder.add(self.here, _word(form.lanes * vector))
+        bytes_ = ir.VectorType(ir.IntType(8), form.lanes)
         loaded = builder.load(builder.bitcast(builder.gep(marks, [start]), bytes_.as_pointer()))
         loaded.align = 1
-        marked = builder.icmp_signed("<", builder.sext(loaded, _PLACES), _constant(_PLACES, 0))
-        return builder.select(marked, value, _constant(_REALS, otherwise))
+        marked = builder.icmp_signed("<", builder.sext(loaded, form.places), _constant(form.places, 0))
+        return builder.select(marked, value, _constant(form.reals, otherwise))
 
 
-def _spread(builder: Any, value: Any) -> Any:
-    """The scalar `value` in every lane."""
-    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    one = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, undefined, _constant(ir.VectorType(ir.IntType(32), LANES), 0))
+def _spread(builder: Any, form: _Form, value: Any) -> Any:
+    """The scalar `value`, a float64, in every lane."""
+    undefined, index = ir.Constant(form.reals, ir.Undefined), ir.IntType(32)
+    one = builder.insert_element(undefined, form.scalar(builder, value), ir.Constant(index, 0))
+    return builder.shuffle_vector(one, undefined, _constant(ir.VectorType(index, form.lanes), 0))
 
 
-def _first_places() -> Any:
-    return ir.Constant(_PLACES, [_word(lane) for lane in range(LANES)])
+def _halves(vector: Any) -> list[int]:
+    """Half of a vector's lanes, half of those, and so on to one."""
+    return [vector.type.count >> k for k in range(1, vector.type.count.bit_length())]
 
 
 def _turned(builder: Any, vector: Any, by: int) -> Any:
     """The lanes moved by so many places, in a circle."""
-    places = [ir.Constant(ir.IntType(32), (lane + by) % LANES) for lane in range(LANES)]
-    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), LANES), places))
+    index, count = ir.IntType(32), vector.type.count
+    places = [ir.Constant(index, (lane + by) % count) for lane in range(count)]
+    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(index, count), places))
 
 
 def _greater(builder: Any, first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -253,7 +290,7 @@ def _greater(builder: Any, first: tuple[Any, Any], second: tuple[Any, Any]) -> t
 
 def _greatest(builder: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
     """The greatest of all lanes, as scalars."""
-    for by in _HALVES[:-1]:
+    for by in _halves(found[0])[:-1]:
         found = _greater(builder, found, (_turned(builder, found[0], by), _turned(builder, found[1], by)))
     # The last two in scalars: LLVM 20 compares the first lane with itself where a last shuffle would compare two.
     first, second = (tuple(_lane(builder, vector, k) for vector in found) for k in (0, 1))
@@ -273,14 +310,14 @@ def _lane(builder: Any, vector: Any, k: int) -> Any:
 
 
 def _any_lane(builder: Any, bits: Any) -> Any:
-    byte = ir.IntType(LANES)
-    return builder.icmp_unsigned("!=", builder.bitcast(bits, byte), ir.Constant(byte, 0))
+    together = ir.IntType(bits.type.count)
+    return builder.icmp_unsigned("!=", builder.bitcast(bits, together), ir.Constant(together, 0))
 
 
 def _each_block(
-    builder: Any, n: Any, carried: Sequence[Any], body: Callable[[_Block, list[Any]], Sequence[Any]]
+    builder: Any, form: _Form, n: Any, carried: Sequence[Any], body: Callable[[_Block, list[Any]], Sequence[Any]]
 ) -> list[Any]:
-    """Emit ``for here in range(0, n, BLOCK): carried = body(here, carried)`` and return what is carried out."""
+    """Emit ``for here in range(0, n, form.block): carried = body(here, carried)`` and return what is carried out."""
     before = builder.block
     head, inside, end = (builder.append_basic_block(f"blocks.{name}") for name in ("head", "body", "end"))
     builder.branch(head)
@@ -292,8 +329,8 @@ def _each_block(
         phi.add_incoming(value, before)
     builder.cbranch(builder.icmp_signed("<", here, n), inside, end)
     builder.position_at_end(inside)
-    after = body(_Block(builder, here), phis)
-    here.add_incoming(builder.add(here, _word(BLOCK)), builder.block)
+    after = body(_Block(builder, form, here), phis)
+    here.add_incoming(builder.add(here, _word(form.block)), builder.block)
     for phi, value in zip(phis, after, strict=True):
         phi.add_incoming(value, builder.block)
     builder.branch(head)
@@ -318,12 +355,12 @@ class _Row:
 
     def fetch_ahead(self, block: _Block) -> None:
         """Fetch what is AHEAD of the block; beyond the end of K that does nothing."""
-        builder, size = block.builder, 4 if self.element == ir.FloatType() else 8
+        builder, size = block.builder, 4 if self.element == _FLOAT else 8
         pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
         prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
         to_read, into_all_caches, data = (ir.Constant(word, k) for k in (0, 3, 1))
-        for line in range(0, BLOCK * size, _CACHE_LINE):
+        for line in range(0, block.form.block * size, _CACHE_LINE):
             place = builder.gep(self.row, [builder.add(block.here, _word((AHEAD + line) // size))])
             builder.call(prefetch, [builder.bitcast(place, pointer), to_read, into_all_caches, data])
 
@@ -345,13 +382,22 @@ def _length(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return builder.extract_value(context.make_array(kind)(context, builder, value).shape, 0)
 
 
+def _as_word(builder: Any, place: Any) -> Any:
+    return place if place.type == _WORD else builder.sext(place, _WORD)
+
+
+def _as_double(builder: Any, number: Any) -> Any:
+    return number if number.type == _DOUBLE else builder.fpext(number, _DOUBLE)
+
+
 def _selecting_code(moving: bool) -> Callable[..., Any]:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         arguments, elements = _arguments(context, builder, signature, values)
         v, up, low = arguments[-3:]
+        form = _FORMS[signature.args[-3].dtype]
         n = _length(context, builder, signature.args[-3], values[-3])
         if moving:
-            whole, step = arguments[4], _spread(builder, arguments[5])
+            whole, step = arguments[4], _spread(builder, form, arguments[5])
             row_i = _Row(arguments[0], arguments[1], elements[0], whole, ahead=False)  # it was just read
             row_j = _Row(arguments[2], arguments[3], elements[2], whole, ahead=True)
 
@@ -359,32 +405,33 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
             places, after = carried[0], []
             for vector in range(VECTORS):
                 most, at, least = carried[1 + 3 * vector : 4 + 3 * vector]
-                gradient = block.load(v, _DOUBLE, vector)
+                gradient = block.load(v, form.element, vector)
                 if moving:
                     difference = builder.fsub(row_i.load(block, vector), row_j.load(block, vector))
                     gradient = builder.fsub(gradient, builder.fmul(step, difference, flags=_CONTRACT), flags=_CONTRACT)
                     block.store(gradient, v, vector)
-                grows = block.chosen(up, vector, gradient, NOT_A_CANDIDATE)
+                grows = block.chosen(up, vector, gradient, form.none)
                 larger = builder.fcmp_ordered(">=", grows, most)
-                shrinks = block.chosen(low, vector, gradient, -NOT_A_CANDIDATE)
+                shrinks = block.chosen(low, vector, gradient, -form.none)
                 after += [
                     builder.select(larger, grows, most),
                     builder.select(larger, places, at),
                     _least(builder, least, shrinks),
                 ]
-            return [builder.add(places, _constant(_PLACES, BLOCK)), *after]
+            return [builder.add(places, _constant(form.places, form.block)), *after]
 
-        nothing = _constant(_REALS, NOT_A_CANDIDATE), _constant(_PLACES, -1), _constant(_REALS, -NOT_A_CANDIDATE)
-        found = _each_block(builder, n, [_first_places(), *nothing * VECTORS], body)[1:]
+        nothing = _constant(form.reals, form.none), _constant(form.places, -1), _constant(form.reals, -form.none)
+        found = _each_block(builder, form, n, [form.first_places(), *nothing * VECTORS], body)[1:]
         best, smallest = (found[0], found[1]), found[2]
         for vector in range(1, VECTORS):
-            at = builder.add(found[3 * vector + 1], _constant(_PLACES, LANES * vector))
+            at = builder.add(found[3 * vector + 1], _constant(form.places, form.lanes * vector))
             best = _greater(builder, best, (found[3 * vector], at))
             smallest = _least(builder, smallest, found[3 * vector + 2])
         v_i, i = _greatest(builder, best)
-        for by in _HALVES[:-1]:
+        for by in _halves(smallest)[:-1]:
             smallest = _least(builder, smallest, _turned(builder, smallest, by))
         least = _least(builder, *(_lane(builder, smallest, k) for k in (0, 1)))
+        i, v_i, least = _as_word(builder, i), _as_double(builder, v_i), _as_double(builder, least)
         return context.make_tuple(builder, signature.return_type, [i, v_i, least])
 
     return generate
@@ -393,10 +440,11 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
 def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
     arguments, elements = _arguments(context, builder, signature, values)
     row_data, end, whole, v, diagonal, varies, low, v_i, K_ii = arguments
+    form = _FORMS[signature.args[3].dtype]
     n = _length(context, builder, signature.args[3], values[3])
     row = _Row(row_data, end, elements[0], whole, ahead=True)
-    v_i, K_ii = _spread(builder, v_i), _spread(builder, K_ii)
-    zero = _constant(_REALS, 0.0)
+    v_i, K_ii = _spread(builder, form, v_i), _spread(builder, form, K_ii)
+    zero = _constant(form.reals, 0.0)
 
     def body(block: _Block, carried: list[Any]) -> list[Any]:
         # A division takes as long as all the rest, so only what may be a new maximum is divided. That
@@ -404,10 +452,10 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
         best, at, threshold, places = carried
         excess, parts = None, []
         for vector in range(VECTORS):
-            K_jj = block.load(diagonal, _DOUBLE, vector, builder.mul(block.here, varies))
-            twice = builder.fmul(_constant(_REALS, 2.0), row.load(block, vector), flags=_CONTRACT)
+            K_jj = block.load(diagonal, form.element, vector, builder.mul(block.here, varies))
+            twice = builder.fmul(_constant(form.reals, 2.0), row.load(block, vector), flags=_CONTRACT)
             curvature = builder.fsub(builder.fadd(K_ii, K_jj), twice, flags=_CONTRACT)
-            shrinks = block.chosen(low, vector, block.load(v, _DOUBLE, vector), -NOT_A_CANDIDATE)
+            shrinks = block.chosen(low, vector, block.load(v, form.element, vector), -form.none)
             difference = _most(builder, zero, builder.fsub(v_i, shrinks))
             square = builder.fmul(difference, difference)
             least_square = builder.fmul(threshold, curvature, flags=_CONTRACT)
@@ -421,19 +469,19 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
         new_best, new_at = best, at
         for vector, (difference, square, curvature) in enumerate(parts):
             flat = builder.fcmp_ordered("<=", curvature, zero)
-            curvature = builder.select(flat, _constant(_REALS, CURVATURE_FLOOR), curvature)
+            curvature = builder.select(flat, _constant(form.reals, CURVATURE_FLOOR), curvature)
             gain = builder.fdiv(square, curvature)
             candidate = builder.fcmp_ordered(">", difference, zero)
-            gain = builder.select(candidate, gain, _constant(_REALS, -1.0))
+            gain = builder.select(candidate, gain, _constant(form.reals, -1.0))
             larger = builder.fcmp_ordered(">=", gain, new_best)
             new_best = builder.select(larger, gain, new_best)
-            here = builder.add(places, _constant(_PLACES, LANES * vector))
+            here = builder.add(places, _constant(form.places, form.lanes * vector))
             new_at = builder.select(larger, here, new_at)
         greatest = new_best
-        for by in _HALVES:
+        for by in _halves(greatest):
             greatest = _most(builder, greatest, _turned(builder, greatest, by))
         # Below this, rounding of the product cannot hide a quotient that is as large.
-        new_threshold = builder.fmul(greatest, _constant(_REALS, _ALMOST_ONE))
+        new_threshold = builder.fmul(greatest, _constant(form.reals, form.almost_one))
         after_division = builder.block
         builder.branch(go_on)
         builder.position_at_end(go_on)
@@ -443,8 +491,8 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
             phi.add_incoming(old, before)
             phi.add_incoming(new, after_division)
             after.append(phi)
-        return [*after, builder.add(places, _constant(_PLACES, BLOCK))]
+        return [*after, builder.add(places, _constant(form.places, form.block))]
 
-    start = [zero, _constant(_PLACES, -1), zero, _first_places()]
-    best, at, _, _ = _each_block(builder, n, start, body)
-    return _greatest(builder, (best, at))[1]
+    start = [zero, _constant(form.places, -1), zero, form.first_places()]
+    best, at, _, _ = _each_block(builder, form, n, start, body)
+    return _as_word(builder, _greatest(builder, (best, at))[1])
