@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.operands import Operand, Samples
+from gpusvm.solver.operands import Operand, Products, Samples, TileProducts
 
 CHUNK_COLUMNS = 1024
 """Columns per product. Fixed, and each product is one thread's, so that the bits of a kernel value do not
@@ -41,9 +41,7 @@ class KernelRows:
         products = self.right.products(self.samples, self.rows[samples])
 
         def one_chunk(start: int, stop: int) -> None:
-            inner = products.columns(start, stop)
-            norms = products.norms, self.right.norms[start:stop]
-            write_kernel(self.kernel, inner, self.right.unit, *norms, into, slots, start)
+            write_products(self.kernel, products, self.right, into, slots, start, stop)
 
         each_chunk(one_chunk, self.right.n)
 
@@ -71,6 +69,17 @@ class EachChunk:
                 function(start, stop)
         else:
             list(self.pool.map(lambda bound: function(*bound), bounds))
+
+
+def write_products(
+    kernel: Kernel, products: Products, right: Operand, into: np.ndarray, slots: np.ndarray, start: int, stop: int
+) -> None:
+    """Write the kernel values that `products`, of rows with `right`, become, to ``into[slots, start:stop]``."""
+    if isinstance(products, TileProducts) and products.serves(kernel, into.dtype):
+        products.write(kernel, into, slots, start, stop)
+    else:
+        inner = products.columns(start, stop)
+        write_kernel(kernel, inner, right.unit, products.norms, right.norms[start:stop], into, slots, start)
 
 
 def write_kernel(
@@ -259,16 +268,19 @@ def subtract_combination(
         while r + 4 <= m:
             c0, c1, c2, c3 = coefficients[r], coefficients[r + 1], coefficients[r + 2], coefficients[r + 3]
             r0, r1, r2, r3 = rows[slots[r]], rows[slots[r + 1]], rows[slots[r + 2]], rows[slots[r + 3]]
-            r0, r1, r2, r3 = r0[first:], r1[first:], r2[first:], r3[first:]
             for k in range(start, stop):
+                at = first + k
                 v[k] -= (
-                    c0 * np.float64(r0[k]) + c1 * np.float64(r1[k]) + c2 * np.float64(r2[k]) + c3 * np.float64(r3[k])
+                    c0 * np.float64(r0[at])
+                    + c1 * np.float64(r1[at])
+                    + c2 * np.float64(r2[at])
+                    + c3 * np.float64(r3[at])
                 )
             r += 4
         while r < m:
-            c0, r0 = coefficients[r], rows[slots[r]][first:]
+            c0, r0 = coefficients[r], rows[slots[r]]
             for k in range(start, stop):
-                v[k] -= c0 * np.float64(r0[k])
+                v[k] -= c0 * np.float64(r0[first + k])
             r += 1
 
 

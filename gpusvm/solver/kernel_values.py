@@ -9,8 +9,8 @@ import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.kernel_rows import EachChunk, subtract_combination, write_kernel
-from gpusvm.solver.operands import Samples, Scratch, make_operand
+from gpusvm.solver.kernel_rows import EachChunk, subtract_combination, write_kernel, write_products
+from gpusvm.solver.operands import FusedProducts, Samples, Scratch, TileProducts, make_operand
 from gpusvm.solver.panels import PANEL_WIDTH
 
 TILE = 512
@@ -80,10 +80,12 @@ class ComputedValues:
                 right = min(left + TILE, own) if left < own else end
                 if stopped():
                     return
-                if left < right:
-                    inner = products.columns(left, right)
-                    norms = products.norms, operand.norms[left:right]
-                    write_kernel(self.kernel, inner, operand.unit, *norms, K, places, left)
+                if left == right:
+                    continue
+                if isinstance(products, TileProducts) and products.serves(self.kernel, K.dtype):
+                    products.write(self.kernel, K, places, left, right, mirrored=True)
+                else:
+                    write_products(self.kernel, products, operand, K, places, left, right)
                     _mirror(K, old + start, old + stop, left, right)
 
         each(strip, len(rows) - old, TILE)
@@ -97,13 +99,15 @@ class ComputedValues:
         sums, places = v[targets], np.arange(TILE)
 
         def columns(start: int, stop: int) -> None:
-            tile = _tile(TILE, stop - start, self.dtype)
             for first, product in zip(groups, products, strict=True):
                 part = coefficients[first : first + TILE]
-                inner = product.columns(start, stop)
-                norms = product.norms, operand.norms[start:stop]
-                write_kernel(self.kernel, inner, operand.unit, *norms, tile, places, 0)
-                subtract_combination(tile, places[: len(part)], part, sums[start:stop])
+                if isinstance(product, FusedProducts) and product.serves(self.kernel, self.dtype):
+                    product.subtract(self.kernel, part, start, stop, sums[start:stop])
+                else:
+                    tile = _tile(TILE, stop - start, self.dtype)
+                    inner, norms = product.columns(start, stop), (product.norms, operand.norms[start:stop])
+                    write_kernel(self.kernel, inner, operand.unit, *norms, tile, places, 0)
+                    subtract_combination(tile, places[: len(part)], part, sums[start:stop])
 
         each(columns, len(targets))
         v[targets] = sums

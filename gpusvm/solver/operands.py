@@ -10,6 +10,14 @@ import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
+from gpusvm.solver.fused import (
+    SERVED,
+    TOGETHER,
+    kernel_numbers,
+    subtract_values,
+    subtract_values_of_nonzeros,
+    write_values,
+)
 from gpusvm.solver.panels import (
     PANEL_WIDTH,
     integer_products_are_exact,
@@ -21,9 +29,13 @@ from gpusvm.solver.panels import (
     pack_nonzeros,
     pack_panels,
 )
+from gpusvm.solver.tiles import multiply_tiles, pack_columns, pack_rows
 
 SPARSE_BELOW = 0.4
 """Share of non-zeros (among the features that a class has at all) up to which panels are faster than BLAS."""
+
+MOST_IN_TILES = 512
+"""Features up to which dense samples are multiplied in tiles: a group and a panel of more outgrow the nearest cache."""
 
 PIXEL_SCALES = (255.0, 1.0, 16.0)
 """What samples are tried to be whole numbers over: scaled pixels, raw ones, and the 16 greys of `digits`."""
@@ -82,7 +94,7 @@ class Samples:
         n_nonzeros = mark_nonzeros(self.X, rows, present)
         features = np.flatnonzero(present)
         if n_nonzeros >= SPARSE_BELOW * len(rows) * len(features):
-            return BlasOperand(self, rows)
+            return (TileOperand if self.X.shape[1] <= MOST_IN_TILES else BlasOperand)(self, rows)
         if self.pixels is not None:
             return IntegerOperand(self, rows, present)
         return PanelOperand(self, rows, features)
@@ -181,20 +193,92 @@ def make_operand(samples: Samples, rows: np.ndarray) -> Operand:
     return samples.operand(rows)
 
 
+class TileOperand:
+    """Dense float32 samples of not too many features: their products become kernel values in registers."""
+
+    unit = 1.0
+
+    def __init__(self, samples: Samples, rows: np.ndarray) -> None:
+        self.n, self.n_features = len(rows), samples.X.shape[1]
+        self.panels = np.empty((-(-self.n // PANEL_WIDTH), PANEL_WIDTH * self.n_features), dtype=np.float32)
+        pack_columns(samples.X[rows], self.panels)
+        self.padded_norms = padded(samples.real_norms(rows), PANEL_WIDTH)
+        self.norms = self.padded_norms[: self.n]
+
+    def products(self, samples: Samples, rows: np.ndarray) -> TileProducts:
+        return TileProducts(samples, rows, self)
+
+
+class FusedProducts:
+    """Products whose float32 values of a `fused.SERVED` kernel are summed without being written down."""
+
+    def serves(self, kernel: Kernel, dtype: Any) -> bool:
+        """Whether kernel values in `dtype` can be made so."""
+        return kernel.name in SERVED and dtype == np.float32
+
+    def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
+        """``sums -=`` the coefficients times the kernel values of columns `start` to `stop`, in float64."""
+        raise NotImplementedError
+
+
+class TileProducts(FusedProducts):
+    """Rows against a `TileOperand`."""
+
+    def __init__(self, samples: Samples, rows: np.ndarray, right: TileOperand) -> None:
+        self.right = right
+        self.groups = np.empty((-(-len(rows) // TOGETHER), TOGETHER * right.n_features), dtype=np.float32)
+        pack_rows(samples.X[rows], TOGETHER, self.groups)
+        self.padded_norms = padded(samples.real_norms(rows), TOGETHER)
+        self.norms = self.padded_norms[: len(rows)]
+
+    def columns(self, start: int, stop: int) -> np.ndarray:
+        panels = panels_between(self.right.panels, start, stop)
+        out = _scratch(len(self.groups) * TOGETHER, len(panels) * PANEL_WIDTH, np.float32)
+        multiply_tiles(self.groups, panels, self.right.n_features, out)
+        return out[: len(self.norms), : stop - start]
+
+    def write(
+        self, kernel: Kernel, into: np.ndarray, places: np.ndarray, start: int, stop: int, *, mirrored: bool = False
+    ) -> None:
+        """Kernel values to ``into[places, start:stop]``; where `mirrored`, also to ``into[start:stop, places]``."""
+        panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]
+        left = self.groups, self.padded_norms
+        write_values(*kernel_numbers(kernel), *left, panels, norms, stop - start, into, places, start, mirrored)
+
+    def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
+        panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]
+        left, total = (self.groups, self.padded_norms, padded(coefficients, TOGETHER)), padded(sums, PANEL_WIDTH)
+        subtract_values(*kernel_numbers(kernel), *left, panels, norms, total)
+        sums[:] = total[: len(sums)]
+
+
+def panels_between(panels: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """The panels that hold columns `start`, a multiple of 16, to `stop`."""
+    return panels[start // PANEL_WIDTH : -(-stop // PANEL_WIDTH)]
+
+
+def padded(values: np.ndarray, width: int) -> np.ndarray:
+    """`values` (n,) in an array whose length is a multiple of `width`, with zeros behind them."""
+    whole = np.zeros(-(-len(values) // width) * width, dtype=values.dtype)
+    whole[: len(values)] = values
+    return whole
+
+
 class PanelOperand:
     """Samples that are mostly zeros, without the features that none of them has."""
 
     unit = 1.0
 
     def __init__(self, samples: Samples, rows: np.ndarray, features: np.ndarray) -> None:
-        self.n, self.norms = len(rows), samples.real_norms(rows)
+        self.n, self.padded_norms = len(rows), padded(samples.real_norms(rows), PANEL_WIDTH)
+        self.norms = self.padded_norms[: self.n]
         self.panels = samples.pack_panels(rows, features)
         self.position = np.full(samples.X.shape[1], -1, dtype=np.int32)
         self.position[features] = np.arange(len(features), dtype=np.int32)
 
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
         nonzeros = samples.pack_nonzeros(rows, self.position)
-        return _PanelProducts(multiply, samples.real_norms(rows), self.panels, nonzeros)
+        return NonzeroProducts(multiply, samples.real_norms(rows), nonzeros, self)
 
 
 class IntegerOperand:
@@ -202,7 +286,9 @@ class IntegerOperand:
 
     def __init__(self, samples: Samples, rows: np.ndarray, present: np.ndarray) -> None:
         assert samples.pixels is not None
-        self.n, self.norms, self.unit = len(rows), samples.norms[rows].astype(np.int32), 1.0 / samples.scale**2
+        self.n, self.unit = len(rows), 1.0 / samples.scale**2
+        self.padded_norms = padded(samples.norms[rows].astype(np.int32), PANEL_WIDTH)
+        self.norms = self.padded_norms[: self.n]
         even = np.zeros(-(-len(present) // 2), dtype=np.bool_)
         even |= present[::2]
         even[: len(present) // 2] |= present[1::2]
@@ -214,24 +300,32 @@ class IntegerOperand:
     def products(self, samples: Samples, rows: np.ndarray) -> Products:
         nonzeros = samples.pack_integers(rows, self.position)
         norms = samples.norms[rows].astype(np.int32)
-        return _PanelProducts(multiply_integers, norms, self.panels, nonzeros)
+        return NonzeroProducts(multiply_integers, norms, nonzeros, self)
 
 
-class _PanelProducts:
+class NonzeroProducts(FusedProducts):
+    """Rows given by their non-zeros against panels: of float32 or of whole numbers."""
+
     def __init__(
         self,
         function: Callable[..., None],
         norms: np.ndarray,
-        panels: np.ndarray,
         nonzeros: tuple[np.ndarray, np.ndarray, np.ndarray],
+        right: PanelOperand | IntegerOperand,
     ) -> None:
-        self.function, self.norms, self.panels, self.nonzeros = function, norms, panels, nonzeros
+        self.function, self.norms, self.nonzeros, self.right = function, norms, nonzeros, right
 
     def columns(self, start: int, stop: int) -> np.ndarray:
-        chosen = self.panels[start // PANEL_WIDTH : -(-stop // PANEL_WIDTH)]
+        chosen = panels_between(self.right.panels, start, stop)
         out = _scratch(len(self.norms), len(chosen) * PANEL_WIDTH, self.norms.dtype)
         self.function(*self.nonzeros, chosen, out)
         return out[:, : stop - start]
+
+    def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
+        panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]
+        numbers, total = kernel_numbers(kernel, self.right.unit), padded(sums, PANEL_WIDTH)
+        subtract_values_of_nonzeros(*numbers, self.nonzeros, self.norms, coefficients, panels, norms, total)
+        sums[:] = total[: len(sums)]
 
 
 class BlasOperand:

@@ -192,47 +192,51 @@ def _sum_over_nonzeros(
     return sums
 
 
-def _row_times_panel_code(integers: bool) -> Callable[..., Any]:
-    """Code of: out[at:at + 16] = sum of values[t] * (line places[t] of the panel) for start <= t < stop.
+def row_with_panel(builder: Any, places: Any, values: Any, first: Any, last: Any, panel: Any, *, integers: bool) -> Any:
+    """Emit: sum of values[t] * (line places[t] of the panel) for first <= t < last; 16 lanes, int32 or float.
 
-    Written in LLVM's own terms, because the loop is only fast when its sums stay in vector registers,
-    and a compiler that is given 16 scalar sums or a small array does not keep them there.
+    `places`, `values` and `panel` are pointers. Written in LLVM's own terms, because the loop is only fast when its
+    sums stay in vector registers, and a compiler that is given 16 scalar sums or a small array moves them to memory.
     """
-    index, lanes = ir.IntType(32), PANEL_WIDTH
+    index, lanes, word = ir.IntType(32), PANEL_WIDTH, first.type
     element = index if integers else ir.FloatType()
     vector = ir.VectorType(element, lanes)
     line_type = ir.VectorType(ir.IntType(16), 2 * lanes) if integers else vector
+    undefined = ir.Constant(vector, ir.Undefined)
 
     def pick(numbers: range | list[int]) -> Any:
         return ir.Constant(ir.VectorType(index, len(numbers)), [ir.Constant(index, k) for k in numbers])
+
+    def multiply_add(total: Any, here: Any) -> Any:
+        place = builder.sext(builder.load(builder.gep(places, [here])), word)
+        start = builder.mul(place, ir.Constant(word, line_type.count))
+        line = builder.load(builder.bitcast(builder.gep(panel, [start]), line_type.as_pointer()))
+        line.align = 4
+        value = builder.load(builder.gep(values, [here]))
+        one = builder.insert_element(undefined, value, ir.Constant(index, 0))
+        spread = builder.shuffle_vector(one, undefined, pick([0] * lanes))
+        if integers:
+            return builder.add(total, _multiply_twos(builder, builder.bitcast(spread, line_type), line, pick))
+        product = builder.fmul(spread, line, flags=("contract",))
+        return builder.fadd(total, product, flags=("contract",))
+
+    zero = ir.Constant(vector, [ir.Constant(element, 0)] * lanes)
+    result, *others = _sum_over_nonzeros(builder, word, first, last, zero, multiply_add)
+    for total in others:
+        result = builder.add(result, total) if integers else builder.fadd(result, total)
+    return result
+
+
+def _row_times_panel_code(integers: bool) -> Callable[..., Any]:
+    """Code of: out[at:at + 16] = the sum of `row_with_panel`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def data(k: int) -> Any:
             return context.make_array(signature.args[k])(context, builder, arguments[k]).data
 
-        place_data, value_data, panel_data, out_data = data(0), data(1), data(4), data(5)
         first, last, at = arguments[2], arguments[3], arguments[6]
-        word, undefined = first.type, ir.Constant(vector, ir.Undefined)
-
-        def multiply_add(total: Any, here: Any) -> Any:
-            place = builder.sext(builder.load(builder.gep(place_data, [here])), word)
-            start = builder.mul(place, ir.Constant(word, line_type.count))
-            line = builder.load(builder.bitcast(builder.gep(panel_data, [start]), line_type.as_pointer()))
-            line.align = 4
-            value = builder.load(builder.gep(value_data, [here]))
-            one = builder.insert_element(undefined, value, ir.Constant(index, 0))
-            spread = builder.shuffle_vector(one, undefined, pick([0] * lanes))
-            if integers:
-                return builder.add(total, _multiply_twos(builder, builder.bitcast(spread, line_type), line, pick))
-            product = builder.fmul(spread, line, flags=("contract",))
-            return builder.fadd(total, product, flags=("contract",))
-
-        zero = ir.Constant(vector, [ir.Constant(element, 0)] * lanes)
-        sums = _sum_over_nonzeros(builder, word, first, last, zero, multiply_add)
-        result = sums[0]
-        for total in sums[1:]:
-            result = builder.add(result, total) if integers else builder.fadd(result, total)
-        store = builder.store(result, builder.bitcast(builder.gep(out_data, [at]), vector.as_pointer()))
+        result = row_with_panel(builder, data(0), data(1), first, last, data(4), integers=integers)
+        store = builder.store(result, builder.bitcast(builder.gep(data(5), [at]), result.type.as_pointer()))
         store.align = 4
         return context.get_dummy_value()
 

@@ -7,8 +7,9 @@ import pytest
 from reference_smo import solve_by_definition
 
 from gpusvm.kernels import Kernel
-from gpusvm.solver.smo import BLOCK, solve_working_set
+from gpusvm.solver.smo import BLOCK_BYTES, solve_working_set
 
+BLOCK = BLOCK_BYTES // 8
 STEPS = 3000
 
 
@@ -69,17 +70,39 @@ def test_every_step_is_that_of_the_definition(kind, n, dtype):
         np.testing.assert_array_equal(found[1], expected[1], f"seed {seed}")
 
 
-@pytest.mark.parametrize("n", [4, 2 * BLOCK, 3 * BLOCK + 6])
-def test_of_equals_the_last_is_taken(n):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [4, 2 * BLOCK, 3 * BLOCK + 6, 6 * BLOCK + 6])
+def test_of_equals_the_last_is_taken(n, dtype):
     """All samples are orthogonal and equally far off: the first step may be any, and is the last of either class."""
     signs = np.tile([1.0, 1.0, -1.0, -1.0], n)[:n]
     beta, bounds = np.zeros(n), (np.minimum(0, signs), np.maximum(0, signs))
-    assert solve_working_set(np.eye(n), np.ones(n), beta, signs.copy(), *bounds, 1e-3, 1) == 1
+    assert solve_working_set(np.eye(n, dtype=dtype), np.ones(n), beta, signs.astype(dtype), *bounds, 1e-3, 1) == 1
     assert set(np.flatnonzero(beta)) == {np.flatnonzero(signs > 0)[-1], np.flatnonzero(signs < 0)[-1]}
 
 
-def test_a_cut_in_the_steps_changes_nothing():
+@pytest.mark.parametrize("n", [*SIZES, 2 * BLOCK, 2 * BLOCK + 1])
+@pytest.mark.parametrize("kind", [rbf, linear, duplicates, ties], ids=lambda kind: kind.__name__)
+def test_a_gradient_in_float32_ends_at_the_same_optimum(kind, n):
+    for seed in range(5):
+        K, diagonal, start, v, lower, upper = random_problem(np.random.default_rng(seed), kind, n, np.float32)
+        # Of samples of the same kind, a step of float32 is no finer than its gradient: bounds of 1e3 need more of it.
+        lower, upper, start = (np.clip(bound, -10.0, 10.0) for bound in (lower, upper, start))
+        v = K.astype(np.float64) @ -start + np.where(v > 0, 1.0, -1.0)
+        p = v + K.astype(np.float64) @ start
+        exact, coarse, gradient = start.copy(), start.copy(), v.astype(np.float32)
+        solve_working_set(K, diagonal, exact, v.copy(), lower, upper, 1e-3, 10**5)
+        solve_working_set(K, diagonal, coarse, gradient, lower, upper, 1e-3, 10**5)
+        objectives = [b @ p - b @ K.astype(np.float64) @ b / 2 for b in (exact, coarse)]
+        assert objectives[1] == pytest.approx(objectives[0], rel=1e-4, abs=1e-3), f"seed {seed}"
+        np.testing.assert_allclose(gradient, p - K.astype(np.float64) @ coarse, atol=2e-4, err_msg=f"seed {seed}")
+        assert ((coarse >= lower) & (coarse <= upper)).all()
+        assert coarse.sum() == pytest.approx(start.sum(), abs=1e-9 * max(1.0, np.abs(upper - lower).sum()))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_cut_in_the_steps_changes_nothing(dtype):
     K, diagonal, beta, v, lower, upper = random_problem(np.random.default_rng(1), rbf, 150, np.float32)
+    v = v.astype(dtype)
     whole, parts = (beta.copy(), v.copy()), (beta.copy(), v.copy())
     steps = solve_working_set(K, diagonal, *whole, lower, upper, 1e-3, 10**6)
     taken = 0
@@ -89,8 +112,10 @@ def test_a_cut_in_the_steps_changes_nothing():
     np.testing.assert_array_equal(whole, parts)
 
 
-def test_a_working_set_is_the_first_variables_of_a_larger_matrix():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_working_set_is_the_first_variables_of_a_larger_matrix(dtype):
     K, diagonal, beta, v, lower, upper = random_problem(np.random.default_rng(2), rbf, 100, np.float32)
+    v = v.astype(dtype)
     q = 61
     small, large = (beta[:q].copy(), v[:q].copy()), (beta[:q].copy(), v[:q].copy())
     args = (lower[:q], upper[:q], 1e-3, STEPS)

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from gpusvm.kernels import Kernel
 from gpusvm.solver.cpu import plan_memory, tournament
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, gather, subtract_combination, write_kernel
-from gpusvm.solver.operands import BlasOperand, IntegerOperand, PanelOperand, Samples, make_operand
+from gpusvm.solver.operands import (
+    MOST_IN_TILES,
+    BlasOperand,
+    IntegerOperand,
+    PanelOperand,
+    Samples,
+    TileOperand,
+    make_operand,
+)
 from gpusvm.solver.panels import integer_products_are_exact
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.smo import solve_working_set
@@ -95,10 +103,13 @@ def test_any_part_of_a_product_has_the_same_bits(rng):
 def test_operand_follows_the_data(rng):
     rows = np.arange(80)
     assert isinstance(make_operand(Samples.of(sparse_samples(rng, 80, 40, 0.2), LINEAR), rows), PanelOperand)
-    assert isinstance(make_operand(Samples.of(sparse_samples(rng, 80, 40, 0.9), LINEAR), rows), BlasOperand)
+    assert isinstance(make_operand(Samples.of(sparse_samples(rng, 80, 40, 0.9), LINEAR), rows), TileOperand)
+    assert isinstance(make_operand(Samples(sparse_samples(rng, 80, 40, 0.9).astype(np.float64)), rows), BlasOperand)
+    many = sparse_samples(rng, 80, MOST_IN_TILES + 1, 0.9)
+    assert isinstance(make_operand(Samples.of(many, LINEAR), rows), BlasOperand)
     wide = np.zeros((80, 400), np.float32)
     wide[:, :20] = sparse_samples(rng, 80, 20, 0.9)
-    assert isinstance(make_operand(Samples.of(wide, LINEAR), rows), BlasOperand), (
+    assert isinstance(make_operand(Samples.of(wide, LINEAR), rows), TileOperand), (
         "features that none has are not sparsity"
     )
     if integer_products_are_exact():
