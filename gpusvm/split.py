@@ -171,10 +171,13 @@ def _require_classes(data: Samples) -> None:
     labels = data.require_labels()
     if isinstance(data, Table):
         where = data.name if data.label_name is None else f"{data.name}, column {data.label_name}"
-        cure = "to predict numbers, use gpusvm.SVR in Python; for classes name their column with --label"
+        cure = (
+            "classes are words or few whole numbers: name their column with --label; to predict numbers, use gpusvm.SVR"
+            " in Python"
+        )
         if labels.dtype.kind == "f":
             first = next(value for value in labels if value != np.floor(value))
-            raise DataError(f"{where}: the labels are real numbers (as {first:g}), classes are whole or words; {cure}")
+            raise DataError(f"{where}: the labels are real numbers (as {first:g}), and no classes; {cure}")
         n_classes = len(np.unique(labels))
         if n_classes > max(MOST_RARE_CLASSES, len(data) / 2):
             raise DataError(f"{where}: {n_classes:,} different labels in {len(data):,} rows are no classes; {cure}")
