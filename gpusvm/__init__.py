@@ -17,7 +17,7 @@ from gpusvm.errors import (
     TrainingError,
     UsageError,
 )
-from gpusvm.estimators import SVC
+from gpusvm.estimators import SVC, SVR, OneClassSVM
 from gpusvm.io.libsvm import read_libsvm_model, write_libsvm_model
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
@@ -26,11 +26,13 @@ from gpusvm.version import __version__
 
 __all__ = [
     "SVC",
+    "SVR",
     "BackendUnavailableError",
     "Certificate",
     "DataError",
     "GpuSvmError",
     "ModelFileError",
+    "OneClassSVM",
     "OutputError",
     "Problem",
     "Resources",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from gpusvm.errors import DataError
 from gpusvm.kernels import Array, Kernel, array_module, near_the_origin, squared_norms
 from gpusvm.model import SVMModel
+from gpusvm.problem import QP, c_svc, from_support, single_function, spread
 from gpusvm.sparse import as_csr, is_sparse, same_rows, unpacked_if_smaller
 
 ACCEPTED = 2.0
@@ -24,7 +26,7 @@ _BOUND_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What was found for each class pair; see `certify` for the definitions. All (n_pairs,) float64."""
+    """What was found for each class pair, or for the single function; see `certify`. All (n_pairs,) float64."""
 
     kkt_gap: np.ndarray
     dual_objective: np.ndarray
@@ -60,28 +62,36 @@ class Certificate:
         }
 
 
-def certify(model: SVMModel, X: np.ndarray, y: np.ndarray, *, sample_weight: np.ndarray | None = None) -> Certificate:
+def certify(
+    model: SVMModel, X: np.ndarray, y: np.ndarray | None = None, *, sample_weight: np.ndarray | None = None
+) -> Certificate:
     """Recompute each pair's KKT violation and objectives from the training data, in float64.
 
-    For a pair with labels y = +1 (its first class) and -1, coefficients alpha, upper bounds
-    C_k = C class_weight sample_weight and gradient G_k = y_k sum_l alpha_l y_l k(x_k, x_l) - 1:
+    Every problem is of one form (see `gpusvm.problem.QP`): over variables b, to maximise p' b - 1/2 b' K b for
+    lower <= b <= upper and sum(b) = s. For a pair of classes b is y alpha, with labels y = +1 (its first class) and
+    -1, p = y, and C_k = C class_weight sample_weight on the side of y; for the others see `gpusvm.problem`. With
+    the gradient v = p - K b:
 
-    - ``kkt_gap`` is m(alpha) - M(alpha), the largest KKT violation: the maximum of -y_k G_k over
-      samples that may move up, less its minimum over those that may move down; LIBSVM stops
-      where it falls to ``tol`` [1]_.
-    - ``dual_objective`` is sum(alpha) - 1/2 alpha' Q alpha, which training maximises.
-    - ``primal_objective`` is 1/2 ||w||^2 + sum C_k max(0, 1 - y_k f(x_k)); no smaller than the dual
-      one, and equal to it at the optimum. Where C is infinite (a hard margin), f is first multiplied so
-      that no sample is within the margin; the objective is infinite where one is on the wrong side.
-    - ``box_violation`` and ``equality_violation`` are max(alpha_k - C_k, -alpha_k, 0) and
-      abs(sum y_k alpha_k), each divided by the largest C_k, or alpha_k where that is infinite: zero but for rounding.
+    - ``kkt_gap`` is m(b) - M(b), the largest KKT violation: the maximum of v over variables that may
+      grow, less its minimum over those that may shrink; LIBSVM stops where it falls to ``tol`` [1]_.
+    - ``dual_objective`` is p' b - 1/2 b' K b, which training maximises.
+    - ``primal_objective`` is 1/2 ||w||^2 + s bias + the sum of max over lower_k <= t <= upper_k of t (v_k - bias); no
+      smaller than the dual one, and equal to it at the optimum. The terms of the sum are
+      C_k max(0, 1 - y_k f(x_k)) for a pair, C_k max(0, abs(y_k - f(x_k)) - epsilon) for a regression, and
+      sample_weight_k max(0, -f(x_k)) for a one-class model. Where C is infinite (a hard margin), f of a pair is
+      first multiplied so that no sample is within the margin; the objective is infinite where one is on the wrong
+      side, or beyond epsilon.
+    - ``box_violation`` and ``equality_violation`` are max(b_k - upper_k, lower_k - b_k, 0) and
+      abs(sum(b) - s), each divided by the largest upper_k - lower_k, or abs(b_k) where that is infinite: zero but
+      for rounding.
 
     Parameters
     ----------
     model : SVMModel
     X : (n, n_features) array, or sparse matrix of SciPy
         The training data after preprocessing, in the order given to fit.
-    y : (n,) array of labels
+    y : (n,) array of labels, or of a regression's targets
+        Not asked for by a one-class model.
     sample_weight : (n,) array, optional
         As given to fit.
 
@@ -95,71 +105,90 @@ def certify(model: SVMModel, X: np.ndarray, y: np.ndarray, *, sample_weight: np.
     .. [1] R.-E. Fan, P.-H. Chen, C.-J. Lin, "Working set selection using second order information
        for training support vector machines", JMLR 6 (2005), equations 6 to 9.
     """
+    if model.problem.task == "one_class":
+        y = np.zeros(X.shape[0])
+    elif y is None:
+        raise DataError("a certificate needs the labels or targets that the model was trained on")
     y = np.asarray(y)
     X = as_csr(X) if is_sparse(X) else X
     _check_same_data(model, X, y)
     outputs = model.pair_decisions(X, dtype=np.float64)
     if array_module(outputs) is not np:
         outputs = outputs.get()
-    bounds = _upper_bounds(model, y, sample_weight)
-    coefficients = SignedCoefficients(model, len(y))
-    members = [np.flatnonzero(y == label) for label in model.classes]
+    outputs -= model.intercept
+    state = _each_pair if model.problem.classifies else _single_function
     found = [
-        _certify_pair(
-            signed=coefficients.of_pair(i, j)[rows],
-            outputs=outputs[rows, p] - model.intercept[p],
-            bounds=bounds[rows],
-            signs=np.repeat([1.0, -1.0], [len(members[i]), len(members[j])]),
-            intercept=model.intercept[p],
-        )
-        for p, (i, j) in enumerate(model.pairs)
-        for rows in [np.concatenate([members[i], members[j]])]
+        _certify_problem(problem, b, outputs[rows, p], model.intercept[p], classifies=model.problem.classifies)
+        for p, (problem, rows, b) in enumerate(state(model, y, _upper_bounds(model, y, sample_weight)))
     ]
     return Certificate(*(np.array(column) for column in zip(*found, strict=True)))
 
 
-def _certify_pair(
-    signed: np.ndarray, outputs: np.ndarray, bounds: np.ndarray, signs: np.ndarray, intercept: float
+Stated = tuple[QP, np.ndarray, np.ndarray]
+"""A problem, the row of the data that each of its variables belongs to, and the variables' values in a model."""
+
+
+def _each_pair(model: SVMModel, y: np.ndarray, bounds: np.ndarray) -> Iterator[Stated]:
+    coefficients = SignedCoefficients(model, len(y))
+    members = [np.flatnonzero((y == label) & (bounds > 0)) for label in model.classes]
+    for i, j in model.pairs:
+        rows = np.concatenate([members[i], members[j]])
+        problem, *_ = c_svc([(0, 1)], [bounds[members[i]], bounds[members[j]]])
+        yield problem, rows, coefficients.of_pair(i, j)[rows]
+
+
+def _single_function(model: SVMModel, y: np.ndarray, bounds: np.ndarray) -> Iterator[Stated]:
+    rows = np.flatnonzero(bounds > 0)
+    coefficients = from_support(len(bounds), model.support_indices, model.dual_coef[0])[rows]
+    problem = single_function(model.problem, y[rows], bounds[rows])
+    yield problem, problem.rows([rows]), spread(problem, coefficients)
+
+
+def _certify_problem(
+    problem: QP, b: np.ndarray, outputs: np.ndarray, bias: float, *, classifies: bool
 ) -> tuple[float, float, float, float, float]:
-    """The five figures of `Certificate` for one pair; `signed` is y alpha, `outputs` f without intercept."""
-    alive = bounds > 0
-    if not alive.any():  # of two classes left out of training there is nothing to say
+    """The five figures of `Certificate` for one problem; `outputs` are K b."""
+    p, lower, upper = problem.p, problem.lower, problem.upper
+    if not len(b):  # of two classes left out of training there is nothing to say
         return (0.0, 0.0, 0.0, 0.0, 0.0)
-    signed, outputs, bounds, signs = signed[alive], outputs[alive], bounds[alive], signs[alive]
-    alpha = signed * signs
-    scale = bounds.max() if np.isfinite(bounds.max()) else max(alpha.max(), np.finfo(float).tiny)
-    gap = _gap(signed, signs - outputs, bounds, signs)
+    scale = (upper - lower).max()
+    if np.isinf(scale):
+        scale = max(np.abs(b).max(), np.finfo(float).tiny)
     with np.errstate(over="ignore", invalid="ignore"):  # of a hard margin that does not exist
-        squared_norm = float(signed @ outputs)
+        squared_norm = float(b @ outputs)
     return (
-        float(gap),
-        float(alpha.sum() - squared_norm / 2),
-        _primal_objective(squared_norm, signs * (outputs + intercept), bounds),
-        float(max((alpha - bounds).max(), (-alpha).max(), 0.0) / scale),
-        float(abs(signed.sum()) / scale),
+        qp_gap(problem, b, p - outputs),
+        float(p @ b - squared_norm / 2),
+        _primal_objective(problem, squared_norm, outputs + bias, bias, classifies=classifies),
+        float(max((b - upper).max(), (lower - b).max(), 0.0) / scale),
+        float(abs(b.sum() - problem.total) / scale),
     )
 
 
-def _primal_objective(squared_norm: float, margins: np.ndarray, bounds: np.ndarray) -> float:
-    """1/2 ||w||^2 + sum C_k max(0, 1 - m_k) of a machine with ||w||^2, its margins m_k and C_k (n,); see `certify`."""
-    hard = np.isinf(bounds)
-    if hard.any():
-        least = float(margins[hard].min())
+def _primal_objective(
+    problem: QP, squared_norm: float, decisions: np.ndarray, bias: float, *, classifies: bool
+) -> float:
+    """See `certify`; `decisions` are f at each variable's sample, (n,) float64."""
+    hard = np.isinf(problem.upper - problem.lower)
+    if hard.any() and classifies:
+        least = float((problem.p * decisions)[hard].min())
         if least <= 0:
             return float("inf")
         factor = max(1.0, 1.0 / least)
-        squared_norm, margins = factor**2 * squared_norm, factor * margins
-    hinge = np.maximum(0.0, 1.0 - margins[~hard])
-    return float(squared_norm / 2 + bounds[~hard] @ hinge)
+        squared_norm, decisions = factor**2 * squared_norm, factor * decisions
+    off = problem.p - decisions
+    sides = np.where(off > 0, problem.upper, problem.lower)
+    # An infinite side times zero would be no number; of a pair, what is left beyond it is rounding.
+    beyond = (off != 0) & (sides != 0) & ~(hard & classifies)
+    return float(squared_norm / 2 + problem.total * bias + (sides[beyond] * off[beyond]).sum())
 
 
-def _gap(signed: np.ndarray, violation: np.ndarray, bounds: np.ndarray, signs: np.ndarray) -> float:
-    """m(alpha) - M(alpha) from y alpha, -y_k G_k, the upper bounds and y, all (n,) float64."""
-    alpha = signed * signs
-    below, above = alpha < bounds * (1 - _BOUND_TOLERANCE), alpha > 0
-    up = np.where(signs > 0, below, above)
-    down = np.where(signs > 0, above, below)
-    return float(violation[up].max() - violation[down].min()) if up.any() and down.any() else 0.0
+def qp_gap(problem: QP, b: np.ndarray, v: np.ndarray) -> float:
+    """m(b) - M(b) from the gradient v = p - K b, (n,) float64."""
+    at_bound = 1 - _BOUND_TOLERANCE
+    up = np.where(problem.upper > 0, b < problem.upper * at_bound, b < problem.upper)
+    down = np.where(problem.lower < 0, b > problem.lower * at_bound, b > problem.lower)
+    return float(v[up].max() - v[down].min()) if up.any() and down.any() else 0.0
 
 
 def pair_gap(
@@ -181,12 +210,26 @@ def pair_gap(
     dual_coef : (k,) float64 array
         y alpha, positive for the first class.
     """
+    pair, *_ = c_svc([(0, 1)], [bounds[:n_first], bounds[n_first:]])
+    return recomputed_gap(kernel, X, pair, from_support(X.shape[0], support, dual_coef))
+
+
+def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> float:
+    """The largest KKT violation of a problem, recomputed from float64 kernel values; see `certify`.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    X : (n, n_features) array, NumPy, CuPy or sparse
+        The samples of the problem's blocks, each once and in their order; (n, n) values of a precomputed kernel.
+    problem : QP
+    b : (n,) float64 array
+        The sum of the variables of each sample.
+    """
     X = unpacked_if_smaller(X)
     xp, n = array_module(X), X.shape[0]
-    signs = np.where(np.arange(n) < n_first, 1.0, -1.0)
-    signed = np.zeros(n)
-    signed[support] = dual_coef
-    rows, coefficients = xp.asarray(support), xp.asarray(dual_coef)
+    support = np.flatnonzero(b)
+    rows, coefficients = xp.asarray(support), xp.asarray(b[support])
     outputs = xp.zeros(n)
     if not kernel.precomputed:
         X = near_the_origin(X.astype(np.float64, copy=False), kernel)
@@ -198,7 +241,8 @@ def pair_gap(
         values = part[:, rows].astype(np.float64) if kernel.precomputed else kernel(part, vectors, Y_norms=norms)
         outputs[start : start + step] = values @ coefficients
     on_host = outputs if xp is np else outputs.get()
-    return _gap(signed, signs - on_host, bounds, signs)
+    repeated = problem.n // n
+    return qp_gap(problem, spread(problem, b), problem.p - np.tile(on_host, repeated))
 
 
 class SignedCoefficients:
@@ -228,13 +272,16 @@ def _upper_bounds(model: SVMModel, y: np.ndarray, sample_weight: np.ndarray | No
 
 def _check_same_data(model: SVMModel, X: Any, y: np.ndarray) -> None:
     n_trained = model.provenance.get("n_train", len(y))
-    if X.shape[0] != len(y) or len(y) != n_trained or not np.isin(y, model.classes).all():
+    classifies = model.problem.classifies
+    if X.shape[0] != len(y) or len(y) != n_trained or (classifies and not np.isin(y, model.classes).all()):
         raise DataError(
-            f"a certificate needs the training data itself: got {X.shape[0]} rows and {len(y)} labels, "
-            f"the model was trained on {n_trained} rows of {model.n_classes} classes"
+            f"a certificate needs the training data itself: got {X.shape[0]} rows and {len(y)} "
+            f"{'labels' if classifies else 'targets'}, the model was trained on {n_trained} rows"
+            f"{f' of {model.n_classes} classes' if classifies else ''}"
         )
-    owners = np.repeat(model.classes, model.n_support)
-    if (model.support_indices >= len(y)).any() or not np.array_equal(y[model.support_indices], owners):
+    owners = np.repeat(model.classes, model.n_support) if classifies else None
+    in_range = (model.support_indices < len(y)).all()
+    if not in_range or (owners is not None and not np.array_equal(y[model.support_indices], owners)):
         raise DataError("a certificate needs the training data itself, in the order given to fit")
     if not model.kernel.precomputed and model.n_support_vectors:
         rows = X[model.support_indices]

@@ -26,7 +26,7 @@ class Predictions:
     Attributes
     ----------
     labels : (n,) array
-        The predicted class of each sample, in the dtype of the model's classes.
+        The predicted class of each sample, in the dtype of the model's classes; the value of a regression.
     decisions : (n, n_pairs) float64 array
         The decision value of each class pair, in the order of `SVMModel.pairs`.
     seconds : float
@@ -140,8 +140,7 @@ def predict_samples(model: SVMModel, samples: Any, progress: Callable[[int], Non
         decisions[rows] = model.pair_decisions(model.preprocess(samples[rows]))
         if progress is not None:
             progress(min(first + CHUNK_ROWS, n))
-    labels = model.classes[model.vote(decisions)]
-    return Predictions(labels, decisions, time.perf_counter() - start)
+    return Predictions(model.decided(decisions), decisions, time.perf_counter() - start)
 
 
 def evaluate_predictions(

@@ -1,4 +1,4 @@
-"""SVMModel: a fitted one-vs-one support vector machine, the same whoever trained it."""
+"""SVMModel: a fitted support vector machine, the same whoever trained it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ class TableLayout:
 
 @dataclass(frozen=True, eq=False)
 class SVMModel:
-    """A one-vs-one machine in LIBSVM's layout.
+    """A fitted machine in LIBSVM's layout: one-vs-one for classes, or a single function.
+
+    A regression or one-class model has a single decision function f(x) = sum of dual_coef[0, s] k(x, s) over all
+    support vectors s, + intercept[0]. f is the prediction of a regression; a one-class model takes x for an inlier
+    where f is positive.
 
     With classes i < j, the decision value of their pair is
 
@@ -57,15 +61,16 @@ class SVMModel:
     stopping : Stopping
         How exactly.
     classes : (n_classes,) array
-        The sorted labels.
+        The sorted labels; (0,) for a model that has no classes.
     support_vectors : (n_sv, n_features) array, float32 or float64
         Grouped by class, in the precision they were trained in; (n_sv, 0) for a precomputed kernel. Of a training on
         sparse samples they are CSR (`sparse.Sparse`). Either kind of model evaluates either kind of sample.
     support_indices : (n_sv,) int64 array
         Each support vector's row in the training data.
     n_support : (n_classes,) int64 array
+        (1,) for a single function, as `dual_coef`, `intercept` and whatever else is of each pair then have one row.
     dual_coef : (n_classes - 1, n_sv) float64 array
-        y alpha, with zeros where a support vector of one pair is none in another.
+        y alpha, with zeros where a support vector of one pair is none in another; alpha - alpha* of a regression.
     intercept : (n_classes (n_classes - 1) / 2,) float64 array
     n_features : int
         Columns expected of X; for a precomputed kernel the number of training samples.
@@ -123,7 +128,7 @@ class SVMModel:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Class indices of each pair, in the order of `intercept`."""
+        """Class indices of each pair, in the order of `intercept`; none where there is a single function."""
         return class_pairs(self.n_classes)
 
     @property
@@ -141,7 +146,7 @@ class SVMModel:
         return self.provenance.get("backend") == FROM_LIBSVM
 
     def class_slices(self) -> Iterator[slice]:
-        """The columns of `dual_coef` that belong to each class."""
+        """The columns of `dual_coef` that belong to each class; all of them to a single function."""
         ends = np.cumsum(self.n_support)
         for count, end in zip(self.n_support.tolist(), ends.tolist(), strict=True):
             yield slice(end - count, end)
@@ -167,7 +172,7 @@ class SVMModel:
         return apply_steps(self.preprocessing, samples, self.image_shape)
 
     def pair_decisions(self, X: Array, dtype: Any = None, n_jobs: int | None = None) -> Array:
-        """Decision value of every class pair for every row.
+        """Decision value of every class pair, or of the single function, for every row.
 
         Parameters
         ----------
@@ -265,15 +270,25 @@ class SVMModel:
     def predict(self, X: Array, n_jobs: int | None = None) -> Array:
         """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
 
+        A regression gives its values, float64, and a one-class model 1 for inliers and -1 for outliers, int64.
         Of X's module, but for labels that are text: those are always NumPy's. Beside them, a call takes
         a fixed amount of memory (`predict.BUDGET`), whatever the number of rows.
         Raises DataError where X has another number of columns than the training data.
         """
+        if not self.problem.classifies:
+            return self.decided(self.pair_decisions(X, n_jobs=n_jobs))
 
         def winners(decisions: Array, compiled: bool) -> Array:
             return self.vote(decisions, compiled=compiled)
 
         return self.labels(self._reduced(X, winners, (), np.int64, n_jobs))
+
+    def decided(self, decisions: Array) -> Array:
+        """What `predict` makes of decision values (n, n_pairs)."""
+        if self.problem.classifies:
+            return self.labels(self.vote(decisions))
+        values = decisions[:, 0]
+        return values if self.problem.task == "epsilon_svr" else array_module(values).where(values > 0, 1, -1)
 
     def vote(self, decisions: Array, *, compiled: bool = False) -> Array:
         """Index (n,) int64 of the class with most votes by decision values (n, n_pairs); see `voting.vote`."""
@@ -298,8 +313,10 @@ class SVMModel:
         Returns
         -------
         (n, n_pairs) or (n, n_classes) float64 array
-            With two classes, (n,): positive for ``classes[1]``, as in scikit-learn.
+            With two classes, (n,): positive for ``classes[1]``, as in scikit-learn. (n,) of a single function, too.
         """
+        if not self.problem.classifies:
+            return self._reduced(X, lambda decisions, _: decisions[:, 0], (), np.float64, n_jobs)
         if self.n_classes == 2:
             return self._reduced(X, lambda decisions, _: -decisions[:, 0], (), np.float64, n_jobs)
         if shape == "ovo":

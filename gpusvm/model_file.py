@@ -19,7 +19,7 @@ from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel, TableLayout, in_class_order
-from gpusvm.params import Problem, Stopping
+from gpusvm.params import TASKS, Problem, Stopping
 from gpusvm.preprocess import STEP_ARRAYS, check_steps, describe_steps, read_steps
 from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, is_well_formed
 from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
@@ -84,7 +84,7 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     steps, arrays = describe_steps(model.preprocessing)
     tensors |= arrays
     header: dict[str, Any] = {
-        "problem": asdict(model.problem) | {"C": "inf" if math.isinf(model.problem.C) else model.problem.C},
+        "problem": _problem_to_dict(model.problem),
         "stopping": asdict(model.stopping),
         "n_features": int(model.n_features),
         "preprocessing": steps,
@@ -95,7 +95,9 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     if model.table is not None and model.table.columns:
         tensors["columns"] = np.frombuffer(json.dumps(model.table.columns).encode(), dtype=np.uint8)
     labels = np.asarray(model.classes)
-    if labels.dtype.kind in "iufb":
+    if not model.problem.classifies:
+        pass
+    elif labels.dtype.kind in "iufb":
         wide = {"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}[labels.dtype.kind]
         tensors["classes"] = labels.astype(wide)
         header["label_dtype"] = labels.dtype.name
@@ -110,6 +112,14 @@ def _vectors_as_tensors(vectors: Any) -> dict[str, np.ndarray]:
         return {"support_vectors": np.ascontiguousarray(vectors)}
     parts = (vectors.data, vectors.indices.astype(np.int32, copy=False), vectors.indptr.astype(np.int64, copy=False))
     return dict(zip(_SPARSE, parts, strict=True))
+
+
+def _problem_to_dict(problem: Problem) -> dict[str, Any]:
+    """Without what means nothing for its task: a classifier's is the same as before there were other tasks."""
+    values = {name: value for name, value in asdict(problem).items() if value is not None or name == "class_weight"}
+    if problem.classifies:
+        del values["task"]
+    return values | {"C": "inf" if math.isinf(problem.C) else problem.C}
 
 
 def load_model(path: str | os.PathLike[str]) -> SVMModel:
@@ -155,13 +165,15 @@ def _check_version(path: Path, metadata: dict[str, str]) -> None:
 def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMModel:
     header = json.loads(metadata["model"])
     _check_dtypes(tensors)
-    classes = _classes(tensors, header)
     problem, stopping = _READERS[metadata["version"]](header)
+    classes = _classes(tensors, header) if problem.classifies else np.empty(0)
     n_features = _whole(header["n_features"], "n_features")
     if "support_vectors" not in tensors:
         tensors["support_vectors"] = _sparse_vectors(tensors, n_features)
     _check_shapes(tensors, len(classes), 0 if problem.kernel.precomputed else n_features)
     _check_values(tensors, n_features if problem.kernel.precomputed else None)
+    if not problem.classifies and (strange := sorted({"vote_order", "probA", "probB"} & set(tensors))):
+        raise ModelFileError(f"array {strange[0]} means nothing without classes")
     if problem.class_weight is not None and len(problem.class_weight) != len(classes):
         raise ModelFileError("it has another number of class weights than of classes")
     steps = read_steps(header["preprocessing"], tensors)
@@ -299,12 +311,13 @@ def _sparse_vectors(tensors: dict[str, np.ndarray], n_features: int) -> Sparse:
 
 
 def _check_shapes(tensors: dict[str, np.ndarray], n_classes: int, n_columns: int) -> None:
-    n_sv, n_pairs = len(tensors["support_indices"].ravel()), n_classes * (n_classes - 1) // 2
+    """`n_classes` is 0 where there is a single function."""
+    n_sv, n_pairs = len(tensors["support_indices"].ravel()), max(1, n_classes * (n_classes - 1) // 2)
     expected = {
         "support_vectors": (n_sv, n_columns),
         "support_indices": (n_sv,),
-        "n_support": (n_classes,),
-        "dual_coef": (n_classes - 1, n_sv),
+        "n_support": (max(1, n_classes),),
+        "dual_coef": (max(1, n_classes - 1), n_sv),
         "intercept": (n_pairs,),
         "n_iter": (n_pairs,),
         "kkt_gap": (n_pairs,),
@@ -338,21 +351,27 @@ def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None
 
 
 def to_sklearn(model: SVMModel) -> Any:
-    """A fitted ``sklearn.svm.SVC`` with the same support vectors and decisions; sparse ones stay sparse.
+    """A fitted ``sklearn.svm.SVC``, `SVR` or `OneClassSVM` with the same support vectors and decisions.
+
+    Sparse support vectors stay sparse.
 
     The model's preprocessing steps are not part of it; `to_sklearn_pipeline` keeps them.
 
     Returns
     -------
-    sklearn.svm.SVC
+    sklearn.svm.SVC, sklearn.svm.SVR or sklearn.svm.OneClassSVM
     """
-    from sklearn.svm import SVC
+    from sklearn.svm import SVC, SVR, OneClassSVM
 
     if model.vote_order is not None and model.n_classes > 2:
         model = in_class_order(model, model.vote_order)  # equal votes go to the class that is first in classes_
     problem, stopping, kernel = model.problem, model.stopping, model.kernel
-    svc = SVC(
-        C=problem.C,
+    kinds = {"c_svc": SVC, "epsilon_svr": SVR, "one_class": OneClassSVM}
+    own: dict[str, Any] = {"nu": problem.nu} if problem.task == "one_class" else {"C": problem.C}
+    if problem.task == "epsilon_svr":
+        own["epsilon"] = problem.epsilon
+    svc: Any = kinds[problem.task](
+        **own,
         kernel=kernel.name,
         degree=kernel.degree,
         gamma=kernel.gamma,
@@ -362,12 +381,15 @@ def to_sklearn(model: SVMModel) -> Any:
         shrinking=stopping.shrinking,
     )
     sign = -1.0 if model.n_classes == 2 else 1.0
-    svc.classes_ = model.classes
-    svc.class_weight_ = np.ones(model.n_classes) if problem.class_weight is None else np.array(problem.class_weight)
+    if problem.classifies:
+        svc.classes_ = model.classes
+        svc.class_weight_ = np.ones(model.n_classes) if problem.class_weight is None else np.array(problem.class_weight)
     svc.support_ = model.support_indices.astype(np.int32)
     vectors = model.support_vectors.astype(np.float64)
     svc._sparse = is_sparse(vectors)
-    svc._n_support = model.n_support.astype(np.int32)
+    # LIBSVM counts those of a single function among the first of two classes.
+    n_support = model.n_support if problem.classifies else np.append(model.n_support, 0)
+    svc._n_support = n_support.astype(np.int32)
     dual_coef = np.ascontiguousarray(model.dual_coef)
     if svc._sparse:
         vectors, dual_coef = csr_matrix(vectors), csr_matrix(all_stored(dual_coef))
@@ -377,7 +399,10 @@ def to_sklearn(model: SVMModel) -> Any:
     svc._probA = svc._probB = np.empty(0)
     svc._gamma, svc._effective_probability = kernel.gamma, False
     svc.fit_status_ = model.fit_status
-    svc._num_iter = svc.n_iter_ = model.n_iter.astype(np.int32)
+    svc._num_iter = model.n_iter.astype(np.int32)
+    svc.n_iter_ = svc._num_iter if problem.classifies else int(model.n_iter[0])
+    if problem.task == "one_class":
+        svc.offset_ = -svc.intercept_
     svc.n_features_in_ = model.n_features
     n_train = model.n_features if kernel.precomputed else int(model.provenance.get("n_train", 0))
     svc.shape_fit_ = (n_train, model.n_features)
@@ -419,4 +444,8 @@ def to_onnx(model: SVMModel) -> Any:
 
     if model.kernel.precomputed:
         raise UsageError("a model with a precomputed kernel has no ONNX form; its kernel is not in the model")
+    if not model.problem.classifies:
+        raise UsageError(
+            f"a model of {TASKS[model.problem.task]} has no ONNX form yet; to_sklearn gives it to skl2onnx"
+        )
     return build_graph(model)

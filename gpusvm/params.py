@@ -25,6 +25,8 @@ class Range:
     ----------
     low : float
         The least value, or the bound that it must exceed.
+    high : float
+        The largest value, where there is one.
     whole : bool
         Whether it is a whole number; else any finite one.
     includes_low : bool
@@ -36,6 +38,7 @@ class Range:
     """
 
     low: float
+    high: float = math.inf
     whole: bool = False
     includes_low: bool = True
     includes_infinity: bool = False
@@ -58,7 +61,7 @@ class Range:
             return False
         if number == 0 and not self.includes_zero:
             return False
-        return number >= self.low if self.includes_low else number > self.low
+        return number <= self.high and (number >= self.low if self.includes_low else number > self.low)
 
     @property
     def words(self) -> str:
@@ -68,18 +71,17 @@ class Range:
             return f"{kind} other than 0"
         if self.low == -math.inf:
             return "a finite number"
-        return f"{kind} {'of at least' if self.includes_low else 'above'} {self.low:g}"
+        most = "" if self.high == math.inf else f" and at most {self.high:g}"
+        return f"{kind} {'of at least' if self.includes_low else 'above'} {self.low:g}{most}"
 
     def constraints(self) -> list[Any]:
         """The same in the form that scikit-learn's estimators check."""
         unbounded = self.low == -math.inf
+        high = _LARGEST_WHOLE if self.whole else None if self.high == math.inf else self.high
         left = self.includes_low and not unbounded
-        right = self.whole if left else self.includes_infinity
+        right = self.includes_infinity or (high is not None and (left or not self.whole))
         interval = Interval(
-            Integral if self.whole else Real,
-            None if unbounded else self.low,
-            _LARGEST_WHOLE if self.whole else None,
-            closed=_CLOSED[left, right],
+            Integral if self.whole else Real, None if unbounded else self.low, high, closed=_CLOSED[left, right]
         )
         return [interval, None] if self.optional else [interval]
 
@@ -89,6 +91,8 @@ _CLOSED = {(True, True): "both", (True, False): "left", (False, True): "right", 
 
 RANGES: Mapping[str, Range] = {
     "C": Range(0.0, includes_low=False, includes_infinity=True),
+    "epsilon": Range(0.0),
+    "nu": Range(0.0, includes_low=False, high=1.0),
     "gamma": Range(0.0),
     "degree": Range(0, whole=True),
     "coef0": Range(-math.inf),
@@ -100,6 +104,17 @@ RANGES: Mapping[str, Range] = {
     "device": Range(0, whole=True, optional=True),
 }
 """The range of each numeric parameter, whichever way it comes in: Python, command line, suite or model file."""
+
+TASKS = {"c_svc": "classification", "epsilon_svr": "regression", "one_class": "novelty detection"}
+"""The problems that can be stated, under LIBSVM's names, and what each is for."""
+
+
+def constraints(*others: str) -> dict[str, list[Any]]:
+    """What scikit-learn checks of the numeric parameters that all estimators share, and of these `others`."""
+    return {name: found.constraints() for name, found in RANGES.items() if name in others or name not in _NOT_SHARED}
+
+
+_NOT_SHARED = ("C", "epsilon", "nu")
 
 
 def require(name: str, value: Any, *, label: str = "") -> None:
@@ -119,23 +134,48 @@ def _quoted(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is minimised: C-SVC with this kernel, penalty and weights. A model file stores it.
+    """What is minimised: an SVM with this kernel, penalty and weights. A model file stores it.
 
     Attributes
     ----------
     kernel : Kernel
     C : float
-        Penalty of the slack variables; infinite for a hard margin.
+        Penalty of the slack variables; infinite for a hard margin; means nothing for "one_class", and is 1.
     class_weight : tuple of float, optional
         One factor on C for each class, in the order of the sorted class labels; None for all ones.
+    task : str
+        One of `TASKS`.
+    epsilon : float, optional
+        Deviation from a target that costs nothing; for "epsilon_svr", and only there.
+    nu : float, optional
+        Share of the samples that may be outside at most; for "one_class", and only there.
     """
 
     kernel: Kernel
     C: float = 1.0
     class_weight: tuple[float, ...] | None = None
+    task: str = "c_svc"
+    epsilon: float | None = None
+    nu: float | None = None
 
     def __post_init__(self) -> None:
         require("C", self.C)
+        if self.task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(TASKS)}; got {_quoted(self.task)}")
+        for name, task in (("epsilon", "epsilon_svr"), ("nu", "one_class")):
+            if self.task == task:
+                require(name, getattr(self, name))
+            elif getattr(self, name) is not None:
+                raise ValueError(f"{name} means nothing for {self.task}; got {_quoted(getattr(self, name))}")
+        if self.task == "one_class" and self.C != 1.0:
+            raise ValueError(f"C means nothing for one_class; got {_quoted(self.C)}")
+        if self.class_weight is not None and not self.classifies:
+            raise ValueError(f"class_weight means nothing for {self.task}")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there are classes, and a decision function for each pair of them; else there is one function."""
+        return self.task == "c_svc"
 
 
 @dataclass(frozen=True)

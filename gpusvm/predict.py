@@ -208,8 +208,10 @@ class CompiledEvaluator:
     def __init__(self, model: SVMModel, dtype: np.dtype) -> None:
         from gpusvm.solver.prediction import DecisionBlocks
 
+        # It knows pairs alone: a single function is that of a pair whose second class is empty.
+        n_support = model.n_support if model.problem.classifies else np.append(model.n_support, 0)
         self.blocks = DecisionBlocks(
-            model.support_vectors, model.n_support, model.dual_coef, model.intercept, model.kernel, dtype,
+            model.support_vectors, n_support, model.dual_coef, model.intercept, model.kernel, dtype,
             model.offset,
         )  # fmt: skip
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gpusvm.params import Problem
 
 
 class QP(NamedTuple):
@@ -37,6 +40,11 @@ class QP(NamedTuple):
     def n(self) -> int:
         """How many variables there are."""
         return len(self.p)
+
+    @property
+    def total(self) -> float:
+        """What the variables sum to."""
+        return 0.0 if self.start is None else float(self.start.sum())
 
     def rows(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
         """The row of the data that each variable belongs to, (n,) int64, where `blocks` lists those of each block."""
@@ -133,6 +141,82 @@ def c_svc(
         problem._replace(start=feasible(start, problem.lower, problem.upper))
         for problem, start in zip(problems, starts, strict=True)
     ]
+
+
+def epsilon_svr(y: np.ndarray, bounds: np.ndarray, epsilon: float, start: np.ndarray | None = None) -> QP:
+    """Epsilon-SVR (LIBSVM, svm.cpp, `solve_epsilon_svr`), all samples in the one block.
+
+    Its dual is to maximise y' (alpha - alpha*) - epsilon sum(alpha + alpha*) - 1/2 (alpha - alpha*)' K (alpha - alpha*)
+    for 0 <= alpha, alpha* <= C and equal sums. So each sample has two variables, b = (alpha, -alpha*), and
+    p = (y - epsilon, y + epsilon).
+
+    Parameters
+    ----------
+    y : (n,) float64 array
+        Targets.
+    bounds : (n,) float64 array
+        The upper bound of each sample's alpha and alpha*: C times the sample's weight.
+    epsilon : float
+        Deviation from y that costs nothing.
+    start : (n,) float64 array, optional
+        alpha - alpha* to begin with; what lies beyond the bounds is put on them.
+    """
+    zeros = np.zeros(len(y))
+    p, lower, upper = (
+        np.concatenate(halves) for halves in ((y - epsilon, y + epsilon), (zeros, -bounds), (bounds, zeros))
+    )
+    problem = QP((0, 0), p, lower, upper)
+    return problem if start is None else problem._replace(start=spread(problem, feasible(start, -bounds, bounds)))
+
+
+def one_class(bounds: np.ndarray, nu: float, start: np.ndarray | None = None) -> QP:
+    """One-class SVM (Schoelkopf et al. 2001) as LIBSVM scales it (svm.cpp, `solve_one_class`).
+
+    Minimise 1/2 alpha' K alpha for 0 <= alpha <= bounds and sum(alpha) = nu sum(bounds); so p = 0.
+
+    Parameters
+    ----------
+    bounds : (n,) float64 array
+        The weight of each sample.
+    nu : float
+        Share of the samples that may be outside at most, and are support vectors at least; in (0, 1].
+    start : (n,) float64 array, optional
+        alpha to begin with: what lies beyond the bounds is put on them. By default the first samples are at theirs.
+    """
+    zeros, total = np.zeros(len(bounds)), nu * bounds.sum()
+    start = zeros if start is None else np.clip(start, 0.0, bounds)
+    if start.sum() > total:
+        start = start * (total / start.sum())
+    room = bounds - start
+    before = np.cumsum(room) - room
+    start = np.minimum(start + np.clip(total - start.sum() - before, 0.0, room), bounds)
+    return QP((0,), zeros, zeros, bounds, start)
+
+
+def single_function(problem: Problem, y: np.ndarray, bounds: np.ndarray, start: np.ndarray | None = None) -> QP:
+    """A regression or one-class problem over all samples, as the one block.
+
+    Parameters
+    ----------
+    problem : Problem
+    y : (n,) float64 array
+        Targets of a regression; means nothing for one class.
+    bounds : (n,) float64 array
+        The samples' weights, times C for a regression.
+    start : (n,) float64 array, optional
+        The samples' coefficients to begin with.
+    """
+    if problem.nu is not None:
+        return one_class(bounds, problem.nu, start)
+    assert problem.epsilon is not None
+    return epsilon_svr(y, bounds, problem.epsilon, start)
+
+
+def spread(problem: QP, coefficients: np.ndarray) -> np.ndarray:
+    """The variables (problem.n,) of which each sample's sum to `coefficients` (n,): the positive part comes first."""
+    if problem.n == len(coefficients):
+        return coefficients
+    return np.concatenate([np.maximum(coefficients, 0.0), np.minimum(coefficients, 0.0)])
 
 
 def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from gpusvm.params import Problem, Resources, Stopping
 
 Asked = tuple[Problem, Stopping, Resources]
 
-_OF_PROBLEM = ("kernel", "C", "class_weight")
+_OF_PROBLEM = ("kernel", "C", "class_weight", "task", "epsilon", "nu")
 _OF_STOPPING = ("tol", "max_iter", "shrinking")
 
 

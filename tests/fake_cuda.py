@@ -220,6 +220,16 @@ CUML_SIGNATURES = {
 }
 """Names of the parameters of cuML's SVC, by version."""
 
+CUML_SVR_SIGNATURES = {
+    # cuml/svm/svr.py and svm_base: SVMBase.__init__ (all keyword only), with `handle` until 26.4, and SVR.fit.
+    version: (
+        f"{'handle ' if version == '26.2.0' else ''}C kernel degree gamma coef0 tol epsilon cache_size max_iter "
+        "nochange_steps verbose output_type",
+        fit,
+    )
+    for version, (_, fit) in CUML_SIGNATURES.items()
+}
+
 
 class FakeCumlSVC:
     """cuML's binary SVC as its public attributes are: one pair, float32, unsorted support.
@@ -259,15 +269,17 @@ class FakeCumlSVC:
         params = dict(self.params)
         if self.gives_up_after >= 0:
             params["max_iter"] = self.gives_up_after
-        svc = sklearn.svm.SVC(**params)
-        svc._warn_from_fit_status = lambda: None
-        svc.fit(np.asarray(X), np.asarray(y), sample_weight=sample_weight)
-        backwards = slice(None, None, -1)
-        self._support = svc.support_[backwards].astype(np.int32)
-        self._dual_coef = svc.dual_coef_[:, backwards].astype(np.float32)
-        self._intercept = svc.intercept_.astype(np.float32)
-        self.n_iter_ = svc.n_iter_.astype(np.int32)
+        self._keep(sklearn.svm.SVC(**params), X, y, sample_weight)
         return self
+
+    def _keep(self, machine: Any, X: Any, y: Any, sample_weight: Any) -> None:
+        machine._warn_from_fit_status = lambda: None
+        machine.fit(np.asarray(X), np.asarray(y), sample_weight=sample_weight)
+        backwards = slice(None, None, -1)
+        self._support = machine.support_[backwards].astype(np.int32)
+        self._dual_coef = machine.dual_coef_[:, backwards].astype(X.dtype)
+        self._intercept = machine.intercept_.astype(X.dtype)
+        self.n_iter_ = np.asarray(machine.n_iter_, dtype=np.int32)
 
     def _as_output(self, values: np.ndarray) -> Any:
         if self.output_type in (None, "input", "cupy"):
@@ -277,6 +289,37 @@ class FakeCumlSVC:
     support_ = property(lambda self: self._as_output(self._support))
     dual_coef_ = property(lambda self: self._as_output(self._dual_coef))
     intercept_ = property(lambda self: self._as_output(self._intercept))
+
+
+class FakeCumlSVR(FakeCumlSVC):
+    """cuML's SVR, in the same way."""
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        kernel: str = "rbf",
+        degree: int = 3,
+        gamma: Any = "scale",
+        coef0: float = 0.0,
+        tol: float = 1e-3,
+        epsilon: float = 0.1,
+        cache_size: float = 1024.0,
+        max_iter: int = -1,
+    ) -> None:
+        self.params = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FakeCumlSVR:
+        assert isinstance(X, FakeArray) and isinstance(y, FakeArray), "data left the device"
+        assert X.dtype == y.dtype and X.flags.f_contiguous, "cuML would copy the samples"
+        assert sample_weight is None or (isinstance(sample_weight, FakeArray) and sample_weight.dtype == X.dtype)
+        sys.modules["cupy"].events.append("fit")  # type: ignore[attr-defined]
+        self.fits.append(self)
+        params = dict(self.params)
+        if self.gives_up_after >= 0:
+            params["max_iter"] = self.gives_up_after
+        self._keep(sklearn.svm.SVR(**params), X, y, sample_weight)
+        return self
 
 
 @contextlib.contextmanager
@@ -300,7 +343,7 @@ def install(
     cuml.__version__ = cuml_version  # type: ignore[attr-defined]
     cuml.__spec__ = types.SimpleNamespace(name="cuml")  # type: ignore[assignment]
     cuml.svm = types.ModuleType("cuml.svm")  # type: ignore[attr-defined]
-    cuml.svm.SVC = FakeCumlSVC
+    cuml.svm.SVC, cuml.svm.SVR = FakeCumlSVC, FakeCumlSVR
     cuml.using_output_type = _using_output_type  # type: ignore[attr-defined]
     cupy.cuda.set_allocator(cupy.cuda.rmm.malloc)
     monkeypatch.setattr(FakeCumlSVC, "fits", [])

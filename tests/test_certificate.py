@@ -8,7 +8,7 @@ import sklearn.svm
 from asking import asked
 from sklearn.exceptions import ConvergenceWarning
 
-from gpusvm import SVC, certificate, certify
+from gpusvm import SVC, SVR, OneClassSVM, certificate, certify
 from gpusvm.backends import get_backend
 from gpusvm.certificate import pair_gap
 from gpusvm.errors import DataError
@@ -53,6 +53,52 @@ def test_figures_are_their_definitions(digits, digits_model):
     np.testing.assert_allclose(found.kkt_gap, gap, atol=1e-9)
     np.testing.assert_allclose(found.dual_objective, dual, rtol=1e-9)
     np.testing.assert_allclose(found.primal_objective, primal, rtol=1e-9)
+
+
+def test_a_regression_by_hand():
+    """x = -1, +1 and y = x, linear kernel, epsilon 0.1: w = 0.9, coefficients -0.45 and 0.45."""
+    X = np.array([[-1.0], [1.0]])
+    model = SVR(kernel="linear", C=10, backend="sklearn").fit(X, X[:, 0]).model_
+    found = certify(model, X, X[:, 0])
+    assert model.dual_coef.tolist() == [pytest.approx([-0.45, 0.45])]
+    assert found.dual_objective[0] == pytest.approx(0.405) == found.primal_objective[0]
+    assert found.max_kkt_gap == pytest.approx(0.0, abs=1e-12)
+    with pytest.raises(DataError, match="needs the labels or targets"):
+        certify(model, X)
+    with pytest.raises(DataError, match=r"got 2 rows and 3 targets, the model was trained on 2 rows"):
+        certify(model, X, np.zeros(3))
+    with pytest.raises(DataError, match="its rows differ"):
+        certify(model, X + 1, X[:, 0])
+
+
+def test_a_regressions_figures_are_their_definitions(digits):
+    X, y, weights = digits[0][:200].astype(float), digits[1][:200].astype(float), np.linspace(0, 2, 200)
+    svr = SVR(C=3, epsilon=0.5, gamma=0.02, backend="sklearn").fit(X, y, sample_weight=weights)
+    found, f, K = certify(svr.model_, X, y, sample_weight=weights), svr.predict(X), Kernel("rbf", 0.02)(X, X)
+    beta = np.zeros(200)
+    beta[svr.support_] = svr.dual_coef_[0]
+    alpha, star = np.maximum(beta, 0), np.maximum(-beta, 0)
+    w2 = beta @ K @ beta
+    assert found.dual_objective[0] == pytest.approx(y @ beta - 0.5 * (alpha + star).sum() - w2 / 2, rel=1e-9)
+    losses = 3 * weights * np.maximum(0, np.abs(y - f) - 0.5)
+    assert found.primal_objective[0] == pytest.approx(w2 / 2 + losses.sum(), rel=1e-7)
+    v = np.concatenate([y - 0.5 - K @ beta, y + 0.5 - K @ beta])
+    C, alive = 3 * weights, np.tile(weights > 0, 2)
+    up, low = np.concatenate([alpha < C, star > 0]) & alive, np.concatenate([alpha > 0, star < C]) & alive
+    assert found.max_kkt_gap == pytest.approx(v[up].max() - v[low].min(), abs=1e-9)
+
+
+def test_a_one_class_models_figures_are_their_definitions(digits):
+    X, weights = digits[0][:200].astype(float), np.linspace(0, 2, 200)
+    machine = OneClassSVM(nu=0.3, gamma=0.02, backend="sklearn").fit(X, sample_weight=weights)
+    found, f, K = certify(machine.model_, X, sample_weight=weights), machine.decision_function(X), Kernel("rbf", 0.02)
+    alpha = np.zeros(200)
+    alpha[machine.support_] = machine.dual_coef_[0]
+    w2 = alpha @ K(X, X) @ alpha
+    assert found.dual_objective[0] == pytest.approx(-w2 / 2)
+    primal = w2 / 2 - machine.offset_[0] * 0.3 * weights.sum() + weights @ np.maximum(0, -f)
+    assert found.primal_objective[0] == pytest.approx(primal)
+    assert found.max_kkt_gap <= 2e-3 and found.equality_violation[0] < 1e-12
 
 
 def test_a_converged_model_is_within_its_tolerance(digits, digits_model):

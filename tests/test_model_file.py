@@ -16,7 +16,18 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array, issparse
 
-from gpusvm import SVC, GpuSvmError, ModelFileError, load_model, save_model, to_onnx, to_sklearn
+from gpusvm import (
+    SVC,
+    SVR,
+    GpuSvmError,
+    ModelFileError,
+    OneClassSVM,
+    load_model,
+    save_model,
+    to_onnx,
+    to_sklearn,
+    write_libsvm_model,
+)
 from gpusvm.data import load_dataset
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.model_file import to_sklearn_pipeline
@@ -35,6 +46,51 @@ def train(digits, n_classes=10, **options):
     keep = digits[1] < n_classes
     X, y = digits[0][keep][:400], digits[1][keep][:400]
     return SVC(C=5, backend="sklearn", **options).fit(X, y).model_
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, {"kernel": "precomputed"}])
+@pytest.mark.parametrize("kind", [SVR, OneClassSVM])
+def test_a_model_of_a_single_function_comes_back_and_is_scikit_learns(digits, tmp_path, kind, kernel):
+    X, y, X_test = digits[0][:150], digits[1][:150], digits[2][:50]
+    if kernel["kernel"] == "precomputed":
+        X, X_test = X @ X.T, X_test @ X.T
+    model = kind(backend="sklearn", **kernel).fit(X, y).model_
+    save_model(model, tmp_path / "m.svm")
+    again = load_model(tmp_path / "m.svm")
+    assert (again.problem, again.stopping, again.classes.size) == (model.problem, model.stopping, 0)
+    np.testing.assert_array_equal(again.predict(X_test), model.predict(X_test))
+    theirs = to_sklearn(again)
+    assert type(theirs).__name__ == kind.__name__
+    if kernel["kernel"] != "precomputed":  # without its samples theirs cannot predict
+        np.testing.assert_allclose(theirs.predict(X_test), model.predict(X_test), atol=1e-4)
+        np.testing.assert_array_equal(theirs.n_support_, [model.n_support_vectors])
+    with pytest.raises(UsageError, match="ONNX"):
+        to_onnx(model)
+    with pytest.raises(UsageError, match="cannot be written as LIBSVM's"):
+        write_libsvm_model(model, tmp_path / "m.model")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilon": -1.0}, "epsilon must be a number of at least 0"),
+        ({"task": "one_class", "epsilon": None}, "nu must be a number above 0 and at most 1"),
+        ({"task": "nu_svc"}, "task must be one of c_svc, epsilon_svr, one_class"),
+        ({"nu": 0.5}, "nu means nothing for epsilon_svr"),
+        ({"class_weight": [1.0]}, "class_weight means nothing for epsilon_svr"),
+        ({"task": "c_svc"}, "epsilon means nothing for c_svc"),
+    ],
+)
+def test_a_problem_that_makes_no_sense_is_refused(digits, tmp_path, change, message):
+    path = tmp_path / "m.svm"
+    save_model(SVR(backend="sklearn").fit(digits[0][:50], digits[1][:50]).model_, path)
+    with safe_open(path, "np") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = json.loads(metadata["model"])
+    header["problem"] |= change
+    save_file(tensors, path, {**metadata, "model": json.dumps(header)})
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
 
 
 def test_round_trip(digits_model, tmp_path):

@@ -25,6 +25,8 @@ class Backend(Protocol):
     name: str
     runs: str
     """What trains, and on what, in a few words."""
+    tasks: frozenset[str]
+    """Which of `gpusvm.params.TASKS` it trains."""
     resumable: bool
     """Whether `fit` takes a `checkpoint`, to which it adds pairs and from which it takes those it need not solve."""
     goes_on: bool
@@ -52,16 +54,17 @@ class Backend(Protocol):
     ) -> SVMModel:
         """Train on validated data.
 
-        The model says that a pair converged only where its gap, recomputed from float64 kernel values, is at most
-        twice `stopping.tol`; of any other pair a ConvergenceWarning tells the cause and the cure.
+        The model says that a pair (or its single function) converged only where its gap, recomputed from float64
+        kernel values, is at most twice `stopping.tol`; of any other a ConvergenceWarning tells the cause and the cure.
 
         Parameters
         ----------
         X : (n, n_features) array, float32 or float64
             NumPy, or CuPy for a backend that runs on the device; (n, n) kernel values for a precomputed kernel.
             CSR where the backend takes it: the support vectors of the model are then CSR too.
-        y : (n,) array of labels, at least two different ones
+        y : (n,) array of labels, at least two different ones; float64 targets of a regression; zeros for one class
         problem : Problem
+            Of a task that is among `tasks`.
         stopping : Stopping
         resources : Resources
         sample_weight : (n,) float64 array, optional

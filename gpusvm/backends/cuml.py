@@ -1,4 +1,4 @@
-"""cuML's SVC on the GPU: the samples stay on the device, and its binary solver takes each pair in turn.
+"""cuML's SVC and SVR on the GPU: the samples stay on the device, and its binary solver takes each pair in turn.
 
 cuML's own multi-class SVC hands the data back to the host, loops scikit-learn's
 OneVsOneClassifier there and ignores sample weights (before 26.10); its binary one does neither, so
@@ -22,6 +22,7 @@ Read in the sources of cuML 26.2 to 26.10, where versions differ and it matters 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,7 @@ import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
+from gpusvm.backends.single import WeightedData, checked, make_model, weigh
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.certificate import ACCEPTED, pair_gap
 from gpusvm.device import (
@@ -42,11 +44,14 @@ from gpusvm.device import (
     training_on_gpu,
 )
 from gpusvm.errors import TrainingError
-from gpusvm.kernels import Array, Kernel, largest_norm, near_the_origin
+from gpusvm.kernels import Array, Kernel, array_module, largest_norm, near_the_origin
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.packages import package_versions
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import Solution, from_support
+
+ALLOWED = 0.25
+"""Part of the tolerance by which rounding may put targets off."""
 
 OLDEST = (26, 2)
 """The first cuML whose SVC is as used here; see the top of this file."""
@@ -64,7 +69,8 @@ class CumlBackend:
     """
 
     name = "cuml"
-    runs = "cuML's SVC on a CUDA GPU"
+    runs = "cuML's SVC and SVR on a CUDA GPU"
+    tasks = frozenset({"c_svc", "epsilon_svr"})
     resumable = False
     goes_on = False
     takes_sparse = False
@@ -88,7 +94,10 @@ class CumlBackend:
             import cuml  # noqa: F401 - sets CuPy's allocator, which CuPy refuses from the next line on
 
             with training_on_gpu(resources.device):
-                data = _group_on_device(X, y, problem, sample_weight)
+                if not problem.classifies:
+                    data = _on_device(weigh, X, y, problem, sample_weight)
+                    return self._solve_single(data, problem, stopping, resources, progress)
+                data = _on_device(group_by_class, X, y, problem, sample_weight)
                 return self._solve(data, problem, stopping, resources, progress)
 
     def _solve(
@@ -99,9 +108,6 @@ class CumlBackend:
         resources: Resources,
         progress: Progress | None,
     ) -> SVMModel:
-        import cuml
-        import cupy
-
         samples = _samples(data, problem.kernel)
         solutions = []
         for pair in data.pairs:
@@ -110,11 +116,37 @@ class CumlBackend:
             except Exception as error:
                 if failed_library(error) is None and not isinstance(error, MemoryError):
                     raise
-                raise TrainingError(_failure(data, pair, error)) from error
+                what = f"the pair {describe_pair(data.classes, pair)}"
+                raise TrainingError(_failure(what, data.pair_size(pair), data.given.shape[1], error)) from error
             if progress is not None:
                 progress(len(solutions), len(data.pairs), describe_pair(data.classes, pair))
-        versions = {"cuml": cuml.__version__, "cupy": cupy.__version__}
-        return merge(data, solutions, problem, stopping, {"backend": self.name, **versions})
+        return merge(data, solutions, problem, stopping, _provenance())
+
+    def _solve_single(
+        self,
+        data: WeightedData,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
+        progress: Progress | None,
+    ) -> SVMModel:
+        samples = _samples(data, problem.kernel)
+        # It takes targets in the samples' precision.
+        if np.abs(data.y).max() * np.finfo(np.float32).eps > ALLOWED * stopping.tol:
+            samples = samples.astype(np.float64, copy=False)
+        arguments = library_arguments(problem, stopping)
+        try:
+            samples = array_module(samples).asfortranarray(samples)
+            found = _fit_regression(samples, data.y, data.weights, resources.cache_size or CACHE_MB, arguments)
+        except Exception as error:
+            if failed_library(error) is None and not isinstance(error, MemoryError):
+                raise
+            n, n_columns = samples.shape
+            raise TrainingError(_failure("the regression", n, n_columns, error)) from error
+        if progress is not None:
+            progress(1, 1, "cuML")
+        found = checked(data, problem, stopping, found, tells_the_end=False)
+        return make_model(data, found, problem, stopping, _provenance())
 
 
 @cache
@@ -170,11 +202,21 @@ def _train_something() -> None:
         raise ArithmeticError(f"an SVC of eight points was solved to a gap of {gap:.1e} instead of {tol:g}")
 
 
-def _group_on_device(X: Any, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None) -> GroupedData:
+def _provenance() -> dict[str, str]:
+    import cuml
+    import cupy
+
+    return {"backend": CumlBackend.name, "cuml": cuml.__version__, "cupy": cupy.__version__}
+
+
+def _on_device(
+    prepare: Callable[..., Any], X: Any, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None
+) -> Any:
+    """What `prepare`, one of `group_by_class` and `weigh`, makes of them on the device."""
     import cupy
 
     try:
-        return group_by_class(cupy.asarray(X), y, problem, sample_weight)
+        return prepare(cupy.asarray(X), y, problem, sample_weight)
     except Exception as error:
         if failed_library(error) is None and not isinstance(error, MemoryError):
             raise
@@ -185,8 +227,8 @@ def _group_on_device(X: Any, y: np.ndarray, problem: Problem, sample_weight: np.
         ) from error
 
 
-def _samples(data: GroupedData, kernel: Kernel) -> Array:
-    """The sorted samples as cuML is to multiply them: in float32 where that suffices for the kernel, else float64."""
+def _samples(data: GroupedData | WeightedData, kernel: Kernel) -> Array:
+    """The samples as cuML is to multiply them: in float32 where that suffices for the kernel, else float64."""
     if kernel.precomputed:
         return data.X.astype(np.float32, copy=False)
     moved = near_the_origin(data.X, kernel)
@@ -249,12 +291,33 @@ def _fit_binary(
     return Solution(from_support(len(block), support, dual_coef), intercept, n_iter, converged=True)
 
 
-def _failure(data: GroupedData, pair: tuple[int, int], error: Exception) -> str:
-    need_mb = 2 * data.pair_size(pair) * data.X.shape[1] * 4 / 2**20
+def _fit_regression(
+    X: Array, y: np.ndarray, weights: np.ndarray | None, cache_mb: float, arguments: dict[str, Any]
+) -> Solution:
+    """Solve an epsilon-SVR; the coefficients of its solution are alpha - alpha*, one for each sample.
+
+    Parameters are those of `_fit_binary`, with targets `y` (n,) float64.
+    """
+    import cuml
+    import cupy
+    from cuml.svm import SVR
+
+    with cuml.using_output_type("cupy"):
+        svr = SVR(cache_size=cache_mb, **arguments)
+        weights = None if weights is None else cupy.asarray(weights, dtype=X.dtype)
+        svr.fit(X, cupy.asarray(y, dtype=X.dtype), sample_weight=weights)
+        support = svr.support_.get().astype(np.int64)
+        dual_coef = svr.dual_coef_.get().astype(np.float64).ravel()
+        intercept = float(svr.intercept_.get().ravel()[0]) if hasattr(svr.intercept_, "get") else float(svr.intercept_)
+        n_iter = int(np.asarray(svr.n_iter_).ravel()[0])
+    return Solution(from_support(X.shape[0], support, dual_coef), intercept, n_iter, converged=True)
+
+
+def _failure(what: str, n: int, n_columns: int, error: Exception) -> str:
+    need_mb = 2 * n * n_columns * 4 / 2**20
     return (
-        f"cuML failed on the pair {describe_pair(data.classes, pair)} ({one_line(error)}); "
-        f"if memory ran out, the pair needs about {need_mb:.0f} MB plus cache_size on the device: "
-        "lower cache_size, or train with --backend sklearn"
+        f"cuML failed on {what} ({one_line(error)}); if memory ran out, it needs about {need_mb:.0f} MB plus "
+        "cache_size on the device: lower cache_size, or train with --backend sklearn"
     )
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import GroupedData, group_by_class, merge
+from gpusvm.backends.single import WeightedData, make_model, weigh
 from gpusvm.certificate import SignedCoefficients
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
@@ -21,7 +23,7 @@ from gpusvm.jobs import effective_jobs, n_cores
 from gpusvm.kernels import Array, near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, class_pairs, describe_pair
-from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.params import TASKS, Problem, Resources, Stopping
 from gpusvm.problem import QP, Solution, c_svc
 from gpusvm.process_wide import HeldTogether
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
@@ -49,6 +51,7 @@ class NativeCpuBackend:
 
     name = "native-cpu"
     runs = "gpusvm's own solver on all CPU cores"
+    tasks = frozenset(TASKS)
     resumable = True
     goes_on = True
     takes_sparse = True
@@ -77,6 +80,8 @@ class NativeCpuBackend:
 
         prepare()
 
+        if not problem.classifies:
+            return self._fit_single(weigh(X, y, problem, sample_weight), problem, stopping, resources, progress, start)
         data = group_by_class(X, y, problem, sample_weight)
         with _no_collection if len(data.pairs) >= MANY else nullcontext():
             return self._fit(data, problem, stopping, resources, progress, checkpoint, start)
@@ -91,8 +96,6 @@ class NativeCpuBackend:
         checkpoint: Checkpoint | None,
         start: SVMModel | None,
     ) -> SVMModel:
-        from gpusvm.solver import solve
-
         if checkpoint is not None:
             checkpoint.open(data, problem, stopping, self.name)
         solved = dict(checkpoint.solved) if checkpoint is not None else {}
@@ -110,18 +113,57 @@ class NativeCpuBackend:
                 checkpoint.add(index, solved[index])
             report(len(solved), index, solution)
 
-        cache: dict[str, int] = {}
+        provenance = self._solve(data.given, data.members, [problems[p] for p in waiting], problem, stopping, resources,
+                                 keep)  # fmt: skip
+        provenance["pairs_in_float64"] = len(in_float64)
+        return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
+
+    def _fit_single(
+        self,
+        data: WeightedData,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
+        progress: Progress | None,
+        start: SVMModel | None,
+    ) -> SVMModel:
+        found: list[Solution] = []
+
+        def keep(done: int, place: int, solution: Solution) -> None:
+            found.append(solution)
+            if progress is not None:
+                progress(1, 1, f"gap {solution.kkt_gap:.1e}")
+
+        provenance = self._solve(
+            data.given, [data.rows], [data.stated(problem, start)], problem, stopping, resources, keep
+        )
+        return make_model(data, found[0], problem, stopping, {**provenance, "in_float64": found[0].in_float64})
+
+    def _solve(
+        self,
+        X: np.ndarray,
+        blocks: list[np.ndarray],
+        problems: list[QP],
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
+        keep: Callable[[int, int, Solution], None],
+    ) -> dict[str, Any]:
+        """Hand each solution to `keep`; returns the provenance."""
+        from gpusvm.solver import solve
+
+        provenance: dict[str, Any] = {"backend": self.name, "numba": _numba_version()}
 
         def budget_mb() -> float:
             budget = resources.cache_size or default_cache_mb()
-            cache["cache_mb"] = round(budget)
+            provenance["cache_mb"] = round(budget)
             return budget
 
         try:
             solve(
-                near_the_origin(_in_order(data.given), problem.kernel),
-                data.members,
-                [problems[index] for index in waiting],
+                near_the_origin(_in_order(X), problem.kernel),
+                blocks,
+                problems,
                 problem.kernel,
                 stopping,
                 budget_mb=budget_mb,
@@ -130,13 +172,7 @@ class NativeCpuBackend:
             )
         except MemoryError as error:
             raise TrainingError(f"not enough memory to train: {error}") from error
-        provenance = {
-            "backend": self.name,
-            "numba": _numba_version(),
-            **cache,
-            "pairs_in_float64": len(in_float64),
-        }
-        return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
+        return provenance
 
 
 def _in_order(X: Array) -> Array:

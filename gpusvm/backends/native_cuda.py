@@ -38,6 +38,7 @@ class NativeCudaBackend:
 
     name = "native-cuda"
     runs = "gpusvm's own solver on a CUDA GPU"
+    tasks = frozenset({"c_svc"})
     resumable = False
     goes_on = False
     takes_sparse = False

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -23,6 +23,9 @@ from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution
 from gpusvm.sparse import dense, is_sparse
+
+if TYPE_CHECKING:
+    from gpusvm.backends.single import WeightedData
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +174,7 @@ def merge(
     converged = np.array([s.converged for s in solutions])
     n_iter = np.array([s.n_iter for s in solutions], dtype=np.int64)
     intercept = np.array([s.bias for s in solutions], dtype=np.float64)
-    largest = max(largest_entry(coef), largest_entry(intercept))
-    if not largest <= float(np.finfo(np.float32).max):  # a model file refuses them too
-        raise UsageError(f"The dual coefficients or intercepts are not finite. {_cure_of(problem.C)}")
+    require_finite(coef, intercept, problem.C)
     _warn_of_early_stops(data.classes, solutions, problem.C, stopping)
     support = np.flatnonzero(coef.any(axis=0))
     owners = np.searchsorted(data.starts, support, side="right") - 1
@@ -181,15 +182,15 @@ def merge(
         problem=problem,
         stopping=stopping,
         classes=data.classes,
-        support_vectors=_take_rows(data, support),
+        support_vectors=vectors_of(data, support),
         support_indices=data.rows[support],
         n_support=np.bincount(owners, minlength=n_classes).astype(np.int64),
         dual_coef=coef[:, support],
         intercept=intercept,
         n_features=data.given.shape[1],
         n_iter=n_iter,
-        kkt_gap=_told([s.kkt_gap for s in solutions]),
-        dual_objective=_told([s.objective for s in solutions]),
+        kkt_gap=told([s.kkt_gap for s in solutions]),
+        dual_objective=told([s.objective for s in solutions]),
         converged=converged,
         provenance={**provenance, "n_train": data.given.shape[0]},
     )
@@ -207,7 +208,7 @@ def _with_those_left_out(data: GroupedData, solutions: Sequence[Solution]) -> Se
     return [by_pair.get(pair, of_none[pair[0] in data.trained]) for pair in class_pairs(len(data.classes))]
 
 
-def _told(values: list[float | None]) -> np.ndarray | None:
+def told(values: list[float | None]) -> np.ndarray | None:
     """The values as an array, or None where a solver does not tell them."""
     return None if any(value is None for value in values) else np.array(values, dtype=np.float64)
 
@@ -229,6 +230,11 @@ def checked_solution(
     """
     bounds = problem.C * (np.ones(X.shape[0]) if weights is None else weights)
     gap = pair_gap(problem.kernel, X, n_first, bounds, solution.support, solution.dual_coef)
+    return judged(solution, gap, stopping, tells_the_end=tells_the_end)
+
+
+def judged(solution: Solution, gap: float, stopping: Stopping, *, tells_the_end: bool) -> Solution:
+    """A library's solution, of which `gap` was recomputed; see `checked_solution`."""
     reached = gap <= ACCEPTED * stopping.tol
     return solution._replace(
         kkt_gap=gap,
@@ -277,8 +283,8 @@ def from_library(
     return merge(data, solutions, problem, stopping, provenance)
 
 
-def _take_rows(data: GroupedData, positions: np.ndarray) -> Array:
-    """(k, n_features) in their own precision: the samples at these places of the sorted data, on the host."""
+def vectors_of(data: GroupedData | WeightedData, positions: np.ndarray) -> Array:
+    """(k, n_features) in their own precision: the samples at these places of `data.rows`, on the host."""
     if data.precomputed:
         return np.empty((len(positions), 0), dtype=np.float32)
     taken = data.given[array_module(data.given).asarray(data.rows[positions])]
@@ -293,22 +299,7 @@ def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[Solution], C: 
     if not early:
         return
     first = solutions[early[0]]
-    lead = ""
-    if first.cut_off:
-        cause = f"were cut off by time_limit={stopping.time_limit:g} before reaching"
-        cure = "The model is usable; fit again with warm_start=True to go on from it, or allow more time."
-    elif 0 <= stopping.max_iter <= first.n_iter:
-        # In scikit-learn's words, by which scripts filter it.
-        lead = (
-            f"Solver terminated early (max_iter={stopping.max_iter}).  "
-            "Consider pre-processing your data with StandardScaler or MinMaxScaler. "
-        )
-        cause, cure = "have not reached", "Or raise max_iter."
-    elif first.too_coarse:
-        cause = "cannot be solved in the precision of their kernel values to"
-        cure = _cure_of(C, "Scale the features (StandardScaler, for one), lower C, or raise tol.")
-    else:
-        cause, cure = f"stopped after {first.n_iter:,} iterations before reaching", _cure_of(C)
+    lead, cause, cure = why_early(first, stopping, C, several=True)
     pair = describe_pair(classes, class_pairs(len(classes))[early[0]])
     warn(
         f"{lead}{len(early)} of {len(solutions)} class pairs {cause} tol={stopping.tol:g} (the first: {pair}). {cure}",
@@ -316,7 +307,33 @@ def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[Solution], C: 
     )
 
 
+def why_early(solution: Solution, stopping: Stopping, C: float, *, several: bool = False) -> tuple[str, str, str]:
+    """Why a training ended before its tolerance, as it follows "Training" (or `several` problems), and what to do.
+
+    What comes first is how scikit-learn begins, by which scripts filter it; or nothing.
+    """
+    if solution.cut_off:
+        cause = f"{'were' if several else 'was'} cut off by time_limit={stopping.time_limit:g} before reaching"
+        return "", cause, "The model is usable; fit again with warm_start=True to go on from it, or allow more time."
+    if 0 <= stopping.max_iter <= solution.n_iter:
+        lead = (
+            f"Solver terminated early (max_iter={stopping.max_iter}).  "
+            "Consider pre-processing your data with StandardScaler or MinMaxScaler. "
+        )
+        return lead, f"{'have' if several else 'has'} not reached", "Or raise max_iter."
+    if solution.too_coarse:
+        cause = f"cannot be solved in the precision of {'their' if several else 'its'} kernel values to"
+        return "", cause, _cure_of(C, "Scale the features (StandardScaler, for one), lower C, or raise tol.")
+    return "", f"stopped after {solution.n_iter:,} iterations before reaching", _cure_of(C)
+
+
 def _cure_of(C: float, cure: str = "Scale the features, or lower C.") -> str:
     if math.isinf(C):
-        return "With a hard margin (C=inf) no machine separates these classes, or barely: use a finite C."
+        return "With a hard margin (C=inf) no machine fits these samples, or barely: use a finite C."
     return cure
+
+
+def require_finite(coef: np.ndarray, intercept: np.ndarray, C: float) -> None:
+    """Raise UsageError where coefficients or intercepts are beyond float32: a model file refuses them too."""
+    if not max(largest_entry(coef), largest_entry(intercept)) <= float(np.finfo(np.float32).max):
+        raise UsageError(f"The dual coefficients or intercepts are not finite. {_cure_of(C)}")

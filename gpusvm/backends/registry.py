@@ -10,6 +10,7 @@ from importlib import import_module
 from gpusvm.backends.base import Availability, Backend
 from gpusvm.device import query_driver
 from gpusvm.errors import BackendUnavailableError, UsageError
+from gpusvm.params import TASKS
 
 ENVIRONMENT_VARIABLE = "GPUSVM_BACKEND"
 
@@ -72,10 +73,15 @@ def takes_sparse(name: str) -> bool:
 
 
 def _first_available(
-    names: Sequence[str], origin: str = ""
+    names: Sequence[str], origin: str = "", task: str = "c_svc"
 ) -> tuple[Backend, Availability, list[tuple[str, Availability]]]:
-    """The first of these backends that can run (the last if none can), what it says, and who refused before it."""
+    """The first of these backends that can run (the last if none can), what it says, and who refused before it.
+
+    Of several, those that do not train the task are left out.
+    """
     refusals: list[tuple[str, Availability]] = []
+    if len(names) > 1:
+        names = [name for name in names if task in get_backend(name, origin).tasks]
     for name in names:
         backend = get_backend(name, origin)
         found = backend.probe()
@@ -90,7 +96,7 @@ def probe_all() -> dict[str, Availability]:
     return {name: get_backend(name).probe() for name in _MODULES}
 
 
-def choose_backend(name: str = "auto", *, require_gpu: bool = False) -> Choice:
+def choose_backend(name: str = "auto", *, require_gpu: bool = False, task: str = "c_svc") -> Choice:
     """Pick the backend that trains.
 
     ``"auto"`` means what the environment variable GPUSVM_BACKEND says or, where it says nothing,
@@ -102,26 +108,38 @@ def choose_backend(name: str = "auto", *, require_gpu: bool = False) -> Choice:
         A backend's name, or ``"auto"``.
     require_gpu : bool
         Whether to fail instead of training on a CPU.
+    task : str
+        One of `gpusvm.params.TASKS`.
 
     Raises
     ------
     UsageError
-        No backend has that name.
+        No backend has that name, or that backend does not train the task.
     BackendUnavailableError
         The backend asked for cannot run here, or a GPU is required and none is usable.
     """
     asked_by = "the caller"
     if name == "auto" and (from_environment := os.environ.get(ENVIRONMENT_VARIABLE)):
         name, asked_by = from_environment, ENVIRONMENT_VARIABLE
-    choice = _best_available() if name == "auto" else _as_asked(name, asked_by)
+    choice = _best_available(task) if name == "auto" else _as_asked(name, asked_by, task)
     if require_gpu and choice.backend.name not in GPU_BACKENDS:
+        if not trains_on_gpu(task):
+            raise UsageError(f"a GPU is required but no backend trains {TASKS[task]} on one")
         raise BackendUnavailableError(_no_gpu(choice))
     return choice
 
 
-def _as_asked(name: str, asked_by: str) -> Choice:
+def trains_on_gpu(task: str) -> bool:
+    """Whether there is a backend that trains the task on a GPU, be there a GPU or not."""
+    return any(task in get_backend(name).tasks for name in GPU_BACKENDS)
+
+
+def _as_asked(name: str, asked_by: str, task: str) -> Choice:
     origin = _origin(asked_by)
-    backend, found, refusals = _first_available(ALIASES.get(name, (name,)), origin)
+    backend, found, refusals = _first_available(ALIASES.get(name, (name,)), origin, task)
+    if task not in backend.tasks:
+        others = " and ".join(other for other in _MODULES if task in get_backend(other).tasks)
+        raise UsageError(f"backend {name}{origin} does not train {TASKS[task]}; {others} do")
     if not found.ok:
         mend = f"; try: {found.hint}" if found.hint else "; gpusvm info shows what this machine can run"
         raise BackendUnavailableError(f"backend {name}{origin} cannot run here: {found.reason}{mend}")
@@ -137,8 +155,8 @@ def _origin(asked_by: str) -> str:
     return f" (from {asked_by})" if asked_by == ENVIRONMENT_VARIABLE else ""
 
 
-def _best_available() -> Choice:
-    backend, found, refusals = _first_available(_AUTO_ORDER)
+def _best_available(task: str) -> Choice:
+    backend, found, refusals = _first_available(_AUTO_ORDER, task=task)
     return Choice(backend, _reason(found, refusals), notice=_notice(refusals))
 
 

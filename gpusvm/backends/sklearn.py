@@ -13,17 +13,18 @@ from typing import Any
 import joblib
 import numpy as np
 from sklearn import __version__ as sklearn_version
-from sklearn.svm import SVC
+from sklearn.svm import SVC, SVR, OneClassSVM
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
+from gpusvm.backends.single import WeightedData, checked, make_model, weigh
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs, n_cores
 from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, describe_pair
-from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.params import TASKS, Problem, Resources, Stopping
 from gpusvm.problem import Solution, from_support
 from gpusvm.process_wide import HeldTogether
 from gpusvm.sparse import dense
@@ -42,6 +43,7 @@ class SklearnBackend:
 
     name = "sklearn"
     runs = "scikit-learn's SVC (LIBSVM) on all CPU cores"
+    tasks = frozenset(TASKS)
     resumable = True
     goes_on = False
     takes_sparse = True
@@ -62,6 +64,8 @@ class SklearnBackend:
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> SVMModel:
+        if not problem.classifies:
+            return self._fit_single(weigh(X, y, problem, sample_weight), problem, stopping, resources, progress)
         data = group_by_class(X, y, problem, sample_weight)
         if checkpoint is not None:
             checkpoint.open(data, problem, stopping, self.name)
@@ -72,6 +76,31 @@ class SklearnBackend:
         pairs = _Pairs(data, problem, stopping, cache_mb)
         solutions = self._solve(pairs, largest_first, n_jobs, progress, checkpoint)
         return merge(data, solutions, problem, stopping, {"backend": self.name, "scikit-learn": sklearn_version})
+
+    def _fit_single(
+        self,
+        data: WeightedData,
+        problem: Problem,
+        stopping: Stopping,
+        resources: Resources,
+        progress: Progress | None,
+    ) -> SVMModel:
+        X = near_the_origin(data.X, problem.kernel)
+        cache_mb = resources.cache_size or max(LEAST_CACHE_MB, default_cache_mb())
+        arguments = library_arguments(problem, stopping) | {"max_iter": stopping.iterations_allowed(X.shape[0])}
+        kind = _SilentSVR if problem.task == "epsilon_svr" else _SilentOneClassSVM
+        machine = kind(cache_size=max(cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
+        machine.fit(X, data.y, sample_weight=data.weights)
+        found = Solution(
+            b=from_support(X.shape[0], machine.support_, dense(machine.dual_coef_)[0]),
+            bias=float(machine.intercept_[0]),
+            n_iter=int(machine.n_iter_),
+            converged=machine.fit_status_ == 0,
+        )
+        if progress is not None:
+            progress(1, 1, "LIBSVM")
+        found = checked(data, problem, stopping, found)
+        return make_model(data, found, problem, stopping, {"backend": self.name, "scikit-learn": sklearn_version})
 
     def _solve(
         self,
@@ -169,8 +198,8 @@ def _solve_pair(
     return index, checked_solution(problem, stopping, block, n_first, weights, found)
 
 
-class _PairSVC(SVC):
-    """scikit-learn's SVC without its ConvergenceWarning: merge() says once, for all pairs, what each would say.
+class _Silent:
+    """No ConvergenceWarning of scikit-learn's: the model's maker says once, for all pairs, what each would say.
 
     Not by a filter: filters belong to the process, where another training may be about to say it.
     """
@@ -179,11 +208,26 @@ class _PairSVC(SVC):
         pass
 
 
+class _PairSVC(_Silent, SVC):
+    pass
+
+
+class _SilentSVR(_Silent, SVR):
+    pass
+
+
+class _SilentOneClassSVM(_Silent, OneClassSVM):
+    pass
+
+
 def library_arguments(problem: Problem, stopping: Stopping) -> dict[str, Any]:
     """The parameters under the names that scikit-learn, scikit-learn-intelex and cuML share."""
+    own: dict[str, Any] = {"nu": problem.nu} if problem.task == "one_class" else {"C": problem.C}
+    if problem.task == "epsilon_svr":
+        own["epsilon"] = problem.epsilon
     kernel = problem.kernel
     return {
-        "C": problem.C,
+        **own,
         "kernel": kernel.name,
         "gamma": kernel.gamma,
         "degree": kernel.degree,

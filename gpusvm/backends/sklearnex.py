@@ -25,6 +25,7 @@ class SklearnexBackend:
 
     name = "sklearnex"
     runs = "scikit-learn-intelex's SVC (oneDAL) on all CPU cores"
+    tasks = frozenset({"c_svc"})
     resumable = False
     goes_on = False
     takes_sparse = False

@@ -20,6 +20,7 @@ from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, p
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, write_json
+from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, load_like
 
 LINE_WIDTH = 80
@@ -52,6 +53,11 @@ def evaluate(
     notes = messages()
     check_writable(json_path, None if report is None else report / "index.html")
     machine = load_model(model)
+    if not machine.problem.classifies:
+        raise UsageError(
+            f"{model} is a model of {TASKS[machine.problem.task]}, and evaluate takes classifiers; "
+            "gpusvm predict gives its values"
+        )
     source = source or trained_on(machine)
     split = split or _default_split(notes, source, data_dir)
     data = load_labelled(machine, source, split, limit, seed, label, data_dir, progress=notes.is_terminal)

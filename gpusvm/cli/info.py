@@ -22,6 +22,7 @@ from gpusvm.memory import available_mb
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model
 from gpusvm.packages import package_versions
+from gpusvm.params import TASKS
 from gpusvm.preprocess import step_to_dict
 from gpusvm.version import __version__
 
@@ -79,6 +80,7 @@ def describe(model: SVMModel) -> dict[str, Any]:
     parameters = {name: getattr(model.kernel, name) for name in KERNEL_PARAMETERS[model.kernel.name]}
     return {
         "kernel": {"name": model.kernel.name, **parameters},
+        "task": TASKS[model.problem.task],
         "classes": model.classes.tolist(),
         "support_vectors": model.n_support_vectors,
         "features": model.n_features,

@@ -51,7 +51,9 @@ def predict(
         with replacing(out) as temporary:
             temporary.write_bytes(text)
     accuracy = (
-        "" if data.labels is None else f"; accuracy {agreement(data.labels, predictions.labels):.4f} on its labels"
+        ""
+        if data.labels is None or not machine.problem.classifies
+        else f"; accuracy {agreement(data.labels, predictions.labels):.4f} on its labels"
     )
     notes.print(
         f"{counted(data)} predicted in {predictions.seconds:.2f} s"

@@ -14,8 +14,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from gpusvm.backends.base import Backend
 from gpusvm.backends.registry import takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
+from gpusvm.errors import UsageError
 from gpusvm.kernels import Kernel, array_module, resolve_gamma, working_dtype
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model, save_model
@@ -26,8 +28,10 @@ from gpusvm.sparse import as_csr, is_sparse
 class KernelMachine(BaseEstimator):
     """A kernel machine whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
 
-    def _validated_for_fit(self, X: Any, y: Any, *, on_gpu: bool) -> tuple[Any, np.ndarray]:
+    def _validated_for_fit(self, X: Any, y: Any, *, on_gpu: bool) -> tuple[Any, Any]:
         """X (n, n_features) and y (n,) checked as scikit-learn does; X stays on its device where `on_gpu`, or sparse.
+
+        An estimator that needs no y may be given None.
 
         Raises
         ------
@@ -40,7 +44,8 @@ class KernelMachine(BaseEstimator):
         self._refuse_sparse_kernel_values(X)
         X_device = as_device_array(X)
         if X_device is None:
-            X, y = validate_data(self, X, y, dtype=_dtypes(X), order="C", accept_sparse="csr")
+            checked = validate_data(self, X, y, dtype=_dtypes(X), order="C", accept_sparse="csr")
+            X, y = checked if isinstance(checked, tuple) else (checked, None)
             X = as_csr(X) if is_sparse(X) else X
         else:
             X, y = self._validated_on_device(X_device, y)
@@ -51,12 +56,13 @@ class KernelMachine(BaseEstimator):
             )
         return X, y
 
-    def _validated_on_device(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+    def _validated_on_device(self, X: Any, y: Any) -> tuple[Any, Any]:
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
         with on_device(device_of(X)):
             X = _checked_on_device(X.astype(working_dtype(X.dtype), order="C", copy=False))
-        y = column_or_1d(np.asarray(on_host(y)), warn=True)
-        check_consistent_length(np.empty(X.shape[0]), y)
+        if y is not None:
+            y = column_or_1d(np.asarray(on_host(y)), warn=True)
+            check_consistent_length(np.empty(X.shape[0]), y)
         self.n_features_in_ = int(X.shape[1])
         self.__dict__.pop("feature_names_in_", None)
         return X, y
@@ -91,6 +97,15 @@ class KernelMachine(BaseEstimator):
     def _refuse_sparse_kernel_values(self, X: Any) -> None:
         if is_sparse(X) and self.kernel == "precomputed":
             raise TypeError("Sparse precomputed kernels are not supported.")  # scikit-learn's words
+
+    def _refuse_what_it_lacks(self, backend: Backend, X: Any) -> None:
+        """Raise UsageError where the backend does not take X (n, n_features) or has not what is asked for."""
+        if is_sparse(X) and not backend.takes_sparse:
+            use = "use backend native-cpu, sklearn or cuml, or X.toarray()"
+            raise UsageError(f"backend {backend.name} takes no sparse X; {use}")
+        if not backend.goes_on and (self.time_limit is not None or self.warm_start):
+            asked = "time_limit" if self.time_limit is not None else "warm_start"
+            raise UsageError(f"backend {backend.name} has no {asked}; use backend native-cpu")
 
     def _resolved_kernel(self, X: Any) -> Kernel:
         # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.

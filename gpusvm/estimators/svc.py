@@ -23,7 +23,7 @@ from gpusvm.estimators.base import KernelMachine, in_public, on_host, print_prog
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.model import SVMModel
-from gpusvm.params import RANGES, Problem
+from gpusvm.params import RANGES, Problem, constraints
 from gpusvm.sparse import all_stored, as_csr, is_sparse, same_rows
 
 
@@ -123,7 +123,7 @@ class SVC(ClassifierMixin, KernelMachine):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
-        **{name: found.constraints() for name, found in RANGES.items()},
+        **constraints("C"),
         "kernel": [StrOptions(set(KERNEL_NAMES))],
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
         "shrinking": ["boolean"],
@@ -248,15 +248,10 @@ class SVC(ClassifierMixin, KernelMachine):
         y = self._validated_targets(y)
         sample_weight = self._validated_weights(sample_weight, X)
         self._say_what_is_faster(choice, X, y)
-        if is_sparse(X) and not choice.backend.takes_sparse:
-            use = "use backend native-cpu, sklearn or cuml, or X.toarray()"
-            raise UsageError(f"backend {choice.backend.name} takes no sparse X; {use}")
+        self._refuse_what_it_lacks(choice.backend, X)
         resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
-        if not choice.backend.goes_on and (self.time_limit is not None or self.warm_start):
-            asked = "time_limit" if self.time_limit is not None else "warm_start"
-            raise UsageError(f"backend {choice.backend.name} has no {asked}; use backend native-cpu")
         if self.warm_start and self._is_of(X, y):
             resuming["start"] = self.__dict__["model_"]
         try:

@@ -21,7 +21,7 @@ from gpusvm.errors import DataWarning, ModelFileError, UsageError, warn
 from gpusvm.kernels import KERNEL_PARAMETERS, Kernel
 from gpusvm.model import FROM_LIBSVM, SVMModel, in_class_order
 from gpusvm.output import replacing
-from gpusvm.params import Problem, Stopping
+from gpusvm.params import TASKS, Problem, Stopping
 from gpusvm.sparse import Sparse, as_csr, nonzeros_of_row
 
 _KERNELS = {
@@ -351,10 +351,13 @@ def write_libsvm_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     UsageError
-        The class labels are not whole numbers of 32 bits.
+        It is no classifier, or the class labels are not whole numbers of 32 bits.
     OutputError
         The file cannot be written.
     """
+    if not model.problem.classifies:
+        what = TASKS[model.problem.task]
+        raise UsageError(f"a model of {what} cannot be written as LIBSVM's yet, only a classifier; export to sklearn")
     labels = _labels_in_32_bits(model)
     if model.preprocessing:
         steps = ", ".join(type(step).__name__ for step in model.preprocessing)

@@ -71,14 +71,17 @@ def make_solution(
     most = float(v[b < upper].max(initial=-np.inf))
     least = float(v[b > lower].min(initial=np.inf))
     free = (b > lower) & (b < upper)
-    bias = v[free].mean() if free.any() else (most + least) / 2
+    if free.any():
+        bias = v[free].mean()
+    else:  # the middle of the interval that optimality allows; its end where it has but one
+        bias = least if most == -np.inf else most if least == np.inf else (most + least) / 2
     # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
     quadratic = float((b * (p - v)).sum())
     return Solution(
         b=b,
         bias=float(bias),
         n_iter=n_iter,
-        kkt_gap=most - least + 2 * rounding,
+        kkt_gap=(most - least if np.isfinite(most - least) else 0.0) + 2 * rounding,
         objective=float((b * p).sum() - quadratic / 2),
         converged=most - least <= tol and rounding == 0.0,
         too_coarse=rounding > 0.0,

@@ -272,6 +272,11 @@ def _solve_all(
             if low[i] < beta[i] and beta[i] < up[i]:
                 total += v[i]
                 count += 1
-        outcome[k, 0] = total / count if count > 0 else (most + least) / 2
+        if count > 0:
+            outcome[k, 0] = total / count
+        elif np.isfinite(gap):
+            outcome[k, 0] = (most + least) / 2
+        else:  # all variables at the same bound: the one end of the interval that optimality allows
+            gap, outcome[k, 0] = 0.0, least if most == -np.inf else most
         outcome[k, 1], outcome[k, 2], outcome[k, 3] = gap, objective, ended
     return starts.shape[0] - 1

@@ -94,6 +94,59 @@ def test_cumls_global_output_type_changes_nothing(cupy, digits, monkeypatch, out
     assert fake_cuda.FakeCumlSVC.output_type == output_type
 
 
+def asked_regression(**values):
+    return asked(Kernel("rbf", gamma=0.05), **({"task": "epsilon_svr", "epsilon": 0.1} | values))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_a_regression_is_cumls_in_a_precision_that_holds_the_targets(cupy, digits, scale):
+    X, y, weights = digits[0][:300], scale * digits[1][:300], np.linspace(0, 2, 300)
+    options = {"C": 5.0 * scale, "epsilon": 0.1 * scale, "tol": 1e-2}
+    model = CumlBackend().fit(cupy.asarray(X), y, *asked_regression(**options), sample_weight=weights)
+    theirs = sklearn.svm.SVR(gamma=0.05, **options).fit(X, y, sample_weight=weights)
+    np.testing.assert_allclose(model.predict(X), theirs.predict(X), atol=1e-3 * scale)
+    np.testing.assert_array_equal(model.support_vectors, theirs.support_vectors_)
+    np.testing.assert_array_equal(model.support_vectors, X[model.support_indices])
+    assert model.provenance["cuml"] == "26.10.00"
+    gap = certify(model, X, y, sample_weight=weights).max_kkt_gap
+    assert model.kkt_gap[0] == pytest.approx(gap, abs=1e-6 * scale)
+    assert fake_cuda.FakeCumlSVC.fits[-1]._dual_coef.dtype == (np.float32 if scale == 1 else np.float64)
+
+
+def test_a_regression_that_cuml_gave_up_has_not_converged(cupy, digits, monkeypatch):
+    monkeypatch.setattr(fake_cuda.FakeCumlSVC, "gives_up_after", 5)
+    with pytest.warns(ConvergenceWarning, match="Training stopped after 5 iterations before reaching"):
+        model = CumlBackend().fit(digits[0][:100], digits[1][:100].astype(float), *asked_regression())
+    assert model.fit_status == 1
+
+
+def test_a_failed_regression_says_what_to_do(cupy, digits, monkeypatch):
+    monkeypatch.setattr(
+        fake_cuda.FakeCumlSVR, "fit", fake_cuda.raising_inside("cuml.svm", RuntimeError("out_of_memory"))
+    )
+    with pytest.raises(TrainingError, match=r"cuML failed on the regression .*out_of_memory.*lower cache_size"):
+        CumlBackend().fit(digits[0][:100], digits[1][:100].astype(float), *asked_regression())
+
+
+@pytest.mark.parametrize("version", fake_cuda.CUML_SVR_SIGNATURES)
+def test_every_call_of_a_regression_fits_the_signatures_of_cuml(cupy, digits, monkeypatch, version):
+    constructor, fit = fake_cuda.CUML_SVR_SIGNATURES[version]
+
+    class Recorded(fake_cuda.FakeCumlSVR):
+        def __init__(self, *args, **kwargs):
+            bind(constructor, inspect.Parameter.KEYWORD_ONLY, args, kwargs)
+            super().__init__(*args, **kwargs)
+
+        def fit(self, *args, **kwargs):
+            bind(fit, inspect.Parameter.POSITIONAL_OR_KEYWORD, args, kwargs)
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr("cuml.svm.SVR", Recorded)
+    X, y, weights = digits[0][:100], digits[1][:100].astype(float), np.linspace(0.5, 2, 100)
+    CumlBackend().fit(X, y, *asked_regression(cache_size=100.0), sample_weight=weights)
+    assert len(fake_cuda.FakeCumlSVC.fits) == 1
+
+
 @pytest.mark.parametrize("version", fake_cuda.CUML_SIGNATURES)
 def test_every_call_fits_the_signatures_of_cuml(cupy, digits, monkeypatch, version):
     """As read in the sources of each version."""
@@ -115,7 +168,12 @@ def test_every_call_fits_the_signatures_of_cuml(cupy, digits, monkeypatch, versi
     assert len(calls) == 90
     for names, keyword_only, args, kwargs in calls:
         kind = inspect.Parameter.KEYWORD_ONLY if keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        inspect.Signature([inspect.Parameter(name, kind) for name in names.split()]).bind_partial(*args, **kwargs)
+        bind(names, kind, args, kwargs)
+
+
+def bind(names, kind, args, kwargs):
+    """Raise TypeError where a function of these parameters does not take the arguments."""
+    inspect.Signature([inspect.Parameter(name, kind) for name in names.split()]).bind_partial(*args, **kwargs)
 
 
 # -- whether a pair has converged ------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gpusvm import save_model
+from gpusvm import SVR, OneClassSVM, save_model
 from gpusvm.cli.main import app
 from gpusvm.data import load_dataset
 from gpusvm.preprocess import PixelScaler
@@ -186,3 +187,17 @@ def test_a_data_sets_name_is_pointed_to_evaluate(model_path, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     result = run(model_path, "mnist")
     assert result.exit_code == 1 and "gpusvm evaluate MODEL mnist" in result.stderr
+
+
+def test_a_regression_and_a_one_class_model_predict_a_table_too(tmp_path):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["a", "b", "c"])
+    table = tmp_path / "table.npz"
+    np.savez(table, x_test=X.to_numpy())
+    for machine in (SVR(backend="sklearn").fit(X, X["a"]), OneClassSVM(backend="sklearn").fit(X)):
+        machine.save(tmp_path / "model.svm")
+        result = run(tmp_path / "model.svm", table)
+        assert result.exit_code == 0, result.output
+        found = [float(line.split(",")[1]) for line in result.stdout.splitlines()[1:]]
+        np.testing.assert_allclose(found, machine.predict(X))
+        refused = CliRunner().invoke(app, ["evaluate", str(tmp_path / "model.svm"), str(table)])
+        assert refused.exit_code == 2 and "evaluate takes classifiers" in " ".join(refused.output.split())
