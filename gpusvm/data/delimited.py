@@ -88,7 +88,8 @@ def _read_images(layout: Layout, options: TableOptions) -> tuple[np.ndarray, np.
     if layout.is_plain and options == TableOptions() and not layout.has_words:
         return pixel_csv.read(path)
     contents = read(path, options)
-    if odd := [contents.columns[column] for column in unlike_others(contents.columns)]:
+    odd = [contents.columns[column] for column in unlike_others(contents.columns)]
+    if odd := ([contents.id_name] if contents.id_name else odd):
         raise DataError(
             f"{path}: the column {odd[0][:40]!r} is neither the label nor a pixel; leave it out: --drop {odd[0][:40]!r}"
         )

@@ -47,10 +47,10 @@ class Layout:
 
     @property
     def has_words(self) -> bool:
-        """Whether a column is an id, or holds labels that are words."""
+        """Whether a column has no name, as pandas' row numbers, or holds labels that are words."""
         labels = [c for c, name in enumerate(self.names) if name.lower() in LABEL_NAMES]
         of_words = any(columns.number(row[c]) is None for row in self.sample for c in labels if c < len(row) and row[c])
-        return of_words or any(self.is_id(column) for column in range(len(self.names)))
+        return of_words or "" in self.names
 
     @property
     def is_plain(self) -> bool:

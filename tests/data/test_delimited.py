@@ -334,6 +334,15 @@ class TestImagesOrTable:
             load_dataset(path)
         assert load_dataset(path, drop=("fold",)).image_shape == (8, 8)
 
+    @pytest.mark.parametrize("separator", [",", ";"])
+    @pytest.mark.parametrize("name", ["sample_id", "id", "row_id"])
+    def test_an_id_among_pixels_is_refused_by_name_too(self, tmp_path, rng, name, separator):
+        table = np.column_stack([self.rows(rng, 64), np.arange(60)])
+        path = write(tmp_path, self.text(table, ("label", *(f"pixel{k}" for k in range(64)), name), separator))
+        with pytest.raises(DataError, match=f"'{name}'.* is neither the label nor a pixel"):
+            load_dataset(path)
+        assert load_dataset(path, drop=(name,)).image_shape == (8, 8)
+
     def test_features_with_names_of_their_own_are_a_table(self, tmp_path, rng):
         data = load_dataset(write(tmp_path, self.text(self.rows(rng, 9), ("label", *"abcdefghi"))))
         assert isinstance(data, Table) and data.n_features == 9
