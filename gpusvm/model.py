@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gpusvm.data.table import Table
 from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError
 from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtype
@@ -32,10 +33,26 @@ class TableLayout:
         The names of the features in their order; () where the table had none.
     label_name : str, optional
         The column that held the labels.
+    label_number : int, optional
+        The number of that column, from 1, where the table had no header.
+    first_index : int, optional
+        From where a svmlight file counted its features: 0 or 1.
     """
 
     columns: tuple[str, ...] = ()
     label_name: str | None = None
+    label_number: int | None = None
+    first_index: int | None = None
+
+    @classmethod
+    def of(cls, table: Table) -> TableLayout:
+        """What is remembered of this table."""
+        return cls(table.columns, table.label_name, table.label_number, table.first_index)
+
+    @property
+    def label(self) -> str | None:
+        """The name or the number of the column that held the labels, as `gpusvm.data.load_samples` takes it."""
+        return self.label_name if self.label_number is None else str(self.label_number)
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,7 +89,7 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
         "n_features": int(model.n_features),
         "preprocessing": steps,
         "image_shape": None if model.image_shape is None else [int(size) for size in model.image_shape],
-        "table": None if model.table is None else {"label_name": model.table.label_name},
+        "table": None if model.table is None else _described_table(model.table),
         "provenance": model.provenance,
     }
     if model.table is not None and model.table.columns:
@@ -192,6 +192,12 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
     )
 
 
+def _described_table(table: TableLayout) -> dict[str, Any]:
+    described = asdict(table)
+    del described["columns"]  # which may be many, and are stored as an array
+    return described
+
+
 def _table(described: Any, columns: np.ndarray | None, n_features: int) -> TableLayout | None:
     """The layout of the table that the file describes, if it does. Raises ModelFileError."""
     if described is None:
@@ -199,8 +205,13 @@ def _table(described: Any, columns: np.ndarray | None, n_features: int) -> Table
     label_name = described["label_name"]
     if not isinstance(label_name, str | None):
         raise ModelFileError(f"label_name is {label_name!r:.40}")
+    label_number, first_index = described.get("label_number"), described.get("first_index")
+    if label_number is not None:
+        _whole(label_number, "label_number")
+    if first_index not in (None, 0, 1) or isinstance(first_index, bool | float):
+        raise ModelFileError(f"first_index is {first_index!r:.40}")
     if columns is None:
-        return TableLayout((), label_name)
+        return TableLayout((), label_name, label_number, first_index)
     if columns.dtype != np.uint8 or columns.ndim != 1:
         raise ModelFileError("its column names are no text")
     names = json.loads(columns.tobytes().decode())
@@ -208,7 +219,7 @@ def _table(described: Any, columns: np.ndarray | None, n_features: int) -> Table
         raise ModelFileError("its column names are no text")
     if len(names) != n_features or len(set(names)) != n_features:
         raise ModelFileError(f"it has {len(names)} column names for {n_features} features, or one twice")
-    return TableLayout(tuple(names), label_name)
+    return TableLayout(tuple(names), label_name, label_number, first_index)
 
 
 def _asked(header: dict[str, Any]) -> tuple[Problem, Stopping]:

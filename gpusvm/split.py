@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from gpusvm.data import Dataset, Table, has_split, load_dataset
 from gpusvm.errors import DataError
 from gpusvm.evaluation import class_indices
+from gpusvm.model import TableLayout
 from gpusvm.preprocess import check_image_shape
 
 DEFAULT_TEST_SIZE = 0.2
@@ -105,8 +106,10 @@ def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
         test = load_dataset(source, split, data_dir=reading.data_dir, kind="images")
         check_image_shape(test.images, train.image_shape)
     else:
-        label = train.label_name if reading.label is None else reading.label
-        test = load_like(source, split, train.columns, train.n_features, label, reading.data_dir)
+        table = TableLayout.of(train)
+        if reading.label is not None:
+            table = replace(table, label_name=reading.label, label_number=None)
+        test = load_like(source, split, table, train.n_features, reading.data_dir)
     class_indices(np.unique(train.require_labels()), test.require_labels(), where=where)
     return test
 
@@ -114,9 +117,8 @@ def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
 def load_like(
     source: str,
     split: str,
-    columns: tuple[str, ...],
+    table: TableLayout,
     n_features: int,
-    label: str | None,
     data_dir: str | None = None,
     limit: int | None = None,
     seed: int | None = None,
@@ -129,8 +131,8 @@ def load_like(
         The source cannot be read, lacks a column, or has another number of them.
     """
     found = load_dataset(
-        source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=label, columns=columns,
-        n_features=n_features,
+        source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=table.label,
+        columns=table.columns, n_features=n_features, first_index=table.first_index,
     )  # fmt: skip
     assert isinstance(found, Table)  # a table was asked for
     require_features(found, n_features)

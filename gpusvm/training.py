@@ -89,7 +89,7 @@ def train_model(
         svc.model_,
         preprocessing=tuple(steps),
         image_shape=data.image_shape if isinstance(data, Dataset) else None,
-        table=TableLayout(data.columns, data.label_name) if isinstance(data, Table) else None,
+        table=TableLayout.of(data) if isinstance(data, Table) else None,
         provenance={
             **svc.model_.provenance,
             "backend_reason": svc.backend_reason_,

@@ -185,6 +185,10 @@ DAMAGE = {
     "dataset": ({"change_header": lambda h: h["provenance"].update(dataset={"digest": 3})}, "dataset does not say"),
     "image_shape": ({"change_header": lambda h: h.update(image_shape=[-8, -8])}, "two positive integers"),
     "label_name": ({"change_header": lambda h: h.update(table={"label_name": 3})}, "label_name is 3"),
+    "label_number": (
+        {"change_header": lambda h: h.update(table={"label_name": None, "label_number": "1"})}, "label_number is '1'"),
+    "first_index": (
+        {"change_header": lambda h: h.update(table={"label_name": None, "first_index": 2})}, "first_index is 2"),
     "columns": (
         {"change_tensors": lambda t: t.update(columns=np.frombuffer(b'["a"]', np.uint8)),
          "change_header": lambda h: h.update(table={"label_name": None})}, "1 column names for 64 features"),

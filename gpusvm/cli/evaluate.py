@@ -110,8 +110,8 @@ def load_labelled(
     """Samples of a split for a model: a table or images, whichever the model takes."""
     folder = None if data_dir is None else str(data_dir)
     if model.table is not None:
-        label = model.table.label_name if label is None else label
-        return load_like(source, split, model.table.columns, model.n_features, label, folder, limit, seed)
+        table = model.table if label is None else replace(model.table, label_name=label, label_number=None)
+        return load_like(source, split, table, model.n_features, folder, limit, seed)
     kind = "auto" if model.image_shape is None else "images"
     return load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label

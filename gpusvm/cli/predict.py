@@ -88,8 +88,8 @@ def load_unlabelled(model: SVMModel, path: Path, label: str | None = None) -> tu
         kind = "auto" if model.table is None else "table"
         table = model.table or TableLayout()
         found = load_samples(
-            path, kind=kind, label=table.label_name if label is None else label, columns=table.columns,
-            n_features=model.n_features,
+            path, kind=kind, label=table.label if label is None else label, columns=table.columns,
+            n_features=model.n_features, first_index=table.first_index,
         )  # fmt: skip
         if isinstance(found, Table):
             require_features(found, model.n_features)

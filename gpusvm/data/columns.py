@@ -113,8 +113,9 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
     if options.columns and names:
         return _by_name(names, options, dropped, path)
     label = None
-    if options.label is not None:
-        label = _require_column(options.label, names, n_columns, path, "--label")
+    has_no_label = _is_unlabelled(n_columns - len(dropped), names, options)
+    if options.label is not None and not has_no_label:
+        label = _label_column(options, names, n_columns, path)
     elif names:
         label = _usual_label(names, dropped, path)
     rest = [column for column in range(n_columns) if column != label and column not in dropped]
@@ -125,15 +126,24 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
         pending = {column for column in rest if _MAYBE_ID.fullmatch(names[column])}
     else:
         ids, pending = [], set()
-    if label is None and rest and not (not names and _is_unlabelled(n_columns, options)):
+    if label is None and rest and not has_no_label:
         pending |= {rest[0], rest[-1]}  # one of them may hold the labels
     features = [column for column in rest if column not in pending]
     return Roles(features, label, ids[0] if ids else None, sorted(pending), sorted({*ids[1:], *dropped}))
 
 
-def _is_unlabelled(n_columns: int, options: TableOptions) -> bool:
-    """Whether a file without a header has just the columns that are needed."""
-    return n_columns == (options.n_features or len(options.columns))
+def _is_unlabelled(n_columns: int, names: tuple[str, ...], options: TableOptions) -> bool:
+    """Whether a file to predict has just the columns that are needed, and none of the label's name."""
+    is_there = options.label is not None and find_column(options.label, names, 0) is not None
+    return n_columns == (options.n_features or len(options.columns)) and not is_there
+
+
+def _label_column(options: TableOptions, names: tuple[str, ...], n_columns: int, path: Path) -> int | None:
+    """The column that is said to hold the labels; a model's name for it cannot be in a file without a header."""
+    needs = options.columns or options.n_features
+    if needs and not names and find_column(options.label or "", names, n_columns) is None:
+        return None
+    return _require_column(options.label or "", names, n_columns, path, "--label")
 
 
 def _by_name(names: tuple[str, ...], options: TableOptions, dropped: set[int], path: Path) -> Roles:

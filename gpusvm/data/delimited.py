@@ -307,14 +307,16 @@ def _assemble(parts: list[np.ndarray], roles: Roles, words: dict[int, Words], pa
             X[start : start + len(part), places] = part
         start += len(part)
     names = tuple(layout.names[column] for column in settled.features) if layout.names else ()
-    labels, name = None, None
+    contents = Contents(X, None, names)
     if settled.label is not None:
+        number = settled.label + 1
         name = layout.names[settled.label] if layout.names else None
-        where = f"{layout.path}, the labels ({f'column {settled.label + 1}' if name is None else name})"
+        where = f"{layout.path}, the labels ({f'column {number}' if name is None else name})"
         labels = columns.labels_of(words[settled.label], where)
-    if settled.ids is None:
-        return Contents(X, labels, names, name)
-    return Contents(X, labels, names, name, words[settled.ids].as_strings(), layout.names[settled.ids])
+        contents = contents._replace(labels=labels, label_name=name, label_number=number if name is None else None)
+    if settled.ids is not None:
+        contents = contents._replace(ids=words[settled.ids].as_strings(), id_name=layout.names[settled.ids])
+    return contents
 
 
 def _with_points(words: Words) -> Words:

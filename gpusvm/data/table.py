@@ -35,6 +35,7 @@ class Contents(NamedTuple):
     label_name: str | None = None
     ids: np.ndarray | None = None
     id_name: str | None = None
+    label_number: int | None = None
     first_index: int | None = None
 
 
@@ -63,6 +64,8 @@ class Table:
         "train" or "test".
     digest : str
         SHA-256, in hexadecimal, of the shape, the numbers and the labels as loaded.
+    label_number : int or None
+        The number of the column that the labels were taken from, from 1, where the file has no header.
     first_index : int or None
         The number of the first feature in a svmlight file, 0 or 1; None for other tables. Files that belong together
         are to be read with one, since a file need not show its first feature.
@@ -77,6 +80,7 @@ class Table:
     name: str
     split: str
     digest: str
+    label_number: int | None = None
     first_index: int | None = None
     unit: ClassVar[str] = "row"
 

@@ -286,3 +286,48 @@ def test_figures_of_sparse_columns_are_those_of_dense_ones(seed):
         assert column_figures.duplicates(table) == [(5, 0)]
         assert column_figures.uneven(figures)[:2] == (4, 1)
         assert column_figures.n_distinct(table, 3) == 1
+
+
+# -- files without names -------------------------------------------------------------------------------
+
+
+def predicted(*arguments: object) -> list[str]:
+    return [line.rpartition(",")[2] for line in done("predict", *arguments).stdout.splitlines()[1:]]
+
+
+def as_lines(*columns: np.ndarray) -> str:
+    return "".join(" ".join(map(str, row)) + "\n" for row in zip(*(c.tolist() for c in columns), strict=True))
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_a_table_without_a_header_is_predicted_with_its_labels_and_without_them(rng, place):
+    """Nothing tells the labels of the few rows to predict from numbers; the model knows where they stood."""
+    y = np.arange(120) % 3
+    X = np.round(rng.normal(size=(120, 4)) + y[:, None], 3)
+    columns = [*X.T]
+    Path("plain.txt").write_text(as_lines(*(c[:5] for c in columns)))
+    columns.insert(place, y)
+    Path("train.txt").write_text(as_lines(*columns))
+    Path("some.txt").write_text(as_lines(*(c[:5] for c in columns)))
+    assert f"the {'last' if place else 'first'} column" in done("train", "train.txt").stderr
+    model = load_model("train.svm")
+    expected = list(map(str, model.predict(model.preprocess(X[:5])).tolist()))
+    assert model.table.label_number == place + 1
+    assert predicted("train.svm", "plain.txt") == predicted("train.svm", "some.txt") == expected
+    assert "Accuracy" in done("evaluate", "train.svm", "some.txt").stdout
+
+
+def test_a_sparse_file_counts_its_features_from_where_the_training_file_did(rng):
+    """A file to predict need not show the feature 0 by which it is known where the indices begin."""
+    X, y = (rng.random((80, 5)) < 0.5) * rng.normal(size=(80, 5)), np.arange(80) % 2
+    X[:, 1] += 3 * y
+    lines = [" ".join([str(label), *(f"{k}:{v!r}" for k, v in enumerate(row) if v)]) for label, row in
+             zip(y.tolist(), X.tolist(), strict=True)]  # fmt: skip
+    Path("train.libsvm").write_text("\n".join(lines))
+    Path("some.libsvm").write_text("\n".join(line for line, row in zip(lines, X, strict=True) if not row[0]))
+    done("train", "train.libsvm", "--backend", "sklearn")
+    model = load_model("train.svm")
+    assert model.table.first_index == 0 and model.n_features == 5
+    rows = X[X[:, 0] == 0]
+    expected = model.predict(model.preprocess(sparse.csr_matrix(rows)))
+    assert predicted("train.svm", "some.libsvm") == list(map(str, expected.tolist()))
