@@ -38,6 +38,9 @@ PANELS_TOGETHER = 8
 """Panels that a group is multiplied with before the next one: a mirror image writes to a row of each column, and more
 rows than these would take more pages of memory than the processor keeps the places of."""
 
+NEAR_BYTES = 20_000
+"""Bytes of groups that one panel after another is multiplied with: half of a first-level cache."""
+
 _FLOAT, _DOUBLE, _INT, _WORD = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 _LINE, _WHOLE = ir.VectorType(_FLOAT, PANEL_WIDTH), ir.VectorType(_INT, PANEL_WIDTH)
 _CONTRACT = ("contract",)
@@ -320,16 +323,18 @@ def subtract_values(
     other arrays are as for `write_values`.
     """
     d = panels.shape[1] // PANEL_WIDTH
-    for p in range(panels.shape[0]):
-        column = p * PANEL_WIDTH
-        across, total = right_norms[column : column + PANEL_WIDTH], sums[column : column + PANEL_WIDTH]
-        for g in range(groups.shape[0]):
-            top = g * TOGETHER
-            norms, factors = left_norms[top : top + TOGETHER], coefficients[top : top + TOGETHER]
-            if kind == 1:
-                _sum_rbf(groups[g], norms, panels[p], across, d, factor, factors, total)
-            else:
-                _sum_linear(groups[g], norms, panels[p], across, d, factor, factors, total)
+    near = max(1, NEAR_BYTES // (4 * groups.shape[1]))
+    for first in range(0, groups.shape[0], near):
+        for p in range(panels.shape[0]):
+            column = p * PANEL_WIDTH
+            across, total = right_norms[column : column + PANEL_WIDTH], sums[column : column + PANEL_WIDTH]
+            for g in range(first, min(first + near, groups.shape[0])):
+                top = g * TOGETHER
+                norms, factors = left_norms[top : top + TOGETHER], coefficients[top : top + TOGETHER]
+                if kind == 1:
+                    _sum_rbf(groups[g], norms, panels[p], across, d, factor, factors, total)
+                else:
+                    _sum_linear(groups[g], norms, panels[p], across, d, factor, factors, total)
 
 
 # -- rows given by their non-zeros ---------------------------------------------------------------------

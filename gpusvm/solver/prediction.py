@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import product
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -17,9 +18,17 @@ import numba
 import numpy as np
 
 from gpusvm.kernels import Kernel
+from gpusvm.solver import fused
 from gpusvm.solver.compilation import compiled, is_compiled
 from gpusvm.solver.kernel_rows import _write_kernel, kernel_numbers
-from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, SPARSE_BELOW, squared_norms
+from gpusvm.solver.operands import (
+    LARGEST_PIXEL,
+    MOST_IN_TILES,
+    PIXEL_SCALES,
+    SPARSE_BELOW,
+    padded,
+    squared_norms,
+)
 from gpusvm.solver.panels import (
     PANEL_WIDTH,
     integer_products_are_exact,
@@ -74,14 +83,11 @@ def prepare() -> None:
     Once in a process: where it is compiled already, going through it costs as long as a small fit.
     """
     rng = np.random.default_rng(0)
-    for dtype in (np.float32, np.float64):
-        for dense in (1.0, 0.1):
-            for scale in (0.7, 1.0):
-                X = np.where(rng.random((40, 40)) < dense, 1.0, 0.0) * scale
-                blocks = DecisionBlocks(
-                    X.astype(dtype), np.array([20, 20]), np.ones((1, 40)), np.zeros(1), Kernel(), np.dtype(dtype)
-                )
-                blocks.each_block(X.astype(dtype), 1, lambda rows, decisions: None)
+    for dtype, dense, scale, k in product((np.float32, np.float64), (1.0, 0.1), (0.7, 1.0), (2, 3)):
+        X = (np.where(rng.random((42, 40)) < dense, 1.0, 0.0) * scale).astype(dtype)
+        n_support, dual_coef, n_pairs = np.full(k, 42 // k), np.ones((k - 1, 42)), k * (k - 1) // 2
+        blocks = DecisionBlocks(X, n_support, dual_coef, np.zeros(n_pairs), Kernel(), np.dtype(dtype))
+        blocks.each_block(X, 1, lambda rows, decisions: None)
     indices, scores = np.zeros(1, dtype=np.int64), np.zeros((1, 2))
     _vote(np.zeros((1, 1)), 2, indices)
     _one_vs_rest(np.zeros((1, 1)), 2, scores)
@@ -108,12 +114,13 @@ class Packed(NamedTuple):
     ----------
     begin : int
     panels, norms : arrays, float32, float64 or of integers
+        For `OnePair`, `panels` are the arrays of rows.
     coef : (n_classes - 1, n) float64 array, or (n, n_classes - 1 and zeros up to a multiple of 16)
         See `FEW_PAIRS`.
     """
 
     begin: int
-    panels: np.ndarray
+    panels: Any
     norms: np.ndarray
     coef: np.ndarray
 
@@ -211,7 +218,7 @@ class DecisionBlocks:
         step = max(1, min(step, MOST_ROWS, int(room / row_bytes), len(X)))
         if step > TILE_STEP:
             step -= step % TILE_STEP
-        inner = np.dtype(np.int32) if isinstance(arithmetic, Integers) else self.dtype
+        inner = np.dtype(np.int32) if arithmetic.exact else self.dtype
         numbers = kernel_numbers(self.kernel, inner, arithmetic.unit, self.dtype)
         spaces: SimpleQueue[tuple[Workspace, np.ndarray]] = SimpleQueue()
         for _ in range(n_threads):
@@ -241,7 +248,7 @@ class DecisionBlocks:
 
     def _prepared(self, rows: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
         """Some rows of X, or support vectors, as `arithmetic` takes them."""
-        if self.offset is not None and not isinstance(arithmetic, Integers):
+        if self.offset is not None and not arithmetic.exact:
             rows = rows - self.offset  # in float64, before digits are lost
         return np.ascontiguousarray(rows, dtype=self.dtype)
 
@@ -268,6 +275,14 @@ class DecisionBlocks:
         return Packed(begin, panels, norms, coef)
 
     def _arithmetic(self, X: np.ndarray) -> Arithmetic:
+        """How inner products are taken, and what is made of them."""
+        arithmetic = self._products(X)
+        one_pair = len(self.intercept) == 1 and self.dtype == np.float32 and self.kernel.name in fused.SERVED
+        if one_pair and (not isinstance(arithmetic, Dense) or X.shape[1] <= MOST_IN_TILES):
+            return OnePair(arithmetic)
+        return arithmetic
+
+    def _products(self, X: np.ndarray) -> Dense | Sparse | Integers:
         """How inner products are taken: from what the support vectors and X are."""
         d, like = X.shape[1], self.dtype.type(1)
         present = np.zeros(d, dtype=np.bool_)
@@ -286,7 +301,7 @@ class DecisionBlocks:
 class Dense:
     """Products of all features, in tiles."""
 
-    unit = 1.0
+    unit, exact = 1.0, False
 
     def __init__(self, dtype: np.dtype) -> None:
         self.n_together = rows_of_a_tile(dtype)
@@ -308,7 +323,7 @@ class Dense:
 class Sparse:
     """Products of the non-zeros of float32 rows with the `features` that any support vector has."""
 
-    unit = 1.0
+    unit, exact = 1.0, False
 
     def __init__(self, features: np.ndarray, n_features: int) -> None:
         self.features = features
@@ -327,6 +342,8 @@ class Sparse:
 
 class Integers:
     """Products of pixels, mostly zeros, which are whole numbers over `scale`."""
+
+    exact = True
 
     def __init__(self, scale: float, present: np.ndarray) -> None:
         self.scale, self.unit = scale, 1.0 / scale**2
@@ -354,7 +371,38 @@ class Integers:
         _add_integers(left, right, *rest)
 
 
-Arithmetic = Dense | Sparse | Integers
+class OnePair:
+    """Decision values of a single pair, summed in registers: the support vectors are the rows, X the columns.
+
+    `products` says how to multiply.
+    """
+
+    def __init__(self, products: Dense | Sparse | Integers) -> None:
+        self.products, self.unit, self.exact = products, products.unit, products.exact
+
+    def pack_left(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
+        panels, norms = self.products.pack_right(X)
+        return panels, padded(norms, PANEL_WIDTH)
+
+    def pack_right(self, X: np.ndarray) -> tuple[Any, np.ndarray]:
+        *rows, norms = self.products.pack_left(X)
+        return tuple(rows), norms
+
+    def add(self, left: tuple[np.ndarray, ...], right: Packed, numbers: tuple, *rest: Any) -> None:
+        decisions = rest[-1][:, 0]
+        kind, unit, slope = numbers[:3]
+        factor = np.float32(unit if kind == fused.SERVED.index("linear") else slope)
+        sums = padded(-decisions, PANEL_WIDTH)
+        norms, coef = right.norms, right.coef[0]
+        if isinstance(self.products, Dense):
+            norms, coef = padded(norms, fused.TOGETHER), padded(coef, fused.TOGETHER)
+            fused.subtract_values(kind, factor, *right.panels, norms, coef, *left, sums)
+        else:
+            fused.subtract_values_of_nonzeros(kind, factor, right.panels, norms, coef, *left, sums)
+        decisions[:] = -sums[: len(decisions)]
+
+
+Arithmetic = Dense | Sparse | Integers | OnePair
 """How inner products are taken: `pack_left` rows of X, `pack_right` support vectors, `add` what they give."""
 
 
