@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from gpusvm.data import Dataset, Table, has_split, load_dataset
+from gpusvm.data import CATALOGUE, Dataset, Table, has_split, load_dataset
+from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
 from gpusvm.errors import DataError
 from gpusvm.evaluation import class_indices
-from gpusvm.model import TableLayout
+from gpusvm.model import SVMModel, TableLayout
 from gpusvm.preprocess import check_image_shape
 
 DEFAULT_TEST_SIZE = 0.2
@@ -146,6 +148,20 @@ def require_features(table: Table, n_features: int) -> None:
             f"{table.name}: has {table.n_features:,} columns of numbers, the model expects {n_features:,}: the same as"
             " in training, in the same order; name a column of labels with --label, leave others out of the file"
         )
+
+
+def require_kind(model: SVMModel, source: str) -> None:
+    """Raise DataError where a source cannot hold what the model takes, images or a table, by its format alone."""
+    if source in CATALOGUE:
+        holds_images, holds_table = True, False
+    else:
+        form = find_format(Path(source))
+        holds_images, holds_table = form in ALWAYS_IMAGES, form in ALWAYS_TABLES
+    if model.table is not None and holds_images:
+        raise DataError(f"{source}: holds images, and the model was trained on a table; give it a table")
+    if model.image_shape is not None and holds_table:
+        shape = " x ".join(map(str, model.image_shape))
+        raise DataError(f"{source}: holds a table, and the model was trained on images of {shape} pixels; give it such")
 
 
 def _hold_out(data: Samples, fraction: float, seed: int, stratified: bool) -> tuple[Samples, Samples]:

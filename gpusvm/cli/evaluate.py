@@ -21,7 +21,7 @@ from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, write_json
 from gpusvm.params import TASKS
-from gpusvm.split import Samples, counted, load_like
+from gpusvm.split import Samples, counted, load_like, require_kind
 
 LINE_WIDTH = 80
 """Results fit this many columns where there is no terminal to ask."""
@@ -59,6 +59,7 @@ def evaluate(
             "gpusvm predict gives its values"
         )
     source = source or trained_on(machine)
+    require_kind(machine, source)
     split = split or _default_split(notes, source, data_dir)
     data = load_labelled(machine, source, split, limit, seed, label, data_dir, progress=notes.is_terminal)
     note_raw(notes, machine, data)

@@ -13,6 +13,7 @@ from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, to_onnx, to_sklearn_pipeline
+from gpusvm.onnx_graph import float32_suffices
 from gpusvm.output import check_writable, replacing
 
 
@@ -23,6 +24,9 @@ class Target(StrEnum):
     onnx = "onnx"
     libsvm = "libsvm"
 
+
+_MOST_NAMED = 10
+"""Columns named on a line."""
 
 _SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".model"}
 
@@ -71,13 +75,15 @@ def _write(machine: SVMModel, to: Target, path: Path) -> str:
         with replacing(path) as temporary:
             joblib.dump(pipeline, temporary)
         use = f'joblib.load("{path}").predict(rows)'
-    return f"Use it with {_rows(machine, to)}:\n  {use}"
+    return f"Use it with {_rows(machine)}:\n  {use}"
 
 
-def _rows(model: SVMModel, to: Target) -> str:
-    """What the written form takes."""
+def _rows(model: SVMModel) -> str:
+    """What the written forms take."""
+    dtype = "float32" if float32_suffices(model) else "float64"
     if model.table is None:
-        return f"rows of {model.n_features} raw pixels (float32)"
-    names = f" ({', '.join(model.table.columns):.200})" if model.table.columns else ""
-    dtype = "float32, or float64 where its input is that" if to is Target.onnx else "float64"
-    return f"rows of {model.n_features} columns{names}, unscaled, {dtype}"
+        return f"rows of {model.n_features} raw pixels ({dtype})"
+    columns = model.table.columns
+    more = f" and {len(columns) - _MOST_NAMED:,} more" if len(columns) > _MOST_NAMED else ""
+    names = f": {', '.join(columns[:_MOST_NAMED])}{more}" if columns else ""
+    return f"unscaled rows ({dtype}) of {model.n_features} columns{names}"

@@ -85,7 +85,7 @@ def describe(model: SVMModel) -> dict[str, Any]:
         "support_vectors": model.n_support_vectors,
         "features": model.n_features,
         "image_shape": model.image_shape,
-        "columns": None if model.table is None else model.table.columns,
+        "columns": None if model.table is None else list(model.table.columns),
         "label_column": None if model.table is None else model.table.label_name,
         "preprocessing": [step_to_dict(step) for step in model.preprocessing],
         "converged": None if model.converged is None else bool(model.converged.all()),

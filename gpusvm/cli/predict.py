@@ -14,13 +14,13 @@ import typer
 
 from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress
 from gpusvm.cli.options import Label
-from gpusvm.data import Dataset, Table, load_dataset, load_images, load_samples
+from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.evaluation import agreement, predict_samples
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, replacing
-from gpusvm.split import Samples, counted, require_features
+from gpusvm.split import Samples, counted, require_features, require_kind
 
 
 def predict(
@@ -38,6 +38,8 @@ def predict(
     notes = messages()
     check_writable(out)
     machine = load_model(model)
+    if str(source) not in CATALOGUE:  # whose names are refused in words of their own
+        require_kind(machine, str(source))
     data, ids = load_unlabelled(machine, source, label)
     note_raw(notes, machine, data)
     samples = like_training(notes, machine, data, invert=invert)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import sparse
-from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.datasets import dump_svmlight_file, load_breast_cancer, load_wine
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 
 from gpusvm import SVC, load_model
 from gpusvm.cli.main import app
-from gpusvm.data import column_figures
+from gpusvm.data import column_figures, load_dataset
 from gpusvm.data.table import Contents, Table
 
 
@@ -234,7 +236,7 @@ def test_exported_pipelines_take_unscaled_rows(wine):
     done("train", "wine.npz")
     model = load_model("wine.svm")
     expected = model.predict(model.preprocess(wine[0]))
-    assert "rows of 13 columns, unscaled" in done("export", "wine.svm", "--to", "sklearn").stderr
+    assert "unscaled rows (float32) of 13 columns" in done("export", "wine.svm", "--to", "sklearn").stderr
     np.testing.assert_array_equal(joblib.load("wine.joblib").predict(wine[0]), expected)
 
 
@@ -331,3 +333,132 @@ def test_a_sparse_file_counts_its_features_from_where_the_training_file_did(rng)
     rows = X[X[:, 0] == 0]
     expected = model.predict(model.preprocess(sparse.csr_matrix(rows)))
     assert predicted("train.svm", "some.libsvm") == list(map(str, expected.tolist()))
+
+
+# -- files as people have them -----------------------------------------------------------------------------
+
+
+def write_csv(path, header, columns, separator=",", decimal="."):
+    rows = [separator.join(str(value).replace(".", decimal) for value in row) for row in zip(*columns, strict=True)]
+    Path(path).write_text("\n".join([separator.join(header), *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def heart(rng):
+    """heart.csv: five named columns, an id, and words for labels in the middle. Returns X and the words."""
+    n = 120
+    X = np.column_stack([rng.integers(30, 80, n), rng.integers(0, 2, n), np.round(rng.normal(240, 50, n), 1)])
+    ill = np.where(X[:, 0] + 20 * X[:, 1] + 0.1 * X[:, 2] + rng.normal(size=n) * 3 > 90, "ill", "well")
+    ids = [f"P{k:03d}" for k in range(n)]
+    write_csv("heart.csv", ["patient_id", "age", "outcome", "sex", "chol"], [ids, X[:, 0], ill, X[:, 1], X[:, 2]])
+    return X, ill
+
+
+def test_a_plain_table_needs_no_option(heart):
+    _, ill = heart
+    result = done("train", "heart.csv")
+    assert "96 rows of 3 features from heart.csv" in result.stdout
+    counts = [np.count_nonzero(ill == word) for word in ("ill", "well")]
+    assert f"Labels in column outcome: 2 classes, ill ({round(0.8 * counts[0])}), well" in result.stdout
+    assert "'outcome' is taken for the labels" in result.stderr and "'patient_id' is an id" in result.stderr
+    model = load_model("heart.svm")
+    assert model.table.columns == ("age", "sex", "chol") and model.table.label_name == "outcome"
+
+
+def test_columns_are_found_by_name_in_any_order_and_ids_are_kept(heart):
+    X, ill = heart
+    done("train", "heart.csv")
+    expected = load_model("heart.svm")
+    expected = expected.predict(expected.preprocess(X))
+    ids = [f"N{k}" for k in range(len(X))]
+    write_csv(
+        "new.csv", ["ward", "chol", "patient_id", "sex", "age"], [["B3"] * len(X), X[:, 2], ids, X[:, 1], X[:, 0]]
+    )
+    result = done("predict", "heart.svm", "new.csv")
+    header, *rows = result.stdout.splitlines()
+    assert header == "patient_id,outcome"
+    assert rows == [f"{name},{label}" for name, label in zip(ids, expected, strict=True)]
+    assert "'ward'" in result.stderr and "left out" in result.stderr and "accuracy" not in result.stderr
+    assert f"accuracy {np.mean(expected == ill):.4f}" in done("predict", "heart.svm", "heart.csv").stderr
+    assert f"Accuracy: {np.mean(expected == ill):.4f}" in done("evaluate", "heart.svm", "heart.csv").stdout
+
+
+def test_a_column_that_is_missing_is_named(heart):
+    done("train", "heart.csv")
+    write_csv("new.csv", ["age", "sex"], [[40, 50], [0, 1]])
+    for command in ("predict", "evaluate"):
+        error = one_line_error(command, "heart.svm", "new.csv")
+        assert "new.csv: lacks the column 'chol'" in error
+
+
+def test_drop_and_label_by_name(heart):
+    result = done("train", "heart.csv", "--label", "sex", "--drop", "outcome", "--drop", "patient_id")
+    assert "96 rows of 2 features" in result.stdout and "Labels in column sex: 2 classes, 0 (" in result.stdout
+
+
+def test_semicolons_decimal_commas_and_words(rng):
+    X = np.round(rng.normal(size=(90, 3)) + np.repeat([0, 2, 4], 30)[:, None], 2)
+    words = np.repeat(["öde", "mittel", "üppig"], 30)
+    write_csv("blumen.csv", ["Länge", "Breite", "Höhe", "Art"], [*X.T, words], ";", ",")
+    result = done("train", "blumen.csv")
+    assert "Labels in column Art: 3 classes, mittel (24), öde (24), üppig (24)" in result.stdout
+    rows = train_test_split(np.arange(90), train_size=0.8, test_size=0.2, random_state=0, stratify=words)
+    expected = make_pipeline(StandardScaler(), Reference()).fit(X[rows[0]], words[rows[0]])
+    assert f"Accuracy: {expected.score(X[rows[1]], words[rows[1]]):.4f}" in result.stdout
+    assert done("predict", "blumen.svm", "blumen.csv").stdout.splitlines()[0] == "row,Art"
+
+
+def test_a_sparse_file_stays_sparse(rng):
+    dense = rng.random((200, 40)) * (rng.random((200, 40)) < 0.1)
+    y = np.where(dense[:, :20].sum(axis=1) > dense[:, 20:].sum(axis=1), 1, -1)
+    dump_svmlight_file(dense, y, "words.svm.txt", zero_based=False)
+    result = done("train", "words.svm.txt", "--certify", "--out", "m.svm")
+    assert "rows of 40 features (sparse: 4 not zero a row)" in result.stdout
+    assert "Scaling: maxabs" in result.stdout
+    rows = train_test_split(np.arange(200), train_size=0.8, test_size=0.2, random_state=0, stratify=y)
+    expected = make_pipeline(MaxAbsScaler(), Reference()).fit(dense[rows[0]], y[rows[0]])
+    assert f"Accuracy: {expected.score(dense[rows[1]], y[rows[1]]):.4f}" in result.stdout
+    model = load_model("m.svm")
+    assert sparse.issparse(model.support_vectors)
+    assert done("predict", "m.svm", "words.svm.txt").stdout.splitlines()[1:] == [
+        f"{k + 1},{label}" for k, label in enumerate(expected.predict(dense))
+    ]
+    assert "--scale standard would fill a sparse table" in one_line_error(
+        "train", "words.svm.txt", "--scale", "standard", code=2
+    )
+    page = done("evaluate", "m.svm", "words.svm.txt", "--report", "page")
+    assert "200 rows;" in page.stdout and "Misclassified rows" in Path("page", "index.html").read_text()
+    assert "Sparse: " in done("data", "show", "words.svm.txt").stdout
+
+
+def test_a_model_takes_what_it_was_trained_on_and_says_so_of_anything_else(heart, rng):
+    done("train", "heart.csv")
+    Path("pictures").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("pictures/1.png")
+    error = one_line_error("predict", "heart.svm", "pictures")
+    assert "holds images, and the model was trained on a table" in error
+    assert "holds images, and the model was trained on a table" in one_line_error("evaluate", "heart.svm", "digits")
+    done("train", "digits", "--out", "d.svm")
+    dump_svmlight_file(np.ones((4, 64)), [0, 1, 0, 1], "t.txt")
+    error = one_line_error("predict", "d.svm", "t.txt")
+    assert "holds a table, and the model was trained on images of 8 x 8 pixels" in error
+
+
+def test_pictures_in_parquet_and_transparent_ones_need_no_option(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    data = load_dataset("digits", limit=300)
+    pictures = []
+    for k, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        pictures.append({"bytes": buffer.getvalue(), "path": None})
+        ink = np.zeros((8, 8, 4), np.uint8)
+        ink[..., 3] = image
+        (tmp_path / "ink" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ink).save(tmp_path / "ink" / str(label) / f"{k:03d}.png")
+    parquet.write_table(pyarrow.table({"image": pictures, "label": data.labels}), "digits.parquet")
+    for source in ("digits.parquet", "ink"):
+        result = done("train", source, "--json", "m.json")
+        assert "240 images of 8 x 8 pixels" in result.stdout
+        assert json.loads(Path("m.json").read_text())["accuracy"] > 0.93
+    assert "put on white" in result.stderr
