@@ -146,7 +146,8 @@ class ActiveSetSolver(Iterate):
         target = max(target, float(working_set.rounding(b[None, :], np.abs(np.diagonal(K)).max())[0]))
         taken, before = 0, np.inf
         while True:
-            in_float32 = self.float32_steps
+            # Before the last rounds as many variables move as there are steps: a gradient anew costs what it saves.
+            in_float32 = self.float32_steps and target <= self.tol
             taken += self.take_steps(b, v, lower, upper, target, clock, in_float32=in_float32)
             if not in_float32:
                 break

@@ -220,7 +220,7 @@ class ActiveMatrix:
 
     def change(self, wanted: np.ndarray, each: EachChunk, stopped: Callable[[], bool]) -> None:
         """Make the variables that `wanted` (n,) marks the members. Where `stopped` says so, K is left unfinished."""
-        kept = np.flatnonzero(wanted[self.members])
+        kept = np.flatnonzero(wanted[self.members]).astype(np.uint32)
         joining = wanted.copy()
         joining[self.members] = False
         old, before = len(kept), len(self.members)
@@ -251,11 +251,15 @@ class ActiveMatrix:
 
 @compiled()
 def _keep(source: np.ndarray, width: int, kept: np.ndarray, target: np.ndarray, new_width: int) -> None:
-    """Move rows and columns `kept`, ascending, to the front; `target` may be `source` where rows do not grow."""
+    """Move rows and columns `kept`, ascending, to the front; `target` may be `source` where rows do not grow.
+
+    `kept` are uint32: what may be negative must be looked at before it is an index.
+    """
     for a in range(kept.shape[0]):
-        row, place = kept[a] * width, a * new_width
+        row, place = np.int64(kept[a]) * width, a * new_width
+        old, new = source[row : row + width], target[place : place + kept.shape[0]]
         for b in range(kept.shape[0]):
-            target[place + b] = source[row + kept[b]]
+            new[b] = old[kept[b]]
 
 
 @compiled()
