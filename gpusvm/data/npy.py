@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import IO
@@ -33,6 +34,7 @@ _LABELS_FOR = (
     ("data", "labels"),
     ("data", "target"),
 )
+_LONGEST_HEADER = 1 << 20
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -54,7 +56,8 @@ def read_array(path: Path) -> np.ndarray:
     """The array of a file; pickled objects are refused. Raises DataError."""
     try:
         with path.open("rb") as file:
-            n_bytes = promised_bytes(file, path.stat().st_size)
+            # From an open file NumPy asks for as many bytes at once as a damaged length of its header says.
+            n_bytes = promised_bytes(BytesIO(file.read(_LONGEST_HEADER)), path.stat().st_size)
             require_memory(n_bytes, str(path))
             file.seek(0)
             return np.lib.format.read_array(file, allow_pickle=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from gpusvm.data.table import Contents, TableOptions, as_labels
-from gpusvm.data.text import open_unpacked
+from gpusvm.data.text import find_encodings, open_unpacked, read_head
 from gpusvm.errors import DataError
 
 _PAIR = re.compile(r"[0-9]+:\S+")
@@ -45,6 +46,8 @@ def read(path: Path, options: TableOptions) -> Contents:
     """
     from sklearn.datasets import load_svmlight_file
 
+    if find_encodings(read_head(path), path)[0].startswith("utf-16"):
+        raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
     zero_based = "auto" if options.first_index is None else options.first_index == 0
     with open_unpacked(path) as file:
         lines = _Lines(file, path)
@@ -110,6 +113,8 @@ class _Lines:
 
     def __iter__(self) -> Iterator[bytes]:
         while line := self._file.readline(_LONGEST_LINE):
+            if self.number == 0:
+                line = line.removeprefix(codecs.BOM_UTF8)
             self.number, self._line = self.number + 1, line
             if len(line) == _LONGEST_LINE:
                 raise DataError(

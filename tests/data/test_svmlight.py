@@ -32,7 +32,7 @@ def test_it_is_what_scikit_learn_reads(tmp_path, rng, zero_based):
     assert table.X.indices.dtype == np.int32 and table.X.has_sorted_indices
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, bytes])
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, bytes, b"\xef\xbb\xbf".__add__])
 @pytest.mark.parametrize("name", ["a9a", "a9a.t", "heart_scale", "t.libsvm", "t.gz", "t.csv"])
 def test_whatever_its_name_and_packing(tmp_path, pack, name):
     path = write(tmp_path, pack(b"# comment\n\n+1 1:0.5 3:-2 # another\r\n-1 2:1e3\n"), name)
@@ -69,6 +69,7 @@ class TestFilesThatBelongTogether:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("1 1:2\n1 2:3\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         ("1 1:2\n1 2:x\n", r"line 2 cannot be read \(could not convert string to float: b'x'\): '1 2:x'"),
         ("1 1:2\n# c\n\nx 2:1\n", "line 4 cannot be read"),
         ("1 1:2\n1 2\n", "line 2 cannot be read"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz import checkpoint, csv, idx, libsvm_model, model_file, npz, pictures, record, suite
+from fuzz import checkpoint, csv, idx, libsvm_model, model_file, npz, pictures, record, suite, tables
 from gpusvm.errors import GpuSvmError
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
@@ -34,6 +34,10 @@ READERS = {
     "idx.gz": Reader(idx.generate_gzip, idx.read, idx.use),
     "csv": Reader(csv.generate, csv.read, csv.use),
     "npz": Reader(npz.generate, npz.read, npz.use),
+    "npy": Reader(tables.generate_npy, tables.read, tables.use),
+    "table": Reader(tables.generate, tables.read, tables.use),
+    "svmlight": Reader(tables.generate_svmlight, tables.read, tables.use),
+    "arff": Reader(tables.generate_arff, tables.read, tables.use),
     "pictures": Reader(pictures.generate, pictures.read, pictures.use),
     "model": Reader(model_file.generate, model_file.read, model_file.use),
     "libsvm": Reader(libsvm_model.generate, libsvm_model.read, libsvm_model.use),

@@ -10,8 +10,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from fuzz.mutation import EXTREMES, mutate
 from gpusvm.data import npz
+from gpusvm.data.table import Contents
 
 _NAMES = ("x_train", "y_train", "x_test", "images", "labels", "X", "y")
 _STRANGE_NAMES = ("../X", "/X", "X/../X", "C:\\X", "X\x00", "", ".", "X.npy", "é" * 40, "\x1b[31m", "a\nb")
@@ -45,27 +48,35 @@ def generate(rng: Random) -> tuple[str, bytes]:
     with zipfile.ZipFile(buffer, "w") as archive:
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
             name = rng.choice(_NAMES) if rng.random() < 0.9 else rng.choice(_STRANGE_NAMES)
-            member = zipfile.ZipInfo(name + rng.choice((".npy", ".npy", ".npy", "", ".pkl")))
+            info = zipfile.ZipInfo(name + rng.choice((".npy", ".npy", ".npy", "", ".pkl")))
             method = rng.choices((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2), (60, 39, 1))[0]
-            archive.writestr(member, _member(rng), method, compresslevel=1)
+            archive.writestr(info, member(rng), method, compresslevel=1)
     content = buffer.getvalue()
     return "a.npz", mutate(rng, content) if rng.random() < 0.4 else content
 
 
 def read(path: Path) -> Any:
     try:
-        return npz.read(path) if npz.has_split(path, "train") else (npz.read_images(path), None)
+        if npz.has_split(path, "train"):
+            return npz.read_any(path, "train", "auto")
+        found = npz.read_samples(path, "auto")
+        return found if isinstance(found, Contents) else (found, None)
     finally:
         assert not Payload.ran, "a pickle was run"
 
 
 def use(result: Any) -> None:
+    if isinstance(result, Contents):
+        assert result.X.ndim == 2 and result.X.size and result.X.dtype.kind == "f" and np.isfinite(result.X).all()
+        assert result.labels is None or result.labels.dtype.kind in "iUf"
+        return
     images, labels = result
     assert images.ndim == 3 and images.size and images.dtype.name == "uint8"
     assert labels is None or labels.dtype.kind in "iU"
 
 
-def _member(rng: Random) -> bytes:
+def member(rng: Random) -> bytes:
+    """An array as numpy.save writes it, or what pretends to be one."""
     kind = rng.random()
     if kind < 0.03:
         return rng.choice((_PICKLE, b"", b"no array", b"\x93NUMPY", rng.randbytes(30)))
