@@ -22,7 +22,7 @@ from gpusvm.data import columns
 from gpusvm.data import csv as pixel_csv
 from gpusvm.data.columns import Roles, Words, is_missing
 from gpusvm.data.dialect import DECIMAL_COMMA, Layout, find_layout, layout_of, looks_like_images, read_number
-from gpusvm.data.pixels import as_images, names_pixels, require_memory, unlike_others
+from gpusvm.data.pixels import as_images, names_pixels, require_memory, say_taken_for_images, unlike_others
 from gpusvm.data.table import Contents, TableOptions
 from gpusvm.data.text import blocks, find_encodings, open_text, read_head, refuse_what_is_no_table
 from gpusvm.errors import DataError, DataWarning, warn
@@ -74,12 +74,7 @@ def read_any(path: Path, options: TableOptions, kind: str) -> Contents | tuple[n
             raise
         return read(path, options)
     if kind == "auto" and not sure:
-        height, width = found[0].shape[1:]
-        warn(
-            f"{path}: its whole numbers from 0 to 255 are taken for images of {width}x{height}; say --table if they are"
-            " features",
-            DataWarning,
-        )
+        say_taken_for_images(str(path), found[0].shape[1:])
     return found
 
 

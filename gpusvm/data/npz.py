@@ -52,7 +52,7 @@ def read_any(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, 
         for key, labels_key in PAIRS[split]:
             if key in archive:
                 samples, where = archive[key], f"{path}, {key!r}"
-                if is_table(samples, kind):
+                if is_table(samples, kind, where):
                     labels = (
                         as_labels(archive[labels_key], f"{path}, {labels_key!r}") if labels_key in archive else None
                     )
@@ -75,7 +75,7 @@ def read_samples(path: Path, kind: str) -> Contents | np.ndarray:
         for key in ("images", "X", "data", *(key for split in ("test", "train") for key, _ in PAIRS[split])):
             if key in archive:
                 samples, where = archive[key], f"{path}, {key!r}"
-                if is_table(samples, kind):
+                if is_table(samples, kind, where):
                     return Contents(as_features(samples, where), None)
                 return as_images(samples, where)
         raise _no_images(archive, path, "test")

@@ -19,6 +19,8 @@ _SMALL_BYTES = 2**26
 _SHARE_OF_PIXEL_NAMES = 0.5
 # Whole numbers from 0 to 255 that would make smaller images than this may as well be features.
 _SMALL_SIDE = 8
+# What is left of 255 times a pixel divided by 255, in float16 at worst.
+_LARGEST_ROUNDING = 0.1
 
 ImageShape = tuple[int, int]
 """Height and width."""
@@ -48,15 +50,30 @@ def resized(images: np.ndarray, shape: ImageShape | None) -> np.ndarray:
     return result
 
 
+def _is_square(number: int) -> bool:
+    return isqrt(number) ** 2 == number
+
+
 def are_pixels(samples: np.ndarray) -> bool:
     """Whether rows of numbers (n, n_columns) could be square images: whole numbers from 0 to 255."""
     n_columns = samples.shape[1]
-    if isqrt(n_columns) ** 2 != n_columns or samples.size == 0:
+    if not _is_square(n_columns) or samples.size == 0:
         return False
     if samples.dtype.kind not in "uifb" or samples.dtype == np.uint8:
         return samples.dtype == np.uint8
     in_range = samples.min() >= 0 and samples.max() <= 255  # False for NaN
     return bool(in_range and (samples.dtype.kind != "f" or (samples == np.floor(samples)).all()))
+
+
+def are_fractions_of_pixels(samples: np.ndarray) -> bool:
+    """Whether rows of numbers (n, n_columns) are pixels from 0 to 255 that were divided by 255, of images not tiny."""
+    n_columns = samples.shape[1]
+    if samples.dtype.kind != "f" or n_columns < _SMALL_SIDE**2 or not _is_square(n_columns) or samples.size == 0:
+        return False
+    if not (samples.min() >= 0 and samples.max() <= 1):  # so written, for NaN is neither
+        return False
+    bytes_again = samples * np.float64(255)
+    return bool((np.abs(bytes_again - np.rint(bytes_again)) < _LARGEST_ROUNDING).all())
 
 
 def unlike_others(names: Sequence[str]) -> list[int]:
@@ -89,6 +106,12 @@ def look_like_images(names: Sequence[str], samples: np.ndarray) -> tuple[bool, b
     is_usual = len(names) < 2 or bool(odd) or len({re.sub(r"[0-9]+", "0", name.lower()) for name in names}) == 1
     could_be = is_usual and len(pixels) >= 4 and (sure or not odd) and are_pixels(samples[:, pixels])
     return could_be, could_be and sure
+
+
+def say_taken_for_images(where: str, shape: tuple[int, ...]) -> None:
+    """Warn that numbers were taken for images (height, width) which may be features."""
+    numbers, size = "its whole numbers from 0 to 255", f"{shape[1]}x{shape[0]}"
+    warn(f"{where}: {numbers} are taken for images of {size}; say --table if they are features", DataWarning)
 
 
 def require_memory(n_bytes: int, where: str) -> None:

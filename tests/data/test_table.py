@@ -8,7 +8,7 @@ import scipy.sparse
 
 from gpusvm.data import Dataset, Table, load_dataset, load_samples
 from gpusvm.data.table import Contents
-from gpusvm.errors import DataError, UsageError
+from gpusvm.errors import DataError, DataWarning, UsageError
 
 X = np.array([[0.5, -1.0], [2.0, 3.5], [0.0, 1e6]])
 LABELS = np.array([1, 0, 1])
@@ -44,6 +44,20 @@ def test_real_numbers_are_a_table(tmp_path):
 )
 def test_whole_numbers_to_255_that_make_a_square_are_images_and_any_others_a_table(tmp_path, values, kind):
     assert isinstance(load_dataset(archive(tmp_path, X=values)), kind)
+
+
+def test_pixels_that_were_divided_by_255_are_images(tmp_path, rng):
+    pixels = rng.integers(0, 256, (5, 64))
+    for dtype in (np.float32, np.float64):
+        with pytest.warns(DataWarning, match="pixels from 0 to 1 were multiplied by 255"):
+            data = load_dataset(archive(tmp_path, X=(pixels / 255).astype(dtype)))
+        assert data.images.reshape(5, 64).tolist() == pixels.tolist()
+    assert isinstance(load_dataset(archive(tmp_path, X=rng.random((5, 64)))), Table)
+
+
+def test_images_that_may_be_features_are_said(tmp_path):
+    with pytest.warns(DataWarning, match="taken for images of 2x2; say --table"):
+        load_dataset(archive(tmp_path, X=np.zeros((3, 4), dtype=np.int64)))
 
 
 def test_what_it_is_can_be_said(tmp_path):
