@@ -9,6 +9,7 @@ the two samples.
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,8 +153,8 @@ class ListsOperand:
             self.unit = 1.0 / samples.scale**2
 
     def products(self, samples: Any, rows: np.ndarray) -> Products:
-        by_feature = turned_around(*_numbers(samples), rows, samples.X.shape[1])
-        return _ListsProducts(_norms(samples, rows), by_feature, self.own, self.rows)
+        by_feature = turned_around(*_numbers(samples), rows, places_for(samples.X.shape[1]))
+        return _ListsProducts(_norms(samples, rows), by_feature, self.own, self.rows, samples.X.shape[1])
 
 
 def _numbers(samples: SparseSamples) -> CsrRows:
@@ -166,59 +167,111 @@ def _norms(samples: SparseSamples, rows: np.ndarray) -> np.ndarray:
 
 
 class _ListsProducts:
-    def __init__(self, norms: np.ndarray, by_feature: CsrRows, right: CsrRows, rows: np.ndarray) -> None:
+    def __init__(self, norms: np.ndarray, by_feature: Lists, right: CsrRows, rows: np.ndarray, n_features: int) -> None:
         self.norms, self.by_feature, self.right, self.rows = norms, by_feature, right, rows
+        self.n_features = n_features
 
     def columns(self, start: int, stop: int) -> np.ndarray:
         out = _out(len(self.norms), stop - start, self.norms.dtype)
         sums = _sums(AT_ONCE, len(self.norms), self.norms.dtype)
-        _multiply_lists(self.by_feature, self.right, self.rows[start:stop], sums, out)
+        multiply_lists(self.by_feature, self.right, self.rows[start:stop], places_for(self.n_features), sums, out)
         return out
 
 
 _out, _sums = Scratch(), Scratch()
 
 
+class Lists(NamedTuple):
+    """Some left rows, which are counted from 0, turned around.
+
+    Attributes
+    ----------
+    features : (k,) int32 array
+        Those that some row has.
+    starts : (k + 1,) int64 array
+        Where the list of each begins.
+    owners : (nnz,) int32 array
+        The rows in a list, ascending.
+    values : (nnz,) array
+        Theirs.
+    """
+
+    features: np.ndarray
+    starts: np.ndarray
+    owners: np.ndarray
+    values: np.ndarray
+
+
+class _Places(threading.local):
+    held = np.empty(0, dtype=np.int32)
+
+
+_places = _Places()
+
+
+def places_for(n_features: int) -> np.ndarray:
+    """An int32 array (>= n_features,) of -1, the same for each call of a thread, which leaves it as it finds it."""
+    if len(_places.held) < n_features:
+        _places.held = np.full(n_features, -1, dtype=np.int32)
+    return _places.held
+
+
 @compiled()
 def turned_around(
-    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, n_features: int
-) -> CsrRows:
-    """For each feature the rows (m,) that have it, counted from 0, ascending, and their values: a `CsrRows`."""
-    ends = np.zeros(n_features + 1, dtype=np.int64)
+    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, places: np.ndarray
+) -> Lists:
+    """These rows (m,) of a `CsrRows` as `Lists`; `places` are those of `places_for`."""
+    n_nonzeros, k = 0, 0
+    for r in range(rows.shape[0]):
+        n_nonzeros += starts[rows[r] + 1] - starts[rows[r]]
+    found, ends = np.empty(n_nonzeros, dtype=np.int32), np.zeros(n_nonzeros + 1, dtype=np.int64)
     for r in range(rows.shape[0]):
         for t in range(starts[rows[r]], starts[rows[r] + 1]):
-            ends[features[t] + 1] += 1
-    for f in range(n_features):
-        ends[f + 1] += ends[f]
-    owners, found = np.empty(ends[n_features], dtype=np.int32), np.empty(ends[n_features], dtype=values.dtype)
-    free = ends[:-1].copy()
+            f = features[t]
+            if places[f] < 0:
+                places[f], found[k] = k, f
+                k += 1
+            ends[places[f] + 1] += 1
+    for place in range(k):
+        ends[place + 1] += ends[place]
+    owners, numbers, free = np.empty(n_nonzeros, dtype=np.int32), np.empty(n_nonzeros, dtype=values.dtype), ends.copy()
     for r in range(rows.shape[0]):
         for t in range(starts[rows[r]], starts[rows[r] + 1]):
-            at = free[features[t]]
-            owners[at], found[at] = r, values[t]
-            free[features[t]] = at + 1
-    return CsrRows(ends, owners, found)
+            place = places[features[t]]
+            owners[free[place]], numbers[free[place]] = r, values[t]
+            free[place] += 1
+    for place in range(k):
+        places[found[place]] = -1
+    return Lists(found[:k].copy(), ends[: k + 1].copy(), owners, numbers)
 
 
 @compiled()
-def _multiply_lists(by_feature: CsrRows, right: CsrRows, rows: np.ndarray, sums: np.ndarray, out: np.ndarray) -> None:
-    """out (m, n) = (left rows, `turned_around`) x (rows (n,) of `right`), in the type of `out`.
+def multiply_lists(
+    left: Lists, right: CsrRows, rows: np.ndarray, places: np.ndarray, sums: np.ndarray, out: np.ndarray
+) -> None:
+    """out (>= m, >= n) = (m left rows) x (rows (n,) of `right`), in the type of `out`.
 
-    `sums` (AT_ONCE, m), of the same type, are written to.
+    `places` are those of `places_for`; `sums` (AT_ONCE, m), of the type of `out`, are written to.
     """
-    m, n = out.shape
+    m, n = sums.shape[1], rows.shape[0]
+    for place in range(left.features.shape[0]):
+        places[left.features[place]] = place
     for first in range(0, n, sums.shape[0]):
         count = min(sums.shape[0], n - first)
         sums[:count] = 0
         for j in range(count):
             total, row = sums[j], rows[first + j]
             for t in range(right.starts[row], right.starts[row + 1]):
-                f, value = right.features[t], total.dtype.type(right.values[t])
-                for e in range(by_feature.starts[f], by_feature.starts[f + 1]):
-                    total[by_feature.features[e]] += value * total.dtype.type(by_feature.values[e])
+                place = places[right.features[t]]
+                if place >= 0:
+                    value = total.dtype.type(right.values[t])
+                    for e in range(left.starts[place], left.starts[place + 1]):
+                        total[left.owners[e]] += value * total.dtype.type(left.values[e])
         for i in range(m):
             for j in range(count):
                 out[i, first + j] = sums[j, i]
+    for place in range(left.features.shape[0]):
+        places[left.features[place]] = -1
 
 
 @compiled()
