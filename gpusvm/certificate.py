@@ -226,7 +226,7 @@ def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> floa
     b : (n,) float64 array
         The sum of the variables of each sample.
     """
-    X = unpacked_if_smaller(X)
+    X = unpacked_if_smaller(X, 8 * _BLOCK_VALUES)
     xp, n = array_module(X), X.shape[0]
     support = np.flatnonzero(b)
     rows, coefficients = xp.asarray(support), xp.asarray(b[support])

@@ -16,8 +16,11 @@ from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtyp
 from gpusvm.params import Problem, Stopping
 from gpusvm.predict import evaluator_for, float32_suffices, primal_weights
 from gpusvm.preprocess import apply_steps
-from gpusvm.sparse import Sparse, as_csr, is_sparse, widened
+from gpusvm.sparse import Sparse, as_csr, is_sparse, unpacked_if_smaller, widened
 from gpusvm.voting import class_pairs, one_vs_rest, pairs_reordered, vote
+
+UNPACKED_BYTES = 2**24
+"""Bytes that sparse support vectors may take as an array, kept beside them, for the sake of faster predictions."""
 
 FROM_LIBSVM = "libsvm"
 """The backend in the provenance of a model that was read from LIBSVM's format."""
@@ -275,12 +278,17 @@ class SVMModel:
         return rbf_offset(self.support_vectors) if self.kernel.name == "rbf" else None
 
     @cached_property
+    def unpacked_vectors(self) -> Array:
+        """The support vectors as they are evaluated soonest: an array where that takes little memory, else CSR."""
+        return unpacked_if_smaller(self.support_vectors, UNPACKED_BYTES)
+
+    @cached_property
     def primal_weights(self) -> np.ndarray:
         """Weights of the features for each class pair (n_pairs, n_features) float64; linear kernel only."""
         return primal_weights(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        recomputed = ("primal_weights",)
+        recomputed = ("primal_weights", "unpacked_vectors")
         state = {name: value for name, value in self.__dict__.items() if name not in recomputed}
         return {**state, "_evaluators": {}}
 

@@ -22,7 +22,7 @@ from gpusvm.kernels import (
     squared_norms,
     working_dtype,
 )
-from gpusvm.sparse import is_sparse, unpacked_if_smaller
+from gpusvm.sparse import is_sparse
 
 if TYPE_CHECKING:
     from gpusvm.model import SVMModel
@@ -112,10 +112,10 @@ def _work(model: SVMModel, n_rows: int) -> float:
 
 
 def _compiled_code_pays(model: SVMModel, X: np.ndarray) -> bool:
-    if is_sparse(X) or is_sparse(model.support_vectors):
+    if is_sparse(model.unpacked_vectors):
         return False
-    work = _work(model, len(X))
-    if model.kernel.precomputed or work < COMPILED_WORK or len(X) < COMPILED_ROWS or not model.n_features:
+    work = _work(model, X.shape[0])
+    if model.kernel.precomputed or work < COMPILED_WORK or X.shape[0] < COMPILED_ROWS or not model.n_features:
         return False
     try:
         from gpusvm.solver.prediction import is_ready, prepare
@@ -211,7 +211,7 @@ class CompiledEvaluator:
         # It knows pairs alone: a single function is that of a pair whose second class is empty.
         n_support = model.n_support if model.problem.classifies else np.append(model.n_support, 0)
         self.blocks = DecisionBlocks(
-            model.support_vectors, n_support, model.dual_coef, model.intercept, model.kernel, dtype,
+            model.unpacked_vectors, n_support, model.dual_coef, model.intercept, model.kernel, dtype,
             model.offset,
         )  # fmt: skip
 
@@ -238,7 +238,7 @@ class ArrayEvaluator:
         if self.kernel.precomputed:
             self.columns = xp.asarray(model.support_indices)
         else:
-            vectors = self.given = unpacked_if_smaller(model.support_vectors)
+            vectors = self.given = model.unpacked_vectors
             offset = model.offset
             self.offset = None if offset is None else xp.asarray(offset)
             self.converted = offset is not None or vectors.dtype != dtype
@@ -255,10 +255,10 @@ class ArrayEvaluator:
 
     def _prepared(self, rows: Array, xp: Any, offset: Array | None) -> Array:
         """Rows moved to the origin, in float64 before digits are lost, and converted."""
-        rows = unpacked_if_smaller(rows)
+        if is_sparse(rows) and not is_sparse(self.given):
+            rows = rows.toarray()
         if is_sparse(rows):
-            rows = rows.astype(self.dtype, copy=False)
-            return rows if offset is None else rows.toarray() - offset
+            return rows.astype(self.dtype, copy=False)  # sparse support vectors have no offset
         return xp.ascontiguousarray(rows if offset is None else rows - offset, dtype=self.dtype)
 
     def _parts(self) -> Iterator[slice]:
@@ -290,7 +290,7 @@ class ArrayEvaluator:
         widest = max((part.stop - part.start for part in parts), default=1)
         # Kernel values, their float64 copy and what they are made of; a row; decision values and their votes. A sparse
         # row takes less, but inner products of sparse rows are sparse at first: an index beside each.
-        sparse = is_sparse(X) and self.offset is None
+        sparse = not self.kernel.precomputed and is_sparse(X) and is_sparse(self.given)
         values, row = (5 * widest, 1) if sparse else (3 * widest, 2 * X.shape[1])
         step = _rows_within(self.budget / 2, 8 * max(values, row, 3 * len(self.intercept)))
         for start in range(0, X.shape[0], step):

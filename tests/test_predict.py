@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from gpusvm import SVC, predict
 from gpusvm.kernels import Kernel
@@ -246,3 +247,46 @@ def test_a_pickled_model_leaves_behind_what_it_can_make_again(digits_model, digi
     again = pickle.loads(pickle.dumps(digits_model))
     assert not again._evaluators and "primal_weights" not in again.__dict__
     np.testing.assert_array_equal(again.predict(digits[2]), digits_model.predict(digits[2]))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("kernel", [Kernel("rbf", gamma=0.3), Kernel("poly", gamma=0.2, degree=2, coef0=1.0)])
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("unpacked", [0, 2**24])
+def test_sparse_or_not_rows_and_support_vectors_give_the_same(monkeypatch, rng, compiled, kernel, n_classes, unpacked):
+    monkeypatch.setattr("gpusvm.model.UNPACKED_BYTES", unpacked)
+    monkeypatch.setattr("gpusvm.predict.COMPILED_WORK", 0 if compiled else np.inf)
+    monkeypatch.setattr("gpusvm.predict.COMPILED_ROWS", 0)
+    model = synthetic(n_classes, n_features=40, n_each=30, kernel=kernel, density=0.1)
+    X = rng.normal(size=(150, 40)) * (rng.random((150, 40)) < 0.1)
+    expected = model.pair_decisions(X)
+    sparse_model = replace(model, support_vectors=csr_array(model.support_vectors))
+    for found in (
+        model.pair_decisions(csr_array(X)),
+        sparse_model.pair_decisions(csr_array(X)),
+        sparse_model.pair_decisions(X),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(sparse_model.predict(csr_array(X)), model.predict(X))
+
+
+def test_sparse_rows_on_wide_sparse_support_vectors_are_never_an_array(rng, monkeypatch):
+    model = synthetic(3, n_features=40, n_each=30, density=0.1)
+    far = np.sort(rng.choice(10**9, 40, replace=False))
+
+    def widened(rows):
+        rows = csr_array(rows)
+        return csr_array((rows.data, far[rows.indices], rows.indptr), shape=(rows.shape[0], 10**9))
+
+    wide = replace(model, support_vectors=widened(model.support_vectors), n_features=10**9)
+    X = rng.normal(size=(50, 40)) * (rng.random((50, 40)) < 0.1)
+    np.testing.assert_allclose(wide.pair_decisions(widened(X)), model.pair_decisions(X), rtol=1e-9, atol=1e-9)
+
+
+def test_a_sparse_linear_model_of_very_many_features_is_evaluated_without_weights(rng):
+    model = synthetic(3, n_features=40, n_each=30, density=0.1, kernel=Kernel("linear"))
+    far = np.sort(rng.choice(10**9, 40, replace=False))
+    vectors, X = (csr_array(A) for A in (model.support_vectors, rng.normal(size=(50, 40))))
+    wide = [csr_array((A.data, far[A.indices], A.indptr), shape=(A.shape[0], 10**9)) for A in (vectors, X)]
+    found = replace(model, support_vectors=wide[0], n_features=10**9).pair_decisions(wide[1])
+    np.testing.assert_allclose(found, model.pair_decisions(X.toarray()), rtol=1e-9, atol=1e-9)

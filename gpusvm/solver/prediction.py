@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from gpusvm.kernels import Kernel
+from gpusvm.kernels import Array, Kernel
 from gpusvm.solver import fused
 from gpusvm.solver.compilation import compiled, is_compiled
 from gpusvm.solver.kernel_rows import _write_kernel, kernel_numbers
@@ -48,6 +48,7 @@ from gpusvm.solver.tiles import (
     rows_of_a_tile,
     weight_rows,
 )
+from gpusvm.sparse import dense, is_sparse
 
 TILE_ROWS, TILE_COLUMNS = 120, 256
 """Kernel values computed together: with their inner products they stay in a second-level cache."""
@@ -83,8 +84,8 @@ def prepare() -> None:
     Once in a process: where it is compiled already, going through it costs as long as a small fit.
     """
     rng = np.random.default_rng(0)
-    for dtype, dense, scale, k in product((np.float32, np.float64), (1.0, 0.1), (0.7, 1.0), (2, 3)):
-        X = (np.where(rng.random((42, 40)) < dense, 1.0, 0.0) * scale).astype(dtype)
+    for dtype, density, scale, k in product((np.float32, np.float64), (1.0, 0.1), (0.7, 1.0), (2, 3)):
+        X = (np.where(rng.random((42, 40)) < density, 1.0, 0.0) * scale).astype(dtype)
         n_support, dual_coef, n_pairs = np.full(k, 42 // k), np.ones((k - 1, 42)), k * (k - 1) // 2
         blocks = DecisionBlocks(X, n_support, dual_coef, np.zeros(n_pairs), Kernel(), np.dtype(dtype))
         blocks.each_block(X, 1, lambda rows, decisions: None)
@@ -193,13 +194,14 @@ class DecisionBlocks:
         self.kernel, self.dtype, self.offset = kernel, dtype, offset
         self.classes = Classes.of(n_support)
 
-    def each_block(self, X: np.ndarray, n_threads: int, consume: Callable[[slice, np.ndarray], None]) -> None:
-        """Call ``consume(rows, decisions)`` for blocks of rows of X (n, n_features), in several threads.
+    def each_block(self, X: Array, n_threads: int, consume: Callable[[slice, np.ndarray], None]) -> None:
+        """Call ``consume(rows, decisions)`` for blocks of rows of X (n, n_features), array or CSR, in several threads.
 
         `decisions` (m, n_pairs) float64 are overwritten after the call. They do not depend on `n_threads`,
         nor on what other rows X has; but X of whole numbers only may be multiplied as such.
         """
-        work = float(len(X)) * len(self.vectors) * X.shape[1]
+        n_rows = X.shape[0]
+        work = float(n_rows) * len(self.vectors) * X.shape[1]
         n_threads = 1 if work < SMALL_WORK else n_threads
         arithmetic = self._arithmetic(X)
         n_pairs, n_others, d = len(self.intercept), len(self.dual_coef), X.shape[1]
@@ -214,8 +216,8 @@ class DecisionBlocks:
         n_threads = max(1, min(n_threads, int(BUDGET / 2 / thread_bytes)))
         room = BUDGET / 2 / n_threads - (0 if keep else pack_bytes)
         # Small enough that no thread waits long for the last one.
-        step = max(LEAST_ROWS, -(-len(X) // (8 * n_threads * TILE_STEP)) * TILE_STEP)
-        step = max(1, min(step, MOST_ROWS, int(room / row_bytes), len(X)))
+        step = max(LEAST_ROWS, -(-n_rows // (8 * n_threads * TILE_STEP)) * TILE_STEP)
+        step = max(1, min(step, MOST_ROWS, int(room / row_bytes), n_rows))
         if step > TILE_STEP:
             step -= step % TILE_STEP
         inner = np.dtype(np.int32) if arithmetic.exact else self.dtype
@@ -227,7 +229,7 @@ class DecisionBlocks:
         def one_block(start: int) -> None:
             space, room_for_all = spaces.get()
             try:
-                rows = slice(start, min(start + step, len(X)))
+                rows = slice(start, min(start + step, n_rows))
                 left = arithmetic.pack_left(self._prepared(X[rows], arithmetic))
                 decisions = room_for_all[: rows.stop - start]
                 decisions[:] = self.intercept
@@ -238,7 +240,7 @@ class DecisionBlocks:
             finally:
                 spaces.put((space, room_for_all))
 
-        starts = range(0, len(X), step)
+        starts = range(0, n_rows, step)
         if n_threads == 1 or len(starts) == 1:
             for start in starts:
                 one_block(start)
@@ -246,8 +248,9 @@ class DecisionBlocks:
             with ThreadPoolExecutor(n_threads) as pool:
                 list(pool.map(one_block, starts))
 
-    def _prepared(self, rows: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
+    def _prepared(self, rows: Array, arithmetic: Arithmetic) -> np.ndarray:
         """Some rows of X, or support vectors, as `arithmetic` takes them."""
+        rows = dense(rows)
         if self.offset is not None and not arithmetic.exact:
             rows = rows - self.offset  # in float64, before digits are lost
         return np.ascontiguousarray(rows, dtype=self.dtype)
@@ -274,7 +277,7 @@ class DecisionBlocks:
             coef = padded
         return Packed(begin, panels, norms, coef)
 
-    def _arithmetic(self, X: np.ndarray) -> Arithmetic:
+    def _arithmetic(self, X: Array) -> Arithmetic:
         """How inner products are taken, and what is made of them."""
         arithmetic = self._products(X)
         one_pair = len(self.intercept) == 1 and self.dtype == np.float32 and self.kernel.name in fused.SERVED
@@ -282,15 +285,16 @@ class DecisionBlocks:
             return OnePair(arithmetic)
         return arithmetic
 
-    def _products(self, X: np.ndarray) -> Dense | Sparse | Integers:
+    def _products(self, X: Array) -> Dense | Sparse | Integers:
         """How inner products are taken: from what the support vectors and X are."""
         d, like = X.shape[1], self.dtype.type(1)
+        entries = X.data.reshape(-1, 1) if is_sparse(X) else X
         present = np.zeros(d, dtype=np.bool_)
         n_nonzeros = mark_present(self.vectors, present)
         sparse = n_nonzeros < SPARSE_BELOW * len(self.vectors) * present.sum()
         if sparse and d * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max and integer_products_are_exact():
             for scale in PIXEL_SCALES:
-                if are_whole_numbers(self.vectors, scale * like) and are_whole_numbers(X, scale * like):
+                if are_whole_numbers(self.vectors, scale * like) and are_whole_numbers(entries, scale * like):
                     return Integers(scale, present)
         # Without an offset only: a sparse row that is moved is sparse no more.
         if sparse and self.dtype == np.float32 and self.offset is None:
