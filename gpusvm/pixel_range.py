@@ -30,6 +30,16 @@ class PixelRange(NamedTuple):
         return cls(int(images.max()), round(float(images.mean()), 2))
 
 
+def white_of(images: np.ndarray) -> int:
+    """The pixel of images (n, height, width) uint8 that stands for white: 255, unless all are far darker.
+
+    Pixels of 0 and 1, or of 0 to 16 as in scikit-learn's digits, would be all but black beside 255, and a kernel or
+    a penalty that suits pixels of 0 to 1 would not suit them.
+    """
+    largest = int(images.max(initial=0))
+    return largest if 0 < largest * OTHER_RANGE <= 255 else 255
+
+
 def remembered(model: SVMModel) -> PixelRange | None:
     """That of the model's training images; None where it does not say, as models from before and from Python."""
     found: Any = model.provenance.get("pixels")

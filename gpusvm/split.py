@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from gpusvm.data import CATALOGUE, Dataset, Table, has_split, load_dataset
 from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
+from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import DataError
 from gpusvm.evaluation import class_indices
 from gpusvm.model import SVMModel, TableLayout
@@ -41,6 +42,7 @@ class Reading:
     label: str | None = None
     drop: tuple[str, ...] = ()
     data_dir: str | None = None
+    resize: ImageShape | None = None
 
 
 def load_split(
@@ -80,7 +82,7 @@ def load_split(
     """
     data = load_dataset(
         source, "train", limit=limit, data_dir=reading.data_dir, progress=progress, kind=reading.kind,
-        label=reading.label, drop=reading.drop,
+        label=reading.label, drop=reading.drop, resize=reading.resize,
     )  # fmt: skip
     _require_classes(data)
     own = test_size is None and has_split(source, "test", reading.data_dir)
@@ -105,7 +107,7 @@ def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
     where = f"{source}, test split" if split == "test" else source
     test: Samples
     if isinstance(train, Dataset):
-        test = load_dataset(source, split, data_dir=reading.data_dir, kind="images")
+        test = load_dataset(source, split, data_dir=reading.data_dir, kind="images", resize=reading.resize)
         check_image_shape(test.images, train.image_shape)
     else:
         table = TableLayout.of(train)

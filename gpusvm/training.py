@@ -19,7 +19,7 @@ from gpusvm.estimators import SVC
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import require_address_space
 from gpusvm.model import SVMModel, TableLayout
-from gpusvm.pixel_range import PixelRange
+from gpusvm.pixel_range import PixelRange, white_of
 from gpusvm.preprocess import Scaling, apply_steps, build_steps, default_scaling, fit_scaling
 from gpusvm.split import Samples, counted
 from gpusvm.version import __version__
@@ -51,7 +51,7 @@ def steps_for(
     if isinstance(data, Dataset):
         if scaling is not None:
             raise UsageError(f"--scale is for tables, and {data.name} holds images: pixels always become 0 to 1")
-        return build_steps(data.image_shape, binarize=binarize, deskew=deskew)
+        return build_steps(data.image_shape, binarize=binarize, deskew=deskew, maximum=white_of(data.images))
     if binarize or deskew:
         asked = "--binarize" if binarize else "--deskew"
         raise UsageError(f"{asked} is for images, and {data.name} is a table; leave it out, or read it with --images")
@@ -100,6 +100,7 @@ def train_model(
             "trained": datetime.now(UTC).isoformat(timespec="seconds"),
             "fit_seconds": round(fit_seconds, 3),
             **({"pixels": PixelRange.of(data.images)._asdict()} if isinstance(data, Dataset) else {}),
+            **({"resized": True} if isinstance(data, Dataset) and data.resized else {}),
             "dataset": {"name": data.name, "split": data.split, "digest": data.digest, "n": len(data)},
         },
     )

@@ -23,6 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.backends.base import Progress as ProgressCallback
 from gpusvm.data import Dataset, Table
+from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import DataWarning, SlowBackendWarning, UsageError
 from gpusvm.model import SVMModel
 from gpusvm.pixel_range import inverted, unlike_training
@@ -62,6 +63,27 @@ def note_raw(console: Console, model: SVMModel, data: Dataset | Table | None = N
             " if it was trained on others, save it with SVC.save(path, preprocessing=steps)",
             soft_wrap=True,
         )
+
+
+def size_for(console: Console, model: SVMModel, asked: bool) -> ImageShape | None:
+    """What to bring images to for a model: its own size, if that was asked for or its training images were, too.
+
+    Raises
+    ------
+    UsageError
+        It was asked for, and the model does not say what size its images had.
+    """
+    shape = model.image_shape
+    if asked and shape is None:
+        raise UsageError("the model does not say what size its images had; leave --resize out, and bring them to it")
+    if shape is None or asked:
+        return shape
+    if model.provenance.get("resized") is not True:
+        return None
+    console.print(
+        f"note: images are brought to {shape[1]}x{shape[0]}, as those that the model was trained on", soft_wrap=True
+    )
+    return shape
 
 
 def like_training(console: Console, model: SVMModel, data: Dataset | Table, *, invert: bool) -> Any:

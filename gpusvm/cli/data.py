@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from gpusvm.cli.console import messages, results
-from gpusvm.cli.options import AsImages, AsTable, Drop, Label, kind_of
+from gpusvm.cli.options import AsImages, AsTable, Drop, Label, Size, kind_of, parse_size
 from gpusvm.cli.show import plain_table, show_images, show_table
 from gpusvm.data import CATALOGUE, FileCheck, Table, find_local, load_dataset
 from gpusvm.data import fetch as fetch_dataset
@@ -95,6 +95,7 @@ def show(
     drop: Drop = None,
     as_table: AsTable = False,
     as_images: AsImages = False,
+    resize: Size = None,
     data_dir: DataDir = None,
     out: Annotated[
         Path | None, typer.Option(help="Of images: write it as a PNG instead.", metavar="PNG", show_default=False)
@@ -104,7 +105,7 @@ def show(
     check_writable(out)
     data = load_dataset(
         source, split, limit=limit, data_dir=data_dir, progress=True, kind=kind_of(as_table, as_images),
-        label=label, drop=tuple(drop or ()),
+        label=label, drop=tuple(drop or ()), resize=parse_size(resize),
     )  # fmt: skip
     if out is not None:
         if isinstance(data, Table):

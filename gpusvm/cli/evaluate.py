@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress
-from gpusvm.cli.options import Label
+from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress, size_for
+from gpusvm.cli.options import Label, ToModel
 from gpusvm.data import Dataset, has_split, load_dataset
+from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import UsageError
 from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_samples
 from gpusvm.model import SVMModel
@@ -43,6 +44,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples.")] = None,
     label: Label = None,
+    resize: ToModel = False,
     invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
@@ -61,7 +63,8 @@ def evaluate(
     source = source or trained_on(machine)
     require_kind(machine, source)
     split = split or _default_split(notes, source, data_dir)
-    data = load_labelled(machine, source, split, limit, seed, label, data_dir, progress=notes.is_terminal)
+    size = size_for(notes, machine, resize)
+    data = load_labelled(machine, source, split, limit, seed, label, data_dir, notes.is_terminal, size)
     note_raw(notes, machine, data)
     true = data.require_labels()
     class_indices(machine.classes, true, where=data.name)  # unknown labels fail before the long work
@@ -107,6 +110,7 @@ def load_labelled(
     label: str | None,
     data_dir: Path | None,
     progress: bool,
+    resize: ImageShape | None = None,
 ) -> Samples:
     """Samples of a split for a model: a table or images, whichever the model takes."""
     folder = None if data_dir is None else str(data_dir)
@@ -115,8 +119,9 @@ def load_labelled(
         return load_like(source, split, table, model.n_features, folder, limit, seed)
     kind = "auto" if model.image_shape is None else "images"
     return load_dataset(
-        source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label
-    )
+        source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label,
+        resize=resize,
+    )  # fmt: skip
 
 
 def is_training_data(model: SVMModel, data: Samples) -> bool:

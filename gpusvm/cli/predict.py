@@ -12,9 +12,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress
-from gpusvm.cli.options import Label
+from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress, size_for
+from gpusvm.cli.options import Label, ToModel
 from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
+from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.evaluation import agreement, predict_samples
 from gpusvm.model import SVMModel, TableLayout
@@ -31,6 +32,7 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Write the CSV here; default: standard output.")] = None,
     label: Label = None,
+    resize: ToModel = False,
     invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
     start_id: Annotated[int, typer.Option(min=0, help="Number of the first row.")] = 1,
 ) -> None:
@@ -40,7 +42,7 @@ def predict(
     machine = load_model(model)
     if str(source) not in CATALOGUE:  # whose names are refused in words of their own
         require_kind(machine, str(source))
-    data, ids = load_unlabelled(machine, source, label)
+    data, ids = load_unlabelled(machine, source, label, size_for(notes, machine, resize))
     note_raw(notes, machine, data)
     samples = like_training(notes, machine, data, invert=invert)
     ids = _renumbered(ids, start_id)
@@ -84,7 +86,9 @@ def to_csv(header: tuple[str, str], ids: Sequence[str], labels: np.ndarray) -> b
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
-def load_unlabelled(model: SVMModel, path: Path, label: str | None = None) -> tuple[Samples, list[str]]:
+def load_unlabelled(
+    model: SVMModel, path: Path, label: str | None = None, resize: ImageShape | None = None
+) -> tuple[Samples, list[str]]:
     """Samples for a model, and what each is called: labels or not, a table or images, whichever the model takes."""
     if model.image_shape is None:
         kind = "auto" if model.table is None else "table"
@@ -98,10 +102,10 @@ def load_unlabelled(model: SVMModel, path: Path, label: str | None = None) -> tu
             return found, _numbers(len(found)) if found.ids is None else found.ids.tolist()
         images, ids = found
     elif path.suffix.lower() == ".csv" and path.is_file():  # which may have labels
-        data = load_dataset(path, kind="images")
+        data = load_dataset(path, kind="images", resize=resize)
         return data, _numbers(len(data))
     else:
-        images, ids = load_images(path)
+        images, ids = load_images(path, resize=resize)
     return Dataset(images, None, str(path), "test", ""), ids
 
 

@@ -17,7 +17,7 @@ from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify
 from gpusvm.cli import tutorial
 from gpusvm.cli.console import bold, messages, pair_progress, results, sample_progress
-from gpusvm.cli.options import AsImages, AsTable, Drop, Label, kind_of
+from gpusvm.cli.options import AsImages, AsTable, Drop, Label, Size, kind_of, parse_size
 from gpusvm.data import Dataset, Table, default_source, load_dataset
 from gpusvm.data.column_figures import column_figures, column_name, uneven
 from gpusvm.errors import UsageError
@@ -29,7 +29,7 @@ from gpusvm.model import SVMModel, describe_pair
 from gpusvm.model_file import save_model
 from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, require
-from gpusvm.pixel_range import unlike_each_other
+from gpusvm.pixel_range import unlike_each_other, white_of
 from gpusvm.preprocess import SCALINGS, Scaling, default_scaling
 from gpusvm.split import Reading, Split, counted, load_split
 from gpusvm.training import recommended_parameters, steps_for, train_model
@@ -92,6 +92,7 @@ def train(
     ] = None,
     as_table: AsTable = False,
     as_images: AsImages = False,
+    resize: Size = None,
     backend: Annotated[
         str, typer.Option(help=f"auto, {', '.join(backend_names())}; see gpusvm info.", metavar="NAME")
     ] = "auto",
@@ -150,7 +151,8 @@ def train(
     plan = Plan(
         source=source,
         reading=Reading(
-            kind_of(as_table, as_images), label, tuple(drop or ()), None if data_dir is None else str(data_dir)
+            kind_of(as_table, as_images), label, tuple(drop or ()), None if data_dir is None else str(data_dir),
+            parse_size(resize),
         ),
         test_source=test_source, limit=limit, test_size=test_size, seed=seed, binarize=binarize, deskew=deskew,
         scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
@@ -181,7 +183,10 @@ def train(
         n_jobs=n_jobs, **plan.parameters,
     )  # fmt: skip
     if preset is Preset.tutorial:
-        tutorial.show_first_rows(console, load_dataset(plan.source, limit=plan.limit, data_dir=data_dir, kind="images"))
+        first = load_dataset(
+            plan.source, limit=plan.limit, data_dir=data_dir, kind="images", resize=plan.reading.resize
+        )
+        tutorial.show_first_rows(console, first)
     steps = steps_for(split.train, binarize=plan.binarize, deskew=plan.deskew, scaling=plan.scaling)
     announce(console, split, svc, choice, plan)
     warn_of_data(notes, split, plan)
@@ -278,10 +283,13 @@ def _describe_images(split: Split, plan: Plan) -> list[str]:
     assert isinstance(data, Dataset)
     height, width = data.image_shape
     n_classes = len(np.unique(data.require_labels()))
+    white = white_of(data.images)
+    darker = f"Their pixels reach {white}: that is taken for white in place of 255"
     extra = "".join(f", {word}" for word, on in (("binarised", plan.binarize), ("deskewed", plan.deskew)) if on)
     return [
         f"Training on {len(data):,} images of {height} x {width} pixels{extra} from {data.name}: "
-        f"{n_classes} classes, {n_classes * (n_classes - 1) // 2} class pairs; testing on {split.description}"
+        f"{n_classes} classes, {n_classes * (n_classes - 1) // 2} class pairs; testing on {split.description}",
+        *([darker] if white < 255 else []),
     ]
 
 

@@ -31,7 +31,8 @@ def show_first_rows(console: Console, data: Dataset) -> None:
 def finish(console: Console, model: SVMModel, source: str, path: Path, data_dir: Path | None, split: Split) -> None:
     """Write sample predictions as ImageId,Label, and say where to go from here."""
     if has_split(source, "test", data_dir):
-        images = load_dataset(source, "test", limit=IMAGES, data_dir=data_dir, kind="images").images
+        resize = model.image_shape if isinstance(split.train, Dataset) and split.train.resized else None
+        images = load_dataset(source, "test", limit=IMAGES, data_dir=data_dir, kind="images", resize=resize).images
     else:
         images = split.test.samples
     labels = model.predict(model.preprocess(images))

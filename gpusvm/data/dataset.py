@@ -39,6 +39,8 @@ class Dataset:
         "train" or "test".
     digest : str
         SHA-256, in hexadecimal, of the shape, the images and the labels as loaded.
+    resized : bool
+        Whether the images were asked to be brought to their size.
     """
 
     images: np.ndarray
@@ -46,6 +48,7 @@ class Dataset:
     name: str
     split: str
     digest: str
+    resized: bool = False
     unit: ClassVar[str] = "image"
 
     def __len__(self) -> int:
@@ -196,10 +199,11 @@ def load_dataset(
     rows = _rows(samples.shape[0], limit, seed)
     samples, labels = samples[rows], None if labels is None else labels[rows]
     if isinstance(found, Contents):
+        _require_images(source, resize)
         ids = None if found.ids is None else found.ids[rows]
         return Table.of(found._replace(X=samples, labels=labels, ids=ids), os.fspath(source), split)
     samples = resized(samples, resize)
-    return Dataset(samples, labels, os.fspath(source), split, _digest(samples, labels))
+    return Dataset(samples, labels, os.fspath(source), split, _digest(samples, labels), resize is not None)
 
 
 def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) -> bool:
@@ -277,6 +281,7 @@ def load_samples(
     file = Path(path)
     found = _read_samples(file, kind, TableOptions(label, tuple(drop), tuple(columns), n_features, first_index), resize)
     if isinstance(found, Contents):
+        _require_images(path, resize)
         return Table.of(found, os.fspath(path), "test")
     return resized(found[0], resize), found[1]
 
@@ -407,6 +412,11 @@ def _read_table_file(
     if form == "parquet":
         return parquet.read_any(path, options, kind, resize)
     return npy.read(path, split, kind)
+
+
+def _require_images(source: PathLike, resize: ImageShape | None) -> None:
+    if resize is not None:
+        raise UsageError(f"--resize is for images, and {source} is a table; leave it out, or read it with --images")
 
 
 def _rows(n: int, limit: int | None, seed: int | None) -> slice | np.ndarray:

@@ -16,11 +16,14 @@ from gpusvm.data.links import require_inside
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import DataError, DataWarning, warn
 
-# What people call the folders of the splits; of several to test on, the first that is there is taken.
+# What people call the folders of the splits: Train, training_set, 1_train; seg_train beside seg_test.
 _SPLIT_NAME = re.compile(
-    r"(?:\d+[._ -]*)?(train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?)(?:[._ -]?(?:set|data|images))?", re.IGNORECASE
+    r"(?:\d+[._ -]*|(?P<prefix>.+)[._ -])?(?P<name>train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev|eval)"
+    r"(?:[._ -]?(?:set|data|images))?",
+    re.IGNORECASE,
 )
-_TEST_NAMES = ("test", "testing", "val", "valid", "validation")
+_TEST_NAMES = ("test", "testing", "val", "valid", "validation", "dev", "eval")
+"""Of several to test on, the first of these that is there is taken."""
 _JUNK = frozenset({"__MACOSX"})
 # Pictures to people, that Pillow reads not at all or only by other programs.
 _UNREADABLE = frozenset(
@@ -61,8 +64,8 @@ def read_folder(
     whole, folder = folder, _unwrapped(folder)
     splits = _splits(folder)
     if split in splits:
-        folder = splits[split]
-        require_inside(whole, [folder])
+        require_inside(whole, [splits[split]])
+        folder = _unwrapped(splits[split])
     require_inside(whole, _sub_folders(folder))
     classes = {sub.name: _pictures(sub) for sub in _sub_folders(folder)}
     classes = {name: files for name, files in classes.items() if files}
@@ -104,7 +107,10 @@ def _splits(folder: Path) -> dict[str, Path]:
     subs = _sub_folders(folder)
     require_inside(folder, subs)
     subs = [sub for sub in subs if _has_pictures(sub)]
-    named = {sub: found[1].lower() for sub in subs if (found := _SPLIT_NAME.fullmatch(sub.name))}
+    found = {sub: match for sub in subs if (match := _SPLIT_NAME.fullmatch(sub.name))}
+    if len({match["prefix"] for match in found.values()}) != 1:
+        return {}  # none; or crash_test and bullet_train, which are classes
+    named = {sub: match["name"].lower() for sub, match in found.items()}
     to_train = [sub for sub, name in named.items() if name.startswith("train")]
     to_test = sorted((sub for sub in named if sub not in to_train), key=lambda sub: _TEST_NAMES.index(named[sub]))
     if not to_train or not to_test:
@@ -116,7 +122,7 @@ def _splits(folder: Path) -> dict[str, Path]:
             f"{folder}: holds pictures in {found_there}, and it is unclear whether these are splits or classes;"
             " leave one folder to train on and one to test on, or name the one that holds the classes"
         )
-    if _is_flat(to_test[0]) and not _is_flat(to_train[0]):
+    if _is_flat(_unwrapped(to_test[0])) and not _is_flat(_unwrapped(to_train[0])):
         return {"train": to_train[0]}  # as in a competition, whose test pictures have no labels
     return {"train": to_train[0], "test": to_test[0]}
 

@@ -177,7 +177,7 @@ def _check_range(array: np.ndarray, where: str) -> None:
         raise DataError(f"{where}: holds NaN or infinite pixels; replace them with numbers from 0 to 255")
     low, high = array.min(), array.max()
     if low < 0 or high > 255:
-        raise DataError(f"{where}: pixels range from {low} to {high}; they must lie in 0 to 255")
+        raise DataError(f"{where}: pixels range from {low} to {high}; they must lie in 0 to 255; bring them there")
 
 
 def _from_fractions(array: np.ndarray, where: str) -> np.ndarray:

@@ -183,7 +183,9 @@ class Deskewer(_PixelStep):
         return upright.reshape(X.shape)
 
 
-def build_steps(image_shape: tuple[int, int], binarize: bool = False, deskew: bool = False) -> list[Any]:
+def build_steps(
+    image_shape: tuple[int, int], binarize: bool = False, deskew: bool = False, maximum: float = 255.0
+) -> list[Any]:
     """The steps of a training, in their order: deskew if asked for, scale to [0, 1], binarise if asked for.
 
     Parameters
@@ -194,9 +196,11 @@ def build_steps(image_shape: tuple[int, int], binarize: bool = False, deskew: bo
         1 for every pixel above 0.
     deskew : bool
         Shear each image upright, on the bytes and before anything else.
+    maximum : float
+        The pixel that becomes 1.
     """
     steps: list[Any] = [Deskewer((int(image_shape[0]), int(image_shape[1])))] if deskew else []
-    steps.append(PixelScaler())
+    steps.append(PixelScaler(maximum))
     if binarize:
         steps.append(PixelBinarizer())
     return steps
@@ -208,7 +212,8 @@ def check_image_shape(images: np.ndarray, expected: Sequence[int]) -> None:
         got = "x".join(map(str, images.shape[1:]))
         wanted = "x".join(map(str, expected))
         raise DataError(
-            f"got {got} images, the model expects {wanted}; resize them, or train a model on images of that size"
+            f"got {got} images, the model expects {wanted}; bring them to that size with --resize (in Python"
+            " resize=), or train a model on images of theirs"
         )
 
 

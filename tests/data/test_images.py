@@ -188,7 +188,15 @@ def test_of_three_splits_the_validation_set_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("train", "test"), [("training_set", "test_set"), ("train_images", "Test-Images"), ("1_train", "2. test")]
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("train_images", "Test-Images"),
+        ("1_train", "2. test"),
+        ("seg_train", "seg_test"),
+        ("train/images", "dev/images"),
+        ("train/train", "test/test"),
+    ],
 )
 def test_splits_with_words_around_their_names(tmp_path, train, test):
     draw(tmp_path / train / "a" / "1.png", 1)
@@ -198,6 +206,12 @@ def test_splits_with_words_around_their_names(tmp_path, train, test):
     (tmp_path / "models" / "readme.txt").write_text("none")
     assert load_dataset(tmp_path).images[0, 0, 0] == 1
     assert load_dataset(tmp_path, "test").images[0, 0, 0] == 2
+
+
+def test_classes_whose_names_end_as_those_of_splits(tmp_path):
+    for name in ("bullet_train", "crash_test"):
+        draw(tmp_path / name / "1.png")
+    assert load_dataset(tmp_path).labels.tolist() == ["bullet_train", "crash_test"]
 
 
 @pytest.mark.parametrize("others", [["extra"], ["training"]])
