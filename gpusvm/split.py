@@ -15,6 +15,7 @@ from gpusvm.errors import DataError
 from gpusvm.evaluation import class_indices
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.preprocess import check_image_shape
+from gpusvm.sparse import is_sparse, widened
 
 DEFAULT_TEST_SIZE = 0.2
 
@@ -141,6 +142,25 @@ def load_like(
     assert isinstance(found, Table)  # a table was asked for
     require_features(found, n_features)
     return found
+
+
+def fitting(table: Table, model: SVMModel) -> Table:
+    """The table, if it has as many features as the model.
+
+    A model from LIBSVM does not say how many there were: it takes more, and of a sparse table fewer, which are then
+    followed by zeros, as for svm-predict.
+
+    Raises
+    ------
+    DataError
+        It has another number of features.
+    """
+    if model.from_libsvm and table.n_features > model.n_features:
+        return table
+    if model.from_libsvm and table.n_features < model.n_features and is_sparse(table.X):
+        return replace(table, X=widened(table.X, model.n_features))
+    require_features(table, model.n_features)
+    return table
 
 
 def require_features(table: Table, n_features: int) -> None:

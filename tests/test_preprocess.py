@@ -159,7 +159,7 @@ class TestSteps:
         np.testing.assert_array_equal(X, self.images.reshape(5, 24))
 
     def test_another_image_size_is_refused(self):
-        message = "got 4x6 images, the model expects 28x28; resize them"
+        message = "got 4x6 images, the model expects 28x28; bring them to that size with --resize"
         with pytest.raises(DataError, match=message):
             check_image_shape(self.images, (28, 28))
         with pytest.raises(DataError, match=message):

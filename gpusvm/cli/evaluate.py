@@ -22,7 +22,7 @@ from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, write_json
 from gpusvm.params import TASKS
-from gpusvm.split import Samples, counted, load_like, require_kind
+from gpusvm.split import Samples, counted, fitting, load_like, require_kind
 
 LINE_WIDTH = 80
 """Results fit this many columns where there is no terminal to ask."""
@@ -118,10 +118,11 @@ def load_labelled(
         table = model.table if label is None else replace(model.table, label_name=label, label_number=None)
         return load_like(source, split, table, model.n_features, folder, limit, seed)
     kind = "auto" if model.image_shape is None else "images"
-    return load_dataset(
+    found = load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label,
-        resize=resize,
+        resize=resize, first_index=1 if model.from_libsvm else None,
     )  # fmt: skip
+    return found if isinstance(found, Dataset) else fitting(found, model)
 
 
 def is_training_data(model: SVMModel, data: Samples) -> bool:

@@ -21,7 +21,7 @@ from gpusvm.evaluation import agreement, predict_samples
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, replacing
-from gpusvm.split import Samples, counted, require_features, require_kind
+from gpusvm.split import Samples, counted, fitting, require_kind
 
 
 def predict(
@@ -95,10 +95,11 @@ def load_unlabelled(
         table = model.table or TableLayout()
         found = load_samples(
             path, kind=kind, label=table.label if label is None else label, columns=table.columns,
-            n_features=model.n_features, first_index=table.first_index,
+            n_features=None if model.from_libsvm else model.n_features,
+            first_index=1 if model.from_libsvm else table.first_index,
         )  # fmt: skip
         if isinstance(found, Table):
-            require_features(found, model.n_features)
+            found = fitting(found, model)
             return found, _numbers(len(found)) if found.ids is None else found.ids.tolist()
         images, ids = found
     elif path.suffix.lower() == ".csv" and path.is_file():  # which may have labels

@@ -119,7 +119,7 @@ def _read_picture(
         with Image.open(BytesIO(content), formats=_FORMATS) as opened:
             _check_size(opened, path, len(content), resize)
             if resize is not None:
-                opened.draft("L", (resize[1], resize[0]))  # a JPEG is decoded no larger than it takes
+                opened.draft("L", (max(resize), max(resize)))  # a JPEG is decoded no larger than it takes
             picture = ImageOps.exif_transpose(opened)
             shape = (picture.height, picture.width)
             if resize is None and expected is not None and shape != expected[0]:

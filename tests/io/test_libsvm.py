@@ -13,8 +13,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from scipy.sparse import csr_array, issparse
+from typer.testing import CliRunner
 
 from gpusvm import SVC, load_model, save_model, to_onnx, to_sklearn
+from gpusvm.cli.main import app
 from gpusvm.errors import DataError, DataWarning, ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model, write_libsvm_model
 from gpusvm.model import in_class_order
@@ -167,6 +169,26 @@ def test_reading_what_was_written_gives_the_same_numbers(tmp_path, rng, kernel, 
     assert again.vote_order is None
     if kernel == "precomputed":
         np.testing.assert_array_equal(again.support_indices, model.support_indices)
+
+
+@needs_libsvm
+@pytest.mark.parametrize("columns", ["all", "fewer", "more"])
+def test_the_commands_give_the_labels_of_svm_predict(tmp_path, rng, columns):
+    """On a test file that shows as many features as the model, fewer of them, or more."""
+    X, y, T = problem(rng, LABELS["four"])
+    T = np.hstack([T, np.zeros((len(T), 1))])
+    if columns == "fewer":
+        T[:, 4] = 0
+    elif columns == "more":
+        T[:, 5] = rng.normal(size=len(T))
+    path = svm_train(tmp_path, X, y, "-g", "0.3")
+    expected = svm_predict(tmp_path, path, T)
+    write_rows(tmp_path / "labelled", T, expected.astype(int).tolist())
+    result = CliRunner().invoke(app, ["predict", str(path), str(tmp_path / "labelled")])
+    assert result.exit_code == 0, result.output
+    assert [int(line.split(",")[1]) for line in result.stdout.splitlines()[1:]] == expected.tolist()
+    result = CliRunner().invoke(app, ["evaluate", str(path), str(tmp_path / "labelled")])
+    assert "Accuracy: 1.0000" in result.stdout, result.output
 
 
 # -- the order of the classes ------------------------------------------------------------------------
