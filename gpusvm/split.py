@@ -28,11 +28,12 @@ Samples = Dataset | Table
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What to train on and what to test on."""
+    """What to train on and what to test on; `drawn`: at random from more rows of a table."""
 
     train: Samples
     test: Samples
     description: str
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,12 @@ def load_split(
     test_source : str, optional
         Another source, of the same kind and with the same columns.
     limit : int, optional
-        Train on (and hold out of) so many samples, the first ones.
+        Train on (and hold out of) so many samples: the first images, or rows of a table drawn at random, since tables
+        are often sorted by class.
     test_size : float, optional
         Fraction to hold out, also where the source has test samples of its own.
     seed : int
-        Of the choice of held-out samples.
+        Of what is drawn and held out.
 
     Raises
     ------
@@ -82,20 +84,31 @@ def load_split(
         do not go with the others: another size, other columns, or classes that are not among the training samples.
     """
     data = load_dataset(
-        source, "train", limit=limit, data_dir=reading.data_dir, progress=progress, kind=reading.kind,
+        source, "train", data_dir=reading.data_dir, progress=progress, kind=reading.kind,
         label=reading.label, drop=reading.drop, resize=reading.resize,
     )  # fmt: skip
+    whole, data = data, _limited(data, limit, seed)
+    drawn = isinstance(data, Table) and data is not whole
     _require_classes(data)
     own = test_size is None and has_split(source, "test", reading.data_dir)
     if test_source is not None or own:
         test = _load_test(test_source or source, data, reading)
         of = data.name if test_source is None else test_source
-        return Split(data, test, f"the {counted(test, 'test ')} of {of}")
+        return Split(data, test, f"the {counted(test, 'test ')} of {of}", drawn)
     fraction = DEFAULT_TEST_SIZE if test_size is None else test_size
     stratified = isinstance(data, Table) and _can_stratify(data.require_labels(), fraction)
     train, test = _hold_out(data, fraction, seed, stratified)
     how = f"{fraction:.0%}, seed {seed}{', stratified' if stratified else ''}"
-    return Split(train, test, f"{counted(test)} held out ({how})")
+    return Split(train, test, f"{counted(test)} held out ({how})", drawn)
+
+
+def _limited(data: Samples, limit: int | None, seed: int) -> Samples:
+    """So many of the samples; see `load_split`."""
+    if limit is None or limit >= len(data):
+        return data
+    if isinstance(data, Table):
+        return data.take(np.sort(np.random.default_rng(seed).choice(len(data), limit, replace=False)))
+    return data.take(np.arange(limit))
 
 
 def counted(data: Samples, kind: str = "") -> str:

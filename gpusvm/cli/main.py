@@ -64,7 +64,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train, evaluate and apply exact kernel support vector machines on images, on a GPU or a CPU.",
+    help="Train, evaluate and apply exact kernel support vector machines on tables and images, on a GPU or a CPU.",
 )
 
 
@@ -134,7 +134,7 @@ def _describe(error: Exception) -> str:
     """An error of gpusvm's says what to do; one of the system's is named with its file."""
     if isinstance(error, (MemoryError, RuntimeError, ImportError)):
         reason = " ".join(str(error).split()) or "an allocation failed"
-        return f"not enough memory: {reason}; raise the limit (ulimit -v), free some, or take fewer images (--limit)"
+        return f"not enough memory: {reason}; raise the limit (ulimit -v), free some, or take fewer samples (--limit)"
     if isinstance(error, OSError):
         where = error.filename or "standard output"
         return f"{where}: {error.strerror or error}; check that it can be read or written, and the space left there"

@@ -101,12 +101,16 @@ def train(
         int | None, typer.Option(help="CUDA device of a GPU backend, counted among the visible ones.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="tutorial: a first walk with 5,000 images.")] = Preset.default,
-    limit: Annotated[int | None, typer.Option(min=2, help="Use only the first so many samples.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Use only so many samples: the first images, or random rows of a table.")
+    ] = None,
     test_size: Annotated[
         float | None,
         typer.Option(min=0.001, max=0.999, help="Fraction of the samples to hold out for testing."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another number holds out other samples.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Another number draws and holds out other samples.")
+    ] = 0,
     kernel: Annotated[KernelName, typer.Option(help="Kernel function.")] = KernelName.rbf,  # type: ignore[attr-defined]
     C: Annotated[
         float | None, typer.Option("--C", help="Penalty; 10 for MNIST and digits, else 1.", metavar="FLOAT")
@@ -297,6 +301,7 @@ def _describe_table(split: Split, plan: Plan) -> list[str]:
     data = split.train
     assert isinstance(data, Table)
     sparse = "" if isinstance(data.X, np.ndarray) else f" (sparse: {data.X.nnz / data.X.shape[0]:.0f} not zero a row)"
+    drawn = f" ({plan.limit:,} drawn at random)" if split.drawn else ""
     column = "" if data.label_name is None else f" in column {data.label_name}"
     scaling = plan.scaling or default_scaling(data.X)
     if scaling == "none":
@@ -304,7 +309,7 @@ def _describe_table(split: Split, plan: Plan) -> list[str]:
     else:
         scaled = f"Scaling: {scaling}, {SCALED[scaling]} (of the training rows); --scale none leaves them as they are"
     return [
-        f"Training on {counted(data)} of {data.n_features:,} features{sparse} from {data.name}; testing on"
+        f"Training on {counted(data)} of {data.n_features:,} features{sparse} from {data.name}{drawn}; testing on"
         f" {split.description}",
         f"Labels{column}: {_describe_classes(data.require_labels())}",
         scaled,

@@ -140,6 +140,20 @@ def test_a_class_of_one_row_is_held_out_or_trained_on_but_no_error(rng):
     assert "(20%, seed 0)" in result.stdout
 
 
+def test_a_limit_draws_rows_at_random_since_tables_are_sorted_by_class(wine):
+    result = done("train", "wine.npz", "--limit", 60)
+    assert "Training on 48 rows of 13 features from wine.npz (60 drawn at random)" in result.stdout
+    assert "Labels: 3 classes" in result.stdout
+    assert "drawn" not in done("train", "wine.npz", "--limit", 178).stdout
+    done("train", "wine.npz", "--limit", 60)
+    assert load_model("wine.svm").provenance["n_train"] == 48
+    digest = load_model("wine.svm").provenance["dataset"]["digest"]
+    done("train", "wine.npz", "--limit", 60)
+    assert load_model("wine.svm").provenance["dataset"]["digest"] == digest
+    done("train", "wine.npz", "--limit", 60, "--seed", 1)
+    assert load_model("wine.svm").provenance["dataset"]["digest"] != digest
+
+
 def test_columns_left_as_they_are_though_they_differ_are_told(wine):
     assert "column 13 varies" in done("train", "wine.npz", "--scale", "none").stderr
     assert "varies" not in done("train", "wine.npz").stderr
