@@ -78,7 +78,7 @@ def dense(X: Any) -> np.ndarray:
 def all_stored(values: np.ndarray) -> Sparse:
     """An array (n, m) as CSR in which zeros are stored too: the form of scikit-learn's sparse dual coefficients."""
     n, m = values.shape
-    indptr = np.arange(0, n * m + 1, max(m, 1), dtype=np.int32)[: n + 1]
+    indptr = m * np.arange(n + 1, dtype=np.int32)
     return sparse.csr_array((values.ravel(), np.tile(np.arange(m, dtype=np.int32), n), indptr), shape=values.shape)
 
 

@@ -110,5 +110,12 @@ class SingleFunctionMachine(KernelMachine):
             raise AttributeError("coef_ is only available when using a linear kernel")
         model = self._fitted("coef_")
         if is_sparse(model.support_vectors):
-            return in_public(as_csr(model.dual_coef) @ model.support_vectors.astype(np.float64))
-        return model.primal_weights
+            return in_public(_read_only(as_csr(model.dual_coef) @ model.support_vectors.astype(np.float64)))
+        return _read_only(model.primal_weights.copy())
+
+
+def _read_only(weights: Any) -> Any:
+    """As scikit-learn gives them: predictions would not follow a change."""
+    values = weights.data if is_sparse(weights) else weights
+    values.flags.writeable = False
+    return weights

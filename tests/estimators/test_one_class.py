@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn.svm
+from scipy.sparse import csr_matrix, issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -78,6 +79,16 @@ def test_solves_libsvms_problem(cloud, rng, backend, weighted, options):
     assert ours.fit_status_ == 0
     if weighted:
         assert (weights[ours.support_] > 0).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sparse_samples_are_the_same_problem(cloud, backend):
+    X, X_test = (np.where(values > 1, values, 0) for values in cloud)
+    dense = OneClassSVM(backend=backend, tol=1e-5).fit(X)
+    sparse = OneClassSVM(backend=backend, tol=1e-5).fit(csr_matrix(X))
+    assert issparse(sparse.support_vectors_) and issparse(sparse.dual_coef_)
+    np.testing.assert_allclose(sparse.score_samples(csr_matrix(X_test)), dense.score_samples(X_test), atol=1e-3)
+    assert certify(sparse.model_, csr_matrix(X)).max_kkt_gap <= 2e-5
 
 
 def test_nu_bounds_outliers_and_support_vectors(cloud):

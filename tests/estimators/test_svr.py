@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
@@ -92,16 +93,16 @@ def test_solves_libsvms_problem(curve, rng, backend, weighted, options):
 def test_sparse_samples_are_the_same_problem(curve):
     X, y, X_test, _ = curve
     X, X_test = np.where(X > 0.5, X, 0), np.where(X_test > 0.5, X_test, 0)
-    for kernel in ("rbf", "linear"):
-        dense = SVR(kernel=kernel, backend="sklearn").fit(X, y)
-        sparse = SVR(kernel=kernel, backend="sklearn").fit(csr_matrix(X), y)
+    for kernel, backend in product(("rbf", "linear"), BACKENDS):
+        dense = SVR(kernel=kernel, backend=backend).fit(X, y)
+        sparse = SVR(kernel=kernel, backend=backend).fit(csr_matrix(X), y)
         theirs = sklearn.svm.SVR(kernel=kernel).fit(csr_matrix(X), y)
         assert type(sparse.support_vectors_) is type(theirs.support_vectors_)
         assert type(sparse.dual_coef_) is type(theirs.dual_coef_)
-        np.testing.assert_allclose(sparse.predict(csr_matrix(X_test)), dense.predict(X_test), atol=1e-3)
+        np.testing.assert_allclose(sparse.predict(csr_matrix(X_test)), dense.predict(X_test), atol=3e-3)
         if kernel == "linear":
             assert type(sparse.coef_) is type(theirs.coef_)
-            np.testing.assert_allclose(sparse.coef_.toarray(), theirs.coef_.toarray(), atol=1e-4)
+            np.testing.assert_allclose(sparse.coef_.toarray(), theirs.coef_.toarray(), atol=3e-3)
         assert certify(sparse.model_, csr_matrix(X), y).max_kkt_gap <= 2e-3
 
 
@@ -119,6 +120,22 @@ def test_a_precomputed_kernel_is_the_same_machine(curve, backend):
     direct = SVR(kernel="linear", tol=1e-6, backend=backend).fit(X, y)
     given = SVR(kernel="precomputed", tol=1e-6, backend=backend).fit(X @ X.T, y)
     np.testing.assert_allclose(given.predict(X_test @ X.T), direct.predict(X_test), atol=1e-4)
+
+
+def test_weights_cannot_be_changed_since_predictions_would_not_follow(curve):
+    svr = SVR(kernel="linear", backend="sklearn").fit(*curve[:2])
+    with pytest.raises(ValueError, match="read-only"):
+        svr.coef_[0, 0] = 1.0
+    with pytest.raises(AttributeError):
+        svr.coef_ = np.zeros(5)
+
+
+def test_sparse_samples_without_a_support_vector(curve):
+    X, y = csr_matrix(curve[0]), np.full(len(curve[1]), 3.0)
+    for backend in BACKENDS:
+        svr = SVR(kernel="linear", backend=backend).fit(X, y)
+        assert svr.dual_coef_.shape == (1, 0) and svr.coef_.shape == (1, 5) and svr.coef_.nnz == 0
+        np.testing.assert_allclose(svr.predict(X), 3.0)
 
 
 def test_integer_targets_and_columns_of_targets(curve):
