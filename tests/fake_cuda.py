@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import sklearn.svm
 
 
@@ -31,6 +32,21 @@ class FakeArray(np.ndarray):
 
 
 FakeArray.__module__ = "cupy"
+
+
+class FakeCsr:
+    """``cupyx.scipy.sparse.csr_matrix`` of a matrix of SciPy's."""
+
+    def __init__(self, given: Any) -> None:
+        assert type(given) is scipy.sparse.csr_matrix, "CuPy takes SciPy's matrices"
+        assert given.indices.dtype == given.indptr.dtype == np.int32, "cuML takes indices of 32 bits"
+        self._held, self.shape, self.dtype = given.copy(), given.shape, given.dtype
+
+    def get(self) -> scipy.sparse.csr_matrix:
+        return self._held
+
+
+FakeCsr.__module__ = "cupyx.scipy.sparse._csr"
 
 
 def raising_inside(module: str, error: BaseException) -> Callable[..., Any]:
@@ -260,8 +276,8 @@ class FakeCumlSVC:
         self.params = {name: value for name, value in locals().items() if name != "self"}
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FakeCumlSVC:
-        assert isinstance(X, FakeArray) and isinstance(y, FakeArray), "data left the device"
-        assert X.dtype == np.float32 and X.flags.f_contiguous, "cuML would copy the samples"
+        assert isinstance(X, FakeArray | FakeCsr) and isinstance(y, FakeArray), "data left the device"
+        assert X.dtype == np.float32 and (isinstance(X, FakeCsr) or X.flags.f_contiguous), "cuML would copy the samples"
         assert sample_weight is None or (isinstance(sample_weight, FakeArray) and sample_weight.dtype == np.float32)
         assert len(np.unique(y)) == 2, "the binary solver was given more than two classes"
         sys.modules["cupy"].events.append("fit")  # type: ignore[attr-defined]
@@ -274,7 +290,8 @@ class FakeCumlSVC:
 
     def _keep(self, machine: Any, X: Any, y: Any, sample_weight: Any) -> None:
         machine._warn_from_fit_status = lambda: None
-        machine.fit(np.asarray(X), np.asarray(y), sample_weight=sample_weight)
+        X = X.get().toarray() if isinstance(X, FakeCsr) else np.asarray(X)
+        machine.fit(X, np.asarray(y), sample_weight=sample_weight)
         backwards = slice(None, None, -1)
         self._support = machine.support_[backwards].astype(np.int32)
         self._dual_coef = machine.dual_coef_[:, backwards].astype(X.dtype)
@@ -310,8 +327,8 @@ class FakeCumlSVR(FakeCumlSVC):
         self.params = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FakeCumlSVR:
-        assert isinstance(X, FakeArray) and isinstance(y, FakeArray), "data left the device"
-        assert X.dtype == y.dtype and X.flags.f_contiguous, "cuML would copy the samples"
+        assert isinstance(X, FakeArray | FakeCsr) and isinstance(y, FakeArray), "data left the device"
+        assert X.dtype == y.dtype and (isinstance(X, FakeCsr) or X.flags.f_contiguous), "cuML would copy the samples"
         assert sample_weight is None or (isinstance(sample_weight, FakeArray) and sample_weight.dtype == X.dtype)
         sys.modules["cupy"].events.append("fit")  # type: ignore[attr-defined]
         self.fits.append(self)
@@ -351,6 +368,11 @@ def install(
     monkeypatch.setattr(FakeCumlSVC, "gives_up_after", -1)
     # The pool of a stand-in must not outlive it.
     monkeypatch.setattr(device, "training_pool", functools.cache(device.training_pool.__wrapped__))
+    cupyx_sparse = types.ModuleType("cupyx.scipy.sparse")
+    cupyx_sparse.csr_matrix = FakeCsr  # type: ignore[attr-defined]
+    for name in ("cupyx", "cupyx.scipy"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.sparse", cupyx_sparse)
     for name, module in (("cupy", cupy), ("cuml", cuml), ("cuml.svm", cuml.svm)):
         monkeypatch.setitem(sys.modules, name, module)
     return cupy

@@ -27,6 +27,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
@@ -49,6 +50,7 @@ from gpusvm.model import SVMModel, describe_pair
 from gpusvm.packages import package_versions
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import Solution, from_support
+from gpusvm.sparse import is_sparse
 
 ALLOWED = 0.25
 """Part of the tolerance by which rounding may put targets off."""
@@ -73,7 +75,7 @@ class CumlBackend:
     tasks = frozenset({"c_svc", "epsilon_svr"})
     resumable = False
     goes_on = False
-    takes_sparse = False
+    takes_sparse = True
 
     def probe(self) -> Availability:
         return _probe()
@@ -136,7 +138,7 @@ class CumlBackend:
             samples = samples.astype(np.float64, copy=False)
         arguments = library_arguments(problem, stopping)
         try:
-            samples = array_module(samples).asfortranarray(samples)
+            samples = _as_cuml_takes(samples)
             found = _fit_regression(samples, data.y, data.weights, resources.cache_size or CACHE_MB, arguments)
         except Exception as error:
             if failed_library(error) is None and not isinstance(error, MemoryError):
@@ -212,8 +214,14 @@ def _provenance() -> dict[str, str]:
 def _on_device(
     prepare: Callable[..., Any], X: Any, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None
 ) -> Any:
-    """What `prepare`, one of `group_by_class` and `weigh`, makes of them on the device."""
+    """What `prepare`, one of `group_by_class` and `weigh`, makes of them on the device.
+
+    Sparse samples stay on the host, where each problem's gap is recomputed too, until cuML is given them.
+    """
     import cupy
+
+    if is_sparse(X):
+        return prepare(X, y, problem, sample_weight)
 
     try:
         return prepare(cupy.asarray(X), y, problem, sample_weight)
@@ -235,6 +243,15 @@ def _samples(data: GroupedData | WeightedData, kernel: Kernel) -> Array:
     return moved.astype(kernel.product_dtype(largest_norm(moved)), copy=False)
 
 
+def _as_cuml_takes(samples: Array) -> Array:
+    """Samples (n, n_features) on the device: in Fortran order, or as CuPy's CSR."""
+    if not is_sparse(samples):
+        return array_module(samples).asfortranarray(samples)
+    from cupyx.scipy.sparse import csr_matrix as device_csr
+
+    return device_csr(csr_matrix(samples))
+
+
 def _solve_pair(
     data: GroupedData,
     samples: Array,
@@ -246,7 +263,7 @@ def _solve_pair(
     first, second = (data.class_slice(c) for c in pair)
     n_first = first.stop - first.start
     # cuML works on columns; made so here, it need not copy the pair once more.
-    block = pair_block(samples, first, second, precomputed=problem.kernel.precomputed, order="F")
+    block = _as_cuml_takes(pair_block(samples, first, second, precomputed=problem.kernel.precomputed, order="F"))
     weights = data.pair_weights(pair)
     arguments = library_arguments(problem, stopping)
     found = _fit_binary(block, n_first, weights, resources.cache_size or CACHE_MB, arguments)
@@ -261,7 +278,7 @@ def _fit_binary(
 
     Parameters
     ----------
-    block : (n, n_features) CuPy array, float32 or float64, Fortran order
+    block : (n, n_features) CuPy array, float32 or float64, Fortran order, or CSR
         The pair's samples, first class first; (n, n) kernel values for a precomputed kernel.
     n_first : int
         How many of them are of the first class.
@@ -276,7 +293,7 @@ def _fit_binary(
     import cupy
     from cuml.svm import SVC
 
-    labels = cupy.zeros(len(block), dtype=block.dtype)
+    labels = cupy.zeros(block.shape[0], dtype=block.dtype)
     labels[n_first:] = 1
     with cuml.using_output_type("cupy"):
         svc = SVC(cache_size=cache_mb, **arguments)
@@ -288,7 +305,7 @@ def _fit_binary(
         n_iter = int(np.asarray(svc.n_iter_).ravel()[0])
     # It gives up where its gap does not change for a while, with no more than a line in its log: whether it came to
     # its end is told by the gap alone, as `checked_solution` recomputes it.
-    return Solution(from_support(len(block), support, dual_coef), intercept, n_iter, converged=True)
+    return Solution(from_support(block.shape[0], support, dual_coef), intercept, n_iter, converged=True)
 
 
 def _fit_regression(

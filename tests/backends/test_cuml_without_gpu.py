@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import sklearn.svm
 from asking import asked, asked_again
+from scipy.sparse import csr_array, csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 
-from gpusvm import certify
+from gpusvm import SVC, certify
 from gpusvm.backends.cuml import CumlBackend
 from gpusvm.errors import TrainingError
 from gpusvm.kernels import MOST_SPREAD, Kernel, largest_norm
+from gpusvm.sparse import as_csr, is_sparse
 
 PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0)
 
@@ -233,3 +235,36 @@ def test_what_the_callers_progress_raises_is_the_callers(cupy, digits, kind):
         CumlBackend().fit(
             digits[0][:100], digits[1][:100], *PARAMS, progress=fake_cuda.raising_inside("__main__", kind("mine"))
         )
+
+
+# -- sparse samples --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_samples_reach_cuml_as_csr_on_the_device(cupy, digits, n_classes, dtype):
+    keep = digits[1] < n_classes
+    X, y = digits[0][keep][:200].astype(dtype), digits[1][keep][:200]
+    dense = CumlBackend().fit(X, y, *PARAMS)
+    model = CumlBackend().fit(as_csr(csr_array(X)), y, *PARAMS)
+    assert is_sparse(model.support_vectors) and model.support_vectors.dtype == dtype
+    np.testing.assert_array_equal(model.dual_coef, dense.dual_coef)
+    np.testing.assert_array_equal(model.support_vectors.toarray(), dense.support_vectors)
+    np.testing.assert_allclose(model.kkt_gap, dense.kkt_gap, atol=1e-6)
+    np.testing.assert_allclose(model.pair_decisions(csr_array(digits[2])), dense.pair_decisions(digits[2]), atol=1e-5)
+
+
+def test_a_sparse_model_takes_rows_on_the_device_and_gives_back_such(cupy, digits):
+    keep = digits[1] < 3
+    model = CumlBackend().fit(as_csr(csr_array(digits[0][keep][:200])), digits[1][keep][:200], *PARAMS)
+    found = model.pair_decisions(cupy.asarray(digits[2]))
+    assert type(found) is fake_cuda.FakeArray
+    np.testing.assert_array_equal(found.get(), model.pair_decisions(digits[2]))
+
+
+def test_a_sparse_matrix_of_cupys_is_taken(cupy, digits):
+    X, y = csr_matrix(digits[0][:200]), digits[1][:200]
+    expected = SVC(backend="sklearn").fit(X, y)
+    found = SVC(backend="sklearn").fit(fake_cuda.FakeCsr(X), y)
+    np.testing.assert_array_equal(found.dual_coef_.toarray(), expected.dual_coef_.toarray())
+    np.testing.assert_array_equal(found.predict(fake_cuda.FakeCsr(X)), expected.predict(X))
