@@ -105,7 +105,8 @@ class SVMModel:
         LIBSVM model; None for the order of `classes`.
     probA, probB : (n_pairs,) float64 arrays, optional
         Platt's parameters from a LIBSVM model that was trained for probabilities, kept to be written back:
-        P(first class) = 1 / (1 + exp(probA f + probB)). Nothing here uses them.
+        P(first class) = 1 / (1 + exp(probA f + probB)). A regression has probA alone, the scale of its noise.
+        Nothing here uses them.
     preprocessing : tuple of transformers
         Fitted steps of `gpusvm.preprocess` that made X from images or from the rows of a table.
     image_shape : (height, width), optional

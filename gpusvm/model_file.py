@@ -172,7 +172,8 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
         tensors["support_vectors"] = _sparse_vectors(tensors, n_features)
     _check_shapes(tensors, len(classes), 0 if problem.kernel.precomputed else n_features)
     _check_values(tensors, n_features if problem.kernel.precomputed else None)
-    if not problem.classifies and (strange := sorted({"vote_order", "probA", "probB"} & set(tensors))):
+    of_classes = {"vote_order", "probB", *(() if problem.task == "epsilon_svr" else ("probA",))}
+    if not problem.classifies and (strange := sorted(of_classes & set(tensors))):
         raise ModelFileError(f"array {strange[0]} means nothing without classes")
     if problem.class_weight is not None and len(problem.class_weight) != len(classes):
         raise ModelFileError("it has another number of class weights than of classes")

@@ -66,8 +66,9 @@ def test_a_model_of_a_single_function_comes_back_and_is_scikit_learns(digits, tm
         np.testing.assert_array_equal(theirs.n_support_, [model.n_support_vectors])
     with pytest.raises(UsageError, match="ONNX"):
         to_onnx(model)
-    with pytest.raises(UsageError, match="cannot be written as LIBSVM's"):
-        write_libsvm_model(model, tmp_path / "m.model")
+    write_libsvm_model(model, tmp_path / "m.model")
+    in_text = read_libsvm_model(tmp_path / "m.model", n_features=model.n_features)
+    np.testing.assert_allclose(in_text.predict(X_test), model.predict(X_test), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -21,18 +21,24 @@ from gpusvm.errors import DataWarning, ModelFileError, UsageError, warn
 from gpusvm.kernels import KERNEL_PARAMETERS, Kernel
 from gpusvm.model import FROM_LIBSVM, SVMModel, in_class_order
 from gpusvm.output import replacing
-from gpusvm.params import TASKS, Problem, Stopping
+from gpusvm.params import Problem, Stopping
 from gpusvm.sparse import Sparse, as_csr, nonzeros_of_row
 
 _KERNELS = {
     "linear": "linear", "polynomial": "poly", "rbf": "rbf", "sigmoid": "sigmoid", "precomputed": "precomputed",
 }  # fmt: skip
 
-_CLASSIFIERS = ("c_svc", "nu_svc")
-_SVM_TYPES = (*_CLASSIFIERS, "one_class", "epsilon_svr", "nu_svr")
+_TASKS = {
+    "c_svc": "c_svc", "nu_svc": "c_svc", "one_class": "one_class", "epsilon_svr": "epsilon_svr",
+    "nu_svr": "epsilon_svr",
+}  # fmt: skip
+"""What a model of each of LIBSVM's types is to us: those of nu predict as the others do."""
+
+_NOT_IN_FILE: dict[str, dict[str, Any]] = {"epsilon_svr": {"epsilon": 0.1}, "one_class": {"nu": 0.5}}
+"""Parameters of the training, which no prediction needs, by LIBSVM's defaults."""
 _KEYS = (
     "svm_type", "kernel_type", "degree", "gamma", "coef0", "nr_class", "total_sv", "rho", "label", "probA", "probB",
-    "nr_sv",
+    "nr_sv", "prob_density_marks",
 )  # fmt: skip
 
 _LARGEST_WHOLE = 2**31 - 1
@@ -121,10 +127,10 @@ def is_libsvm_model(path: str | os.PathLike[str]) -> bool:
 
 
 def read_libsvm_model(path: str | os.PathLike[str], *, n_features: int | None = None) -> SVMModel:
-    """Read a model that svm-train wrote, of C-SVC or nu-SVC.
+    """Read a model that svm-train wrote, of whichever type.
 
-    A LIBSVM model says neither C nor how many features there were, nor which rows of the training data the
-    support vectors are. `problem.C` is then the largest coefficient, and `support_indices` count the support
+    A LIBSVM model says neither C, nu or epsilon nor how many features there were, nor which rows of the training
+    data the support vectors are. `problem.C` is then the largest coefficient, and `support_indices` count the support
     vectors (but for a precomputed kernel, where they are in the file).
 
     Parameters
@@ -195,9 +201,11 @@ class _Layout:
 
     @classmethod
     def of(cls, header: _Header) -> _Layout:
-        svm_type = header.word("svm_type", _SVM_TYPES)
-        if svm_type not in _CLASSIFIERS:
-            raise header.error("svm_type", f"a model of {svm_type} is no classifier", "train with svm-train -s 0 or 1")
+        svm_type = header.word("svm_type", tuple(_TASKS))
+        if _TASKS[svm_type] != "c_svc":
+            return cls._of_function(header, svm_type)
+        if "prob_density_marks" in header.values:
+            raise header.error("prob_density_marks", f"a model of {svm_type} has none")
         (n_classes,) = header.wholes("nr_class", 1, 1)
         if n_classes < 2:
             raise header.error("nr_class", "it has a single class", "train on data with two classes at least")
@@ -218,9 +226,24 @@ class _Layout:
             {name: header.numbers(name, n_pairs) for name in ("probA", "probB") if name in header.values},
         )
 
+    @classmethod
+    def _of_function(cls, header: _Header, svm_type: str) -> _Layout:
+        """A regression or a one-class model, for which LIBSVM writes two classes and neither labels nor nr_sv."""
+        if header.wholes("nr_class", 1, 1) != [2]:
+            raise header.error("nr_class", f"nr_class of {svm_type} must be 2")
+        if "prob_density_marks" in header.values and svm_type == "one_class":
+            warn("prob_density_marks, which no prediction needs, are left out of the model", DataWarning)
+        for key in ("label", "nr_sv", "probB", *(["probA"] if svm_type == "one_class" else [])):
+            if key in header.values:
+                raise header.error(key, f"a model of {svm_type} has no {key}")
+        probabilities = {"probA": header.numbers("probA", 1)} if "probA" in header.values else {}
+        total = header.wholes("total_sv", 1, 0)
+        return cls(svm_type, _kernel(header), [], total, header.numbers("rho", 1), probabilities)
+
     @property
     def n_coefficients(self) -> int:
-        return len(self.labels) - 1
+        """Of each support vector."""
+        return max(1, len(self.labels) - 1)
 
 
 def _kernel(header: _Header) -> Kernel:
@@ -314,10 +337,12 @@ def _assemble(layout: _Layout, vectors: _Vectors, file_bytes: int, n_features: i
     width = n_features or width
     precomputed = layout.kernel.precomputed
     probabilities: dict[str, Any] = {name: np.array(values) for name, values in layout.probabilities.items()}
+    task = _TASKS[layout.svm_type]
+    largest = 1.0 if task == "one_class" else float(np.abs(coefficients).max(initial=0.0))
     model = SVMModel(
-        problem=Problem(layout.kernel, C=float(np.abs(coefficients).max(initial=0.0)) or 1.0),
+        problem=Problem(layout.kernel, C=largest or 1.0, task=task, **_NOT_IN_FILE.get(task, {})),
         stopping=Stopping(),
-        classes=np.array(layout.labels),
+        classes=np.array(layout.labels, dtype=np.int64),
         support_vectors=np.zeros((len(vectors), 0)) if precomputed else _rows(vectors, indices, width, file_bytes),
         support_indices=indices.astype(np.int64) if precomputed else np.arange(len(vectors)),
         n_support=np.array(layout.n_support),
@@ -351,14 +376,11 @@ def write_libsvm_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     UsageError
-        It is no classifier, or the class labels are not whole numbers of 32 bits.
+        The class labels are not whole numbers of 32 bits.
     OutputError
         The file cannot be written.
     """
-    if not model.problem.classifies:
-        what = TASKS[model.problem.task]
-        raise UsageError(f"a model of {what} cannot be written as LIBSVM's yet, only a classifier; export to sklearn")
-    labels = _labels_in_32_bits(model)
+    labels = _labels_in_32_bits(model) if model.problem.classifies else None
     if model.preprocessing:
         steps = ", ".join(type(step).__name__ for step in model.preprocessing)
         warn(
@@ -367,6 +389,7 @@ def write_libsvm_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
             DataWarning,
         )
     if model.vote_order is not None:
+        assert labels is not None  # a single function has no classes to vote for
         labels, model = labels[model.vote_order], in_class_order(model, model.vote_order)
     with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.writelines(_header_lines(model, labels))
@@ -388,20 +411,22 @@ def _labels_in_32_bits(model: SVMModel) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def _header_lines(model: SVMModel, labels: np.ndarray) -> Iterator[str]:
+def _header_lines(model: SVMModel, labels: np.ndarray | None) -> Iterator[str]:
     kernel = model.kernel
-    yield "svm_type c_svc\n"
+    yield f"svm_type {model.problem.task}\n"
     yield f"kernel_type {next(theirs for theirs, ours in _KERNELS.items() if ours == kernel.name)}\n"
     for name in KERNEL_PARAMETERS[kernel.name]:
         yield f"{name} {getattr(kernel, name):.17g}\n"
-    yield f"nr_class {model.n_classes}\n"
+    yield f"nr_class {2 if labels is None else model.n_classes}\n"
     yield f"total_sv {model.n_support_vectors}\n"
     yield _line("rho", -model.intercept)
-    yield _line("label", labels)
+    if labels is not None:
+        yield _line("label", labels)
     for name in ("probA", "probB"):
         if getattr(model, name) is not None:
             yield _line(name, getattr(model, name))
-    yield _line("nr_sv", model.n_support)
+    if labels is not None:
+        yield _line("nr_sv", model.n_support)
     yield "SV\n"
 
 

@@ -47,7 +47,24 @@ label 0 1
 nr_sv 1 1
 SV
 1 0:3 \n-1 0:7 \n"""
-_SEEDS = (_TWO, _THREE, _PRECOMPUTED)
+_REGRESSION = b"""svm_type epsilon_svr
+kernel_type sigmoid
+gamma 0.5
+coef0 -1
+nr_class 2
+total_sv 2
+rho -1.5
+probA 0.25
+SV
+1 1:0.5 4:1 \n-0.5 2:1 \n"""
+_ONE_CLASS = b"""svm_type one_class
+kernel_type linear
+nr_class 2
+total_sv 2
+rho 0.5
+SV
+1 1:0.5 \n0.5 2:1 \n"""
+_SEEDS = (_TWO, _THREE, _PRECOMPUTED, _REGRESSION, _ONE_CLASS)
 _WORDS = (
     b"", b"nan", b"inf", b"-inf", b"1e400", b"1e38", b"1e-400", b"0x10", b"1_0", b"1.5", b"-1", b"0", b"1", b"2",
     b"0:1", b"1:1", b"1:", b":1", b":", b"1:1:1", b"-1:1", b"16777216:1", b"2147483647:1", b"99999999999:1", b"1:nan",

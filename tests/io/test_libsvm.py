@@ -15,7 +15,7 @@ import pytest
 from scipy.sparse import csr_array, issparse
 from typer.testing import CliRunner
 
-from gpusvm import SVC, load_model, save_model, to_onnx, to_sklearn
+from gpusvm import SVC, SVR, OneClassSVM, load_model, save_model, to_onnx, to_sklearn
 from gpusvm.cli.main import app
 from gpusvm.errors import DataError, DataWarning, ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model, write_libsvm_model
@@ -333,7 +333,7 @@ DAMAGE = {
     "no serial": (
         GOOD.replace("rbf\ngamma 0.25", "precomputed"), "line 11: has no number of a training sample, 0:1 or more"),
     "bytes": (GOOD.replace("2:1", "2:\x80"), "line 13: has characters that no LIBSVM model has"),
-    "regression": (GOOD.replace("c_svc", "nu_svr"), "line 1: a model of nu_svr is no classifier"),
+    "regression": (GOOD.replace("c_svc", "nu_svr"), "line 7: a model of nu_svr has no label"),
 }  # fmt: skip
 
 
@@ -399,3 +399,65 @@ def test_data_of_more_features_than_the_support_vectors_name_are_taken(tmp_path,
         model.predict(X[:, :2])
     save_model(model, tmp_path / "m.svm")
     np.testing.assert_array_equal(load_model(tmp_path / "m.svm").pair_decisions(X), model.pair_decisions(X))
+
+
+# -- regressions and one-class models ----------------------------------------------------------------
+
+FUNCTIONS = {
+    "epsilon_svr": ["-s", "3", "-p", "0.05"], "nu_svr": ["-s", "4", "-n", "0.4"], "one_class": ["-s", "2", "-n", "0.3"],
+}  # fmt: skip
+
+
+def target(rng, kernel):
+    X, _, T = problem(rng, [0, 1], precomputed=kernel == "precomputed")
+    return X, (np.sin(X[:, 0]) + 0.1 * X[:, 1]).round(6), T
+
+
+@needs_libsvm
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("svm_type", FUNCTIONS)
+def test_functions_of_svm_train_predict_as_svm_predict_does(tmp_path, rng, svm_type, kernel):
+    X, y, T = target(rng, kernel)
+    path = svm_train(tmp_path, X, y, *KERNELS[kernel][0], *FUNCTIONS[svm_type])
+    model = read_libsvm_model(path, n_features=T.shape[1])
+    expected = svm_predict(tmp_path, path, T, kernel == "precomputed")  # printed with six digits
+    np.testing.assert_allclose(model.predict(T), expected, rtol=1e-5, atol=1e-5)
+    save_model(model, tmp_path / "m.svm")
+    write_libsvm_model(load_model(tmp_path / "m.svm"), tmp_path / "again.model")
+    again = (tmp_path / "again.model").read_bytes()
+    if kernel == "precomputed":
+        np.testing.assert_array_equal(svm_predict(tmp_path, tmp_path / "again.model", T, True), expected)
+    if svm_type != "nu_svr":  # which is written as the regression that it predicts as
+        short = read_libsvm_model(path)
+        np.testing.assert_array_equal(read_libsvm_model(tmp_path / "again.model").dual_coef, short.dual_coef)
+        assert again.startswith(f"svm_type {svm_type}\n".encode())
+
+
+@needs_libsvm
+@pytest.mark.parametrize("estimator", [SVR(C=2.0, gamma=0.3, epsilon=0.05), OneClassSVM(gamma=0.3, nu=0.3)])
+def test_svm_predict_reads_our_functions(tmp_path, rng, estimator):
+    X, y, T = target(rng, "rbf")
+    model = estimator.set_params(backend="sklearn").fit(X, y).model_
+    write_libsvm_model(model, tmp_path / "ours.model")
+    np.testing.assert_allclose(
+        svm_predict(tmp_path, tmp_path / "ours.model", T), model.predict(T), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_densities_of_newer_versions_are_left_out_and_said(tmp_path):
+    text = (
+        "svm_type one_class\nkernel_type linear\nnr_class 2\ntotal_sv 1\nrho 0.5\nprob_density_marks 1 2\nSV\n1 1:1 \n"
+    )
+    (tmp_path / "m.model").write_text(text)
+    with pytest.warns(DataWarning, match="prob_density_marks, which no prediction needs"):
+        model = read_libsvm_model(tmp_path / "m.model")
+    assert model.predict(np.array([[0.4], [0.6]])).tolist() == [-1, 1]
+
+
+@needs_libsvm
+def test_the_width_of_a_regression_s_noise_is_kept(tmp_path, rng):
+    X, y, _ = target(rng, "rbf")
+    path = svm_train(tmp_path, X.round(3), y, "-s", "3", "-b", "1", "-g", "0.3")
+    save_model(read_libsvm_model(path), tmp_path / "m.svm")
+    write_libsvm_model(load_model(tmp_path / "m.svm"), tmp_path / "again.model")
+    assert (tmp_path / "again.model").read_bytes() == path.read_bytes()
