@@ -26,6 +26,7 @@ from gpusvm import (
     save_model,
     to_onnx,
     to_sklearn,
+    read_libsvm_model,
     write_libsvm_model,
 )
 from gpusvm.data import load_dataset
