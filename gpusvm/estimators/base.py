@@ -18,6 +18,7 @@ from gpusvm.backends.base import Backend
 from gpusvm.backends.registry import takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import UsageError
+from gpusvm.estimators.callable_kernel import CallableKernel
 from gpusvm.kernels import Kernel, array_module, resolve_gamma, working_dtype
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model, save_model
@@ -40,6 +41,9 @@ class KernelMachine(BaseEstimator):
         TypeError
             X is sparse and the kernel precomputed.
         """
+        self.__dict__.pop("_callable_kernel", None)
+        if callable(self.kernel):
+            return self._validated_for_callable(X, y)
         X = sparse_on_host(X)
         self._refuse_sparse_kernel_values(X)
         X_device = as_device_array(X)
@@ -55,6 +59,23 @@ class KernelMachine(BaseEstimator):
                 f"Precomputed matrix must be a square matrix. Input is a {X.shape[0]}x{X.shape[1]} matrix."
             )
         return X, y
+
+    def _validated_for_callable(self, X: Any, y: Any) -> tuple[np.ndarray, Any]:
+        """Kernel values (n, n) between the samples X, of which nothing is asked, and y (n,) or None."""
+        if y is not None:
+            y = column_or_1d(np.asarray(on_host(y)), warn=True)
+            check_consistent_length(X, y)
+        self._callable_kernel = CallableKernel(self.kernel, X)
+        for checked in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(checked, None)
+        return self._callable_kernel.matrix(), y
+
+    def _fitted_to(self, X: Any) -> None:
+        """Keep of the training samples what predictions need; X (n, n_features) is what `model_` was trained on."""
+        self.shape_fit_ = X.shape
+        if "_callable_kernel" in self.__dict__:
+            self.shape_fit_ = self._callable_kernel.shape
+            self._callable_kernel.keep(self.model_.support_indices)
 
     def _validated_on_device(self, X: Any, y: Any) -> tuple[Any, Any]:
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
@@ -86,8 +107,13 @@ class KernelMachine(BaseEstimator):
     def _validated(self, X: Any) -> Any:
         """X ready to predict: sparse, on the host, or where it lies on a device."""
         check_is_fitted(self, "model_")
+        if "_callable_kernel" in self.__dict__:
+            return self._callable_kernel.against_training(X)
         X = sparse_on_host(X)
         self._refuse_sparse_kernel_values(X)
+        if is_sparse(X) and not is_sparse(self.model_.support_vectors):  # in scikit-learn's words
+            name = type(self).__name__
+            raise ValueError(f"cannot use sparse input in {name!r} trained on dense data; give it X.toarray()")
         X_device = as_device_array(X)
         if X_device is not None:
             with on_device(device_of(X_device)):
@@ -108,10 +134,11 @@ class KernelMachine(BaseEstimator):
             raise UsageError(f"backend {backend.name} has no {asked}; use backend native-cpu")
 
     def _resolved_kernel(self, X: Any) -> Kernel:
+        name = "precomputed" if callable(self.kernel) else self.kernel
         # A precomputed kernel has no use for gamma, and its "variance" would mean nothing.
         with on_device(device_of(X)):
-            gamma = 0.0 if self.kernel == "precomputed" else resolve_gamma(self.gamma, X)
-        return Kernel(self.kernel, gamma, int(self.degree), float(self.coef0))
+            gamma = 0.0 if name == "precomputed" else resolve_gamma(self.gamma, X)
+        return Kernel(name, gamma, int(self.degree), float(self.coef0))
 
     def _stopping(self) -> Stopping:
         return Stopping(
@@ -152,8 +179,15 @@ class KernelMachine(BaseEstimator):
             The file cannot be written.
         ModelFileError
             A step that a model file cannot hold.
+        UsageError
+            The kernel is a function, which a file without code cannot hold.
         """
         check_is_fitted(self, "model_")
+        if "_callable_kernel" in self.__dict__:
+            raise UsageError(
+                f"a model file holds no code, and the kernel {self.kernel!r} is a function: pickle this estimator "
+                "(joblib.dump), or train with kernel='precomputed' on the values that it gives"
+            )
         model = replace(
             self.model_,
             preprocessing=tuple(preprocessing) or self.model_.preprocessing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
 
     Parameters
     ----------
-    kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'}, default='rbf'
+    kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'} or callable, default='rbf'
+        A callable as for `SVC`.
     degree : int, default=3
         Of the polynomial kernel.
     gamma : {'scale', 'auto'} or float, default='scale'
@@ -91,7 +93,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
         **constraints("nu"),
-        "kernel": [StrOptions(set(KERNEL_NAMES))],
+        "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
         "shrinking": ["boolean"],
         "warm_start": ["boolean"],
@@ -103,7 +105,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
     def __init__(
         self,
         *,
-        kernel: str = "rbf",
+        kernel: str | Callable[[Any, Any], Any] = "rbf",
         degree: int = 3,
         gamma: float | str = "scale",
         coef0: float = 0.0,

@@ -47,7 +47,7 @@ class SingleFunctionMachine(KernelMachine):
         )  # fmt: skip
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
-        self.shape_fit_ = X.shape
+        self._fitted_to(X)
 
     def _is_of(self, X: Any) -> bool:
         """Whether there is a fitted model, and of these very samples."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -38,7 +39,9 @@ class SVC(ClassifierMixin, KernelMachine):
     C : float, default=1.0
         Penalty of the slack variables; positive. Infinity is a hard margin: where no machine separates the classes,
         training ends by `max_iter` with a ConvergenceWarning.
-    kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'}, default='rbf'
+    kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'} or callable, default='rbf'
+        A callable is ``kernel(X, Y)``, the values (n, m) between samples of any kind: X is handed on as it is. It is
+        called for blocks of rows in training, whose values are all kept, and for support vectors in predictions.
     degree : int, default=3
         Of the polynomial kernel.
     gamma : {'scale', 'auto'} or float, default='scale'
@@ -124,7 +127,7 @@ class SVC(ClassifierMixin, KernelMachine):
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
         **constraints("C"),
-        "kernel": [StrOptions(set(KERNEL_NAMES))],
+        "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
         "shrinking": ["boolean"],
         "warm_start": ["boolean"],
@@ -142,7 +145,7 @@ class SVC(ClassifierMixin, KernelMachine):
         self,
         *,
         C: float = 1.0,
-        kernel: str = "rbf",
+        kernel: str | Callable[[Any, Any], Any] = "rbf",
         degree: int = 3,
         gamma: float | str = "scale",
         coef0: float = 0.0,
@@ -264,7 +267,7 @@ class SVC(ClassifierMixin, KernelMachine):
                 checkpoint.flush()
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
-        self.shape_fit_ = X.shape
+        self._fitted_to(X)
 
     def _is_of(self, X: Any, y: np.ndarray) -> bool:
         """Whether there is a fitted model, and of these very samples."""

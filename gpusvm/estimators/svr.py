@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class SVR(RegressorMixin, SingleFunctionMachine):
 
     Parameters
     ----------
-    kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'}, default='rbf'
+    kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'} or callable, default='rbf'
+        A callable as for `SVC`.
     degree : int, default=3
         Of the polynomial kernel.
     gamma : {'scale', 'auto'} or float, default='scale'
@@ -96,7 +98,7 @@ class SVR(RegressorMixin, SingleFunctionMachine):
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
         **constraints("C", "epsilon"),
-        "kernel": [StrOptions(set(KERNEL_NAMES))],
+        "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
         "shrinking": ["boolean"],
         "warm_start": ["boolean"],
@@ -108,7 +110,7 @@ class SVR(RegressorMixin, SingleFunctionMachine):
     def __init__(
         self,
         *,
-        kernel: str = "rbf",
+        kernel: str | Callable[[Any, Any], Any] = "rbf",
         degree: int = 3,
         gamma: float | str = "scale",
         coef0: float = 0.0,

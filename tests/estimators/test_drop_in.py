@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.svm
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array, lil_array
+from sklearn.base import clone
 from sklearn.datasets import make_blobs, make_classification
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import rbf_kernel
 
-from gpusvm import SVC, certify, load_model
+from gpusvm import SVC, SVR, OneClassSVM, TrainingError, certify, load_model
 
 BACKENDS = ("native-cpu", "sklearn")
 
@@ -132,3 +136,145 @@ def test_an_early_end_is_said_in_words_by_which_scripts_filter(backend, rng):
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=r"Solver terminated early.*", category=ConvergenceWarning)
         SVC(C=100, max_iter=1, backend=backend).fit(X, y)
+
+
+# -- kernels that are functions -------------------------------------------------------------------------
+
+
+def linear(X, Y):
+    return X @ Y.T
+
+
+class Recorded:
+    """A kernel that remembers how many samples it was called with."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, X, Y):
+        self.calls.append((len(X), len(Y)))
+        return np.asarray(X) @ np.asarray(Y).T
+
+
+def common_letters(X, Y):
+    """Of texts: the inner product of how often they have each letter."""
+    letters = "abcdefgh"
+    counts = [np.array([[text.count(letter) for letter in letters] for text in texts], dtype=float) for texts in (X, Y)]
+    return counts[0] @ counts[1].T
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_function_is_a_kernel_as_in_scikit_learn(backend, digits, n_classes):
+    keep = digits[1] < n_classes
+    X, y, X_test = digits[0][keep].astype(np.float64), digits[1][keep], digits[2]
+    ours = SVC(kernel=linear, tol=1e-5, backend=backend).fit(X, y)
+    theirs = sklearn.svm.SVC(kernel=linear, tol=1e-5).fit(X, y)
+    np.testing.assert_allclose(ours.decision_function(X_test), theirs.decision_function(X_test), atol=1e-4)
+    np.testing.assert_array_equal(ours.predict(X_test), theirs.predict(X_test))
+    assert ours.shape_fit_ == theirs.shape_fit_ and not hasattr(ours, "n_features_in_")
+
+
+def test_a_function_is_called_in_blocks_and_for_predictions_with_support_vectors(backend, monkeypatch, rng):
+    monkeypatch.setattr("gpusvm.estimators.callable_kernel._BLOCK_VALUES", 120 * 50)
+    monkeypatch.setattr("gpusvm.predict.BUDGET", 2 * 8 * 3 * 240 * 30)
+    X, y, kernel = rng.normal(size=(120, 3)), rng.integers(0, 2, 120), Recorded()
+    svc = SVC(kernel=kernel, backend=backend).fit(X, y)
+    assert [call for call in kernel.calls if call[1] == 120] == [(50, 120), (50, 120), (20, 120)]
+    kernel.calls.clear()
+    svc.predict(X)
+    assert len(kernel.calls) > 1 and sum(rows for rows, _ in kernel.calls) == 120
+    assert {columns for _, columns in kernel.calls} == {len(svc.support_)}
+    np.testing.assert_allclose(
+        svc.decision_function(X), SVC(kernel="linear", backend=backend).fit(X, y).decision_function(X), atol=5e-3
+    )
+
+
+@pytest.mark.parametrize("container", [list, np.array, pd.Series])
+def test_samples_of_a_function_may_be_anything(backend, container):
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcdefgh"), 12, p=p)) for p in rng.dirichlet(np.ones(8), 90)]
+    y = np.array(["many a" if text.count("a") > 1 else "few" for text in texts])
+    ours = SVC(kernel=common_letters, tol=1e-6, backend=backend).fit(container(texts[:60]), y[:60])
+    theirs = sklearn.svm.SVC(kernel=common_letters, tol=1e-6).fit(texts[:60], y[:60])
+    values = ours.decision_function(container(texts[60:]))
+    np.testing.assert_allclose(values, theirs.decision_function(texts[60:]), atol=1e-4)
+    assert ours.score(texts[60:], y[60:]) == theirs.score(texts[60:], y[60:])
+
+
+def test_a_function_gets_a_table_or_a_sparse_matrix_as_it_is(backend, rng):
+    table = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"])
+    y = (table["a"] > 0).to_numpy()
+    by_name = SVC(kernel=lambda X, Y: np.outer(X["a"], Y["a"]), backend=backend).fit(table, y)
+    assert by_name.score(table, y) > 0.9
+    for convert in (csr_array, coo_array, lil_array):
+        sparse = SVC(kernel=linear, backend=backend).fit(convert(table.to_numpy()), y)
+        assert sparse.score(convert(table.to_numpy()), y) > 0.9
+
+
+def centred(X, Y):
+    """No function of two samples: the training samples' mean is taken off, which must be those given as Y."""
+    mean = Y.mean(axis=0)
+    return (X - mean) @ (Y - mean).T
+
+
+def symmetric(X, Y):
+    """Fills the lower half of a square from the upper one."""
+    K = np.zeros((len(X), len(Y)))
+    for i in range(len(X)):
+        for j in range(i, len(Y)):
+            K[i, j] = K[j, i] = X[i] @ Y[j]
+    return K
+
+
+@pytest.mark.parametrize("function", [centred, symmetric])
+@pytest.mark.parametrize("values_at_once", [2**22, 40 * 16])
+def test_a_function_that_needs_all_training_samples_gets_them(backend, function, values_at_once, monkeypatch, rng):
+    monkeypatch.setattr("gpusvm.estimators.callable_kernel._BLOCK_VALUES", values_at_once)
+    X = rng.normal(size=(40, 3)) + 5
+    y = (X[:, 0] > 5).astype(int)
+    ours = SVC(kernel=function, backend=backend, tol=1e-5).fit(X, y)
+    theirs = sklearn.svm.SVC(kernel=function, tol=1e-5).fit(X, y)
+    np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda X, Y: X, r"must give an array of shape \(20, 20\).*gave one of shape \(20, 3\)"),
+        (lambda X, Y: np.full((len(X), len(Y)), np.nan), "NaN"),
+        (lambda X, Y: 1 / 0, "division"),
+    ],
+)
+def test_what_a_function_gives_is_checked(backend, function, message, rng):
+    with pytest.raises((ValueError, ZeroDivisionError), match=message):
+        SVC(kernel=function, backend=backend).fit(rng.normal(size=(20, 3)), np.arange(20) % 2)
+
+
+def test_memory_for_a_functions_values_is_checked_beforehand(monkeypatch):
+    kernel = Recorded()
+    monkeypatch.setattr("gpusvm.estimators.callable_kernel.available_mb", lambda: 100.0)
+    with pytest.raises(TrainingError, match="between 5,000 samples need 191 MB and 100 MB are free"):
+        SVC(kernel=kernel, backend="sklearn").fit(np.zeros((5000, 1)), np.arange(5000) % 2)
+    assert not kernel.calls
+
+
+def test_a_machine_with_a_function_is_pickled_but_not_saved(backend, tmp_path, rng):
+    X, y = rng.normal(size=(40, 3)), rng.integers(0, 2, 40)
+    svc = SVC(kernel=linear, backend=backend).fit(X, y)
+    with pytest.raises(ValueError, match=r"holds no code.*joblib\.dump"):
+        svc.save(tmp_path / "m.svm")
+    assert not (tmp_path / "m.svm").exists()
+    again = pickle.loads(pickle.dumps(svc))
+    np.testing.assert_array_equal(again.decision_function(X), svc.decision_function(X))
+    assert not hasattr(clone(svc), "model_")
+    given = svc.set_params(kernel="linear").fit(X, y)
+    assert given.n_features_in_ == 3 and given.support_vectors_.shape[1] == 3
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(SVR, sklearn.svm.SVR), (OneClassSVM, sklearn.svm.OneClassSVM)])
+def test_other_machines_take_functions_too(backend, ours, theirs, rng):
+    X = rng.normal(size=(60, 3))
+    found = ours(kernel=rbf_kernel, tol=1e-6, backend=backend).fit(X, X[:, 0])
+    expected = theirs(kernel=rbf_kernel, tol=1e-6).fit(X, X[:, 0])
+    verb = "decision_function" if hasattr(expected, "decision_function") else "predict"
+    np.testing.assert_allclose(getattr(found, verb)(X), getattr(expected, verb)(X), atol=1e-4)
