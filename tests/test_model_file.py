@@ -23,10 +23,10 @@ from gpusvm import (
     ModelFileError,
     OneClassSVM,
     load_model,
+    read_libsvm_model,
     save_model,
     to_onnx,
     to_sklearn,
-    read_libsvm_model,
     write_libsvm_model,
 )
 from gpusvm.data import load_dataset
