@@ -14,22 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from gpusvm.kernels import Kernel, largest_entry
+from gpusvm.kernels import Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.process_wide import HeldTogether
 from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
+from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
-from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues, ValuesOfTwoBlocks
-from gpusvm.solver.operands import Operand, Samples, make_operand
-from gpusvm.solver.precision import GradientError
+from gpusvm.solver.kernel_values import ComputedValues, KernelValues, ValuesOfTwoBlocks
+from gpusvm.solver.operands import Operand, make_operand
 from gpusvm.solver.row_store import RowStore
-from gpusvm.solver.sparse_samples import SparseSamples
 from gpusvm.solver.tiny import solve_tiny
 from gpusvm.solver.working_set import AT_ONCE, LEAST_ROOM, SMALL
-from gpusvm.sparse import is_sparse
 
 LARGEST_SET = 3072
 """Largest working set, where the budget allows that much: 36 MB of kernel values for each problem under way."""
@@ -41,7 +39,7 @@ LEAST_SET = 64
 """Size that a working set must be able to reach; below that the budget is refused."""
 
 # BLAS is called from our threads; threads of its own would only compete with them.
-_one_blas_thread = HeldTogether(lambda: threadpool_limits(1, user_api="blas"))
+one_blas_thread = HeldTogether(lambda: threadpool_limits(1, user_api="blas"))
 
 _MB = 2**20
 _WAIT_SECONDS = 0.1
@@ -213,7 +211,7 @@ def _solve_large(
     if the budget holds enough of them; the others are solved on a working set that grows.
     """
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
-    with _one_blas_thread, ExitStack() as stack:
+    with one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
         ways = _Ways(_Shared(X, blocks, kernel, plan, pool), stopping, budget_mb, pool)
         at_once = {k: _Begun(problem) for k, problem in problems.items() if ways.is_solved_at_once(problem.n)}
@@ -351,9 +349,6 @@ class _Ways:
         return held[: len(held) // 8 * 8].view(dtype)
 
 
-_EXPONENTIAL_UNITS = 4.0
-"""By how many times its unit roundoff the compiled float32 exponential is off."""
-
 _SMALL_BYTES = 8 * 3 * SMALL**2
 """Memory in which a small problem is solved whole in float64: 6 MB."""
 
@@ -384,7 +379,7 @@ class _Workspace:
         return values[:first].reshape(q, q), [values[first + k * rows : first + (k + 1) * rows] for k in range(2)]
 
 
-class _Shared:
+class _Shared(KernelOfBlocks):
     """What the problems of a block have in common: its operand, and rows from the block to itself."""
 
     def __init__(
@@ -395,40 +390,37 @@ class _Shared:
         plan: MemoryPlan,
         pool: Executor | None,
     ) -> None:
-        self.X, self.blocks, self.kernel, self.plan = X, blocks, kernel, plan
+        super().__init__(X, blocks, kernel)
+        self.plan = plan
         self.operands: list[Operand] = []
-        if kernel.precomputed:
-            self.largest_norm, self.largest_value = 0.0, largest_entry(X)
-            self.fits_float32 = bool(self.largest_value < np.finfo(np.float32).max)
-        else:
-            self.samples = SparseSamples.of(X, kernel) if is_sparse(X) else Samples.of(X, kernel)
-            self.largest_norm = float(self.samples.norms.max(initial=0.0)) / self.samples.scale**2
-            self.fits_float32 = kernel.fits_float32(self.largest_norm)
+        if not kernel.precomputed:
             make = pool.map if pool is not None else map
             self.operands = list(make(lambda rows: make_operand(self.samples, rows), blocks))
         self.stores = [RowStore(len(m), len(m), rows) for m, rows in zip(blocks, plan.own_rows, strict=True)]
         # Of more than two blocks each is in several problems; what is within it may take a quarter of the budget.
         small = [len(rows) for rows in blocks if len(rows) < AT_ONCE]
-        self.keeps_within = len(blocks) > 2 and sum(n * n for n in small) * 4 <= plan.budget_bytes / 4
+        fits = sum(n * n for n in small) * 4 <= plan.budget_bytes / 4
+        self.keeps_within = not kernel.precomputed and len(blocks) > 2 and fits
         self._within: dict[int, np.ndarray] = {}
         self._within_locks = [threading.Lock() for _ in blocks]
-        self._exact: tuple[Samples, list[Operand]] | None = None
-        self._making_exact = threading.Lock()
+        self._exact_operands: list[Operand] | None = None
+        self._making_operands = threading.Lock()
 
-    def exact(self) -> tuple[Samples, list[Operand]]:
-        """The samples and their operands in float64, made when a problem first needs them."""
-        with self._making_exact:
-            if self._exact is None:
-                samples = type(self.samples)(self.X.astype(np.float64, copy=False))
-                self._exact = samples, [make_operand(samples, rows) for rows in self.blocks]
-        return self._exact
+    def exact_operands(self) -> list[Operand]:
+        """The blocks' operands in float64, made when a problem first needs them."""
+        with self._making_operands:
+            if self._exact_operands is None:
+                samples = self.exact_samples()
+                self._exact_operands = [make_operand(samples, rows) for rows in self.blocks]
+        return self._exact_operands
 
     def source(self, left: int, right: int, dtype: type) -> RowSource:
         """Kernel values in `dtype` from the samples of block `left` to those of block `right`."""
         if self.kernel.precomputed:
             return GivenRows(self.X, self.blocks[left], self.blocks[right])
-        samples, operands = self.exact() if dtype == np.float64 else (self.samples, self.operands)
-        return KernelRows(self.kernel, samples, self.blocks[left], operands[right])
+        if dtype == np.float64:
+            return KernelRows(self.kernel, self.exact_samples(), self.blocks[left], self.exact_operands()[right])
+        return KernelRows(self.kernel, self.samples, self.blocks[left], self.operands[right])
 
     def sides(self, blocks: tuple[int, ...], workspace: _Workspace, dtype: type) -> tuple[list[Side], np.ndarray]:
         """The sides of a problem, with room for rows of `dtype`, and the memory for its working set's kernel values.
@@ -459,14 +451,10 @@ class _Shared:
         self.stores = []
 
     def values(self, blocks: tuple[int, ...], dtype: type) -> KernelValues:
-        """Kernel values in `dtype` between the variables of a problem about `blocks`."""
         rows = [self.blocks[block] for block in blocks]
-        if self.kernel.precomputed:
-            return GivenValues(self.X, np.concatenate(rows), dtype)
         if dtype == np.float32 and len(set(blocks)) == 2 and sum(map(len, rows)) <= AT_ONCE and self.keeps_within:
             return ValuesOfTwoBlocks(self.kernel, self.samples, rows, dtype, lambda k: self.within(blocks[k]))
-        samples = self.exact()[0] if dtype == np.float64 else self.samples
-        return ComputedValues(self.kernel, samples, np.concatenate(rows), dtype)
+        return super().values(blocks, dtype)
 
     def within(self, block: int) -> np.ndarray:
         """Kernel values (n, n) float32 within a block, computed when a problem first needs them and kept."""
@@ -478,28 +466,6 @@ class _Shared:
                 values.extend(K, np.arange(len(rows)), 0, EachChunk(), lambda: False)
                 self._within[block] = K
             return self._within[block]
-
-    def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
-        """How to tell whether kernel values of `dtype` are fine enough for the problem."""
-        rows, kernel = problem.rows(self.blocks), self.kernel
-
-        def exact(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-            if kernel.precomputed:
-                return self.X[np.ix_(rows[left], rows[right])].astype(np.float64)
-            return kernel(self.X[rows[left]].astype(np.float64), self.X[rows[right]].astype(np.float64))
-
-        work = 1 if kernel.precomputed else max(1, self.X.size // self.X.shape[0])  # of CSR, size counts non-zeros
-        return GradientError(self.value_error(dtype), exact, work, problem.p, tol)
-
-    def value_error(self, dtype: type) -> float:
-        """About how far rounding puts kernel values of `dtype` off."""
-        if self.kernel.precomputed:
-            return float(np.finfo(dtype).eps) / 2 * self.largest_value
-        if dtype == np.float32 and (self.samples.pixels is not None or self.samples.X.dtype == np.float64):
-            # Products are exact, or in float64: what is left of an RBF value is the rounding of its exponential.
-            norm = 0.0 if self.kernel.name == "rbf" else self.largest_norm
-            return _EXPONENTIAL_UNITS * self.kernel.value_error(norm, dtype)
-        return self.kernel.value_error(self.largest_norm, dtype)
 
 
 class _Schedule:

@@ -1,0 +1,331 @@
+"""Trainings of the same samples, with other parameters and in other folds, solved together: see `solver.path`.
+
+Class pair by class pair: the kernel values of a pair serve all folds, and every C. Of two classes the decision values
+of held-out samples come with the solution; of more, each fold's model gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gpusvm.backends.native import announce_compilation, backend
+from gpusvm.backends.one_vs_one import GroupedData, merge
+from gpusvm.errors import UsageError
+from gpusvm.jobs import effective_jobs
+from gpusvm.kernels import Array, Kernel, largest_norm, near_the_origin
+from gpusvm.memory import default_cache_mb
+from gpusvm.model import SVMModel, class_pairs
+from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.problem import Solution
+from gpusvm.sparse import is_sparse, unpacked_if_smaller
+
+if TYPE_CHECKING:
+    from gpusvm.solver.path import Solved
+
+
+class Fold(NamedTuple):
+    """Which samples train, and which are held out.
+
+    Attributes
+    ----------
+    train, test : int64 arrays
+        Rows of the samples. None of `train` is there twice.
+    class_weight : tuple of float, optional
+        One factor on C for each class; None for that of the problem.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    class_weight: tuple[float, ...] | None = None
+
+
+class Cell(NamedTuple):
+    """A training of the search, and what came of it.
+
+    Attributes
+    ----------
+    column, c, fold : int
+        Places of its kernel, its C and its fold.
+    decisions : (n_test, n_pairs) float64 array
+        Of the held-out samples, positive for the first class of a pair.
+    n_iter : int
+    converged : bool
+    """
+
+    column: int
+    c: int
+    fold: int
+    decisions: np.ndarray
+    n_iter: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """Trainings that differ by C and fold alone.
+
+    Attributes
+    ----------
+    kernels : sequence of Kernel
+        For each fold: ``gamma="scale"`` is another number in each.
+    Cs : tuple of float
+        Finite, ascending.
+    """
+
+    kernels: Sequence[Kernel]
+    Cs: tuple[float, ...]
+
+
+class FoldedData:
+    """Samples with their labels and folds, ready to be solved for many kernels and C.
+
+    Parameters
+    ----------
+    X : (n, n_features) array, float32 or float64, or CSR
+        (n, n) kernel values for a precomputed kernel.
+    y : (n,) array of labels
+    folds : sequence of Fold
+    class_weight : tuple of float, optional
+        One factor on C for each class.
+    sample_weight : (n,) float64 array, optional
+        Factor on C for each sample; those of weight zero or less take no part in training.
+    """
+
+    def __init__(
+        self,
+        X: Array,
+        y: np.ndarray,
+        folds: Sequence[Fold],
+        class_weight: tuple[float, ...] | None = None,
+        sample_weight: np.ndarray | None = None,
+    ) -> None:
+        self.X, self.folds = X, folds
+        self.classes, codes = np.unique(y, return_inverse=True)
+        self.order = np.argsort(codes, kind="stable")
+        """The samples, class by class."""
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(self.classes)))])
+        self.pairs = class_pairs(len(self.classes))
+        self.blocks = [self.order[self.starts[c] : self.starts[c + 1]] for c in range(len(self.classes))]
+        given = np.ones(len(y)) if sample_weight is None else np.maximum(np.asarray(sample_weight, np.float64), 0.0)
+        self.weights = []
+        """For each fold, (n,) factors on C; zero for what is held out."""
+        for fold in folds:
+            weights, factors = np.zeros(len(y)), fold.class_weight or class_weight
+            weights[fold.train] = given[fold.train]
+            if factors is not None:
+                weights *= np.maximum(np.asarray(factors), 0.0)[codes]
+            self.weights.append(weights)
+
+    def has_all_classes(self) -> bool:
+        """Whether in every fold every class has samples to train on, each there once."""
+        return all(
+            all((weights[block] > 0).any() for block in self.blocks) and len(np.unique(fold.train)) == len(fold.train)
+            for weights, fold in zip(self.weights, self.folds, strict=True)
+        )
+
+    def largest_pair(self) -> int:
+        """Samples of the largest pair of classes."""
+        return int(sum(sorted(map(len, self.blocks))[-2:]))
+
+    def fold_data(self, fold: int, *, precomputed: bool) -> GroupedData:
+        """What trains in a fold, in the form of a training."""
+        weights = self.weights[fold][self.order]
+        kept = weights > 0
+        counts = np.add.reduceat(kept, self.starts[:-1], dtype=np.int64)
+        factors = weights[kept]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        return GroupedData(
+            self.X, precomputed, self.order[kept], None if (factors == 1).all() else factors, self.classes, starts
+        )
+
+
+def fits_memory(data: FoldedData, resources: Resources) -> bool:
+    """Whether the kernel values of the largest pair of classes fit into the memory for them."""
+    from gpusvm.solver.path import chain_mb
+
+    return chain_mb(data.largest_pair()) <= (resources.cache_size or default_cache_mb())
+
+
+def solve_columns(
+    data: FoldedData,
+    columns: Sequence[Column],
+    stopping: Stopping,
+    resources: Resources,
+    report: Callable[[Cell], None],
+    folds: Sequence[int] | None = None,
+) -> None:
+    """Train every C of every column in each of `folds` (all by default), each exactly, and decide what it holds out.
+
+    Parameters
+    ----------
+    data : FoldedData
+        Every class trains in every fold.
+    columns : sequence of Column
+    stopping : Stopping
+        Without limits of its own on steps or time.
+    resources : Resources
+    report : callable
+        Called for each cell, in the caller's thread, as it is done.
+    folds : sequence of int, optional
+    """
+    from gpusvm.solver.path import Chain, solve_chains
+
+    announce_compilation()
+    tasks = _Tasks(data, columns, stopping, resources, report)
+    chains, places = [], []
+    numbers = range(len(data.folds)) if folds is None else folds
+    for column, wanted in enumerate(columns):
+        # Folds whose kernel is the same come one after the other.
+        in_order = sorted(numbers, key=lambda fold: wanted.kernels[fold].gamma)
+        for pair, (i, j) in enumerate(data.pairs):
+            for fold in in_order:
+                kernel = wanted.kernels[fold]
+                weights = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])]
+                chains.append(Chain((i, j), kernel, weights, np.array(wanted.Cs)))
+                places.append((column, fold, pair))
+    if not chains:
+        return
+    kernel = chains[0].kernel
+    if not kernel.precomputed:
+        largest = largest_norm(data.X)
+        for chain in chains:
+            chain.kernel.require_range(largest)
+    X = near_the_origin(unpacked_if_smaller(data.X), kernel)
+
+    def keep(index: int, solved: Solved) -> None:
+        tasks.add(*places[index], solved)
+
+    solve_chains(
+        X if is_sparse(X) else np.ascontiguousarray(X), data.blocks, chains, stopping,
+        budget_mb=resources.cache_size or default_cache_mb(), n_threads=effective_jobs(resources.n_jobs), report=keep,
+    )  # fmt: skip
+
+
+class _Tasks:
+    """Puts the pairs of each column and fold together, and reports its cells once all are there."""
+
+    def __init__(
+        self,
+        data: FoldedData,
+        columns: Sequence[Column],
+        stopping: Stopping,
+        resources: Resources,
+        report: Callable[[Cell], None],
+    ) -> None:
+        self.data, self.columns, self.stopping, self.resources, self.report = data, columns, stopping, resources, report
+        self.found: dict[tuple[int, int], dict[int, list[Solution]]] = {}
+
+    def add(self, column: int, fold: int, pair: int, solved: Solved) -> None:
+        data, test = self.data, self.data.folds[fold].test
+        if len(data.pairs) == 1:
+            place = np.empty(len(data.order), dtype=np.int64)
+            place[data.order] = np.arange(len(data.order))
+            for c, solution in enumerate(solved.solutions):
+                decisions = solved.decisions[c][place[test]][:, None]
+                self.report(Cell(column, c, fold, decisions, solution.n_iter, solution.converged))
+            return
+        i, j = data.pairs[pair]
+        trained = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])] > 0
+        waiting = self.found.setdefault((column, fold), {})
+        waiting[pair] = [solution._replace(b=solution.b[trained]) for solution in solved.solutions]
+        if len(waiting) < len(data.pairs):
+            return
+        del self.found[column, fold]
+        kernel = self.columns[column].kernels[fold]
+        grouped = data.fold_data(fold, precomputed=kernel.precomputed)
+        for c, C in enumerate(self.columns[column].Cs):
+            solutions = [waiting[p][c] for p in range(len(data.pairs))]
+            model = merge(grouped, solutions, Problem(kernel, C), self.stopping, {})
+            decisions = model.pair_decisions(data.X[test], n_jobs=self.resources.n_jobs)
+            n_iter, converged = int(model.n_iter.sum()), all(found.converged for found in solutions)
+            self.report(Cell(column, c, fold, decisions, n_iter, converged))
+
+
+def out_of_fold_decisions(
+    X: Array,
+    y: np.ndarray,
+    problem: Problem,
+    stopping: Stopping,
+    resources: Resources,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    sample_weight: np.ndarray | None = None,
+) -> np.ndarray:
+    """Decision values of every sample, from a machine that was trained without it.
+
+    Parameters
+    ----------
+    X : (n, n_features) array, float32 or float64, or CSR
+        (n, n) kernel values for a precomputed kernel.
+    y : (n,) array of labels
+    problem : Problem
+        C-SVC.
+    stopping : Stopping
+    resources : Resources
+    folds : sequence of (train, test)
+        Rows, int64, of those that train and of those held out.
+    sample_weight : (n,) float64 array, optional
+        As for a training.
+
+    Returns
+    -------
+    (n, n_pairs) float64 array
+        Positive for the first class of the pair, as `SVMModel.pair_decisions`. NaN for samples that no fold holds out,
+        and in pairs of a class that a fold had no sample of.
+    """
+    data = FoldedData(X, y, [Fold(*fold) for fold in folds], problem.class_weight, sample_weight)
+    decisions = np.full((X.shape[0], len(data.pairs)), np.nan)
+    if solved_together(data, problem.kernel, [problem.C], stopping) and fits_memory(data, resources):
+
+        def keep(cell: Cell) -> None:
+            decisions[data.folds[cell.fold].test] = cell.decisions
+
+        column = Column([problem.kernel] * len(folds), (problem.C,))
+        solve_columns(data, [column], stopping, resources, keep)
+        return decisions
+    for k, fold in enumerate(data.folds):
+        decisions[fold.test] = _decided_by_itself(data, k, problem, stopping, resources, sample_weight, y)
+    return decisions
+
+
+def solved_together(data: FoldedData, kernel: Kernel, Cs: Sequence[float], stopping: Stopping) -> bool:
+    """Whether trainings with this kernel and these C may be solved by `solve_columns`.
+
+    Not with limits, which are a fit's own; nor with a sigmoid kernel, which is not positive semidefinite: it has many
+    stationary points, and another start finds another.
+    """
+    limited = stopping.max_iter >= 0 or stopping.time_limit is not None
+    finite = all(np.isfinite(C) for C in Cs)
+    return kernel.name != "sigmoid" and finite and not limited and data.has_all_classes()
+
+
+def _decided_by_itself(
+    data: FoldedData,
+    k: int,
+    problem: Problem,
+    stopping: Stopping,
+    resources: Resources,
+    sample_weight: np.ndarray | None,
+    y: np.ndarray,
+) -> np.ndarray:
+    """The decision values (n_test, n_pairs) of a fold's held-out samples, by a training of its own."""
+    train, test = data.folds[k].train, data.folds[k].test
+    own, seen = data.X[train], np.isin(data.classes, y[train])
+    if problem.kernel.precomputed:
+        own = own[:, train]
+    out = np.full((len(test), len(data.pairs)), np.nan)
+    if seen.sum() < 2:
+        raise UsageError(f"fold {k} trains on samples of one class; take fewer folds, or shuffle them")
+    factors = None if problem.class_weight is None else tuple(np.asarray(problem.class_weight)[seen].tolist())
+    weights = None if sample_weight is None else sample_weight[train]
+    model: SVMModel = backend.fit(
+        own, y[train], replace(problem, class_weight=factors), stopping, resources, sample_weight=weights
+    )
+    held_out = data.X[test][:, train] if problem.kernel.precomputed else data.X[test]
+    places = [p for p, (i, j) in enumerate(data.pairs) if seen[i] and seen[j]]
+    out[:, places] = model.pair_decisions(held_out, n_jobs=resources.n_jobs)
+    return out

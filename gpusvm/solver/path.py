@@ -1,0 +1,481 @@
+"""Many problems over the same samples: one C after another, of every fold, from one matrix of kernel values.
+
+A search for C and gamma, and probabilities from folds, solve C-SVC of the same samples again and again. Kernel values
+depend neither on C nor on the fold. So a matrix of them is computed once for each gamma, and every problem is solved on
+it as it is: a sample that its fold holds out has both bounds at zero, where nothing can move, and its place in the
+gradient v = p - K b, which is kept for all samples, gives its decision value p - v + bias for nothing.
+
+From one C to the next the coefficients go on (Chu et al. 2015), as they are or scaled with C, whichever gives
+the larger dual objective: both are feasible, and the gradient of either follows from the one at hand.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gpusvm.kernels import Kernel
+from gpusvm.params import Stopping
+from gpusvm.problem import QP, Solution, feasible
+from gpusvm.solver.compilation import compiled
+from gpusvm.solver.cpu import one_blas_thread, solve
+from gpusvm.solver.iterate import make_solution
+from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
+from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.working_set import SMALL
+
+GATHERED_BELOW = 0.7
+"""Share of the variables below which steps are taken on a copy of their kernel values: rows are shorter, and near."""
+
+NEARLY_DONE, FINAL, MARGIN, LARGEST_MARGIN = 0.3, 0.9, 0.5, 0.1
+"""As in `working_set`, at the scale of C-SVC, which is 2."""
+
+STEPS_AT_ONCE = 20_000
+"""Steps between two looks at whether to stop, and after which a float32 gradient is computed anew."""
+
+_REACHED, _LAST_STEP, _STUCK, _STOPPED = 0.0, 1.0, 2.0, 3.0
+"""How a problem ended: at its tolerance, after its last step, where rounding allows no further step, or interrupted."""
+
+_MOST_FAILED = 3
+"""Gaps in a row, none much smaller than one before, after which float32 steps, then a problem, are given up."""
+
+_WAIT_SECONDS = 0.1
+_MB = 2**20
+
+
+class Chain(NamedTuple):
+    """Problems that differ by C alone.
+
+    Attributes
+    ----------
+    blocks : (int, int)
+        The samples of the two classes, as in `QP`.
+    kernel : Kernel
+    weights : (n,) float64 array
+        Factor on C of each sample of the blocks; zero for one that is held out.
+    Cs : (m,) float64 array
+        Finite, ascending.
+    """
+
+    blocks: tuple[int, int]
+    kernel: Kernel
+    weights: np.ndarray
+    Cs: np.ndarray
+
+
+class Solved(NamedTuple):
+    """What came of a `Chain`.
+
+    Attributes
+    ----------
+    solutions : list of Solution
+        For each C, with coefficients of all samples of the blocks, zero for those held out.
+    decisions : (m, n) float64 array
+        Decision values of these samples, positive for the first class.
+    """
+
+    solutions: list[Solution]
+    decisions: np.ndarray
+
+
+def chain_mb(n: int) -> float:
+    """Memory in MB that a chain about `n` samples takes: its kernel values, and a copy of those that steps need."""
+    return (8 if n <= SMALL else 4) * n * n * (1 + GATHERED_BELOW**2) / _MB
+
+
+def solve_chains(
+    X: np.ndarray,
+    blocks: Sequence[np.ndarray],
+    chains: Sequence[Chain],
+    stopping: Stopping,
+    *,
+    budget_mb: float,
+    n_threads: int,
+    report: Callable[[int, Solved], None],
+) -> None:
+    """Solve chains of problems over the same samples, each exactly: its own gap within the tolerance.
+
+    The result for a chain depends on nothing but the chain, to the last bit: not on `n_threads`, nor on the others.
+    Chains that follow each other and have blocks and kernel in common are solved on the same kernel values.
+
+    Parameters
+    ----------
+    X : (n_samples, n_features) array, float32 or float64, C order, or CSR
+        For a precomputed kernel, (n_samples, n_samples) kernel values.
+    blocks : sequence of int64 arrays
+        The rows of X in each block.
+    chains : sequence of Chain
+    stopping : Stopping
+        Without a time limit.
+    budget_mb : float
+        Memory for kernel values. As many chains as it has room for are solved side by side, and one at least; see
+        `chain_mb`.
+    n_threads : int
+    report : callable
+        ``report(index, solved)``, in the caller's thread, for each chain as it is done.
+    """
+    largest = max((chain_mb(len(chain.weights)) for chain in chains), default=1.0)
+    side_by_side = max(1, min(n_threads, int(budget_mb / largest), len(chains)))
+    with one_blas_thread:
+        _Workers(_Setting(X, blocks, stopping, budget_mb), chains, side_by_side).run(report)
+
+
+class _Setting:
+    """What all chains have in common; and kernels, made when a chain first needs one, and kept for the next few."""
+
+    def __init__(self, X: np.ndarray, blocks: Sequence[np.ndarray], stopping: Stopping, budget_mb: float) -> None:
+        self.X, self.blocks, self.stopping, self.budget_mb = X, blocks, stopping, budget_mb
+        self.stop = np.zeros(1, dtype=np.uint8)
+        self._kernels: dict[Kernel, KernelOfBlocks] = {}
+        self._lock = threading.Lock()
+
+    def kernel(self, kernel: Kernel) -> KernelOfBlocks:
+        with self._lock:
+            if kernel not in self._kernels:
+                for oldest in list(self._kernels)[:-1]:
+                    del self._kernels[oldest]
+                self._kernels[kernel] = KernelOfBlocks(self.X, self.blocks, kernel)
+            return self._kernels[kernel]
+
+    def matrix(self, chain: Chain) -> np.ndarray:
+        """Kernel values (n, >= n) between the samples of the chain's blocks, float32 where they are many."""
+        shared, n = self.kernel(chain.kernel), len(chain.weights)
+        dtype = np.float32 if shared.fits_float32 and n > SMALL else np.float64
+        K = np.empty((n, -(-n // 16) * 16), dtype=dtype)
+        shared.values(chain.blocks, dtype).extend(K, np.arange(n), 0, EachChunk(), self.is_stopped)
+        return K
+
+    def is_stopped(self) -> bool:
+        return bool(self.stop[0])
+
+    def solve(self, chain: Chain, K: np.ndarray | None) -> Solved:
+        assert K is not None
+        n, m = len(chain.weights), len(chain.Cs)
+        sizes = [len(self.blocks[block]) for block in chain.blocks]
+        p = np.repeat([1.0, -1.0], sizes)
+        B, V, outcome = np.empty((m, n)), np.empty((m, n)), np.zeros((m, 2))
+        steps = self.stopping.iterations_allowed(int(np.count_nonzero(chain.weights)))
+        solve_chain(K, p, chain.weights, chain.Cs, self.stopping.tol, steps, self.stop, B, V, outcome)
+        exact = K.dtype == np.float64
+        shared = self.kernel(chain.kernel)
+        solutions, decisions = [], np.empty((m, n))
+        for c, C in enumerate(chain.Cs):
+            if self.is_stopped():
+                break
+            bounds = C * chain.weights
+            problem = QP(chain.blocks, p, np.where(p > 0, 0.0, -bounds), np.where(p > 0, bounds, 0.0), B[c])
+            error = shared.gradient_error(problem, K.dtype.type, self.stopping.tol)
+            rounding = error.remaining(B[c], V[c], problem.lower, problem.upper, exact=exact)
+            found = make_solution(
+                B[c], V[c], p, problem.lower, problem.upper, n_iter=int(outcome[c, 0]), tol=self.stopping.tol,
+                rounding=rounding, in_float64=exact,
+            )  # fmt: skip
+            v = V[c]
+            if not found.converged and outcome[c, 1] != _LAST_STEP:
+                found, v = self._by_itself(problem, chain, found)
+            solutions.append(found)
+            decisions[c] = p - v + found.bias
+        return Solved(solutions, decisions)
+
+    def _by_itself(self, problem: QP, chain: Chain, begun: Solution) -> tuple[Solution, np.ndarray]:
+        """A problem that float32 kernel values are too coarse for, from where it is; and its gradient, in float64."""
+        trained = [np.flatnonzero(part) for part in np.split(chain.weights, [len(self.blocks[chain.blocks[0]])])]
+        rows = [self.blocks[block][part] for block, part in zip(chain.blocks, trained, strict=True)]
+        places = np.concatenate([trained[0], len(self.blocks[chain.blocks[0]]) + trained[1]])
+        p, lower, upper = problem.p[places], problem.lower[places], problem.upper[places]
+        part = QP((0, 1), p, lower, upper, feasible(begun.b[places], lower, upper))
+        found = solve(
+            self.X, rows, [part], chain.kernel, self.stopping, budget_mb=self.budget_mb, n_threads=1
+        )[0]  # fmt: skip
+        b = np.zeros(problem.n)
+        b[places] = found.b
+        v, support = problem.p.copy(), np.flatnonzero(b)
+        values = self.kernel(chain.kernel).values(chain.blocks, np.float64)
+        values.subtract(v, np.arange(problem.n), support, b[support], EachChunk())
+        return found._replace(b=b, n_iter=begun.n_iter + found.n_iter), v
+
+
+class _Group:
+    """Chains with the same kernel values, which are computed by the first thread that takes one of them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+        self.n_left, self.begun = 0, False
+        self.K: np.ndarray | None = None
+
+
+class _Workers:
+    """Threads that solve the chains, group by group: each thread begins one of its own while there is one left."""
+
+    def __init__(self, setting: _Setting, chains: Sequence[Chain], n_threads: int) -> None:
+        self.setting, self.chains, self.n_threads = setting, chains, n_threads
+        self.groups: list[_Group] = []
+        for index, chain in enumerate(chains):
+            before = chains[index - 1] if index else None
+            if before is None or (before.blocks, before.kernel) != (chain.blocks, chain.kernel):
+                self.groups.append(_Group())
+            self.groups[-1].waiting.append(index)
+            self.groups[-1].n_left += 1
+        self.changed = threading.Condition()
+        self.done: list[tuple[int, Solved]] = []
+        self.failure: BaseException | None = None
+
+    def run(self, report: Callable[[int, Solved], None]) -> None:
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.n_threads)]
+        n_reported = 0
+        try:
+            for thread in threads:
+                thread.start()
+            while n_reported < len(self.chains):
+                with self.changed:
+                    if not self.done and self.failure is None:
+                        self.changed.wait(_WAIT_SECONDS)
+                    if self.failure is not None:
+                        raise self.failure
+                    news, self.done = self.done, []
+                for index, solved in news:
+                    report(index, solved)
+                    n_reported += 1
+        finally:
+            self.setting.stop[0] = 1
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+
+    def _work(self) -> None:
+        try:
+            own: _Group | None = None
+            while (taken := self._next(own)) is not None:
+                own, index = taken
+                solved = self.setting.solve(self.chains[index], own.K)
+                with self.changed:
+                    own.n_left -= 1
+                    if own.n_left == 0:
+                        own.K = None
+                    self.done.append((index, solved))
+                    self.changed.notify_all()
+        except BaseException as error:
+            with self.changed:
+                self.failure = self.failure or error
+                self.changed.notify_all()
+
+    def _next(self, own: _Group | None) -> tuple[_Group, int] | None:
+        """A chain of the thread's own group, of a new one, or of another thread's; None where no more are to begin."""
+        while True:
+            with self.changed:
+                if self.setting.is_stopped() or self.failure is not None:
+                    return None
+                if own is not None and own.waiting:
+                    return own, own.waiting.pop(0)
+                new = next((group for group in self.groups if not group.begun), None)
+                if new is not None and sum(g.begun and g.n_left > 0 for g in self.groups) < self.n_threads:
+                    new.begun = True
+                else:
+                    ready = next((group for group in self.groups if group.waiting and group.K is not None), None)
+                    if ready is not None:
+                        return ready, ready.waiting.pop(0)
+                    if not any(group.waiting for group in self.groups):
+                        return None
+                    self.changed.wait(_WAIT_SECONDS)
+                    continue
+            K = self.setting.matrix(self.chains[new.waiting[0]])
+            with self.changed:
+                new.K, own = K, new
+                self.changed.notify_all()
+
+
+# -- compiled ------------------------------------------------------------------------------------------
+
+
+@compiled(fastmath={"contract", "nsz"})
+def solve_chain(
+    K: np.ndarray,
+    p: np.ndarray,
+    weights: np.ndarray,
+    Cs: np.ndarray,
+    tol: float,
+    steps: int,
+    stop: np.ndarray,
+    B: np.ndarray,
+    V: np.ndarray,
+    outcome: np.ndarray,
+) -> None:
+    """C-SVC for each of `Cs`, ascending, one from the solution of the one before.
+
+    Parameters
+    ----------
+    K : (n, >= n) array, float32 or float64, C order
+        Kernel values.
+    p : (n,) float64 array
+        The labels, +1 and -1.
+    weights : (n,) float64 array
+        Factor on C for each sample; zero for one that is held out.
+    Cs : (m,) float64 array
+    tol : float
+    steps : int
+        Steps allowed for each.
+    stop : (1,) uint8 array
+        The caller may write 1 to it, from another thread, to end the work.
+    B, V : (m, n) float64 arrays, written to
+        Coefficients, and the gradients p - K b.
+    outcome : (m, 2) float64 array, written to
+        For each C the steps taken, and how it ended.
+    """
+    n = p.shape[0]
+    b, v = np.zeros(n), p.copy()
+    lower, upper = np.zeros(n), np.zeros(n)
+    for c in range(Cs.shape[0]):
+        for k in range(n):
+            if p[k] > 0:
+                upper[k] = Cs[c] * weights[k]
+            else:
+                lower[k] = -Cs[c] * weights[k]
+        if c > 0:
+            _begin(b, v, p, lower, upper, Cs[c] / Cs[c - 1])
+        taken, ended = _solve(K, b, v, lower, upper, tol, steps, stop)
+        outcome[c, 0], outcome[c, 1] = taken, ended
+        B[c], V[c] = b, v
+        if ended == _STOPPED:
+            return
+
+
+@compiled(fastmath={"contract", "nsz"})
+def _begin(b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray, ratio: float) -> None:
+    """Multiply b by `ratio`, the growth of its bounds, if that is the better start; v follows."""
+    # p' b - 1/2 b' K b at t b, where K b = p - v.
+    linear, quadratic = 0.0, 0.0
+    for k in range(b.shape[0]):
+        linear += p[k] * b[k]
+        quadratic += b[k] * (p[k] - v[k])
+    if ratio * linear - ratio * ratio * quadratic / 2 <= linear - quadratic / 2:
+        return
+    for k in range(b.shape[0]):
+        at_bound = b[k] * ratio  # a variable at its bound stays on it exactly, whatever the rounding
+        b[k] = min(max(at_bound, lower[k]), upper[k])
+        v[k] = p[k] - ratio * (p[k] - v[k])
+
+
+@compiled()
+def _extremes(b: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
+    """The largest v of those that may grow, and the least of those that may shrink."""
+    most, least = -np.inf, np.inf
+    for k in range(b.shape[0]):
+        if b[k] < upper[k]:
+            most = max(most, v[k])
+        if b[k] > lower[k]:
+            least = min(least, v[k])
+    return most, least
+
+
+@compiled(fastmath={"contract", "nsz"})
+def _solve(
+    K: np.ndarray,
+    b: np.ndarray,
+    v: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    tol: float,
+    steps: int,
+    stop: np.ndarray,
+) -> tuple[int, float]:
+    """Optimise b, and v with it, to `tol`; returns the steps taken and how it ended."""
+    n = b.shape[0]
+    taken, n_failed, smallest, in_float32 = 0, 0, np.inf, True
+    most, least = _extremes(b, v, lower, upper)
+    gap = most - least
+    members = np.empty(n, np.int64)
+    while gap > tol:
+        if stop[0] != 0:
+            return taken, _STOPPED
+        if taken >= steps:
+            return taken, _LAST_STEP
+        q = _active(b, v, lower, upper, (most + least) / 2, min(MARGIN * gap, LARGEST_MARGIN), members)
+        target = max(gap / 10, FINAL * tol) if gap > NEARLY_DONE else FINAL * tol
+        allowed = min(steps - taken, STEPS_AT_ONCE)
+        if q < GATHERED_BELOW * n:
+            own = members[:q]
+            width = (q + 15) // 16 * 16
+            values = np.empty((q, width), K.dtype)
+            _gather(K, own, values)
+            now = _step(K, values, own, b, v, lower, upper, target, allowed, in_float32)
+        else:
+            now = _step(K, K, np.arange(n), b, v, lower, upper, target, allowed, in_float32)
+        taken += now
+        most, least = _extremes(b, v, lower, upper)
+        gap = most - least
+        if now < allowed:
+            # It reached its target, or rounding stopped it. Gaps that fall no more are given up, in float64 first.
+            n_failed = 0 if gap < 0.9 * smallest else n_failed + 1
+            if n_failed >= _MOST_FAILED or now == 0:
+                if not in_float32:
+                    return taken, _STUCK
+                in_float32, n_failed = False, 0
+        smallest = min(smallest, gap)
+    return taken, _REACHED
+
+
+@compiled()
+def _active(
+    b: np.ndarray,
+    v: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    middle: float,
+    margin: float,
+    members: np.ndarray,
+) -> int:
+    """Write to `members` the variables between their bounds, and those that violate or nearly do; returns how many."""
+    q = 0
+    for k in range(b.shape[0]):
+        grows, shrinks = b[k] < upper[k], b[k] > lower[k]
+        if (grows and shrinks) or (grows and v[k] > middle - margin) or (shrinks and v[k] < middle + margin):
+            members[q] = k
+            q += 1
+    return q
+
+
+@compiled()
+def _gather(K: np.ndarray, members: np.ndarray, out: np.ndarray) -> None:
+    """The values between `members` (q,), ascending, to out (q, >= q)."""
+    q = members.shape[0]
+    for r in range(q):
+        row, into = K[members[r]], out[r]
+        for c in range(q):
+            into[c] = row[np.uint64(members[c])]
+
+
+@compiled(fastmath={"contract", "nsz"})
+def _step(
+    K: np.ndarray,
+    values: np.ndarray,
+    members: np.ndarray,
+    b: np.ndarray,
+    v: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    target: float,
+    allowed: int,
+    in_float32: bool,
+) -> int:
+    """SMO on `members` (q,), whose kernel values are in `values`; v of all variables follows. Returns the steps."""
+    beta, low, up = b[members], lower[members], upper[members]
+    diagonal = np.empty(members.shape[0])
+    for k in range(members.shape[0]):
+        diagonal[k] = values[k, k]
+    if in_float32:
+        done = solve_working_set(values, diagonal, beta, v[members].astype(K.dtype), low, up, target, allowed)
+    else:
+        done = solve_working_set(values, diagonal, beta, v[members], low, up, target, allowed)
+    for k in range(members.shape[0]):
+        j = members[k]
+        change = beta[k] - b[j]
+        if change != 0.0:
+            b[j] = beta[k]
+            row = K[j]
+            for i in range(v.shape[0]):
+                v[i] -= change * row[i]
+    return done
