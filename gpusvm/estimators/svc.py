@@ -298,6 +298,8 @@ class SVC(ClassifierMixin, KernelMachine):
             self.class_weight_ = np.ones(len(self.classes_))
         else:
             self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            if (self.class_weight_ < 0).any():
+                raise ValueError(f"class_weight must not be negative; got {self.class_weight}")
         return y
 
     def _problem(self, X: Any) -> Problem:

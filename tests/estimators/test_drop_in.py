@@ -12,9 +12,15 @@ import pytest
 import sklearn.svm
 from scipy.sparse import coo_array, csr_array, lil_array
 from sklearn.base import clone
-from sklearn.datasets import make_blobs, make_classification
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_breast_cancer, load_iris, make_blobs, make_classification
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from gpusvm import SVC, SVR, OneClassSVM, TrainingError, certify, load_model
 
@@ -278,3 +284,120 @@ def test_other_machines_take_functions_too(backend, ours, theirs, rng):
     expected = theirs(kernel=rbf_kernel, tol=1e-6).fit(X, X[:, 0])
     verb = "decision_function" if hasattr(expected, "decision_function") else "predict"
     np.testing.assert_allclose(getattr(found, verb)(X), getattr(expected, verb)(X), atol=1e-4)
+
+
+# -- scripts that people have: the same outcome, or the same error ---------------------------------------
+
+IRIS = load_iris(as_frame=True)
+X, NAMES = IRIS.data, IRIS.target.map(dict(enumerate(IRIS.target_names)))
+CANCER, MALIGNANT = load_breast_cancer(return_X_y=True)
+SCALED = CANCER / CANCER.max(axis=0)
+TEXTS = [f"{said} {when}" for said in ("good fun", "nice film", "bad awful", "dull film") for when in ("now", "ever")]
+
+
+def search(S):
+    grid = {"svc__C": [0.1, 1, 10], "svc__gamma": [0.01, "scale"]}
+    found = GridSearchCV(make_pipeline(StandardScaler(), S()), grid, cv=3).fit(X, NAMES)
+    return found.cv_results_["mean_test_score"], found.best_params_, found.predict(X)
+
+
+def one_against_the_rest(S):
+    return OneVsRestClassifier(S(kernel="linear", tol=1e-5)).fit(X, NAMES).decision_function(X)
+
+
+def held_out(S):
+    return cross_val_predict(S(tol=1e-5), SCALED, MALIGNANT, method="decision_function", cv=3)
+
+
+def calibrated(S):
+    return CalibratedClassifierCV(S(tol=1e-5), ensemble=False, cv=3).fit(SCALED, MALIGNANT).predict_proba(SCALED)
+
+
+def texts(S):
+    pipeline = make_pipeline(TfidfVectorizer(), S(kernel="linear", tol=1e-5)).fit(TEXTS, np.arange(8) // 4)
+    return pipeline.decision_function(TEXTS), pipeline[-1].coef_.toarray()
+
+
+def regions(S):
+    svc = S(gamma=0.7, tol=1e-5).fit(X.iloc[:, :2].to_numpy(), NAMES)
+    grid = np.meshgrid(np.arange(4, 8, 0.2), np.arange(2, 4.5, 0.2))
+    return svc.decision_function(np.column_stack([axis.ravel() for axis in grid]))
+
+
+def kernel_values(S):
+    K = rbf_kernel(X, gamma=0.3)
+    svc = S(kernel="precomputed", tol=1e-5).fit(K, NAMES)
+    return svc.decision_function(K), cross_val_score(S(kernel="precomputed"), K, NAMES, cv=3), svc.shape_fit_
+
+
+def choice_of_kernels(S):
+    grid = {"kernel": [laplacian_kernel, "rbf"], "C": [1, 10]}
+    return GridSearchCV(S(), grid, cv=3).fit(X, NAMES).cv_results_["mean_test_score"]
+
+
+def columns(S):
+    svc = S().fit(X, NAMES)
+    return svc.predict(X.to_numpy()), svc.feature_names_in_, svc.n_features_in_, svc.classes_.dtype.kind
+
+
+def a_column_of_labels(S):
+    return S().fit(X, NAMES.to_frame()).predict(X)
+
+
+SCRIPTS = [search, one_against_the_rest, held_out, calibrated, texts, regions, kernel_values, choice_of_kernels,
+           columns, a_column_of_labels]  # fmt: skip
+
+MISTAKES = {
+    "columns in another order": lambda S: S().fit(X, NAMES).predict(X[X.columns[::-1]]),
+    "fewer columns": lambda S: S().fit(X, NAMES).predict(X.to_numpy()[:, :2]),
+    "two targets": lambda S: S().fit(X, np.c_[IRIS.target, IRIS.target]),
+    "numbers as labels": lambda S: S().fit(X, np.linspace(0, 1, 150)),
+    "no labels": lambda S: S().fit(X, None),
+    "one class": lambda S: S().fit(X, np.zeros(150)),
+    "fewer labels": lambda S: S().fit(X, NAMES[:-1]),
+    "missing values": lambda S: S().fit(np.where(X > 5, np.nan, X), NAMES),
+    "words as features": lambda S: S().fit([["a", "b"], ["c", "d"]], [0, 1]),
+    "one sample, flat": lambda S: S().fit(X.to_numpy(), NAMES).predict(X.to_numpy()[0]),
+    "no samples": lambda S: S().fit(np.empty((0, 3)), []),
+    "not fitted": lambda S: S().predict(X),
+    "no square matrix": lambda S: S(kernel="precomputed").fit(X, NAMES),
+    "another matrix": lambda S: S(kernel="precomputed").fit(rbf_kernel(X), NAMES).predict(X),
+    "a weight of no class": lambda S: S(class_weight={"rose": 2}).fit(X, NAMES),
+    "C out of range": lambda S: S(C=-1).fit(X, NAMES),
+    "gamma of no meaning": lambda S: S(gamma="wide").fit(X, NAMES),
+}
+
+
+def outcome(script, S):
+    """What the script gives or raises, and its warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = script(S)
+        except Exception as error:
+            found = (type(error).__name__, str(error))
+    found = found if isinstance(found, tuple) else (found,)
+    return found, sorted({(one.category.__name__, str(one.message)) for one in caught})
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_scripts_give_what_they_gave(backend, script, monkeypatch):
+    monkeypatch.setenv("GPUSVM_BACKEND", backend)
+    (ours, our_warnings), (theirs, their_warnings) = outcome(script, SVC), outcome(script, sklearn.svm.SVC)
+    assert our_warnings == their_warnings
+    for found, expected in zip(ours, theirs, strict=True):
+        if isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+        else:
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named_as_before(backend, mistake, monkeypatch):
+    monkeypatch.setenv("GPUSVM_BACKEND", backend)
+    assert outcome(MISTAKES[mistake], SVC) == outcome(MISTAKES[mistake], sklearn.svm.SVC)
+
+
+def test_a_negative_weight_of_a_class_is_refused(backend):
+    with pytest.raises(ValueError, match="class_weight must not be negative"):
+        SVC(class_weight={"setosa": -1.0}, backend=backend).fit(X, NAMES)
