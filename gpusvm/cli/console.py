@@ -128,13 +128,15 @@ def _console(stderr: bool) -> Console:
 
 @contextmanager
 def warnings_as_notes(console: Console) -> Iterator[None]:
-    """Print what gpusvm warns of as one line each, without the place in the code that Python adds."""
+    """Print what gpusvm warns of as one line each, once, without the place in the code that Python adds."""
     with warnings.catch_warnings():
-        show = warnings.showwarning
+        show, said = warnings.showwarning, set[str]()
 
         def show_in_short(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, (ConvergenceWarning, DataWarning, SlowBackendWarning)):
-                console.print(f"note: {message}", soft_wrap=True)
+                if str(message) not in said:
+                    console.print(f"note: {message}", soft_wrap=True)
+                said.add(str(message))
             else:
                 show(message, category, *rest, **more)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,11 @@ from rich.text import Text
 
 from gpusvm.cli.console import messages, results
 from gpusvm.cli.options import AsImages, AsTable, Drop, Label, Size, kind_of, parse_size
-from gpusvm.cli.show import plain_table, show_images, show_table
+from gpusvm.cli.show import plain_table, show_faults, show_images, show_table
 from gpusvm.data import CATALOGUE, FileCheck, Table, find_local, load_dataset
 from gpusvm.data import fetch as fetch_dataset
 from gpusvm.data import verify as verify_dataset
+from gpusvm.data.column_faults import UnusableColumnsError
 from gpusvm.data.overview import save_overview
 from gpusvm.errors import DataError, UsageError
 from gpusvm.output import check_writable
@@ -103,10 +105,16 @@ def show(
 ) -> None:
     """Show a data set: first rows and class counts; pictures of images, figures of a table's columns."""
     check_writable(out)
-    data = load_dataset(
-        source, split, limit=limit, data_dir=data_dir, progress=True, kind=kind_of(as_table, as_images),
-        label=label, drop=tuple(drop or ()), resize=parse_size(resize),
+    load = partial(
+        load_dataset, source, split, limit=limit, data_dir=data_dir, progress=True, kind=kind_of(as_table, as_images),
+        label=label, resize=parse_size(resize),
     )  # fmt: skip
+    dropped = tuple(drop or ())
+    try:
+        data = load(drop=dropped)
+    except UnusableColumnsError as error:
+        show_faults(results(), source, error.faults)
+        data = load(drop=(*dropped, *(fault.key for fault in error.faults)))
     if out is not None:
         if isinstance(data, Table):
             raise UsageError(f"--out draws images, and {data.name} is a table; leave it out")

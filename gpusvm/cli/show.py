@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gpusvm.cli.console import bold
 from gpusvm.data import Dataset, Table
+from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, drop_options
 from gpusvm.data.column_figures import ColumnFigures, column_figures, column_name, duplicates, n_distinct, uneven
 from gpusvm.data.overview import class_counts, pixel_histogram
 from gpusvm.split import Samples, counted
@@ -35,8 +36,10 @@ _LONGEST_NAME = 28
 # Of the columns of a wide table, so many of the first and of the last are listed.
 _FIRST_COLUMNS, _LAST_COLUMNS = 20, 4
 _MOST_NAMED = 8
+_MOST_FAULTS = 200
+_MOST_SAMPLES = 3
 _NUMBERS = frozenset(
-    {"row", "train", "test", "images", "rows", "share", "least", "mean", "largest", "deviation", "distinct"}
+    {"row", "missing", "train", "test", "images", "rows", "share", "least", "mean", "largest", "deviation", "distinct"}
 )
 
 
@@ -73,6 +76,37 @@ def show_table(console: Console, data: Table) -> None:
         )
     else:
         _print_counts(console, data)
+
+
+def show_faults(console: Console, source: str, faults: Sequence[ColumnFault]) -> None:
+    """The columns that hold something else than numbers: what, how much of it, and what to do."""
+    table = plain_table("column", "missing", "what it holds", "what to do")
+    for fault in faults[:_MOST_FAULTS]:
+        name = _short(fault.name) or f"column {fault.column + 1}"
+        missing = f"{fault.n_missing:,} ({fault.n_missing / fault.n_rows:.1%})" if fault.n_missing else ""
+        cure = f"{fault.cure}, or --drop {fault.option}" if fault.cure else f"--drop {fault.option}"
+        table.add_row(Text(name), missing, Text(_held(fault)), Text(cure))
+    what = (
+        "1 column cannot be used as it stands"
+        if len(faults) == 1
+        else f"{len(faults):,} columns cannot be used as they stand"
+    )
+    console.print(bold(f"{source}: {what}"), soft_wrap=True)
+    console.print(table, soft_wrap=True)
+    if len(faults) > _MOST_FAULTS:
+        console.print(f"... and {len(faults) - _MOST_FAULTS:,} more")
+    options = drop_options(faults[:_MOST_FAULTS])
+    console.print(f"\nWithout them ({options}):\n", soft_wrap=True, markup=False)
+
+
+def _held(fault: ColumnFault) -> str:
+    if fault.kind:
+        return fault.kind
+    if not fault.words:
+        return "numbers" + (f", {fault.n_infinite:,} infinite ones" if fault.n_infinite else "")
+    n = len(fault.words)
+    shown = ", ".join(repr(_short(word)) for word in fault.words[:_MOST_SAMPLES])
+    return shown if n <= _MOST_SAMPLES else f"{shown} ... ({n if n < MOST_WORDS else f'{n} or more'} different words)"
 
 
 def plain_table(*titles: str, numbers: Sequence[str] = ()) -> Grid:
@@ -163,7 +197,8 @@ def _print_rows(console: Console, data: Dataset) -> None:
 def _print_counts(console: Console, data: Samples) -> None:
     counts = class_counts(data)
     if not counts:
-        console.print("No labels\n")
+        how = ": no column is recognised as them; name it with --label NAME" if isinstance(data, Table) else ""
+        console.print(f"No labels{how}\n", soft_wrap=True)
         return
     largest = max(count for _, count in counts)
     table = plain_table("class", f"{data.unit}s", "share", "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from gpusvm.data.table import Contents, TableOptions, as_labels, require_finite
+from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, UnusableColumnsError, truth_of
+from gpusvm.data.table import Contents, TableOptions, as_labels
 from gpusvm.errors import DataError, DataWarning, warn
 
 LABEL_NAMES = (
@@ -58,10 +59,22 @@ class Words:
         """(n,) str."""
         return np.array([word[:_LONGEST_WORD] for word in self.values])[self.codes]
 
+    def truths(self) -> dict[str, float]:
+        """Each word as 1 or 0, where all are true and false, or yes and no, if they are not missing; else empty."""
+        return truth_of([word for word in self.values if not is_missing(word)]) or {}
+
     def as_numbers(self) -> np.ndarray | None:
         """float64, NaN where the value is missing, or None where a word is no number."""
         numbers = [np.nan if is_missing(word) else number(word) for word in self.values]
         return None if None in numbers else np.array(numbers, dtype=np.float64)[self.codes]
+
+
+@dataclass
+class Foreign:
+    """A column of what is neither numbers nor words, by the name of its type."""
+
+    kind: str
+    n_rows: int
 
 
 def names_ids(name: str) -> bool:
@@ -194,8 +207,24 @@ def _usual_label(names: tuple[str, ...], dropped: set[int], path: Path) -> int |
     return found[0] if found else None
 
 
-def settle(roles: Roles, words: dict[int, Words], names: tuple[str, ...], n_columns: int, path: Path) -> Roles:
-    """What the pending columns turned out to be: each a feature, the labels, or left out. Raises DataError."""
+def settle(
+    roles: Roles,
+    words: dict[int, Words],
+    names: tuple[str, ...],
+    n_columns: int,
+    path: Path,
+    *,
+    has_words: bool = False,
+) -> Roles:
+    """What the pending columns turned out to be: each a feature, the labels, or left out.
+
+    Where other columns hold words too (`has_words`), one of named columns is not taken for the labels for holding some.
+
+    Raises
+    ------
+    DataError
+        A column without a name, or two that could be the labels.
+    """
     features, label, ids, left_out = set(roles.features), roles.label, roles.ids, list(roles.left_out)
     ends: dict[int, Words] = {}
     outer = {roles.pending[0], roles.pending[-1]} if roles.pending and label is None else set()
@@ -219,7 +248,8 @@ def settle(roles: Roles, words: dict[int, Words], names: tuple[str, ...], n_colu
             ends[column] = column_words
         else:
             features.add(column)
-    label = _label_at_an_end(ends, names, path) if label is None else label
+    if label is None and not (names and has_words):
+        label = _label_at_an_end(ends, names, path)
     if label is not None and roles.label is None:
         shown = repr(names[label]) if names else f"{label + 1}: it has no header"
         place = "last" if label == n_columns - 1 else "first" if label == 0 else ""
@@ -286,7 +316,7 @@ def labels_of(words: Words, where: str) -> np.ndarray:
 
 
 def from_columns(
-    names: tuple[str, ...], values: Sequence[np.ndarray | Words], options: TableOptions, path: Path
+    names: tuple[str, ...], values: Sequence[np.ndarray | Words | Foreign], options: TableOptions, path: Path
 ) -> Contents:
     """The table of columns, each numbers (n,) or words, as files hold them that store columns by their type.
 
@@ -296,29 +326,43 @@ def from_columns(
         As `assign` and `labels_of`; also a feature that is missing, infinite or a word.
     """
     roles = assign(names, len(names), options, path)
+    foreign = [column for column in roles.pending if isinstance(values[column], Foreign)]
+    roles.pending = [column for column in roles.pending if column not in foreign]
+    roles.features = sorted([*roles.features, *foreign]) if foreign else roles.features
     words = {column: as_words(values[column]) for column in roles.pending}
-    roles = settle(roles, words, names, len(names), path)
+    worded = any(isinstance(values[column], Words) for column in roles.features)
+    roles = settle(roles, words, names, len(names), path, has_words=worded)
     if not roles.features:
         raise DataError(f"{path}: has no column of features left; it needs at least one of numbers")
-    found = [_feature(values[column], names[column], column, path) for column in roles.features]
+    columns = [feature_of(values[column], names, column) for column in roles.features]
+    if faults := [fault for _, fault in columns if fault is not None]:
+        raise UnusableColumnsError(path, faults, has_label=roles.label is not None)
+    say_truths(names, [column for column in roles.features if has_truths(values[column])], path)
+    found = [column for column, _ in columns]
     single = all(column.dtype == np.float32 for column in found)
     X = np.empty((len(found[0]), len(found)), dtype=np.float32 if single else np.float64)
     for place, column_values in enumerate(found):
         X[:, place] = column_values
     features = tuple(names[column] for column in roles.features)
-    require_finite(X, str(path), features)
     labels, name = None, None
     if roles.label is not None:
-        name = names[roles.label]
-        labels = labels_of(as_words(values[roles.label]), f"{path}, the labels ({name:.40})")
+        name, of_labels = names[roles.label], values[roles.label]
+        if isinstance(of_labels, Foreign):
+            raise DataError(
+                f"{path}, the labels ({name:.40}): holds {of_labels.kind:.60}, which is neither numbers nor words; name"
+                " another column: --label NAME"
+            )
+        labels = labels_of(as_words(of_labels), f"{path}, the labels ({name:.40})")
     ids = None if roles.ids is None else as_words(values[roles.ids]).as_strings()
     return Contents(X, labels, features, name, ids, None if roles.ids is None else names[roles.ids])
 
 
-def as_words(column: np.ndarray | Words) -> Words:
-    """A column as words, whatever it holds."""
+def as_words(column: np.ndarray | Words | Foreign) -> Words:
+    """A column as words, whatever it holds; what is foreign as the name of its type in every row."""
     if isinstance(column, Words):
         return column
+    if isinstance(column, Foreign):
+        return Words([column.kind], np.zeros(column.n_rows, dtype=np.int64))
     distinct, codes = np.unique(column, return_inverse=True)
     return Words([_plain(value) for value in distinct.tolist()], codes)
 
@@ -327,19 +371,48 @@ def _plain(value: float | int | bool) -> str:
     return repr(int(value)) if float(value).is_integer() else repr(value)
 
 
-def _feature(column: np.ndarray | Words, name: str, place: int, path: Path) -> np.ndarray:
-    if not isinstance(column, Words):
-        return column
-    numbers = column.as_numbers()
-    if numbers is None:
-        word = next(
-            w for w in (column.values[code] for code in column.codes) if not is_missing(w) and number(w) is None
-        )
-        raise DataError(
-            f"{path}: column {place + 1} ({name:.40}): {word[:20]!r} is not a number; leave the column out"
-            f" (--drop {name[:40]!r}), encode it as numbers, or say that it holds the labels (--label {name[:40]!r})"
-        )
-    return numbers
+def feature_of(
+    values: np.ndarray | Words | Foreign, names: tuple[str, ...], column: int
+) -> tuple[np.ndarray, ColumnFault | None]:
+    """A column of features as numbers (n,), and what is wrong with it, if anything is."""
+    name = names[column] if names else ""
+    if isinstance(values, Foreign):
+        return np.empty(0), ColumnFault(column, name, "", kind=values.kind)
+    if not isinstance(values, Words):
+        return values, _fault_of_numbers(values, name, column)
+    truths = values.truths()
+    numbers = [truths.get(word, number(word)) for word in values.values]
+    found = np.array([np.nan if value is None else value for value in numbers], dtype=np.float64)[values.codes]
+    fault = _fault_of_numbers(found, name, column)
+    if fault is None:
+        return found, None
+    odd = [word for word, value in zip(values.values, numbers, strict=True) if value is None and not is_missing(word)]
+    n_words = int(np.isin(values.codes, [c for c, word in enumerate(values.values) if word in set(odd)]).sum())
+    return found, replace(fault, words=tuple(odd[:MOST_WORDS]), n_missing=fault.n_missing - n_words)
+
+
+def _fault_of_numbers(values: np.ndarray, name: str, column: int) -> ColumnFault | None:
+    finite = np.isfinite(values)
+    if finite.all():
+        return None
+    n_missing = int(np.count_nonzero(np.isnan(values)))
+    n_infinite = len(values) - np.count_nonzero(finite) - n_missing
+    place = f"row {int(np.argmin(finite)) + 1}"
+    return ColumnFault(column, name, place, (), n_missing, int(n_infinite), len(values))
+
+
+def has_truths(values: np.ndarray | Words | Foreign) -> bool:
+    """Whether a column holds words, all of them true and false, or yes and no."""
+    return isinstance(values, Words) and bool(values.truths())
+
+
+def say_truths(names: tuple[str, ...], found: Sequence[int], path: Path) -> None:
+    """Say which columns of true and false, or yes and no, were read as numbers."""
+    if found:
+        called = [names[column] if names else f"column {column + 1}" for column in found]
+        verb = "holds" if len(called) == 1 else "hold"
+        noun = _listed(called, "column") if names else _quoted(called)
+        warn(f"{path}: {noun} {verb} words of truth, read as 1 (true, yes) and 0 (false, no)", DataWarning)
 
 
 def _say_left_out(names: list[str], what: str, path: Path) -> None:

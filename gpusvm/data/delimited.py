@@ -7,11 +7,12 @@ pandas' (measured: 106 and 100 ns a cell), so pandas is not needed.
 
 from __future__ import annotations
 
+import copy
 import csv
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ import numpy as np
 
 from gpusvm.data import columns
 from gpusvm.data import csv as pixel_csv
+from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, UnusableColumnsError, truth_of, truth_value
 from gpusvm.data.columns import Roles, Words, is_missing
-from gpusvm.data.dialect import DECIMAL_COMMA, Layout, find_layout, layout_of, looks_like_images, read_number
+from gpusvm.data.dialect import Layout, find_layout, layout_of, looks_like_images, read_number
 from gpusvm.data.pixels import as_images, names_pixels, require_memory, say_taken_for_images, unlike_others
 from gpusvm.data.table import Contents, TableOptions
 from gpusvm.data.text import blocks, find_encodings, open_text, read_head, refuse_what_is_no_table
 from gpusvm.errors import DataError, DataWarning, warn
 
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}([,.' ]\d{3})+([.,]\d+)?")
 _LARGE_BYTES = 2**26
 
 
@@ -95,14 +96,46 @@ def _read_images(layout: Layout, options: TableOptions) -> tuple[np.ndarray, np.
 
 
 @dataclass
+class _Odd:
+    """What is in a column of features that is no number, as far as it was read."""
+
+    first_line: int
+    n_missing: int = 0
+    n_infinite: int = 0
+    n_words: int = 0
+    words: dict[str, None] = field(default_factory=dict)  # the first of them, in their order
+
+    def take(self, cell: str, value: float | None) -> float:
+        """Count a cell whose number, if it has one, is not finite. Returns what stands for it."""
+        if value is not None and np.isinf(value):
+            self.n_infinite += 1
+        elif value is not None or is_missing(cell):
+            self.n_missing += 1
+        else:
+            self.n_words += 1
+            if len(self.words) < MOST_WORDS:
+                self.words.setdefault(cell)
+            found = truth_value(cell)
+            return np.nan if found is None else found
+        return np.nan
+
+    def fault(self, column: int, name: str, n_rows: int) -> ColumnFault | None:
+        """What is wrong with the column; nothing if it holds true and false, or yes and no, in every row."""
+        is_truth = self.n_words + self.n_missing == n_rows and truth_of(tuple(self.words)) is not None
+        if is_truth and not self.n_missing:
+            return None
+        words = () if is_truth else tuple(self.words)
+        return ColumnFault(column, name, f"line {self.first_line}", words, self.n_missing, self.n_infinite, n_rows)
+
+
+@dataclass
 class _Parser:
     """Blocks of lines become numbers; columns of words become the codes of their words."""
 
     layout: Layout
     roles: Roles
     codes: dict[int, dict[str, int]] = field(init=False)
-    n_missing: dict[int, int] = field(default_factory=dict)
-    first_missing: dict[int, int] = field(default_factory=dict)
+    odd: dict[int, _Odd] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.codes = {column: {} for column in self.roles.worded}
@@ -127,6 +160,14 @@ class _Parser:
             column: self._coder(column) for column in self.roles.worded
         }
         converters |= dict.fromkeys(self.roles.left_out, lambda _: 0.0)
+        converters |= {column: partial(self._odd_feature, column) for column in self.odd}
+        before = copy.deepcopy(self.odd)
+        values = self._load(lines, converters)
+        if values is None:
+            self.odd = before
+        return values
+
+    def _load(self, lines: list[str], converters: dict[int | str, Callable[[str], Any]]) -> np.ndarray | None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # where all lines are empty
@@ -140,8 +181,14 @@ class _Parser:
             return np.empty((0, self.layout.n_columns))
         if values.shape[1] != self.layout.n_columns:
             return None
-        # What is no finite number is counted, or refused by its line, by the careful way.
-        return values if np.isfinite(values).all() else None
+        # What is no finite number is counted by the careful way, where its column is not known for it.
+        usual = [column for column in range(self.layout.n_columns) if column not in self.odd]
+        return values if np.isfinite(values[:, usual] if self.odd else values).all() else None
+
+    def _odd_feature(self, column: int, cell: str) -> float:
+        cell = cell.strip()
+        value = columns.number(cell)
+        return value if value is not None and np.isfinite(value) else self.odd[column].take(cell, value)
 
     def _coder(self, column: int) -> Callable[[str], float]:
         codes = self.codes[column]
@@ -193,51 +240,23 @@ class _Parser:
 
     def _feature(self, cell: str, column: int, line: int) -> float:
         value = read_number(cell, self.layout.decimal)
-        if value is None and not is_missing(cell):
-            raise self._bad_cell(cell, column, line)
-        if value is None or np.isnan(value):
-            self.n_missing[column] = self.n_missing.get(column, 0) + 1
-            self.first_missing.setdefault(column, line)
-            return np.nan
-        if np.isinf(value):
-            raise DataError(
-                f"{self._where(column, line)}: {cell[:20]!r} is infinite; replace it, or leave out the line"
-            )
-        return value
+        if value is not None and np.isfinite(value):
+            return value
+        return self.odd.setdefault(column, _Odd(line)).take(cell, value)
 
-    def _where(self, column: int, line: int) -> str:
-        name = f" ({self.layout.names[column][:40]})" if self.layout.names else ""
-        return f"{self.layout.path}: line {line}, column {column + 1}{name}"
+    def faults(self, n_rows: int) -> list[ColumnFault]:
+        """The columns of features that hold something else than numbers."""
+        found = (odd.fault(column, self.name(column), n_rows) for column, odd in self.odd.items())
+        return [fault for fault in found if fault is not None]
 
-    def _bad_cell(self, cell: str, column: int, line: int) -> DataError:
-        where, shown = self._where(column, line), repr(cell[:20])
-        option = repr(self.layout.names[column][:40]) if self.layout.names else str(column + 1)
-        if DECIMAL_COMMA.fullmatch(cell):
-            return DataError(f"{where}: {shown} has a decimal comma, and others a point; write all of them in one way")
-        if _THOUSANDS.fullmatch(cell):
-            return DataError(f"{where}: {shown} has marks between thousands; export the numbers without them")
-        label = "" if self.roles.label is not None else f", or say that it holds the labels (--label {option})"
-        return DataError(
-            f"{where}: {shown} is not a number; leave the column out (--drop {option}), or encode it as numbers{label}"
-        )
+    def name(self, column: int) -> str:
+        return self.layout.names[column] if self.layout.names else ""
 
     def words(self, column: int, codes: np.ndarray) -> Words:
         """A column of words by its codes; without those that NumPy's reader saw in a block that it then refused."""
         words = list(self.codes[column])
         used, codes = np.unique(codes, return_inverse=True)
         return Words([words[code] for code in used], codes)
-
-    def require_no_missing(self, n_rows: int) -> None:
-        """Raise DataError where features were missing: the column with most of them, how many, and the first line."""
-        if not self.n_missing:
-            return
-        column = max(self.n_missing, key=lambda c: self.n_missing[c])
-        others = f", and in {len(self.n_missing) - 1:,} more columns" if len(self.n_missing) > 1 else ""
-        option = repr(self.layout.names[column][:40]) if self.layout.names else str(column + 1)
-        raise DataError(
-            f"{self._where(column, self.first_missing[column])}: the value is missing, as in {self.n_missing[column]:,}"
-            f" of {n_rows:,} rows{others}; fill them in, or leave out the column (--drop {option}) or those rows"
-        )
 
 
 def _read(path: Path, encoding: str, options: TableOptions) -> Contents:
@@ -269,7 +288,6 @@ def read_rows(found: Iterable[tuple[int, list[str]]], layout: Layout, options: T
     n_rows = sum(map(len, features))
     if n_rows == 0:
         raise DataError(f"{path}: has a header and no rows; give a file with at least one sample")
-    parser.require_no_missing(n_rows)
     coded = np.concatenate(codes)
     words = {column: parser.words(column, coded[:, place]) for place, column in enumerate(roles.worded)}
     return _assemble(features, roles, words, parser)
@@ -286,13 +304,31 @@ def _assemble(parts: list[np.ndarray], roles: Roles, words: dict[int, Words], pa
     layout = parser.layout
     if layout.decimal == ",":
         words = {column: _with_points(column_words) for column, column_words in words.items()}
-    settled = columns.settle(roles, words, layout.names, layout.n_columns, layout.path)
+    n_rows = sum(map(len, parts))
+    faults = parser.faults(n_rows)
+    has_words = any(fault.is_words and not fault.is_marked_numbers for fault in faults)
+    settled = columns.settle(roles, words, layout.names, layout.n_columns, layout.path, has_words=has_words)
+    late = {
+        column: columns.feature_of(words[column], layout.names, column)
+        for column in settled.features
+        if column in words
+    }
+    faults += [fault for _, fault in late.values() if fault is not None]
+    if faults:
+        faults.sort(key=lambda fault: fault.column)
+        raise UnusableColumnsError(layout.path, faults, has_label=settled.label is not None)
+    truths = [
+        column
+        for column in settled.features
+        if column in parser.odd or (column in late and columns.has_truths(words[column]))
+    ]
+    columns.say_truths(layout.names, sorted(truths), layout.path)
     if not settled.features:
         raise DataError(f"{layout.path}: has no column of features left; it needs at least one of numbers")
-    X = np.empty((sum(map(len, parts)), len(settled.features)))
+    X = np.empty((n_rows, len(settled.features)))
     for place, column in enumerate(settled.features):
-        if column in words:
-            X[:, place] = _numbers(words[column], column, parser)
+        if column in late:
+            X[:, place] = late[column][0]
     places = [settled.features.index(column) for column in roles.features]
     start = 0
     for part in parts:
@@ -318,20 +354,3 @@ def _with_points(words: Words) -> Words:
     """Words with decimal points, where all of them are numbers with decimal commas."""
     numbers = [read_number(word, ",") for word in words.values]
     return words if None in numbers else Words([repr(value) for value in numbers], words.codes)
-
-
-def _numbers(words: Words, column: int, parser: _Parser) -> np.ndarray:
-    """A column that was read as words and is a feature after all. Raises DataError for a missing value or a word."""
-    numbers = [columns.number(word) for word in words.values]
-    bad = next((code for code, value in enumerate(numbers) if value is None or not np.isfinite(value)), None)
-    if bad is None:
-        return np.array(numbers, dtype=np.float64)[words.codes]
-    row = int(np.flatnonzero(words.codes == bad)[0])
-    layout, word = parser.layout, words.values[bad]
-    name = f" ({layout.names[column][:40]})" if layout.names else ""
-    option = repr(layout.names[column][:40]) if layout.names else str(column + 1)
-    problem = "is missing" if is_missing(word) else "is not a number"
-    raise DataError(
-        f"{layout.path}: row {row + 1}, column {column + 1}{name}: {word[:20]!r} {problem}; mend it, leave out the"
-        f" column (--drop {option}), or, if it holds the labels, say --label {option}"
-    )

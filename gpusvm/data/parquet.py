@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.data import columns
-from gpusvm.data.columns import Words
+from gpusvm.data.columns import Foreign, Words
 from gpusvm.data.images import read_encoded
 from gpusvm.data.pixels import ImageShape, as_images, look_like_images, require_memory, unlike_others
 from gpusvm.data.table import Contents, TableOptions
@@ -89,7 +89,7 @@ def read(path: Path, options: TableOptions) -> Contents:
         dropped = {columns.find_column(name, names, len(names)) for name in options.drop}
         kept = [name for place, name in enumerate(names) if place not in dropped]
         table = file.read(columns=kept)
-        values = [_column(table.column(name), name, path) if name in kept else np.zeros(n_rows) for name in names]
+        values = [_column(table.column(name)) if name in kept else np.zeros(n_rows) for name in names]
     return columns.from_columns(names, values, options, path)
 
 
@@ -139,7 +139,7 @@ def _encoded(value: Any) -> bytes | None:
     return value.get("bytes") if isinstance(value, dict) else value
 
 
-def _column(column: Any, name: str, path: Path) -> np.ndarray | Words:
+def _column(column: Any) -> np.ndarray | Words | Foreign:
     import pyarrow.types as types
 
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
@@ -150,10 +150,7 @@ def _column(column: Any, name: str, path: Path) -> np.ndarray | Words:
     elif types.is_decimal(kind):
         column = column.cast("float64")
     elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)):
-        raise DataError(
-            f"{path}: the column {name[:40]!r} holds {column.type!s:.60}, which is no number; leave it out:"
-            f" --drop {name[:40]!r}"
-        )
+        return Foreign(str(column.type), len(column))
     if column.null_count:
         column = column.cast("float64").fill_null(float("nan"))
     return column.to_numpy()

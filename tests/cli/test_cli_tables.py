@@ -282,6 +282,29 @@ def test_labels_that_are_real_numbers_are_shown_as_such(rng):
     assert "Labels are real numbers, from 0.5 to 2.5: no classes" in done("data", "show", "r.npz").stdout
 
 
+def test_columns_that_cannot_be_used_are_shown_with_the_others(rng):
+    rows = [f"{k},Mr {k},{'mf'[k % 2]},{'' if k % 3 else 20 + k},{k / 7},{'yn'[k % 2]}" for k in range(60)]
+    Path("t.csv").write_text("PassengerId,Name,Sex,Age,Fare,label\n" + "\n".join(rows) + "\n")
+    output = done("data", "show", "t.csv").stdout
+    lines = [" ".join(line.split()) for line in output.splitlines()]
+    assert lines[0] == "t.csv: 3 columns cannot be used as they stand"
+    assert "Name 'Mr 0', 'Mr 1', 'Mr 2' ... (50 or more different words) encode it as numbers, or --drop Name" in lines
+    assert "Sex 'm', 'f' encode it as numbers, or --drop Sex" in lines
+    assert "Age 40 (66.7%) numbers fill them in, or --drop Age" in lines
+    options = "--drop Name --drop Sex --drop Age"
+    assert f"Without them ({options}):" in lines and "t.csv, train: 60 rows of 1 features" in lines
+    assert any(line.startswith("Fare 0 4.21429 8.42857") for line in lines) and "2 classes" in lines
+    assert one_line_error("train", "t.csv").endswith(f"or leave the columns out ({options})")
+    assert "60 rows" not in done("train", "t.csv", *options.split()).stdout
+
+
+def test_a_table_without_any_column_of_numbers_is_shown_and_then_refused():
+    Path("t.csv").write_text("a,b,label\nx,y,1\nz,y,0\nx,z,0\n")
+    result = gpusvm("data", "show", "t.csv")
+    assert result.exit_code == 1 and "'x', 'z'" in result.stdout
+    assert "has no column of features left" in result.stderr
+
+
 def test_a_table_is_not_drawn(wine):
     assert "--out draws images" in one_line_error("data", "show", "wine.npz", "--out", "w.png", code=2)
 

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import shlex
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gpusvm.data import Dataset, Table, delimited, load_dataset, load_samples
+from gpusvm.data.column_faults import UnusableColumnsError
 from gpusvm.data.table import TableOptions
 from gpusvm.errors import DataError, DataWarning
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
@@ -244,11 +246,18 @@ class TestWhichColumnsAreFeatures:
         ("a,b,a\n1,2,3\n", "columns 1 and 3 are both named a"),
         ("a,b,label\n1,2,3\n1,2\n", "line 3 has 2 columns where the first has 3"),
         ("a,b,label\n1,2,3\n\n1,2,3,4\n", "line 4 has 4 columns where the first has 3"),
-        ("a,b,label\n1,2,3\n1,x,3\n", r"line 3, column 2 \(b\): 'x' is not a number; leave .* \(--drop 'b'\)"),
-        ("u,v,w,t\n1,x,2,3\n2,y,2,3\n", r"line 2, column 2 \(v\): 'x' .*--drop 'v'.*encode.*--label 'v'"),
+        ("a,b,label\n1,2,3\n1,x,3\n", r"line 3, column 2 \(b\): 'x' is not a number; leave .* \(--drop b\)"),
+        ("u,v,w,t\n1,x,2,3\n2,y,2,3\n", r"line 2, column 2 \(v\): 'x' .*--drop v.*encode.*--label v"),
         ("a,b,label\n1,2,3\n1,1_0,3\n", "'1_0' is not a number"),
-        ("a,b,label\n1,2,3\n1,inf,3\n", r"line 3, column 2 \(b\): 'inf' is infinite"),
-        ("a,b,label\n1,,0\n1,NA,0\n?,2,1\n", r"line 2, column 2 \(b\): .* missing, as in 2 of 3 rows, and in 1 more"),
+        ("a,b,label\n1,2,3\n1,inf,3\n", r"line 3, column 2 \(b\): the value is infinite, as in 1 of 2 rows; replace"),
+        ("a,b,label\n1,,0\n1,NA,0\n2,2,1\n", r"line 2, column 2 \(b\): .* missing, as in 2 of 3 rows; fill them in"),
+        ("a,b,label\n1,,0\n1,NA,0\n?,2,1\n", r"missing in 'a' \(1 of 3 rows\), 'b' \(2 of 3.*--drop a --drop b"),
+        ("a,b,label\n1,12 %,3\n", "'12 %' has a percent sign; .*export plain numbers"),
+        ("a,b,label\n1,$12,3\n", r"'\$12' has a currency sign"),
+        ("a,b,label\n1,2021-03-04,3\n", "'2021-03-04' is a date or a time"),
+        ("a,b,label\n1,yes,3\n1,true,3\n", "'yes' is not a number"),
+        ("a,b,label\n1,yes,3\n1,0,3\n", "'yes' is not a number"),
+        ("a,b,label\n1,yes,3\n1,,3\n", "the value is missing, as in 1 of 2 rows"),
         ("a,b,label\n1,2,0\n1,2,\n1,2,NA\n", r"labels \(label\): 2 of 3 labels are missing, the first \(''\) in row 2"),
         ('a,b,label\n"1,234.5",2,0\n', "'1,234.5' has marks between thousands"),
         ("a;b;label\n1.5;2;0\n1,5;2;0\n", "'1,5' has a decimal comma, and others a point"),
@@ -270,6 +279,71 @@ def test_what_is_wrong_is_said(tmp_path, text, message):
     with pytest.raises(DataError, match=message) as caught:
         delimited.read(path, TableOptions())
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+PEOPLE = "name,age,sex,fare,port,kg,label\n" + "A,30,m,1,x,5,0\nB,,f,2,y,6,1\nC,40,m,,x,7,1\nD,?,f,3,,8,0\n"
+
+
+@pytest.mark.filterwarnings("ignore::gpusvm.errors.DataWarning")
+@pytest.mark.parametrize("block", [1, 1 << 20])
+@pytest.mark.parametrize("header", [True, False])
+def test_all_columns_that_cannot_be_used_are_named_and_leaving_them_out_is_a_cure(tmp_path, monkeypatch, block, header):
+    monkeypatch.setattr("gpusvm.data.text.BLOCK_CHARACTERS", block)  # every line goes alone, or all go together
+    path = write(tmp_path, PEOPLE if header else PEOPLE.partition("\n")[2])
+    with pytest.raises(UnusableColumnsError) as caught:
+        load_dataset(path, label="-1")
+    faults = caught.value.faults
+    assert [(fault.column, fault.words, fault.n_missing, fault.n_rows) for fault in faults] == [
+        (0, ("A", "B", "C", "D"), 0, 4), (1, (), 2, 4), (2, ("m", "f"), 0, 4), (3, (), 1, 4), (4, ("x", "y"), 1, 4),
+    ]  # fmt: skip
+    names = ("name", "age", "sex", "fare", "port") if header else ("1", "2", "3", "4", "5")
+    assert f"({' '.join(f'--drop {name}' for name in names)})" in str(caught.value)
+    table = load_dataset(path, label="-1", drop=names)
+    assert table.X.tolist() == [[5.0], [6.0], [7.0], [8.0]] and table.labels.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.filterwarnings("ignore::gpusvm.errors.DataWarning")
+def test_a_line_names_the_kinds_of_faults_and_is_cut_short(tmp_path):
+    with pytest.raises(UnusableColumnsError) as caught:
+        read(tmp_path, PEOPLE)
+    assert str(caught.value).endswith(
+        "t.csv: 3 columns hold no numbers: 'name' ('A'), 'sex' ('m'), 'port' ('x'); values are missing in 'age' (2 of 4"
+        " rows), 'fare' (1 of 4 rows); encode them as numbers, fill in what is missing, or leave the columns out"
+        " (--drop name --drop age --drop sex --drop fare --drop port)"
+    )
+    say = r"'last' \('v'\); say which column holds the labels \(--label NAME\), encode the others"
+    with pytest.raises(UnusableColumnsError, match=say):
+        read(tmp_path, "a,sex,last\n1,m,v\n2,f,u\n3,f,u\n4,m,v\n")
+    with pytest.raises(UnusableColumnsError, match=r"line 2, column 2 \(pay\): '1 000' has marks .*\(--drop pay\)"):
+        read(tmp_path, "a,pay,last\n1,1 000,v\n2,2 000,u\n3,30,u\n4,5,v\n")
+    wide = ",".join(f"c{k}" for k in range(300)) + ",label\n" + "x," * 300 + "1\n"
+    with pytest.raises(UnusableColumnsError, match="--drop c11 and 288 more; gpusvm data show lists them") as caught:
+        read(tmp_path, wide)
+    assert len(caught.value.faults) == 300 and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("my col", "'my col'"), ("it's", "'it'\"'\"'s'"), ("x" * 60, "1"), ("$HOME", "'$HOME'"), ("a\tb", "1")],
+)
+@pytest.mark.filterwarnings("ignore::gpusvm.errors.DataWarning")
+def test_the_option_that_is_named_works_in_a_shell(tmp_path, name, option):
+    path = write(tmp_path, f'"{name}",b,label\nu,1,0\nv,2,1\nw,2,1\n')
+    with pytest.raises(UnusableColumnsError) as caught:
+        read(tmp_path, path.read_text())
+    assert f"(--drop {option})" in str(caught.value)
+    assert load_dataset(path, kind="table", drop=shlex.split(option)).columns == ("b",)
+
+
+@pytest.mark.parametrize("words", [("True", "False"), ("TRUE", "FALSE"), ("yes", "no"), ("Yes", "No")])
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_words_of_truth_are_one_and_zero(tmp_path, monkeypatch, words, block):
+    monkeypatch.setattr("gpusvm.data.text.BLOCK_CHARACTERS", block)
+    text = "a,b,c,label\n" + "".join(f"{k},{words[k % 2]},{words[0]},{words[k % 2]}\n" for k in range(4))
+    with pytest.warns(DataWarning, match="the columns 'b', 'c' hold words of truth, read as 1"):
+        contents = read(tmp_path, text)
+    assert contents.X.tolist() == [[0, 1, 1], [1, 0, 1], [2, 1, 1], [3, 0, 1]]
+    assert contents.labels.tolist() == [words[k % 2] for k in range(4)]
 
 
 @pytest.mark.parametrize("row", [0, 7, 400])

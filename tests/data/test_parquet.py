@@ -68,10 +68,22 @@ def test_pixels_in_columns_are_images(tmp_path, rng):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"a": ["x", "y"], "b": [1, 2], "label": [0, 1]}, r"column 1 \(a\): 'x' is not a number.*--drop 'a'"),
-        ({"a": [1.0, None], "label": [0, 1]}, r"1 values in 1 columns are missing.*row 2, column 1 \(a\)"),
+        ({"a": ["x", "y"], "b": [1, 2], "label": [0, 1]}, r"column 1 \(a\): 'x' is not a number.*--drop a"),
+        ({"a": [1.0, None], "label": [0, 1]}, r"row 2, column 1 \(a\): the value is missing, as in 1 of 2 rows"),
         ({"a": [1.0, 2.0], "label": [0, None]}, "1 of 2 labels are missing"),
-        ({"a": [[1.0], [2.0]], "label": [0, 1]}, "'a' holds list<.*which is no number.*--drop 'a'"),
+        ({"a": [[1.0], [2.0]], "label": [0, 1]}, r"column 1 \(a\): holds list<.*which is no number.*--drop a"),
+        (
+            {
+                "when": pa.array([0, 1], pa.date32()),
+                "a": ["x", None],
+                "b": [1.0, None],
+                "c": [True, False],
+                "label": [0, 1],
+            },
+            r"2 columns hold no numbers: 'when' \(date32\[day\]\), 'a' \('x'\); values are missing in 'b' \(1 of 2"
+            ".*--drop when --drop a --drop b",
+        ),
+        ({"a": [1.0, 2.0], "label": [[1], [2]]}, r"the labels \(label\): holds list<.*neither numbers nor words"),
         ({"a": pa.array([], pa.float64())}, "holds no samples"),
         ({"image": [b"none", b"none"], "label": [0, 1]}, "row 1: is not a picture"),
         ({"image": [png(np.zeros((2, 2), np.uint8)), None], "label": [0, 1]}, "row 2 has no picture"),
@@ -87,6 +99,13 @@ def test_what_is_wrong_is_said(tmp_path, columns, message):
     with pytest.raises(DataError, match=message) as caught:
         load_dataset(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [["yes", "no"], ["True", "False"], [True, False]])
+@pytest.mark.filterwarnings("ignore::gpusvm.errors.DataWarning")
+def test_truth_values_are_one_and_zero(tmp_path, values):
+    table = load_dataset(write(tmp_path, {"a": values, "b": [0.5, 2.0], "label": ["no", "yes"]}))
+    assert table.X.tolist() == [[1.0, 0.5], [0.0, 2.0]] and table.labels.tolist() == ["no", "yes"]
 
 
 def test_damaged_files(tmp_path):
