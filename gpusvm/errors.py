@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell gives it: 128 and SIGINT's number."""
@@ -58,8 +61,23 @@ class DataWarning(UserWarning):
     """Something about the data was mended or decided, and might have been meant otherwise."""
 
 
+_muted: ContextVar[tuple[type[Warning], ...]] = ContextVar("muted", default=())
+
+
+@contextmanager
+def muted(category: type[Warning]) -> Iterator[None]:
+    """Leave out what this thread would `warn` of in this category. (Python's own filters are of all threads.)"""
+    token = _muted.set((*_muted.get(), category))
+    try:
+        yield
+    finally:
+        _muted.reset(token)
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn, naming the caller's own line: the nearest one outside this package."""
+    if issubclass(category, _muted.get()):
+        return
     frame, depth = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         frame, depth = frame.f_back, depth + 1

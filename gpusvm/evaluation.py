@@ -11,6 +11,7 @@ import numpy as np
 
 from gpusvm.errors import DataError
 from gpusvm.model import SVMModel
+from gpusvm.voting import pair_index
 
 CHUNK_ROWS = 10_000
 """Samples preprocessed and predicted at a time: float32 copies of them stay small."""
@@ -224,9 +225,7 @@ def head_to_head(decisions: np.ndarray, first: np.ndarray, second: np.ndarray, n
         Positive where the pair's machine prefers `first`. That can be negative for a predicted
         class, which then lost to `second` and yet won more votes over all pairs.
     """
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    # Pairs (0, 1), (0, 2), ...: before those of class i lie i (2 n_classes - i - 1) / 2 others.
-    pair = low * (2 * n_classes - low - 1) // 2 + high - low - 1
+    pair = pair_index(np.minimum(first, second), np.maximum(first, second), n_classes)
     values = decisions[np.arange(len(decisions)), pair]
     return np.where(first < second, values, -values)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gpusvm.calibration import Calibration, led_by
 from gpusvm.data.table import Table
 from gpusvm.device import device_of, on_device
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtype
 from gpusvm.params import Problem, Stopping
 from gpusvm.predict import evaluator_for, float32_suffices, primal_weights
@@ -103,10 +104,11 @@ class SVMModel:
     vote_order : (n_classes,) int64 array, optional
         The classes, by their indices, in the order in which equal votes are decided: that of the labels in a
         LIBSVM model; None for the order of `classes`.
-    probA, probB : (n_pairs,) float64 arrays, optional
-        Platt's parameters from a LIBSVM model that was trained for probabilities, kept to be written back:
-        P(first class) = 1 / (1 + exp(probA f + probB)). A regression has probA alone, the scale of its noise.
-        Nothing here uses them.
+    calibration : Calibration, optional
+        How decision values become class probabilities, in a model that was trained for them.
+    noise_scale : float, optional
+        Of a regression's targets around its values (a Laplace distribution), from a LIBSVM model that was trained
+        with -b 1, kept to be written back. Nothing here uses it.
     preprocessing : tuple of transformers
         Fitted steps of `gpusvm.preprocess` that made X from images or from the rows of a table.
     image_shape : (height, width), optional
@@ -131,8 +133,8 @@ class SVMModel:
     dual_objective: np.ndarray | None = None
     converged: np.ndarray | None = None
     vote_order: np.ndarray | None = None
-    probA: np.ndarray | None = None
-    probB: np.ndarray | None = None
+    calibration: Calibration | None = None
+    noise_scale: float | None = None
     preprocessing: tuple[Any, ...] = ()
     image_shape: tuple[int, int] | None = None
     table: TableLayout | None = None
@@ -333,6 +335,53 @@ class SVMModel:
         numbers = self.classes.dtype.kind in "iufb"
         return xp.asarray(self.classes)[indices] if numbers else self.classes[indices.get()]
 
+    def predict_proba(self, X: Array, n_jobs: int | None = None, *, break_ties: bool = False) -> Array:
+        """The probability of each class for each row of `X` (n, n_features), (n, n_classes) float64 of X's module.
+
+        See `probabilities`. Raises UsageError where the model has none.
+        """
+        self.require_probabilities()
+
+        def found(decisions: Array, _: bool) -> Array:
+            return self.probabilities(decisions, break_ties=break_ties)
+
+        return self._reduced(X, found, (self.n_classes,), np.float64, n_jobs)
+
+    def require_probabilities(self) -> Calibration:
+        """What turns decision values into probabilities. Raises UsageError where there is nothing that does."""
+        if self.calibration is None:
+            raise UsageError("the model has no probabilities: train it with --proba, or SVC(probability=True)")
+        return self.calibration
+
+    def probabilities(self, decisions: Array, *, break_ties: bool = False) -> Array:
+        """Class probabilities (n, n_classes) float64 of decision values (n, n_pairs); the rows sum to one.
+
+        The class that `predict` gives has the largest one. (A model that was read from LIBSVM's format gives LIBSVM's
+        own, by which `svm-predict -b 1` chooses the class: there it may be another than that of the votes.)
+
+        Parameters
+        ----------
+        decisions : (n, n_pairs) array
+        break_ties : bool
+            Whether the prediction breaks equal votes by `decision_function`, as ``SVC(break_ties=True)`` does.
+        """
+        calibration, xp = self.require_probabilities(), array_module(decisions)
+        if xp is not np:
+            with on_device(device_of(decisions)):
+                return xp.asarray(self.probabilities(decisions.get(), break_ties=break_ties))
+        if self.vote_order is None:
+            found = calibration.class_probabilities(decisions, self.n_classes)
+        else:  # in LIBSVM's order of the classes, for its result is no limit but what it has after some steps
+            columns, signs = pairs_reordered(self.vote_order)
+            there = calibration.reordered(self.vote_order)
+            found = np.empty((len(decisions), self.n_classes))
+            found[:, self.vote_order] = there.class_probabilities(decisions[:, columns] * signs, self.n_classes)
+        if calibration.coupling == "wu_lin_weng":
+            return found
+        if break_ties and self.n_classes > 2:
+            return led_by(found, one_vs_rest(decisions, self.n_classes).argmax(axis=1))
+        return led_by(found, self.vote(decisions))
+
     def decision_function(self, X: Array, shape: str = "ovr", n_jobs: int | None = None) -> Array:
         """Decision values, of each pair (``"ovo"``) or of each class (``"ovr"``).
 
@@ -384,7 +433,7 @@ def in_class_order(model: SVMModel, order: np.ndarray) -> SVMModel:
     weights = model.problem.class_weight
     per_pair: dict[str, Any] = {
         name: None if getattr(model, name) is None else getattr(model, name)[columns]
-        for name in ("n_iter", "kkt_gap", "dual_objective", "converged", "probA")
+        for name in ("n_iter", "kkt_gap", "dual_objective", "converged")
     }
     return replace(
         model,
@@ -395,7 +444,7 @@ def in_class_order(model: SVMModel, order: np.ndarray) -> SVMModel:
         n_support=model.n_support[order],
         dual_coef=np.concatenate(parts, axis=1),
         intercept=signs * model.intercept[columns],
-        probB=None if model.probB is None else signs * model.probB[columns],
+        calibration=None if model.calibration is None else model.calibration.reordered(order),
         vote_order=None,
         **per_pair,
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, csr_matrix
 
+from gpusvm.calibration import Calibration
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model
 from gpusvm.kernels import Kernel
@@ -48,13 +49,13 @@ _OPTIONAL = {
     "dual_objective": ("float64",),
     "converged": ("bool",),
     "vote_order": ("int64",),
-    "probA": ("float64",),
-    "probB": ("float64",),
 }
+_CALIBRATION = {"probA": ("float64",), "probB": ("float64",)}
+"""Of a classifier with probabilities: both, or none. A regression may have probA alone, its `noise_scale`."""
 _LARGEST_COUNT = 2**31
 """What counts of samples and features stay below: LIBSVM's whole numbers have 32 bits."""
 
-_NAMES = {*_REQUIRED, *_SPARSE, *_OPTIONAL, "classes", "columns", *STEP_ARRAYS}
+_NAMES = {*_REQUIRED, *_SPARSE, *_OPTIONAL, *_CALIBRATION, "classes", "columns", *STEP_ARRAYS}
 """The arrays that a model file can have; any others are not read."""
 
 _LABEL_DTYPES = ("int64", "uint64", "float64", "bool")
@@ -81,6 +82,10 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     for name in _OPTIONAL:
         if getattr(model, name) is not None:
             tensors[name] = np.ascontiguousarray(getattr(model, name))
+    if model.calibration is not None:
+        tensors |= {name: np.ascontiguousarray(getattr(model.calibration, name)) for name in _CALIBRATION}
+    if model.noise_scale is not None:
+        tensors["probA"] = np.array([model.noise_scale])
     steps, arrays = describe_steps(model.preprocessing)
     tensors |= arrays
     header: dict[str, Any] = {
@@ -92,6 +97,10 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
         "table": None if model.table is None else _described_table(model.table),
         "provenance": model.provenance,
     }
+    if model.calibration is not None:
+        header["calibration"] = {
+            "coupling": model.calibration.coupling, "sharpness": float(model.calibration.sharpness),
+        }  # fmt: skip
     if model.table is not None and model.table.columns:
         tensors["columns"] = np.frombuffer(json.dumps(model.table.columns).encode(), dtype=np.uint8)
     labels = np.asarray(model.classes)
@@ -188,9 +197,22 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
         preprocessing=steps,
         image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
         table=_table(header.get("table"), tensors.get("columns"), n_features),
+        calibration=_calibration(header.get("calibration"), tensors) if problem.classifies else None,
+        noise_scale=float(tensors["probA"][0]) if not problem.classifies and "probA" in tensors else None,
         provenance=_provenance(header["provenance"]),
         **{name: tensors[name] for name in (*_REQUIRED, *_OPTIONAL) if name in tensors},
     )
+
+
+def _calibration(described: Any, tensors: dict[str, np.ndarray]) -> Calibration | None:
+    """The probabilities that the file describes, if it does. Raises ModelFileError or ValueError."""
+    missing = [name for name in _CALIBRATION if name not in tensors]
+    if missing:
+        if described is not None or len(missing) < len(_CALIBRATION):
+            raise ModelFileError(f"array {missing[0]} is missing")
+        return None
+    described = {"coupling": "wu_lin_weng"} if described is None else described  # of a model read from LIBSVM's format
+    return Calibration(tensors["probA"], tensors["probB"], **described)
 
 
 def _described_table(table: TableLayout) -> dict[str, Any]:
@@ -299,7 +321,7 @@ def _check_dtypes(tensors: dict[str, np.ndarray]) -> None:
     required = _REQUIRED
     if "support_vectors" not in tensors and _SPARSE.keys() & tensors.keys():
         required = {name: dtypes for name, dtypes in _REQUIRED.items() if name != "support_vectors"} | _SPARSE
-    for name, dtypes in (required | _OPTIONAL).items():
+    for name, dtypes in (required | _OPTIONAL | _CALIBRATION).items():
         if name not in tensors:
             if name in required:
                 raise ModelFileError(f"array {name} is missing")
@@ -365,7 +387,7 @@ def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None
 def to_sklearn(model: SVMModel) -> Any:
     """A fitted ``sklearn.svm.SVC``, `SVR` or `OneClassSVM` with the same support vectors and decisions.
 
-    Sparse support vectors stay sparse.
+    Sparse support vectors stay sparse. Of a model with probabilities it has those too, but coupled as LIBSVM does it.
 
     The model's preprocessing steps are not part of it; `to_sklearn_pipeline` keeps them.
 
@@ -409,7 +431,10 @@ def to_sklearn(model: SVMModel) -> Any:
     svc._dual_coef_, svc._intercept_ = dual_coef, model.intercept.copy()
     svc.dual_coef_, svc.intercept_ = sign * dual_coef, sign * svc._intercept_
     svc._probA = svc._probB = np.empty(0)
-    svc._gamma, svc._effective_probability = kernel.gamma, False
+    if model.calibration is not None:
+        svc._probA, svc._probB = model.calibration.probA.copy(), model.calibration.probB.copy()
+        svc.probability = True
+    svc._gamma, svc._effective_probability = kernel.gamma, model.calibration is not None
     svc.fit_status_ = model.fit_status
     svc._num_iter = model.n_iter.astype(np.int32)
     svc.n_iter_ = svc._num_iter if problem.classifies else int(model.n_iter[0])

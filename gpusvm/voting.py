@@ -15,6 +15,18 @@ def class_pairs(n_classes: int) -> list[tuple[int, int]]:
     return list(combinations(range(n_classes), 2))
 
 
+def pair_index(low: np.ndarray, high: np.ndarray, n_classes: int) -> np.ndarray:
+    """Where the pairs (low, high), low < high, stand in that order; before those of class i lie i (2k - i - 1) / 2."""
+    return low * (2 * n_classes - low - 1) // 2 + high - low - 1
+
+
+def own_pairs(n_classes: int) -> np.ndarray:
+    """For each class, its pairs with each other class in their order: (n_classes, n_classes - 1) int64."""
+    i = np.arange(n_classes)[:, None]
+    others = np.arange(n_classes - 1) + (np.arange(n_classes - 1) >= i)
+    return pair_index(np.minimum(i, others), np.maximum(i, others), n_classes)
+
+
 def pairs_reordered(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the pairs of classes in another order stand now, and which of them turn around.
 
@@ -33,8 +45,7 @@ def pairs_reordered(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n_classes = len(order)
     first, second = np.triu_indices(n_classes, 1)
     i, j = order[first], order[second]
-    low, high = np.minimum(i, j), np.maximum(i, j)
-    columns = low * n_classes - low * (low + 1) // 2 + high - low - 1
+    columns = pair_index(np.minimum(i, j), np.maximum(i, j), n_classes)
     return columns, np.where(i < j, 1.0, -1.0)
 
 

@@ -209,6 +209,22 @@ DAMAGE = {
     "deskewer": (
         {"change_header": lambda h: h.update(preprocessing=[{"step": "deskewer", "image_shape": [7, 9]}])},
         "image_shape 7x9 does not fit"),
+    "probA alone": ({"change_tensors": lambda t: t.update(probA=np.zeros(45))}, "array probB is missing"),
+    "probabilities without arrays": (
+        {"change_header": lambda h: h.update(calibration={"coupling": "price", "sharpness": 1.0})}, "probA is missing"),
+    "probB misshapen": (
+        {"change_tensors": lambda t: t.update(probA=np.zeros(45), probB=np.zeros(44))}, "probB has shape"),
+    "probB not finite": (
+        {"change_tensors": lambda t: t.update(probA=np.zeros(45), probB=np.full(45, np.nan))}, "probB holds NaN"),
+    "coupling": (
+        {"change_tensors": lambda t: t.update(probA=np.zeros(45), probB=np.zeros(45)),
+         "change_header": lambda h: h.update(calibration={"coupling": "x"})}, "coupling must be one of"),
+    "sharpness": (
+        {"change_tensors": lambda t: t.update(probA=np.zeros(45), probB=np.zeros(45)),
+         "change_header": lambda h: h.update(calibration={"coupling": "price", "sharpness": 0})}, "sharpness must be"),
+    "unknown calibration": (
+        {"change_tensors": lambda t: t.update(probA=np.zeros(45), probB=np.zeros(45)),
+         "change_header": lambda h: h.update(calibration={"probA": 1})}, "description is damaged"),
     "duplicate labels": ({"change_tensors": lambda t: t.update(classes=t["classes"] * 0)}, "not all different"),
 }  # fmt: skip
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import vstack
 from sklearn.base import ClassifierMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.estimate import hint
+from gpusvm.backends.held_out import FOLDS, Training, calibrate, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
 from gpusvm.estimators.base import KernelMachine, in_public, on_host, print_progress
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import KERNEL_NAMES
+from gpusvm.kernels import KERNEL_NAMES, array_module
 from gpusvm.model import SVMModel
 from gpusvm.params import RANGES, Problem, constraints
 from gpusvm.sparse import all_stored, as_csr, is_sparse, same_rows
@@ -67,9 +71,10 @@ class SVC(ClassifierMixin, KernelMachine):
         Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
         `max_iter`; native-cpu only.
     probability : bool, default=False
-        Probabilities are not there yet: True is refused.
+        Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains five times more, each time without
+        a fifth of the samples, to see how far decision values can be trusted.
     random_state : int, RandomState or None, default=None
-        Taken for scikit-learn's sake: nothing is random here.
+        Of those fifths. None always draws the same ones: nothing else is random here.
     decision_function_shape : {'ovr', 'ovo'}, default='ovr'
     break_ties : bool, default=False
         With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
@@ -241,11 +246,6 @@ class SVC(ClassifierMixin, KernelMachine):
         self, X: Any, y: Any, sample_weight: Any, progress: Progress | None, checkpoint: Checkpoint | None
     ) -> None:
         self._validate_params()
-        if self.probability is True:
-            raise ValueError(
-                "probability=True is not there yet; leave it out, and use decision_function, or wrap this estimator in"
-                " sklearn.calibration.CalibratedClassifierCV(ensemble=False)"
-            )
         choice = choose_backend(self.backend, require_gpu=self.require_gpu)
         X, y = self._validated_for_fit(X, y, on_gpu=choice.backend.name in GPU_BACKENDS)
         y = self._validated_targets(y)
@@ -257,17 +257,26 @@ class SVC(ClassifierMixin, KernelMachine):
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
         if self.warm_start and self._is_of(X, y):
             resuming["start"] = self.__dict__["model_"]
+        training = Training(X, y, self._problem(X), self._stopping(), self._resources(X), sample_weight)
+        n_trainings = 1 + (FOLDS if self._has_probabilities else 0)
         try:
             self.model_ = choice.backend.fit(
-                X, y, self._problem(X), self._stopping(), self._resources(X),
-                sample_weight=sample_weight, progress=progress, **resuming,
-            )  # fmt: skip
+                *training[:-1], sample_weight=sample_weight, progress=part_of(n_trainings, 0, progress), **resuming
+            )
         finally:  # after an interrupt too
             if checkpoint is not None and checkpoint.solved:
                 checkpoint.flush()
+        if self._has_probabilities:
+            seed = 0 if self.random_state is None else self.random_state
+            calibration = calibrate(choice.backend, training, seed=seed, progress=progress)
+            self.model_ = replace(self.model_, calibration=calibration)
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
         self._fitted_to(X)
+
+    @property
+    def _has_probabilities(self) -> bool:
+        return self.probability is True  # "deprecated" is how scikit-learn says False
 
     def _is_of(self, X: Any, y: np.ndarray) -> bool:
         """Whether there is a fitted model, and of these very samples."""
@@ -330,6 +339,42 @@ class SVC(ClassifierMixin, KernelMachine):
             return self.model_.labels(self.decision_function(X).argmax(axis=1))
         return self.model_.predict(self._validated(X), self.n_jobs)
 
+    def _check_proba(self) -> bool:
+        if not self._has_probabilities:
+            raise AttributeError("predict_proba is not available when probability=False")
+        return True
+
+    @available_if(_check_proba)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class (n, n_classes) for the rows of X (n, n_features), in the order of `classes_`.
+
+        In every row the class that `predict` gives has the largest one.
+        (But for a model that was read from LIBSVM's format: see `SVMModel.probabilities`.)
+        """
+        check_is_fitted(self, "model_")
+        if self.model_.calibration is None:
+            raise NotFittedError("predict_proba is not available when fitted with probability=False")
+        by_scores = self.break_ties and self.decision_function_shape == "ovr"
+        return self.model_.predict_proba(self._validated(X), self.n_jobs, break_ties=by_scores)
+
+    @available_if(_check_proba)
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of `predict_proba`, (n, n_classes)."""
+        probabilities = self.predict_proba(X)
+        return array_module(probabilities).log(probabilities)
+
+    @property
+    def probA_(self) -> np.ndarray:
+        """Of each class pair: see `gpusvm.calibration.Calibration`. (0,) where there are no probabilities."""
+        calibration = self._fitted("probA_").calibration
+        return np.empty(0) if calibration is None else calibration.probA
+
+    @property
+    def probB_(self) -> np.ndarray:
+        """As `probA_`."""
+        calibration = self._fitted("probB_").calibration
+        return np.empty(0) if calibration is None else calibration.probB
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on X (n, n_features) with labels y (n,), wherever they lie."""
         weights = None if sample_weight is None else on_host(sample_weight)
@@ -350,6 +395,7 @@ class SVC(ClassifierMixin, KernelMachine):
             tol=stopping.tol,
             max_iter=stopping.max_iter,
             time_limit=stopping.time_limit,
+            probability=model.calibration is not None,
             class_weight=dict(zip(model.classes.tolist(), weights.tolist(), strict=True))
             if problem.class_weight is not None
             else None,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from gpusvm.calibration import Calibration
 from gpusvm.errors import DataWarning, ModelFileError, UsageError, warn
 from gpusvm.kernels import KERNEL_PARAMETERS, Kernel
 from gpusvm.model import FROM_LIBSVM, SVMModel, in_class_order
@@ -197,7 +198,8 @@ class _Layout:
     labels: list[int]
     n_support: list[int]
     rho: list[float]
-    probabilities: dict[str, list[float]]
+    calibration: Calibration | None
+    noise_scale: float | None = None
 
     @classmethod
     def of(cls, header: _Header) -> _Layout:
@@ -223,7 +225,7 @@ class _Layout:
             labels,
             n_support,
             header.numbers("rho", n_pairs),
-            {name: header.numbers(name, n_pairs) for name in ("probA", "probB") if name in header.values},
+            _calibration(header, n_pairs),
         )
 
     @classmethod
@@ -236,14 +238,22 @@ class _Layout:
         for key in ("label", "nr_sv", "probB", *(["probA"] if svm_type == "one_class" else [])):
             if key in header.values:
                 raise header.error(key, f"a model of {svm_type} has no {key}")
-        probabilities = {"probA": header.numbers("probA", 1)} if "probA" in header.values else {}
+        scale = header.numbers("probA", 1)[0] if "probA" in header.values else None
         total = header.wholes("total_sv", 1, 0)
-        return cls(svm_type, _kernel(header), [], total, header.numbers("rho", 1), probabilities)
+        return cls(svm_type, _kernel(header), [], total, header.numbers("rho", 1), None, scale)
 
     @property
     def n_coefficients(self) -> int:
         """Of each support vector."""
         return max(1, len(self.labels) - 1)
+
+
+def _calibration(header: _Header, n_pairs: int) -> Calibration | None:
+    """What svm-train -b 1 fitted, if it did; one of its lines alone is of no use to svm-predict either."""
+    if not {"probA", "probB"} & header.values.keys():
+        return None
+    probA, probB = (np.array(header.numbers(name, n_pairs)) for name in ("probA", "probB"))
+    return Calibration(probA, probB)
 
 
 def _kernel(header: _Header) -> Kernel:
@@ -336,7 +346,6 @@ def _assemble(layout: _Layout, vectors: _Vectors, file_bytes: int, n_features: i
         raise UsageError(f"n_features is {n_features}, and the support vectors of the model have {width}")
     width = n_features or width
     precomputed = layout.kernel.precomputed
-    probabilities: dict[str, Any] = {name: np.array(values) for name, values in layout.probabilities.items()}
     task = _TASKS[layout.svm_type]
     largest = 1.0 if task == "one_class" else float(np.abs(coefficients).max(initial=0.0))
     model = SVMModel(
@@ -350,7 +359,8 @@ def _assemble(layout: _Layout, vectors: _Vectors, file_bytes: int, n_features: i
         intercept=-np.array(layout.rho),
         n_features=width,
         n_iter=np.zeros(len(layout.rho), dtype=np.int64),
-        **probabilities,
+        calibration=layout.calibration,
+        noise_scale=layout.noise_scale,
         provenance={"backend": FROM_LIBSVM, "svm_type": layout.svm_type},
     )
     order = np.argsort(model.classes)
@@ -422,9 +432,11 @@ def _header_lines(model: SVMModel, labels: np.ndarray | None) -> Iterator[str]:
     yield _line("rho", -model.intercept)
     if labels is not None:
         yield _line("label", labels)
-    for name in ("probA", "probB"):
-        if getattr(model, name) is not None:
-            yield _line(name, getattr(model, name))
+    if model.calibration is not None:
+        yield _line("probA", model.calibration.probA)
+        yield _line("probB", model.calibration.probB)
+    if model.noise_scale is not None:
+        yield f"probA {model.noise_scale:.17g}\n"
     if labels is not None:
         yield _line("nr_sv", model.n_support)
     yield "SV\n"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import sklearn.svm
 from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -56,14 +55,6 @@ def test_random_state_is_taken_and_changes_nothing(digits):
     models = [SVC(random_state=state, backend="sklearn").fit(X, y) for state in (None, 0, np.random.RandomState(1))]
     for model in models[1:]:
         np.testing.assert_array_equal(model.dual_coef_, models[0].dual_coef_)
-
-
-def test_probabilities_are_refused_with_what_to_do_instead(digits):
-    SVC(probability=False, backend="sklearn").fit(digits[0][:200], digits[1][:200])
-    with pytest.raises(ValueError, match=r"probability=True is not there yet.*CalibratedClassifierCV"):
-        SVC(probability=True, backend="sklearn").fit(digits[0][:200], digits[1][:200])
-    calibrated = CalibratedClassifierCV(SVC(backend="sklearn"), ensemble=False).fit(digits[0][:200], digits[1][:200])
-    assert calibrated.predict_proba(digits[2]).shape == (len(digits[2]), 10)
 
 
 @pytest.mark.parametrize("n_classes", [2, 10])

@@ -15,6 +15,7 @@ from fuzz.json_values import edit
 from fuzz.mutation import mutate
 from fuzz.tensors import edit_array, put_together, take_apart
 from gpusvm import SVC, load_model, report, save_model, to_sklearn
+from gpusvm.calibration import Calibration
 from gpusvm.cli.evaluate import trained_on
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel, TableLayout
@@ -49,7 +50,8 @@ _SCALED = tuple(fit_scaling("standard", np.arange(8.0).reshape(2, 4)) + fit_scal
 _SEEDS = (
     _seed(2, preprocessing=_SCALED, table=TableLayout(("a", "b", "c", "d"), "y")),
     _seed(3, preprocessing=_STEPS, image_shape=(2, 2), kkt_gap=np.zeros(3), dual_objective=np.zeros(3)),
-    _seed(3, vote_order=np.array([2, 0, 1]), probA=np.zeros(3), probB=np.zeros(3)),
+    _seed(3, vote_order=np.array([2, 0, 1]), calibration=Calibration(np.zeros(3), np.zeros(3))),
+    _seed(3, calibration=Calibration(np.linspace(-2, 0, 3), np.linspace(-1, 1, 3), "price", 1.5)),
     _seed(2, classes=np.array(["ant", "bee"]), problem=Problem(Kernel("poly"), class_weight=(1.0, 2.0))),
     _seed(2, support_vectors=as_csr(csr_array(np.array([[0, 1, 0, 2], [0, 0, 0, 0], [3, 0, 0, 4], [0, 0, 5, 6.0]])))),
     _seed(2, problem=Problem(Kernel("precomputed")), support_vectors=np.zeros((4, 0), np.float32)),
@@ -81,6 +83,8 @@ def use(result: Any) -> None:
         if 0 <= result.n_features < 100:
             result.predict(result.preprocess(np.zeros((2, 1, result.n_features), np.uint8)))
             result.predict(np.zeros((2, result.n_features)))
+            if result.calibration is not None:
+                assert np.allclose(result.predict_proba(np.zeros((2, result.n_features))).sum(axis=1), 1)
             result.predict(result.preprocess(np.zeros((2, result.n_features))))
     to_sklearn(result)
     SVC.from_model(result)

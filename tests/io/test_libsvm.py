@@ -16,6 +16,7 @@ from scipy.sparse import csr_array, issparse
 from typer.testing import CliRunner
 
 from gpusvm import SVC, SVR, OneClassSVM, load_model, save_model, to_onnx, to_sklearn
+from gpusvm.calibration import Calibration
 from gpusvm.cli.main import app
 from gpusvm.errors import DataError, DataWarning, ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model, write_libsvm_model
@@ -131,7 +132,7 @@ def test_other_models_of_svm_train(tmp_path, rng, labels, options):
     model = read_libsvm_model(path)
     check_decisions(model, path, T)
     np.testing.assert_array_equal(model.predict(T), svm_predict(tmp_path, path, T))
-    assert (model.probA is not None) == ("-b" in options)
+    assert (model.calibration is not None) == ("-b" in options)
 
 
 @needs_libsvm
@@ -191,6 +192,48 @@ def test_the_commands_give_the_labels_of_svm_predict(tmp_path, rng, columns):
     assert "Accuracy: 1.0000" in result.stdout, result.output
 
 
+# -- probabilities --------------------------------------------------------------------------------------
+
+
+def svm_probabilities(folder, model, X, precomputed=False):
+    """What svm-predict -b 1 prints: {label: (n,) probabilities}, of six digits."""
+    write_rows(folder / "test", X, [0] * len(X), precomputed)
+    subprocess.run(["svm-predict", "-q", "-b", "1", "test", str(model), "out"], cwd=folder, check=True)
+    head, *lines = (folder / "out").read_text().splitlines()
+    rows = np.array([line.split()[1:] for line in lines], dtype=float)
+    return dict(zip(map(int, head.split()[1:]), rows.T, strict=True))
+
+
+@needs_libsvm
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_probabilities_are_those_of_svm_predict(tmp_path, rng, kernel, labels):
+    precomputed = kernel == "precomputed"
+    X, y, T = problem(rng, LABELS[labels], precomputed=precomputed)
+    path = svm_train(tmp_path, X, y, *KERNELS[kernel][0], "-b", "1")
+    expected, model = svm_probabilities(tmp_path, path, T, precomputed), read_libsvm_model(path, n_features=T.shape[1])
+    save_model(model, tmp_path / "m.svm")
+    for known in (model, load_model(tmp_path / "m.svm")):
+        found = known.predict_proba(T)
+        for c, label in enumerate(known.classes.tolist()):
+            np.testing.assert_allclose(found[:, c], expected[label], rtol=2e-5, atol=1e-6)
+    np.testing.assert_array_equal(SVC.from_model(model).predict_proba(T), model.predict_proba(T))
+
+
+@needs_libsvm
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_svm_predict_gives_probabilities_of_our_models(tmp_path, rng, n_classes):
+    X, y, T = problem(rng, list(range(n_classes)))
+    model = SVC(backend="sklearn", probability=True).fit(X, y).model_
+    write_libsvm_model(model, tmp_path / "ours.model")
+    theirs = svm_probabilities(tmp_path, tmp_path / "ours.model", T)
+    again = read_libsvm_model(tmp_path / "ours.model").predict_proba(T)
+    np.testing.assert_allclose(np.stack([theirs[c] for c in range(n_classes)], axis=1), again, rtol=2e-5, atol=1e-6)
+    if n_classes == 2:  # where there is nothing to couple, but the prediction decides between even ones
+        uneven = np.abs(again[:, 0] - 0.5) > 0.05
+        np.testing.assert_allclose(model.predict_proba(T)[uneven], again[uneven], atol=1e-5)
+
+
 # -- the order of the classes ------------------------------------------------------------------------
 
 TIED = """svm_type c_svc
@@ -218,7 +261,7 @@ def test_equal_votes_go_to_the_class_that_comes_first_in_the_file(tmp_path, rho,
 def test_classes_in_another_order_make_the_same_machine(digits, digits_model, rng):
     X, order = digits[2], rng.permutation(10)
     gaps = np.arange(45.0)
-    model = replace(digits_model, probA=gaps, probB=gaps, kkt_gap=gaps)
+    model = replace(digits_model, calibration=Calibration(gaps, gaps), kkt_gap=gaps)
     other = in_class_order(model, order)
     decisions, turned = model.pair_decisions(X), other.pair_decisions(X)
     places = {pair: p for p, pair in enumerate(model.pairs)}
@@ -226,10 +269,12 @@ def test_classes_in_another_order_make_the_same_machine(digits, digits_model, rn
         i, j = order[a], order[b]
         known, sign = places[min(i, j), max(i, j)], 1 if i < j else -1
         np.testing.assert_allclose(turned[:, p], sign * decisions[:, known], rtol=0, atol=1e-5)
-        assert (other.probA[p], other.probB[p], other.kkt_gap[p]) == (gaps[known], sign * gaps[known], gaps[known])
+        of_pair = (other.calibration.probA[p], other.calibration.probB[p], other.kkt_gap[p])
+        assert of_pair == (gaps[known], sign * gaps[known], gaps[known])
     back = in_class_order(other, np.argsort(order))
-    for name in ("classes", "support_vectors", "support_indices", "dual_coef", "intercept", "n_support", "probB"):
+    for name in ("classes", "support_vectors", "support_indices", "dual_coef", "intercept", "n_support"):
         np.testing.assert_array_equal(getattr(back, name), getattr(model, name))
+    np.testing.assert_array_equal(back.calibration.probB, gaps)
 
 
 # -- what cannot be written --------------------------------------------------------------------------
@@ -287,7 +332,7 @@ def test_the_good_file_is_read(tmp_path):
     assert model.classes.tolist() == [-1, 1] and model.n_features == 3 and model.problem.C == 1.5
     np.testing.assert_array_equal(model.support_vectors, [[-1, 2, 0], [0.5, 0, 1], [0, 1, 0]])
     np.testing.assert_array_equal(model.dual_coef, [[1.5, -1, -0.5]])
-    assert (model.intercept, model.probA, model.probB) == ([0.5], [-2], [-0.5])
+    assert (model.intercept, model.calibration.probA, model.calibration.probB) == ([0.5], [-2], [-0.5])
 
 
 def without(key):
@@ -333,6 +378,8 @@ DAMAGE = {
     "no serial": (
         GOOD.replace("rbf\ngamma 0.25", "precomputed"), "line 11: has no number of a training sample, 0:1 or more"),
     "bytes": (GOOD.replace("2:1", "2:\x80"), "line 13: has characters that no LIBSVM model has"),
+    "probA alone": (without("probB"), "there was no probB"),
+    "probB alone": (without("probA"), "there was no probA"),
     "regression": (GOOD.replace("c_svc", "nu_svr"), "line 7: a model of nu_svr has no label"),
 }  # fmt: skip
 

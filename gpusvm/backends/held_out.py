@@ -1,0 +1,209 @@
+"""Decision values of samples that a machine has not seen, and class probabilities fitted on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from gpusvm.backends.base import Backend, Progress
+from gpusvm.calibration import Calibration, fit_sharpness, fit_sigmoids
+from gpusvm.errors import DataWarning, muted, warn
+from gpusvm.kernels import array_module
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.voting import own_pairs
+
+FOLDS = 3
+"""How many parts the samples are cut into; each is held out once."""
+
+KEPT_BYTES = 2**28
+"""For decision values of all pairs, on which the sharpness is fitted: of as many samples as they have room for."""
+
+_BLOCK_BYTES = 2**26
+_NAMED = 5
+
+
+class Training(NamedTuple):
+    """What a backend was asked for: the arguments of its `fit`."""
+
+    X: Any
+    y: np.ndarray
+    problem: Problem
+    stopping: Stopping
+    resources: Resources
+    sample_weight: np.ndarray | None = None
+
+
+class HeldOut(NamedTuple):
+    """Decision values of samples that the machine was trained without.
+
+    Attributes
+    ----------
+    rows : (n,) int64 array
+        The samples, but those that have no weight.
+    own : (n, n_classes - 1) float64 array
+        Of each sample, in the pairs of its class with each other one: see `voting.own_pairs`.
+    kept : (m,) int64 array
+        Places in `rows` of those samples for which the values of all pairs were kept.
+    decisions : (m, n_pairs) float64 array
+        These.
+    """
+
+    rows: np.ndarray
+    own: np.ndarray
+    kept: np.ndarray
+    decisions: np.ndarray
+
+
+def calibrate(
+    backend: Backend, training: Training, *, seed: Any = 0, n_folds: int = FOLDS, progress: Progress | None = None
+) -> Calibration:
+    """Class probabilities for the machine that `backend` trains so.
+
+    A machine is trained for each fold, without its samples and with the same parameters. What it says of them is what
+    the calibration is fitted on. A sample counts as much as in training, its class weight included: so probabilities
+    are even where the decision value is zero.
+
+    Parameters
+    ----------
+    backend : Backend
+    training : Training
+    seed : int or RandomState
+        Of the folds, which hold each class in proportion.
+    n_folds : int
+    progress : Progress, optional
+        Called after each class pair of each fold.
+    """
+    classes, codes = np.unique(training.y, return_inverse=True)
+    weights = factors(training, codes)
+    _warn_of_few(classes, codes[weights > 0], n_folds)
+    found = held_out_decisions(backend, training, codes, weights, check_random_state(seed), n_folds, progress)
+    own, others = codes[found.rows], len(classes) - 1
+    weights = weights[found.rows] * (len(found.rows) / weights[found.rows].sum())
+    pair = own_pairs(len(classes))[own]
+    is_first = np.arange(others) >= own[:, None]  # of a pair with a class that comes later
+    probA, probB = fit_sigmoids(
+        found.own.ravel(), pair.ravel(), is_first.ravel(), np.repeat(weights, others), len(classes) * others // 2
+    )
+    calibration = Calibration(probA, probB, "price")
+    logits = calibration.logits(found.decisions)
+    return replace(calibration, sharpness=fit_sharpness(logits, own[found.kept], weights[found.kept], len(classes)))
+
+
+def factors(training: Training, codes: np.ndarray) -> np.ndarray:
+    """The factor on C of each sample (n,) float64: sample weight times class weight, and zero where none is positive.
+
+    `codes` (n,) are the samples' classes, by their indices.
+    """
+    weights = np.ones(len(codes)) if training.sample_weight is None else training.sample_weight.astype(np.float64)
+    if training.problem.class_weight is not None:
+        weights = weights * np.asarray(training.problem.class_weight)[codes]
+    return np.maximum(weights, 0.0)
+
+
+def _warn_of_few(classes: np.ndarray, codes: np.ndarray, n_folds: int) -> None:
+    counts = np.bincount(codes, minlength=len(classes))
+    few = np.flatnonzero(counts < n_folds)
+    if len(few):
+        named = ", ".join(f"{classes[c]} ({counts[c]})" for c in few[:_NAMED].tolist())
+        more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
+        warn(
+            f"probabilities are fitted in {n_folds} folds, and of some classes there are fewer samples than that:"
+            f" {named}{more}; their probabilities say little. Train on more samples of them",
+            DataWarning,
+        )
+
+
+def folds(codes: np.ndarray, n_folds: int, random: np.random.RandomState) -> Iterator[np.ndarray]:
+    """The places (m,) int64 of each fold's samples, ascending: the samples of each class are dealt out at random.
+
+    Where a class has fewer samples than there are folds, each of them is held out by itself.
+    """
+    shuffled = random.permutation(len(codes))
+    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    fold = np.empty(len(codes), dtype=np.int64)
+    fold[by_class] = np.arange(len(codes)) % n_folds
+    for k in range(n_folds):
+        if len(places := np.flatnonzero(fold == k)):
+            yield places
+
+
+def held_out_decisions(
+    backend: Backend,
+    training: Training,
+    codes: np.ndarray,
+    weights: np.ndarray,
+    random: np.random.RandomState,
+    n_folds: int,
+    progress: Progress | None = None,
+) -> HeldOut:
+    """Train without each fold in turn, and evaluate it.
+
+    Of a class that has all its samples in one fold, the machine without them knows nothing: it prefers any other
+    class to it, as in LIBSVM.
+
+    Parameters
+    ----------
+    codes : (n,) int64 array
+        The samples' classes, by their indices.
+    weights : (n,) float64 array
+        Their factors on C; samples of no weight take no part.
+    """
+    rows, n_classes = np.flatnonzero(weights > 0), int(codes.max()) + 1
+    n_pairs, columns = n_classes * (n_classes - 1) // 2, own_pairs(n_classes)
+    room = max(1, KEPT_BYTES // (8 * n_pairs))
+    kept = np.sort(random.permutation(len(rows))[:room])
+    found = HeldOut(rows, np.empty((len(rows), n_classes - 1)), kept, np.empty((len(kept), n_pairs)))
+    place = np.full(len(rows), -1)
+    place[kept] = np.arange(len(kept))
+    step = max(1, _BLOCK_BYTES // (8 * n_pairs))
+    for fold, held in enumerate(folds(codes[rows], n_folds, random)):
+        left = np.unique(np.delete(codes[rows], held))
+        model = _trained_without(backend, training, rows[held], fold, n_folds, progress) if len(left) > 1 else None
+        for part in (held[start : start + step] for start in range(0, len(held), step)):
+            decisions = np.full((len(part), n_pairs), 1.0 if left[0] == 0 else -1.0)  # the only class that is left
+            if model is not None:
+                decisions = _decisions(model, training, rows[part])
+            found.own[part] = np.take_along_axis(decisions, columns[codes[rows[part]]], axis=1)
+            wanted = place[part] >= 0
+            found.decisions[place[part][wanted]] = decisions[wanted]
+    return found
+
+
+def _trained_without(
+    backend: Backend, training: Training, held: np.ndarray, fold: int, n_folds: int, progress: Progress | None
+) -> SVMModel:
+    """The machine without the samples `held`."""
+    weights = np.ones(len(training.y)) if training.sample_weight is None else training.sample_weight.astype(np.float64)
+    weights[held] = 0.0
+    limit = training.stopping.time_limit
+    stopping = replace(training.stopping, time_limit=None if limit is None else limit / n_folds)
+    with muted(ConvergenceWarning):  # of which the machine itself has told
+        return backend.fit(
+            training.X, training.y, training.problem, stopping, training.resources,
+            sample_weight=weights, progress=part_of(1 + n_folds, 1 + fold, progress),
+        )  # fmt: skip
+
+
+def part_of(n_trainings: int, training: int, progress: Progress | None) -> Progress | None:
+    """The progress of one of several trainings, all of the same number of class pairs, as part of the whole."""
+    if progress is None or n_trainings == 1:
+        return progress
+
+    def report(done: int, total: int, latest: str) -> None:
+        where = f"fold {training} of {n_trainings - 1}, {latest}" if training else latest
+        progress(training * total + done, n_trainings * total, where)
+
+    return report
+
+
+def _decisions(model: SVMModel, training: Training, rows: np.ndarray) -> np.ndarray:
+    """The decision values (m, n_pairs) of these rows, on the host."""
+    samples = training.X[array_module(training.X).asarray(rows)]
+    decisions = model.pair_decisions(samples, n_jobs=training.resources.n_jobs)
+    return decisions if isinstance(decisions, np.ndarray) else decisions.get()
