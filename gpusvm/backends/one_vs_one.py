@@ -320,7 +320,11 @@ def why_early(solution: Solution, stopping: Stopping, C: float, *, several: bool
             f"Solver terminated early (max_iter={stopping.max_iter}).  "
             "Consider pre-processing your data with StandardScaler or MinMaxScaler. "
         )
-        return lead, f"{'have' if several else 'has'} not reached", "Or raise max_iter."
+        return (
+            lead,
+            f"{'have' if several else 'has'} not reached",
+            f"A larger max_iter lets {'them' if several else 'it'} go on.",
+        )
     if solution.too_coarse:
         cause = f"cannot be solved in the precision of {'their' if several else 'its'} kernel values to"
         return "", cause, _cure_of(C, "Scale the features (StandardScaler, for one), lower C, or raise tol.")

@@ -456,7 +456,7 @@ def test_steps_count_in_every_way_that_a_problem_goes(rng, monkeypatch):
     model = NATIVE.fit(X, y, *params)
     assert len(begun) == 1 and 0 < begun[0] < model.n_iter[0], "the problem was not handed over: nothing is tested"
     limit = begun[0] + 50
-    with pytest.warns(UserWarning, match=f"stopped at max_iter={limit}"):
+    with pytest.warns(UserWarning, match=rf"Solver terminated early \(max_iter={limit}\)"):
         cut = NATIVE.fit(X, y, *asked_again(params, max_iter=limit))
     assert len(begun) == 2 and cut.n_iter[0] == limit and not cut.converged[0]
 
