@@ -1,6 +1,8 @@
-"""A pytest plugin: SVC of scikit-learn is ours, and how each test failed goes to the file that OUTCOMES names.
+"""A pytest plugin: scikit-learn's SVC, SVR and OneClassSVM are ours, and how each test failed is written down.
 
-It is for scikit-learn's own tests, in a process of their own: ``python -m pytest -p replaced_svc --pyargs ...``.
+It goes to the file that OUTCOMES names.
+
+It is for scikit-learn's own tests, in a process of their own: ``python -m pytest -p replaced_estimators --pyargs ...``.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from pathlib import Path
 import sklearn.svm
 
 import gpusvm
-import gpusvm.backends.sklearn  # it trains with scikit-learn's own SVC, which it takes before that is replaced
+import gpusvm.backends.sklearn  # it trains with scikit-learn's own, which it takes before they are replaced
 
 OUTCOMES = "GPUSVM_TEST_OUTCOMES"
 
-sklearn.svm.SVC = sklearn.svm._classes.SVC = gpusvm.SVC
+for name in ("SVC", "SVR", "OneClassSVM"):
+    for module in (sklearn.svm, sklearn.svm._classes):
+        setattr(module, name, getattr(gpusvm, name))
 
 _outcomes: dict[str, str] = {}
 """For each test the end of its traceback, empty where it did not fail."""
