@@ -17,7 +17,7 @@ from gpusvm.errors import (
     TrainingError,
     UsageError,
 )
-from gpusvm.estimators import SVC, SVR, OneClassSVM
+from gpusvm.estimators import SVC, SVR, OneClassSVM, SVCSearchCV
 from gpusvm.io.libsvm import read_libsvm_model, write_libsvm_model
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
@@ -36,6 +36,7 @@ __all__ = [
     "OutputError",
     "Problem",
     "Resources",
+    "SVCSearchCV",
     "SVMModel",
     "Stopping",
     "TrainingError",

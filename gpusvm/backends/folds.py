@@ -54,6 +54,8 @@ class Cell(NamedTuple):
         Of the held-out samples, positive for the first class of a pair.
     n_iter : int
     converged : bool
+    seconds : float
+        Its share of the time that a thread took.
     """
 
     column: int
@@ -62,6 +64,7 @@ class Cell(NamedTuple):
     decisions: np.ndarray
     n_iter: int
     converged: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -218,23 +221,27 @@ class _Tasks:
     ) -> None:
         self.data, self.columns, self.stopping, self.resources, self.report = data, columns, stopping, resources, report
         self.found: dict[tuple[int, int], dict[int, list[Solution]]] = {}
+        self.seconds: dict[tuple[int, int], float] = {}
 
     def add(self, column: int, fold: int, pair: int, solved: Solved) -> None:
         data, test = self.data, self.data.folds[fold].test
         if len(data.pairs) == 1:
             place = np.empty(len(data.order), dtype=np.int64)
             place[data.order] = np.arange(len(data.order))
+            seconds = solved.seconds / len(solved.solutions)
             for c, solution in enumerate(solved.solutions):
                 decisions = solved.decisions[c][place[test]][:, None]
-                self.report(Cell(column, c, fold, decisions, solution.n_iter, solution.converged))
+                self.report(Cell(column, c, fold, decisions, solution.n_iter, solution.converged, seconds))
             return
         i, j = data.pairs[pair]
         trained = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])] > 0
         waiting = self.found.setdefault((column, fold), {})
+        self.seconds[column, fold] = self.seconds.get((column, fold), 0.0) + solved.seconds
         waiting[pair] = [solution._replace(b=solution.b[trained]) for solution in solved.solutions]
         if len(waiting) < len(data.pairs):
             return
         del self.found[column, fold]
+        seconds = self.seconds.pop((column, fold)) / len(self.columns[column].Cs)
         kernel = self.columns[column].kernels[fold]
         grouped = data.fold_data(fold, precomputed=kernel.precomputed)
         for c, C in enumerate(self.columns[column].Cs):
@@ -242,7 +249,7 @@ class _Tasks:
             model = merge(grouped, solutions, Problem(kernel, C), self.stopping, {})
             decisions = model.pair_decisions(data.X[test], n_jobs=self.resources.n_jobs)
             n_iter, converged = int(model.n_iter.sum()), all(found.converged for found in solutions)
-            self.report(Cell(column, c, fold, decisions, n_iter, converged))
+            self.report(Cell(column, c, fold, decisions, n_iter, converged, seconds))
 
 
 def out_of_fold_decisions(
