@@ -4,6 +4,7 @@
 #   make bench   the benchmark suite           make clean   remove what these targets made
 #   make bench-startup   what should answer at once: gpusvm --help, info, data list, reading files
 #   make bench-workloads   ordinary problems of many kinds, against scikit-learn and scikit-learn-intelex
+#   make bench-tune   searches for C and gamma, against scikit-learn's GridSearchCV
 #   make faults  interrupts, full disks, little memory: minutes
 #   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
 #   make truth   500 random problems: no model claims more than its certificate finds
@@ -29,7 +30,7 @@ comma := ,
 run_extras := $(GPU)
 dev_extras := dev$(if $(GPU),$(comma)$(GPU))
 
-.PHONY: train test lint format bench bench-startup bench-workloads fuzz faults truth audit dist-check clean
+.PHONY: train test lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
@@ -54,6 +55,9 @@ bench: $(VENV)/.installed-bench
 
 bench-startup: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/startup.py
+
+bench-tune: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/tune.py --peers 20
 
 bench-workloads: $(VENV)/.installed-bench
 	$(BIN)/gpusvm bench benchmarks/workloads.toml --out benchmarks/results

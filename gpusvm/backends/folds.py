@@ -6,6 +6,7 @@ of held-out samples come with the solution; of more, each fold's model gives the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -108,6 +109,7 @@ class FoldedData:
     ) -> None:
         self.X, self.folds = X, folds
         self.classes, codes = np.unique(y, return_inverse=True)
+        self.codes = codes
         self.order = np.argsort(codes, kind="stable")
         """The samples, class by class."""
         self.starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(self.classes)))])
@@ -160,8 +162,11 @@ def solve_columns(
     resources: Resources,
     report: Callable[[Cell], None],
     folds: Sequence[int] | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> None:
     """Train every C of every column in each of `folds` (all by default), each exactly, and decide what it holds out.
+
+    Where the kernel values of a pair do not fit in memory, one training after another, each C from the one before.
 
     Parameters
     ----------
@@ -174,13 +179,18 @@ def solve_columns(
     report : callable
         Called for each cell, in the caller's thread, as it is done.
     folds : sequence of int, optional
+    look : callable
+        Called in the caller's thread, some ten times a second where trainings are short. What it raises ends the work.
     """
+    numbers = range(len(data.folds)) if folds is None else folds
+    if not fits_memory(data, resources):
+        _fit_columns(data, columns, stopping, resources, report, numbers, look)
+        return
     from gpusvm.solver.path import Chain, solve_chains
 
     announce_compilation()
     tasks = _Tasks(data, columns, stopping, resources, report)
     chains, places = [], []
-    numbers = range(len(data.folds)) if folds is None else folds
     for column, wanted in enumerate(columns):
         # Folds whose kernel is the same come one after the other.
         in_order = sorted(numbers, key=lambda fold: wanted.kernels[fold].gamma)
@@ -205,7 +215,37 @@ def solve_columns(
     solve_chains(
         X if is_sparse(X) else np.ascontiguousarray(X), data.blocks, chains, stopping,
         budget_mb=resources.cache_size or default_cache_mb(), n_threads=effective_jobs(resources.n_jobs), report=keep,
+        look=look,
     )  # fmt: skip
+
+
+def _fit_columns(
+    data: FoldedData,
+    columns: Sequence[Column],
+    stopping: Stopping,
+    resources: Resources,
+    report: Callable[[Cell], None],
+    folds: Sequence[int],
+    look: Callable[[], None],
+) -> None:
+    """`solve_columns` by one training after another."""
+    for column, wanted in enumerate(columns):
+        for fold in folds:
+            kernel, start = wanted.kernels[fold], None
+            train, test = data.order[data.weights[fold][data.order] > 0], data.folds[fold].test
+            train = np.sort(train)
+            X, y = data.X[train], data.classes[data.codes[train]]
+            X, held_out = (X[:, train], data.X[test][:, train]) if kernel.precomputed else (X, data.X[test])
+            for c, C in enumerate(wanted.Cs):
+                look()
+                begun = time.perf_counter()
+                start = backend.fit(
+                    X, y, Problem(kernel, C), stopping, resources, sample_weight=data.weights[fold][train],
+                    progress=lambda *_: look(), start=start,
+                )  # fmt: skip
+                decisions = start.pair_decisions(held_out, n_jobs=resources.n_jobs)
+                seconds, converged = time.perf_counter() - begun, start.fit_status == 0
+                report(Cell(column, c, fold, decisions, int(start.n_iter.sum()), converged, seconds))
 
 
 class _Tasks:

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gpusvm.cli import bench, data, evaluate, export, info, predict, train
+from gpusvm.cli import bench, data, evaluate, export, info, predict, train, tune
 from gpusvm.cli.console import messages, warnings_as_notes
 from gpusvm.errors import INTERRUPTED, GpuSvmError
 from gpusvm.output import remove_unfinished
@@ -87,6 +87,7 @@ def _options(
 app.command()(info.info)
 app.add_typer(data.app, name="data")
 app.command()(train.train)
+app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(bench.bench)

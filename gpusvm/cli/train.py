@@ -151,7 +151,7 @@ def train(
     """Train on a table or images, test on samples held out, and save the model."""
     console, notes = results(), messages()
     given = {"C": C, "gamma": None if gamma is None else parse_gamma(gamma)}
-    source, notices = _source(source, data_dir)
+    source, notices = source_of(source, data_dir)
     plan = Plan(
         source=source,
         reading=Reading(
@@ -242,7 +242,7 @@ def parse_gamma(text: str) -> float | str:
     return value
 
 
-def _source(source: str | None, data_dir: Path | None) -> tuple[str, list[str]]:
+def source_of(source: str | None, data_dir: Path | None) -> tuple[str, list[str]]:
     """What was named, else the default, and what to say of it."""
     if source is not None:
         return source, []
@@ -272,14 +272,19 @@ def stem(source: str) -> str:
 
 def announce(console: Console, split: Split, svc: SVC, choice: Choice, plan: Plan) -> None:
     """Say what is about to be done, on what, and why there."""
-    describe = _describe_table if isinstance(split.train, Table) else _describe_images
-    for line in describe(split, plan):
-        console.print(line, soft_wrap=True)
+    announce_data(console, split, plan)
     parts = [f"kernel {svc.kernel}", f"C={svc.C:g}"]
     if svc.kernel != "linear":
         parts.append(f"gamma={svc.gamma if isinstance(svc.gamma, str) else format(svc.gamma, 'g')}")
     console.print(f"SVC: {', '.join(parts)}, tol={svc.tol:g}")
     console.print(f"Backend: {choice.backend.name} ({choice.backend.runs}); {choice.reason}")
+
+
+def announce_data(console: Console, split: Split, plan: Plan) -> None:
+    """Say what is trained on, and what on to test."""
+    describe = _describe_table if isinstance(split.train, Table) else _describe_images
+    for line in describe(split, plan):
+        console.print(line, soft_wrap=True)
 
 
 def _describe_images(split: Split, plan: Plan) -> list[str]:

@@ -100,6 +100,7 @@ def solve_chains(
     budget_mb: float,
     n_threads: int,
     report: Callable[[int, Solved], None],
+    look: Callable[[], None] = lambda: None,
 ) -> None:
     """Solve chains of problems over the same samples, each exactly: its own gap within the tolerance.
 
@@ -121,11 +122,13 @@ def solve_chains(
     n_threads : int
     report : callable
         ``report(index, solved)``, in the caller's thread, for each chain as it is done.
+    look : callable
+        Called in the caller's thread ten times a second. What it raises ends the work.
     """
     largest = max((chain_mb(len(chain.weights)) for chain in chains), default=1.0)
     side_by_side = max(1, min(n_threads, int(budget_mb / largest), len(chains)))
     with one_blas_thread:
-        _Workers(_Setting(X, blocks, stopping, budget_mb), chains, side_by_side).run(report)
+        _Workers(_Setting(X, blocks, stopping, budget_mb), chains, side_by_side).run(report, look)
 
 
 class _Setting:
@@ -229,7 +232,7 @@ class _Workers:
         self.done: list[tuple[int, Solved]] = []
         self.failure: BaseException | None = None
 
-    def run(self, report: Callable[[int, Solved], None]) -> None:
+    def run(self, report: Callable[[int, Solved], None], look: Callable[[], None]) -> None:
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.n_threads)]
         n_reported = 0
         try:
@@ -242,6 +245,7 @@ class _Workers:
                     if self.failure is not None:
                         raise self.failure
                     news, self.done = self.done, []
+                look()
                 for index, solved in news:
                     report(index, solved)
                     n_reported += 1
