@@ -9,7 +9,9 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from gpusvm.data import CATALOGUE, Dataset, Table, has_split, load_dataset
+from gpusvm.data.column_figures import column_name, row_numbers
 from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
+from gpusvm.data.images import is_picture
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import DataError
 from gpusvm.evaluation import class_indices
@@ -28,12 +30,16 @@ Samples = Dataset | Table
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What to train on and what to test on; `drawn`: at random from more rows of a table."""
+    """What to train on and what to test on.
+
+    `drawn`: at random from more rows of a table. `row_numbers`: the feature that only numbers the rows, if one does.
+    """
 
     train: Samples
     test: Samples
     description: str
     drawn: bool = False
+    row_numbers: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,17 +95,19 @@ def load_split(
     )  # fmt: skip
     whole, data = data, _limited(data, limit, seed)
     drawn = isinstance(data, Table) and data is not whole
+    numbers = row_numbers(whole) if isinstance(whole, Table) else None
+    numbered = "" if numbers is None or not isinstance(whole, Table) else column_name(whole, numbers)
     _require_classes(data)
     own = test_size is None and has_split(source, "test", reading.data_dir)
     if test_source is not None or own:
         test = _load_test(test_source or source, data, reading)
         of = data.name if test_source is None else test_source
-        return Split(data, test, f"the {counted(test, 'test ')} of {of}", drawn)
+        return Split(data, test, f"the {counted(test, 'test ')} of {of}", drawn, numbered)
     fraction = DEFAULT_TEST_SIZE if test_size is None else test_size
     stratified = isinstance(data, Table) and _can_stratify(data.require_labels(), fraction)
     train, test = _hold_out(data, fraction, seed, stratified)
     how = f"{fraction:.0%}, seed {seed}{', stratified' if stratified else ''}"
-    return Split(train, test, f"{counted(test)} held out ({how})", drawn)
+    return Split(train, test, f"{counted(test)} held out ({how})", drawn, numbered)
 
 
 def _limited(data: Samples, limit: int | None, seed: int) -> Samples:
@@ -112,7 +120,12 @@ def _limited(data: Samples, limit: int | None, seed: int) -> Samples:
 
 
 def counted(data: Samples, kind: str = "") -> str:
-    return f"{len(data):,} {kind}{data.unit}{'' if len(data) == 1 else 's'}"
+    return plural(len(data), kind + data.unit)
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """A count of things, by the word for one of them: "1 class", "2 classes"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
@@ -125,9 +138,10 @@ def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
         check_image_shape(test.images, train.image_shape)
     else:
         table = TableLayout.of(train)
+        drop = () if train.columns else reading.drop
         if reading.label is not None:
             table = replace(table, label_name=reading.label, label_number=None)
-        test = load_like(source, split, table, train.n_features, reading.data_dir)
+        test = load_like(source, split, table, train.n_features, reading.data_dir, drop=drop)
     class_indices(np.unique(train.require_labels()), test.require_labels(), where=where)
     return test
 
@@ -140,6 +154,7 @@ def load_like(
     data_dir: str | None = None,
     limit: int | None = None,
     seed: int | None = None,
+    drop: tuple[str, ...] = (),
 ) -> Table:
     """Load a table with just these features: found by name where both have names, else by their number.
 
@@ -150,7 +165,7 @@ def load_like(
     """
     found = load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=table.label,
-        columns=table.columns, n_features=n_features, first_index=table.first_index,
+        drop=drop, columns=table.columns, n_features=n_features, first_index=table.first_index,
     )  # fmt: skip
     assert isinstance(found, Table)  # a table was asked for
     require_features(found, n_features)
@@ -192,6 +207,8 @@ def require_kind(model: SVMModel, source: str) -> None:
     else:
         form = find_format(Path(source))
         holds_images, holds_table = form in ALWAYS_IMAGES, form in ALWAYS_TABLES
+    if model.table is not None and Path(source).is_dir() and not any(map(is_picture, Path(source).rglob("*"))):
+        raise DataError(f"{source}: is a folder, and the model was trained on a table; name a file with one")
     if model.table is not None and holds_images:
         raise DataError(f"{source}: holds images, and the model was trained on a table; give it a table")
     if model.image_shape is not None and holds_table:
@@ -229,7 +246,7 @@ def _require_classes(data: Samples) -> None:
             " in Python"
         )
         if labels.dtype.kind == "f":
-            first = next(value for value in labels if value != np.floor(value))
+            first = next((value for value in labels if value != np.floor(value)), labels[0])
             raise DataError(f"{where}: the labels are real numbers (as {first:g}), and no classes; {cure}")
         n_classes = len(np.unique(labels))
         if n_classes > max(MOST_RARE_CLASSES, len(data) / 2):
@@ -240,8 +257,9 @@ def _require_classes(data: Samples) -> None:
 def _require_two_classes(data: Samples) -> None:
     labels = np.unique(data.require_labels())
     if len(labels) < 2:
-        more = "another column (--label)" if isinstance(data, Table) else "another source"
+        more = "say which column has them (--label)" if isinstance(data, Table) else "name another source"
+        all_of = f"all {counted(data)} have" if len(data) > 1 else f"the only {data.unit} to train on has"
         raise DataError(
-            f"{data.name}: all {counted(data)} have the label {labels[0]}; an SVM needs at least two classes, "
-            f"so take more of them (--limit) or {more}"
+            f"{data.name}: {all_of} the label {labels[0]}; an SVM needs at least two classes: take more {data.unit}s,"
+            f" with others, or {more}"
         )

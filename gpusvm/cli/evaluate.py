@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress, size_for
-from gpusvm.cli.options import Label, ToModel
+from gpusvm.cli.options import Drop, Label, ToModel
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import UsageError
@@ -44,6 +44,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples.")] = None,
     label: Label = None,
+    drop: Drop = None,
     resize: ToModel = False,
     invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
@@ -64,7 +65,9 @@ def evaluate(
     require_kind(machine, source)
     split = split or _default_split(notes, source, data_dir)
     size = size_for(notes, machine, resize)
-    data = load_labelled(machine, source, split, limit, seed, label, data_dir, notes.is_terminal, size)
+    data = load_labelled(
+        machine, source, split, limit, seed, label, data_dir, notes.is_terminal, size, tuple(drop or ())
+    )
     note_raw(notes, machine, data)
     true = data.require_labels()
     class_indices(machine.classes, true, where=data.name)  # unknown labels fail before the long work
@@ -111,16 +114,17 @@ def load_labelled(
     data_dir: Path | None,
     progress: bool,
     resize: ImageShape | None = None,
+    drop: tuple[str, ...] = (),
 ) -> Samples:
     """Samples of a split for a model: a table or images, whichever the model takes."""
     folder = None if data_dir is None else str(data_dir)
     if model.table is not None:
         table = model.table if label is None else replace(model.table, label_name=label, label_number=None)
-        return load_like(source, split, table, model.n_features, folder, limit, seed)
+        return load_like(source, split, table, model.n_features, folder, limit, seed, drop)
     kind = "auto" if model.image_shape is None else "images"
     found = load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label,
-        resize=resize, first_index=1 if model.from_libsvm else None,
+        drop=drop, resize=resize, first_index=1 if model.from_libsvm else None,
     )  # fmt: skip
     return found if isinstance(found, Dataset) else fitting(found, model)
 

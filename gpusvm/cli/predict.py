@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress, size_for
-from gpusvm.cli.options import Label, ToModel
+from gpusvm.cli.options import Drop, Label, ToModel
 from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
@@ -32,6 +32,7 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Write the CSV here; default: standard output.")] = None,
     label: Label = None,
+    drop: Drop = None,
     resize: ToModel = False,
     invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
     start_id: Annotated[int, typer.Option(min=0, help="Number of the first row.")] = 1,
@@ -42,7 +43,7 @@ def predict(
     machine = load_model(model)
     if str(source) not in CATALOGUE:  # whose names are refused in words of their own
         require_kind(machine, str(source))
-    data, ids = load_unlabelled(machine, source, label, size_for(notes, machine, resize))
+    data, ids = load_unlabelled(machine, source, label, size_for(notes, machine, resize), tuple(drop or ()))
     note_raw(notes, machine, data)
     samples = like_training(notes, machine, data, invert=invert)
     ids = _renumbered(ids, start_id)
@@ -87,14 +88,18 @@ def to_csv(header: tuple[str, str], ids: Sequence[str], labels: np.ndarray) -> b
 
 
 def load_unlabelled(
-    model: SVMModel, path: Path, label: str | None = None, resize: ImageShape | None = None
+    model: SVMModel,
+    path: Path,
+    label: str | None = None,
+    resize: ImageShape | None = None,
+    drop: tuple[str, ...] = (),
 ) -> tuple[Samples, list[str]]:
     """Samples for a model, and what each is called: labels or not, a table or images, whichever the model takes."""
     if model.image_shape is None:
         kind = "auto" if model.table is None else "table"
         table = model.table or TableLayout()
         found = load_samples(
-            path, kind=kind, label=table.label if label is None else label, columns=table.columns,
+            path, kind=kind, label=table.label if label is None else label, columns=table.columns, drop=drop,
             n_features=None if model.from_libsvm else model.n_features,
             first_index=1 if model.from_libsvm else table.first_index,
         )  # fmt: skip
@@ -103,7 +108,7 @@ def load_unlabelled(
             return found, _numbers(len(found)) if found.ids is None else found.ids.tolist()
         images, ids = found
     elif path.suffix.lower() == ".csv" and path.is_file():  # which may have labels
-        data = load_dataset(path, kind="images", resize=resize)
+        data = load_dataset(path, kind="images", label=label, drop=drop, resize=resize)
         return data, _numbers(len(data))
     else:
         images, ids = load_images(path, resize=resize)

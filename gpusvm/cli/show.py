@@ -16,9 +16,17 @@ from rich.text import Text
 from gpusvm.cli.console import bold
 from gpusvm.data import Dataset, Table
 from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, drop_options
-from gpusvm.data.column_figures import ColumnFigures, column_figures, column_name, duplicates, n_distinct, uneven
+from gpusvm.data.column_figures import (
+    ColumnFigures,
+    column_figures,
+    column_name,
+    duplicates,
+    n_distinct,
+    row_numbers,
+    uneven,
+)
 from gpusvm.data.overview import class_counts, pixel_histogram
-from gpusvm.split import Samples, counted
+from gpusvm.split import Samples, counted, plural
 
 _N_ROWS = 5
 _N_PIXELS = 8
@@ -57,7 +65,7 @@ def show_images(console: Console, data: Dataset) -> None:
 def show_table(console: Console, data: Table) -> None:
     """First rows, figures of the columns and what is odd about them, and class counts."""
     console.print(
-        bold(f"{data.name},"), f"{data.split}: {counted(data)} of {data.n_features:,} features", soft_wrap=True
+        bold(f"{data.name},"), f"{data.split}: {counted(data)} of {plural(data.n_features, 'feature')}", soft_wrap=True
     )
     if not isinstance(data.X, np.ndarray):
         share = data.X.nnz / max(1, len(data) * data.n_features)
@@ -146,7 +154,7 @@ def _print_columns(console: Console, data: Table, figures: ColumnFigures) -> Non
             *(f"{figure[column]:.6g}" for figure in values),
             f"{n_distinct(data, column):,}",
         )
-    console.print(f"{n:,} column{'' if n == 1 else 's'} of numbers", style="bold")
+    console.print(f"{plural(n, 'column')} of numbers", style="bold")
     console.print(table, "")
 
 
@@ -155,6 +163,8 @@ def _oddities(data: Table, figures: ColumnFigures) -> list[str]:
     lines = []
     if len(figures.constant):
         lines.append(f"Constant, so of no use: {_listed(data, figures.constant.tolist())}")
+    if (column := row_numbers(data)) is not None:
+        lines.append(f"{_name(data, column)} numbers the rows (1, 2, 3, ...): leave it out if it says nothing else")
     if copies := duplicates(data):
         pairs = [f"{_name(data, column)} (of {_name(data, first)})" for column, first in copies[:_MOST_NAMED]]
         more = f" and {len(copies) - _MOST_NAMED:,} more" if len(copies) > _MOST_NAMED else ""
@@ -205,7 +215,7 @@ def _print_counts(console: Console, data: Samples) -> None:
     for name, count in counts[:_MOST_CLASSES]:
         share = f"{count / len(data):.1%}"
         table.add_row(str(name), f"{count:,}", share, _bar(count / largest, console))
-    console.print(f"{len(counts):,} classes", style="bold")
+    console.print(plural(len(counts), "class", "classes"), style="bold")
     console.print(table)
     if len(counts) > _MOST_CLASSES:
         console.print(f"... and {len(counts) - _MOST_CLASSES:,} more")

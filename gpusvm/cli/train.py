@@ -31,7 +31,7 @@ from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, require
 from gpusvm.pixel_range import unlike_each_other, white_of
 from gpusvm.preprocess import SCALINGS, Scaling, default_scaling
-from gpusvm.split import Reading, Split, counted, load_split
+from gpusvm.split import Reading, Split, counted, load_split, plural
 from gpusvm.training import recommended_parameters, steps_for, train_model
 
 KernelName = StrEnum("KernelName", {name: name for name in KERNEL_NAMES if name != "precomputed"})  # type: ignore[misc]
@@ -294,10 +294,11 @@ def _describe_images(split: Split, plan: Plan) -> list[str]:
     n_classes = len(np.unique(data.require_labels()))
     white = white_of(data.images)
     darker = f"Their pixels reach {white}: that is taken for white in place of 255"
+    classes, pairs = plural(n_classes, "class", "classes"), plural(n_classes * (n_classes - 1) // 2, "class pair")
     extra = "".join(f", {word}" for word, on in (("binarised", plan.binarize), ("deskewed", plan.deskew)) if on)
     return [
         f"Training on {len(data):,} images of {height} x {width} pixels{extra} from {data.name}: "
-        f"{n_classes} classes, {n_classes * (n_classes - 1) // 2} class pairs; testing on {split.description}",
+        f"{classes}, {pairs}; testing on {split.description}",
         *([darker] if white < 255 else []),
     ]
 
@@ -308,14 +309,14 @@ def _describe_table(split: Split, plan: Plan) -> list[str]:
     sparse = "" if isinstance(data.X, np.ndarray) else f" (sparse: {data.X.nnz / data.X.shape[0]:.0f} not zero a row)"
     drawn = f" ({plan.limit:,} drawn at random)" if split.drawn else ""
     column = "" if data.label_name is None else f" in column {data.label_name}"
+    features = plural(data.n_features, "feature")
     scaling = plan.scaling or default_scaling(data.X)
     if scaling == "none":
         scaled = "Scaling: none"
     else:
         scaled = f"Scaling: {scaling}, {SCALED[scaling]} (of the training rows); --scale none leaves them as they are"
     return [
-        f"Training on {counted(data)} of {data.n_features:,} features{sparse} from {data.name}{drawn}; testing on"
-        f" {split.description}",
+        f"Training on {counted(data)} of {features}{sparse} from {data.name}{drawn}; testing on {split.description}",
         f"Labels{column}: {_describe_classes(data.require_labels())}",
         scaled,
     ]
@@ -339,6 +340,12 @@ def warn_of_data(notes: Console, split: Split, plan: Plan) -> None:
         found = _uneven(train)
     if found:
         notes.print(f"note: {found}", soft_wrap=True)
+    if split.row_numbers:
+        notes.print(
+            f"note: {split.row_numbers} numbers the rows (1, 2, 3, ...) and is taken for a feature; leave it out"
+            " (--drop) if it says nothing else",
+            soft_wrap=True,
+        )
 
 
 def _uneven(table: Table) -> str:

@@ -14,6 +14,9 @@ from gpusvm.data.table import Table
 UNEVEN = 100.0
 """Factor between the standard deviations of two columns from which on the smaller one hardly counts in a kernel."""
 
+_ROWS_TO_TELL = 20
+"""Fewer rows may be numbered by chance."""
+
 _BLOCK_VALUES = 2**22
 """Values of a dense table looked at together."""
 
@@ -73,6 +76,18 @@ def duplicates(table: Table) -> list[tuple[int, int]]:
             found.append((column, first[digest]))
         first.setdefault(digest, column)
     return found
+
+
+def row_numbers(table: Table) -> int | None:
+    """The column that numbers the rows, from 0 or 1 in their order, where there are rows enough to tell."""
+    n = len(table)
+    if n < _ROWS_TO_TELL or not isinstance(table.X, np.ndarray):
+        return None
+    for column in np.flatnonzero((table.X[1] - table.X[0] == 1) & (table.X[-1] - table.X[0] == n - 1)):
+        values = table.X[:, column]
+        if values[0] in (0, 1) and (np.diff(values) == 1).all():
+            return int(column)
+    return None
 
 
 def uneven(figures: ColumnFigures) -> tuple[int, int, float] | None:

@@ -168,6 +168,8 @@ def _by_name(names: tuple[str, ...], options: TableOptions, dropped: set[int], p
             f"{path}: lacks {_listed(absent, 'column')} that the model needs; it has {_listed(names, 'column')}"
         )
     features = [column for column in found if column is not None]
+    if needed := [names[column] for column in features if column in dropped]:
+        raise DataError(f"{path}: the model needs {_listed(needed, 'column')}, which --drop names; do not drop it")
     label = None
     if options.label is not None:
         label = find_column(options.label, names, 0)
@@ -251,7 +253,7 @@ def settle(
     if label is None and not (names and has_words):
         label = _label_at_an_end(ends, names, path)
     if label is not None and roles.label is None:
-        shown = repr(names[label]) if names else f"{label + 1}: it has no header"
+        shown = repr(names[label]) if names else f"{label + 1} (there is no header)"
         place = "last" if label == n_columns - 1 else "first" if label == 0 else ""
         warn(f"{path}: the {place + ' ' if place else ''}column, {shown}, is taken for the labels", DataWarning)
     features |= {column for column in ends if column != label}
@@ -355,6 +357,33 @@ def from_columns(
         labels = labels_of(as_words(of_labels), f"{path}, the labels ({name:.40})")
     ids = None if roles.ids is None else as_words(values[roles.ids]).as_strings()
     return Contents(X, labels, features, name, ids, None if roles.ids is None else names[roles.ids])
+
+
+def pick(contents: Contents, options: TableOptions, path: Path) -> Contents:
+    """A table without names, with the labels from the column and without the columns that the user names by number.
+
+    Raises
+    ------
+    DataError
+        There is no such column, none is left, or the table is sparse: what it counts are indices.
+    """
+    needs = options.columns or options.n_features
+    if not options.drop and (options.label is None or (needs and not isinstance(contents.X, np.ndarray))):
+        return contents
+    if not isinstance(contents.X, np.ndarray):
+        raise DataError(f"{path}: --label and --drop name columns, and a svmlight file has none; leave them out")
+    n_columns = contents.X.shape[1]
+    dropped = {_require_column(name, (), n_columns, path, "--drop") for name in options.drop}
+    label = None
+    if options.label is not None and not _is_unlabelled(n_columns - len(dropped), (), options):
+        label = _label_column(options, (), n_columns, path)
+    kept = [column for column in range(n_columns) if column != label and column not in dropped]
+    if not kept:
+        raise DataError(f"{path}: has no column of features left; it needs at least one of numbers")
+    if label is not None:
+        labels = as_labels(contents.X[:, label], f"{path}, the labels (column {label + 1})")
+        contents = contents._replace(labels=labels, label_number=label + 1)
+    return contents._replace(X=np.ascontiguousarray(contents.X[:, kept])) if len(kept) < n_columns else contents
 
 
 def as_words(column: np.ndarray | Words | Foreign) -> Words:

@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 
+from gpusvm.data.column_faults import option_of
 from gpusvm.data.pixels import image_shape, unlike_others
 from gpusvm.errors import DataError, DataWarning, warn
 
@@ -183,7 +184,7 @@ def _label_column(names: tuple[str, ...], path: Path) -> int | None:
         if lowered[column] in _ROW_NAMES or column in odd:
             raise DataError(
                 f"{path}: line 1, column {column + 1} ({names[column][:20]!r}) is neither the label nor a pixel;"
-                " remove the column"
+                f" leave it out: --drop {option_of(names[column], column)}"
             )
     if found not in (None, "label"):
         warn(f"{path}: the column {found!r} is taken for the labels", DataWarning)

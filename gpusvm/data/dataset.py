@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, overload
 import numpy as np
 
 from gpusvm.data import arff, delimited, idx_folder, images, npy, npz, parquet, picture_folder, svmlight
+from gpusvm.data import columns as table_columns
 from gpusvm.data.catalogue import CATALOGUE, read_split
 from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
 from gpusvm.data.pixels import ImageShape, resized
@@ -19,6 +20,8 @@ from gpusvm.data.table import Contents, Table, TableOptions, label_bytes
 from gpusvm.errors import DataError, UsageError
 
 PathLike = str | os.PathLike[str]
+
+_Found = Contents | tuple[np.ndarray, np.ndarray | None]
 
 SPLITS = ("train", "test")
 KINDS = ("auto", "images", "table")
@@ -334,6 +337,7 @@ def _read_samples(
     found: Contents | np.ndarray | tuple[np.ndarray, np.ndarray | None]
     if form == "npz":
         found = npz.read_samples(file, kind)
+        found = table_columns.pick(found, options, file) if isinstance(found, Contents) else found
     elif form == "idx":
         found = idx_folder.read_images(file)
     else:
@@ -356,6 +360,7 @@ def _read(
     if _is_name(source):
         if kind == "table":
             raise DataError(f"{source}: holds images, not a table; leave out --table")
+        _refuse_columns(source, options)
         return read_split(str(source), split, data_dir, progress)
     return _read_path(Path(source), split, kind, options, resize)
 
@@ -388,6 +393,8 @@ def _read_path(
     _require_kind(path, form, kind)
     if not has_split(path, split):
         raise DataError(f"{path}: has no {split} split; name a source that does, or use its other split")
+    if form in ALWAYS_IMAGES:
+        _refuse_columns(path, options)
     if form in ("idx", "idx folder"):
         return idx_folder.read(path, split)
     if form == "picture folder":
@@ -395,7 +402,7 @@ def _read_path(
     if form == "picture":
         return images.read_pictures([path], path, resize), None
     if form == "npz":
-        return npz.read_any(path, split, kind)
+        return _picked(npz.read_any(path, split, kind), options, path)
     return _read_table_file(path, form, split, kind, options, resize)
 
 
@@ -406,12 +413,25 @@ def _read_table_file(
     if form == "csv":
         return delimited.read_any(path, options, kind)
     if form == "svmlight":
-        return svmlight.read(path, options)
+        return table_columns.pick(svmlight.read(path, options), options, path)
     if form == "arff":
         return arff.read(path, options)
     if form == "parquet":
         return parquet.read_any(path, options, kind, resize)
-    return npy.read(path, split, kind)
+    return _picked(npy.read(path, split, kind), options, path)
+
+
+def _picked(found: _Found, options: TableOptions, path: Path) -> _Found:
+    """What is in arrays, with the labels and without the columns that the user says by number, if it is a table."""
+    if isinstance(found, Contents):
+        return table_columns.pick(found, options, path)
+    _refuse_columns(path, options)
+    return found
+
+
+def _refuse_columns(source: PathLike, options: TableOptions) -> None:
+    if options.drop or options.label is not None:
+        raise UsageError(f"--label and --drop name columns of a table, and {source} holds images; leave them out")
 
 
 def _require_images(source: PathLike, resize: ImageShape | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -87,7 +88,8 @@ def _read_images(layout: Layout, options: TableOptions) -> tuple[np.ndarray, np.
     odd = [contents.columns[column] for column in unlike_others(contents.columns)]
     if odd := ([contents.id_name] if contents.id_name else odd):
         raise DataError(
-            f"{path}: the column {odd[0][:40]!r} is neither the label nor a pixel; leave it out: --drop {odd[0][:40]!r}"
+            f"{path}: the column {odd[0][:40]!r} is neither the label nor a pixel; leave it out:"
+            f" --drop {shlex.quote(odd[0])}"
         )
     labels = contents.labels
     if labels is not None and labels.dtype.kind == "f":

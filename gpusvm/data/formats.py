@@ -60,7 +60,9 @@ def _by_content(path: Path) -> str:
         return "parquet"
     is_named = any(suffix.lower() in _TEXT_SUFFIXES for suffix in path.suffixes)
     if not is_named and (suffix := path.suffix.lower()) in (".npy", ".parquet"):
-        raise DataError(f"{path}: is named {suffix} and is no such file; write or download it again")
+        raise DataError(
+            f"{path}: is named {suffix} and is no such file; write or download it again, or rename it if it is text"
+        )
     refuse_what_is_no_table(head, path)
     if not head and not is_named:
         raise DataError(f"{path}: is empty; download or copy it again")

@@ -11,6 +11,7 @@ import scipy.sparse
 
 from gpusvm.errors import DataError
 
+_MOST_OF_NAMES = 200
 LARGEST_LABEL = 2**53
 """From here on a float64 does not tell whole numbers apart."""
 
@@ -112,10 +113,15 @@ class Table:
     def require_labels(self) -> np.ndarray:
         """The labels. Raises DataError, saying how to give them, where the source has none."""
         if self.labels is None:
-            names = f" (its columns: {', '.join(self.columns):.200})" if self.columns else ""
+            if self.columns:
+                shown = ", ".join(self.columns)
+                shown = shown if len(shown) <= _MOST_OF_NAMES else f"{shown[:_MOST_OF_NAMES]}..."
+                raise DataError(
+                    f"{self.name}: no column is recognised as the labels: name it, --label NAME (its columns: {shown})"
+                )
             raise DataError(
-                f"{self.name}: has no labels that are recognised{names}; name their column: --label NAME, or its number"
-                " from 1 where there is no header (-1: the last); .npz and .npy need an array y beside X"
+                f"{self.name}: has no labels; give an .npz or .npy an array y beside X, or say which column holds them:"
+                " --label NUMBER, from 1 (-1: the last)"
             )
         return self.labels
 

@@ -6,6 +6,7 @@ import bz2
 import codecs
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +29,14 @@ _OTHERS = (
     (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it first"),
     (b"\x89HDF", "HDF5", "write its arrays with numpy.savez"),
     (b"MATLAB 5", "a MATLAB file", "write its arrays with numpy.savez"),
+    (b"ARROW1", "Feather (Arrow)", "save it as parquet or CSV"),
+    (b"\x80\x04\x95", "a pickle, which could run code", "save the table as CSV or parquet, arrays with numpy.savez"),
+    (b"%PDF", "a PDF", "save the table as CSV"),
+    (b"RDX", "R data", "write the table with write.csv"),
     (b"SQLite format", "an SQLite database", "export the table as CSV"),
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "download the data with git lfs pull"),
 )
+_JSON = re.compile(rb"\s*(\{\s*[\"}]|\[\s*[\[{\"\d-])")
 _WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
 
 
@@ -67,6 +73,8 @@ def refuse_what_is_no_table(head: bytes, path: Path) -> None:
     for start, what, cure in _OTHERS:
         if head.startswith(start):
             raise DataError(f"{path}: is {what}; {cure}")
+    if _JSON.match(head):
+        raise DataError(f"{path}: is JSON; save the table as CSV (pandas.read_json(...).to_csv(...))")
     if head[:64].lstrip().lower().startswith(_WEB_PAGE):
         raise DataError(f"{path}: is a web page (HTML), not a table; download the file itself: a log-in may be needed")
 

@@ -213,7 +213,12 @@ class KernelMachine(BaseEstimator):
         ModelFileError
             See `gpusvm.load_model`.
         """
-        return cls.from_model(load_model(path))
+        model = load_model(path)
+        estimator = cls.from_model(model)
+        if model.table is not None and model.table.columns and not model.preprocessing:
+            # Behind steps X is what they give, and an array as a rule.
+            estimator.feature_names_in_ = np.array(model.table.columns, dtype=object)
+        return estimator
 
     @classmethod
     def from_model(cls, model: SVMModel) -> Self:

@@ -17,6 +17,7 @@ from gpusvm.preprocess.pixels import (
     is_image_shape,
     is_positive,
 )
+from gpusvm.sparse import is_sparse
 
 _MOST_STEPS = 8
 """Steps that a model file can hold."""
@@ -77,6 +78,8 @@ def _scaled(steps: Sequence[Any], X: Any) -> Any:
     """Rows (n, n_features) of a table taken through the steps, in float64."""
     if not steps or not X.shape[0]:
         return X
+    if is_sparse(X) and any(hasattr(step, "mean_") or hasattr(step, "min_") for step in steps):
+        X = X.toarray()  # after such a step zeros are none any more
     dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
     if not isinstance(X, np.ndarray) or dtype == np.float64:
         scaled = X

@@ -292,7 +292,7 @@ def test_columns_that_cannot_be_used_are_shown_with_the_others(rng):
     assert "Sex 'm', 'f' encode it as numbers, or --drop Sex" in lines
     assert "Age 40 (66.7%) numbers fill them in, or --drop Age" in lines
     options = "--drop Name --drop Sex --drop Age"
-    assert f"Without them ({options}):" in lines and "t.csv, train: 60 rows of 1 features" in lines
+    assert f"Without them ({options}):" in lines and "t.csv, train: 60 rows of 1 feature" in lines
     assert any(line.startswith("Fare 0 4.21429 8.42857") for line in lines) and "2 classes" in lines
     assert one_line_error("train", "t.csv").endswith(f"or leave the columns out ({options})")
     assert "60 rows" not in done("train", "t.csv", *options.split()).stdout
@@ -499,3 +499,85 @@ def test_pictures_in_parquet_and_transparent_ones_need_no_option(tmp_path):
         assert "240 images of 8 x 8 pixels" in result.stdout
         assert json.loads(Path("m.json").read_text())["accuracy"] > 0.93
     assert "put on white" in result.stderr
+
+
+# -- the cures that messages name ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["npy", "npz"])
+def test_arrays_take_labels_and_leave_out_columns_by_number(rng, form):
+    X = rng.normal(size=(60, 4))
+    X[:, 3] = X[:, 0] > 0
+    np.save("m.npy", X)
+    np.savez("m.npz", X=X)
+    source = f"m.{form}"
+    assert "an array y beside X, or say which column holds them: --label NUMBER" in one_line_error("train", source)
+    assert "has no column '7', which --label names" in one_line_error("train", source, "--label", 7)
+    assert "2 features" in done("train", source, "--label", -1, "--drop", 2).stdout
+    assert "accuracy" in done("predict", "m.svm", source, "--drop", 2).stderr
+    assert "accuracy" in done("evaluate", "m.svm", source, "--drop", 2).stdout.lower()
+    np.save("new.npy", X[:, [0, 2]])
+    assert done("predict", "m.svm", "new.npy").stdout == done("predict", "m.svm", source, "--drop", 2).stdout
+
+
+def test_a_model_of_some_columns_without_names_takes_the_same_file_again(rng):
+    rows = [f"{k % 7},{'ab'[k % 2]},{rng.normal():.3f},{'xyz'[k % 3]},{'pq'[k % 2]}" for k in range(60)]
+    Path("uci.data").write_text("\n".join(rows) + "\n")
+    assert "--drop 2 --drop 4" in one_line_error("train", "uci.data")
+    done("train", "uci.data", "--drop", 2, "--drop", 4)
+    for command in ("predict", "evaluate"):
+        assert "--drop 2 --drop 4" in one_line_error(command, "uci.svm", "uci.data")
+        done(command, "uci.svm", "uci.data", "--drop", 2, "--drop", 4)
+
+
+def test_an_id_among_pixels_can_be_left_out_of_what_is_predicted(rng):
+    names = ",".join(f"pixel{k}" for k in range(64))
+    rows = [",".join(map(str, [k, k % 2, *rng.integers(0, 256, 64)])) for k in range(30)]
+    Path("p.csv").write_text(f"id,label,{names}\n" + "\n".join(rows) + "\n")
+    assert "--drop id" in one_line_error("train", "p.csv", "--images")
+    done("train", "p.csv", "--images", "--drop", "id")
+    done("predict", "p.svm", "p.csv", "--drop", "id")
+
+
+def test_columns_are_not_named_where_there_are_none(rng):
+    for options in (("--label", "x"), ("--drop", "x")):
+        assert "name columns of a table, and digits holds images" in one_line_error("train", "digits", *options, code=2)
+    X = sparse.random(20, 5, 0.5, format="csr", random_state=0)
+    dump_svmlight_file(X, np.arange(20) % 2, "s.svmlight", zero_based=False)
+    assert "a svmlight file has none" in one_line_error("train", "s.svmlight", "--drop", 2)
+
+
+def test_a_column_that_the_model_needs_is_not_dropped(heart):
+    done("train", "heart.csv")
+    assert "the model needs the column 'age', which --drop" in one_line_error(
+        "predict", "heart.svm", "heart.csv", "--drop", "age"
+    )
+
+
+@pytest.mark.parametrize("scale", ["standard", "minmax", "maxabs", "none"])
+def test_a_model_of_dense_rows_takes_sparse_ones(rng, scale):
+    X, y = rng.normal(size=(60, 4)) * [1, 10, 1, 1] + 3, rng.integers(0, 2, 60)
+    np.savez("d.npz", X=X, y=y)
+    dump_svmlight_file(X, y, "d.svmlight", zero_based=False)
+    done("train", "d.npz", "--scale", scale)
+    assert done("predict", "d.svm", "d.svmlight").stdout == done("predict", "d.svm", "d.npz").stdout
+    done("evaluate", "d.svm", "d.svmlight")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_feature_that_numbers_the_rows_is_said(rng, first):
+    # as UCI's glass.data: the rows lie in the order of their classes
+    rows = [f"{k + first},{rng.normal():.3f},{rng.normal():.3f},{k // 20}" for k in range(60)]
+    Path("g.data").write_text("\n".join(rows) + "\n")
+    assert "column 1 numbers the rows" in done("train", "g.data", "--label", 4).stderr
+    assert "column 1 numbers the rows" in done("data", "show", "g.data", "--label", 4).stdout
+    assert "numbers the rows" not in done("train", "g.data", "--label", 4, "--drop", 1).stderr
+
+
+def test_a_folder_of_tables_is_not_called_images(heart):
+    done("train", "heart.csv")
+    Path("folder").mkdir()
+    Path("folder/a.csv").write_bytes(Path("heart.csv").read_bytes())
+    assert "is a folder, and the model was trained on a table; name a file" in one_line_error(
+        "predict", "heart.svm", "folder"
+    )

@@ -49,7 +49,7 @@ def test_without_labels_it_can_be_predicted_and_says_what_training_needs(tmp_pat
     save(tmp_path, unknown=X)
     table = load_samples(tmp_path / "unknown.npy")
     assert table.labels is None
-    with pytest.raises(DataError, match="need an array y beside X"):
+    with pytest.raises(DataError, match="an array y beside X"):
         table.require_labels()
 
 

@@ -137,5 +137,5 @@ def test_sparse_rows():
 
 def test_a_table_without_labels_says_how_to_name_them():
     table = Table.of(Contents(X, None, ("age", "bmi")), "heart.csv", "train")
-    with pytest.raises(DataError, match=r"heart\.csv: .*its columns: age, bmi.*--label NAME"):
+    with pytest.raises(DataError, match=r"heart\.csv: .*--label NAME \(its columns: age, bmi\)"):
         table.require_labels()

@@ -401,3 +401,16 @@ def test_mistakes_are_named_as_before(backend, mistake, monkeypatch):
 def test_a_negative_weight_of_a_class_is_refused(backend):
     with pytest.raises(ValueError, match="class_weight must not be negative"):
         SVC(class_weight={"setosa": -1.0}, backend=backend).fit(X, NAMES)
+
+
+@pytest.mark.parametrize("estimator", [SVC(), SVR(), OneClassSVM()])
+def test_names_of_columns_survive_a_file(tmp_path, estimator, recwarn):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"])
+    estimator.fit(X, (X["a"] > 0).astype(int)).save(tmp_path / "m.svm")
+    loaded = type(estimator).load(tmp_path / "m.svm")
+    assert loaded.feature_names_in_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(loaded.predict(X), estimator.predict(X))
+    assert not recwarn.list
+    with pytest.raises(ValueError, match="Feature names must be in the same order as they were in fit"):
+        loaded.predict(X[["b", "a"]])
