@@ -155,6 +155,7 @@ def load_like(
     limit: int | None = None,
     seed: int | None = None,
     drop: tuple[str, ...] = (),
+    progress: bool = False,
 ) -> Table:
     """Load a table with just these features: found by name where both have names, else by their number.
 
@@ -165,7 +166,7 @@ def load_like(
     """
     found = load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=table.label,
-        drop=drop, columns=table.columns, n_features=n_features, first_index=table.first_index,
+        drop=drop, progress=progress, columns=table.columns, n_features=n_features, first_index=table.first_index,
     )  # fmt: skip
     assert isinstance(found, Table)  # a table was asked for
     require_features(found, n_features)

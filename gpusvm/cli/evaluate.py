@@ -120,7 +120,7 @@ def load_labelled(
     folder = None if data_dir is None else str(data_dir)
     if model.table is not None:
         table = model.table if label is None else replace(model.table, label_name=label, label_number=None)
-        return load_like(source, split, table, model.n_features, folder, limit, seed, drop)
+        return load_like(source, split, table, model.n_features, folder, limit, seed, drop, progress)
     kind = "auto" if model.image_shape is None else "images"
     found = load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label,

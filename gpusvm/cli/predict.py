@@ -43,7 +43,9 @@ def predict(
     machine = load_model(model)
     if str(source) not in CATALOGUE:  # whose names are refused in words of their own
         require_kind(machine, str(source))
-    data, ids = load_unlabelled(machine, source, label, size_for(notes, machine, resize), tuple(drop or ()))
+    data, ids = load_unlabelled(
+        machine, source, label, size_for(notes, machine, resize), tuple(drop or ()), notes.is_terminal
+    )
     note_raw(notes, machine, data)
     samples = like_training(notes, machine, data, invert=invert)
     ids = _renumbered(ids, start_id)
@@ -93,6 +95,7 @@ def load_unlabelled(
     label: str | None = None,
     resize: ImageShape | None = None,
     drop: tuple[str, ...] = (),
+    progress: bool = False,
 ) -> tuple[Samples, list[str]]:
     """Samples for a model, and what each is called: labels or not, a table or images, whichever the model takes."""
     if model.image_shape is None:
@@ -100,6 +103,7 @@ def load_unlabelled(
         table = model.table or TableLayout()
         found = load_samples(
             path, kind=kind, label=table.label if label is None else label, columns=table.columns, drop=drop,
+            progress=progress,
             n_features=None if model.from_libsvm else model.n_features,
             first_index=1 if model.from_libsvm else table.first_index,
         )  # fmt: skip

@@ -240,7 +240,8 @@ def settle(
             if name:
                 _say_left_out([name], "an id", path)
             else:
-                warn(f"{path}: column {column + 1}, which has no name, counts the rows, and is left out", DataWarning)
+                what = "holds words" if numbers is None else "counts the rows"
+                warn(f"{path}: column {column + 1}, which has no name, {what}, and is left out", DataWarning)
             ids = column if ids is None else ids
         elif names and name == "":
             raise DataError(

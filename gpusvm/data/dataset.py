@@ -154,7 +154,7 @@ def load_dataset(
     data_dir : path, optional
         Where a catalogue name is looked for first, and fetched to.
     progress : bool
-        Show the progress of a download on stderr.
+        Show the progress of a download, and of reading a large table from text, on stderr.
     kind : {"auto", "images", "table"}
         What the source holds; "auto" finds it from the source.
     label : str, optional
@@ -190,7 +190,7 @@ def load_dataset(
     _check_kind(kind)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
-    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index)
+    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, progress)
     found = _read(source, split, kind, options, data_dir, progress, resize)
     is_table = isinstance(found, Contents)
     samples, labels = found[:2]
@@ -248,6 +248,7 @@ def load_samples(
     n_features: int | None = None,
     first_index: int | None = None,
     resize: ImageShape | None = None,
+    progress: bool = False,
 ) -> Table | tuple[np.ndarray, list[str]]:
     """Load what is to be predicted, labels or not: a table, or images as `load_images` does.
 
@@ -270,6 +271,8 @@ def load_samples(
         The `Table.first_index` of the training data, where that was a sparse file.
     resize : (height, width), optional
         The size to bring images to.
+    progress : bool
+        Show the progress of reading a large table from text, on stderr.
 
     Returns
     -------
@@ -282,7 +285,8 @@ def load_samples(
     """
     _check_kind(kind)
     file = Path(path)
-    found = _read_samples(file, kind, TableOptions(label, tuple(drop), tuple(columns), n_features, first_index), resize)
+    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, progress)
+    found = _read_samples(file, kind, options, resize)
     if isinstance(found, Contents):
         _require_images(path, resize)
         return Table.of(found, os.fspath(path), "test")

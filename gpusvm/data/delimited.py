@@ -144,8 +144,13 @@ class _Parser:
 
     def parse(self, lines: list[str], first_line: int) -> np.ndarray:
         """The rows of a block: (n, n_columns) float64, NaN where a feature is missing. Raises DataError."""
+        text = "\n".join(lines)
+        if "\0" in text:
+            raise DataError(
+                f"{self.layout.path}: is no text from line {first_line} on (it holds zero bytes); export it again"
+            )
         mark = self.layout.comment
-        if any(line.startswith(mark) for line in lines):
+        if f"\n{mark}" in f"\n{text}":
             lines = ["" if line.startswith(mark) else line for line in lines]
         values = None
         if self.layout.decimal == ".":
@@ -192,11 +197,12 @@ class _Parser:
         value = columns.number(cell)
         return value if value is not None and np.isfinite(value) else self.odd[column].take(cell, value)
 
-    def _coder(self, column: int) -> Callable[[str], float]:
+    def _coder(self, column: int) -> Callable[[str], int]:
         codes = self.codes[column]
 
-        def code(cell: str) -> float:
-            return float(codes.setdefault(cell.strip(), len(codes)))
+        def code(cell: str) -> int:
+            found = codes.get(cell)  # as most cells are, without spaces and not for the first time
+            return codes.setdefault(cell.strip(), len(codes)) if found is None else found
 
         return code
 
@@ -262,7 +268,7 @@ class _Parser:
 
 
 def _read(path: Path, encoding: str, options: TableOptions) -> Contents:
-    with open_text(path, encoding) as stream:
+    with open_text(path, encoding, options.progress) as stream:
         found = blocks(stream, path)
         first = next(found, None)
         if first is None:
@@ -281,8 +287,6 @@ def read_rows(found: Iterable[tuple[int, list[str]]], layout: Layout, options: T
     codes: list[np.ndarray] = []
     n_bytes = 0
     for first_line, lines in found:
-        if "\0" in "".join(lines):
-            raise DataError(f"{path}: is no text from line {first_line} on (it holds zero bytes); export it again")
         values = parser.parse(lines, first_line)
         features.append(values[:, roles.features])
         codes.append(values[:, roles.worded].astype(np.int32))

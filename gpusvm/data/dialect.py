@@ -102,6 +102,7 @@ def layout_of(lines: list[str], encoding: str, path: Path) -> Layout:
         raise DataError(f"{path}: is empty; give a table with one sample a line")
     chosen = separator or _find_separator(body)
     rows = [tuple(row) for row in _cells(body, chosen)]
+    _refuse_title(rows, start + 1, path)
     decimal = _find_decimal(rows[1:] or rows, chosen, path)
     names = _find_names(rows, decimal)
     n_header = 1
@@ -114,6 +115,15 @@ def layout_of(lines: list[str], encoding: str, path: Path) -> Layout:
     if n_columns == 1:
         raise DataError(f"{path}: line {start + 1} has one column; a table has features and labels in columns")
     return Layout(path, encoding, chosen, decimal, names, n_columns, start + 1 + n_header, tuple(rows[n_header:]))
+
+
+def _refuse_title(rows: list[tuple[str, ...]], line: int, path: Path) -> None:
+    """Raise DataError where the first line has one cell of words alone, and those below have more."""
+    filled = [cell for cell in rows[0] if cell]
+    if len(filled) == 1 and columns.number(filled[0]) is None and sum(map(bool, rows[-1])) > 1:
+        raise DataError(
+            f"{path}: line {line} ({filled[0]!r:.40}) is a title over the table; remove what stands above its header"
+        )
 
 
 def _cells(lines: list[str], separator: str | None) -> list[list[str]]:

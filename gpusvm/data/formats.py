@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ _FORMATS = (
     "an IDX file or a folder with the four of them, a table (.csv, .tsv, .arff, svmlight, parquet), an .npz or .npy,"
     " or a folder of pictures by class"
 )
+_IDX_NAME = re.compile(r"idx\d|\.idx|ubyte", re.IGNORECASE)
 _TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
 
 
@@ -47,7 +49,7 @@ def find_format(path: Path) -> str:
         return "npz"
     if images.is_picture(path):
         return "picture"
-    if "idx" in path.name or idx.is_idx(path):
+    if _IDX_NAME.search(path.name) or idx.is_idx(path):
         return "idx"
     return _by_content(path)
 

@@ -83,8 +83,14 @@ def read_samples(path: Path, kind: str) -> Contents | np.ndarray:
 
 @contextmanager
 def _open(path: Path) -> Iterator[_Archive]:
-    with _open_zip(path) as archive:
-        yield _Archive(archive, path)
+    with _open_zip(path) as file:
+        archive = _Archive(file, path)
+        if {"format", "shape", "data"} <= archive.members.keys():
+            raise DataError(
+                f"{path}: is a sparse matrix of SciPy, without labels; write both with"
+                " sklearn.datasets.dump_svmlight_file"
+            )
+        yield archive
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -142,7 +148,10 @@ def _labels(archive: _Archive, path: Path, key: str) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise DataError(f"{path}, {key!r}: has shape {labels.shape}; labels must be (n,), one an image")
+        raise DataError(
+            f"{path}, {key!r}: has shape {labels.shape}; labels must be (n,), one an image: of a column for each class,"
+            " take y.argmax(axis=1)"
+        )
     if labels.dtype.kind == "U":
         return labels
     if labels.dtype.kind not in "uib":
@@ -153,4 +162,4 @@ def _labels(archive: _Archive, path: Path, key: str) -> np.ndarray:
 def _no_images(archive: _Archive, path: Path, split: str) -> DataError:
     found = ", ".join(sorted(archive.members)) or "nothing"
     wanted = " or ".join(repr(images) for images, _ in PAIRS[split])
-    return DataError(f"{path}: has no {split} images: no {wanted} among its keys ({found:.200}); rename the array")
+    return DataError(f"{path}: has no {split} samples: no {wanted} among its keys ({found:.200}); rename the array")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -18,13 +18,14 @@ LARGEST_LABEL = 2**53
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What a user says of a table; see `gpusvm.data.load_samples` for the parts."""
+    """What a user says of a table; see `gpusvm.data.load_samples` for the parts. `progress`: show that of reading."""
 
     label: str | None = None
     drop: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     n_features: int | None = None
     first_index: int | None = None
+    progress: bool = field(default=False, compare=False)
 
 
 class Contents(NamedTuple):
@@ -179,7 +180,10 @@ def as_labels(array: np.ndarray, where: str) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise DataError(f"{where}: has shape {array.shape}; labels must be (n,), one a sample")
+        raise DataError(
+            f"{where}: has shape {array.shape}; labels must be (n,), one a sample: of a column for each class, take"
+            " y.argmax(axis=1)"
+        )
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind not in "uifb":

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, BinaryIO, TextIO, cast
 
 from gpusvm.errors import DataError
 
@@ -19,6 +19,8 @@ BLOCK_CHARACTERS = 1 << 20
 # A row is one sample. What has no line ends in so many characters is no table.
 LONGEST_LINE = 1 << 22
 _HEAD_BYTES = 1 << 16
+# What is larger takes seconds to read.
+_LARGE_BYTES = 1 << 25
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 # What people hand over that is no text, by how it begins, and what to do.
 _OTHERS = (
@@ -30,7 +32,8 @@ _OTHERS = (
     (b"\x89HDF", "HDF5", "write its arrays with numpy.savez"),
     (b"MATLAB 5", "a MATLAB file", "write its arrays with numpy.savez"),
     (b"ARROW1", "Feather (Arrow)", "save it as parquet or CSV"),
-    (b"\x80\x04\x95", "a pickle, which could run code", "save the table as CSV or parquet, arrays with numpy.savez"),
+    (b"\x80\x04", "a pickle, which could run code", "save the table as CSV or parquet, arrays with numpy.savez"),
+    (b"\x80\x05", "a pickle, which could run code", "save the table as CSV or parquet, arrays with numpy.savez"),
     (b"%PDF", "a PDF", "save the table as CSV"),
     (b"RDX", "R data", "write the table with write.csv"),
     (b"SQLite format", "an SQLite database", "export the table as CSV"),
@@ -41,11 +44,14 @@ _WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
 
 
 @contextmanager
-def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if they are gzip or bzip2, whatever its name. What is wrong is a DataError."""
+def open_unpacked(path: Path, progress: bool = False) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked if they are gzip or bzip2, whatever its name. What is wrong is a DataError.
+
+    With `progress` a bar on stderr shows how much of a large file is read, if that is a terminal.
+    """
     try:
-        with path.open("rb") as file:
-            start = file.peek(3)[:3]
+        with path.open("rb") as found, _bar(found, path, progress) as file:
+            start = found.peek(3)[:3]
             if start[:2] == _GZIP:
                 with gzip.GzipFile(fileobj=file) as unzipped:
                     yield unzipped  # type: ignore[misc]
@@ -60,6 +66,24 @@ def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: is damaged gzip ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def _bar(file: IO[bytes], path: Path, progress: bool) -> Iterator[IO[bytes]]:
+    n_bytes = path.stat().st_size
+    if not progress or n_bytes < _LARGE_BYTES:
+        yield file
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        bar.wrap_file(cast(BinaryIO, file), n_bytes) as followed,
+    ):
+        yield followed
 
 
 def read_head(path: Path) -> bytes:
@@ -102,9 +126,9 @@ def decode_head(head: bytes, path: Path) -> str:
 
 
 @contextmanager
-def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
+def open_text(path: Path, encoding: str, progress: bool = False) -> Iterator[TextIO]:
     """The file as text whose lines all end in `\\n`; UnicodeDecodeError where it is not in this encoding."""
-    with open_unpacked(path) as file:
+    with open_unpacked(path, progress) as file:
         yield io.TextIOWrapper(file, encoding=encoding, newline=None)
 
 

@@ -163,3 +163,8 @@ def test_idx_files_that_are_links_out_of_their_folder_are_refused(tmp_path):
     (tmp_path / "set" / "train-images-idx3-ubyte").symlink_to(tmp_path / "images")
     with pytest.raises(DataError, match="is a link that leads out of"):
         load_dataset(tmp_path / "set")
+
+
+def test_a_name_with_idx_in_it_does_not_make_a_file_idx(tmp_path):
+    (tmp_path / "idx_2021.csv").write_text("a,b,label\n" + "1.5,2,0\n2.5,3,1\n" * 5)
+    assert load_dataset(tmp_path / "idx_2021.csv").columns == ("a", "b")

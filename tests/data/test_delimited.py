@@ -268,8 +268,10 @@ class TestWhichColumnsAreFeatures:
         ('[{"a": 1, "label": 0}]', "is JSON; save the table as CSV"),
         ('{"a": [1, 2]}', "is JSON"),
         ("%PDF-1.7\n", "is a PDF"),
+        ("Sales of 2021,,\n,,\na,b,label\n1,2,0\n3,4,1\n", r"line 1 \('Sales of 2021'\) is a title over the table"),
+        ("Sales of 2021\n\na;b;label\n1;2;0\n3;4;1\n", r"line 1 \('Sales of 2021'\) is a title over the table"),
         (b"ARROW1\0\0", "Feather"),
-        (b"\x80\x04\x95\0\0", "a pickle"),
+        (b"\x80\x05\x95\0\0", "a pickle"),
         (b"PK\x03\x04....", "a zip archive, or an Excel workbook"),
         (b"\xfd7zXZ\x00", "packed with xz"),
         (b"a,b\n\x00\x01\x02\x03,\x00\n", "is no text"),
@@ -349,6 +351,16 @@ def test_words_of_truth_are_one_and_zero(tmp_path, monkeypatch, words, block):
         contents = read(tmp_path, text)
     assert contents.X.tolist() == [[0, 1, 1], [1, 0, 1], [2, 1, 1], [3, 0, 1]]
     assert contents.labels.tolist() == [words[k % 2] for k in range(4)]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress])
+def test_a_bar_over_the_reading_changes_nothing(tmp_path, monkeypatch, pack):
+    text = "a,b,label\n" + "".join(f"{k},{k / 3},{k % 2}\n" for k in range(200_000))
+    path = write(tmp_path, pack(text.encode()))
+    expected = load_dataset(path)
+    monkeypatch.setattr("gpusvm.data.text._LARGE_BYTES", 0)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert load_dataset(path, progress=True).digest == expected.digest
 
 
 @pytest.mark.parametrize("row", [0, 7, 400])

@@ -7,10 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpusvm.data import load_images, npz
+from gpusvm.data import load_dataset, load_images, npz
 from gpusvm.errors import DataError, DataWarning
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
@@ -62,7 +63,7 @@ def test_pixels_in_another_range_are_brought_to_bytes_and_said(tmp_path, images,
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_whether_it_has_a_split_is_answered_with_its_keys_where_it_has_none(tmp_path, split):
-    with pytest.raises(DataError, match=rf"has no {split} images: no '[xX]_{split}' or .*among its keys \(arr_0\)"):
+    with pytest.raises(DataError, match=rf"has no {split} samples: no '[xX]_{split}' or .*among its keys \(arr_0\)"):
         npz.has_split(save(tmp_path, arr_0=IMAGES), split)
 
 
@@ -92,7 +93,7 @@ def test_forms_of_images_and_labels(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"other": IMAGES}, r"no train images.*\(other\)"),
+        ({"other": IMAGES}, r"no train samples.*\(other\)"),
         ({"X": IMAGES.astype(float) + 0.5}, "not whole numbers"),
         ({"X": np.full((1, 4), np.nan)}, "NaN"),
         ({"X": np.full((1, 4), 256)}, "range from 256 to 256"),
@@ -260,6 +261,15 @@ def test_names_that_lead_elsewhere_are_names_of_nothing(tmp_path, name):
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     path = archive_of(folder, {name: member(bytes(4))})
-    with pytest.raises(DataError, match="has no train images"):
+    with pytest.raises(DataError, match="has no train samples"):
         npz.read(path)
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+
+
+def test_sparse_matrices_and_a_column_a_class_are_refused_with_a_cure(tmp_path):
+    scipy.sparse.save_npz(tmp_path / "s.npz", scipy.sparse.random(20, 9, 0.3, format="csr", random_state=0))
+    with pytest.raises(DataError, match=r"is a sparse matrix of SciPy, .*dump_svmlight_file"):
+        load_dataset(tmp_path / "s.npz")
+    np.savez(tmp_path / "y.npz", X=np.full((4, 3), 0.5), y=np.eye(2)[[0, 1, 0, 1]])
+    with pytest.raises(DataError, match=r"has shape \(4, 2\); .* take y\.argmax\(axis=1\)"):
+        load_dataset(tmp_path / "y.npz")
