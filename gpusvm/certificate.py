@@ -245,6 +245,54 @@ def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> floa
     return qp_gap(problem, spread(problem, b), problem.p - np.tile(on_host, repeated))
 
 
+def gaps_of_all_pairs(kernel: Kernel, X: Array, starts: np.ndarray, bounds: np.ndarray, coef: np.ndarray) -> np.ndarray:
+    """The largest KKT violation of every pair of classes, as `pair_gap` finds it, from each kernel value once.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    X : (n, n_features) NumPy array or CSR
+        The samples, grouped by class; (n, n) values of a precomputed kernel.
+    starts : (k + 1,) int64 array
+        Class c is ``X[starts[c]:starts[c + 1]]``; none is empty.
+    bounds : (n,) float64 array
+        The upper bound of each sample's alpha, above zero.
+    coef : (k - 1, n) float64 array
+        y alpha in LIBSVM's layout: those of a sample of class i against class j are in row j - 1 where i < j, else j.
+
+    Returns
+    -------
+    (k (k - 1) / 2,) float64 array
+        In the order of `voting.class_pairs`.
+    """
+    k, n = len(starts) - 1, X.shape[0]
+    X = unpacked_if_smaller(X, 8 * _BLOCK_VALUES)
+    if not kernel.precomputed:
+        X = near_the_origin(X.astype(np.float64, copy=False), kernel)
+    norms = squared_norms(X) if kernel.uses_norms else None
+    owners = np.repeat(np.arange(k), np.diff(starts))
+    most, least = np.full((k, k), -np.inf), np.full((k, k), np.inf)
+    step = max(1, _BLOCK_VALUES // n)
+    for i in range(k):
+        others = np.delete(np.arange(k), i)
+        signs = np.where(others > i, 1.0, -1.0)
+        # Of a sample of another class, what it has in its pair with class i.
+        theirs = np.where(owners < i, coef[max(i - 1, 0)], coef[min(i, k - 2)])
+        for first in range(starts[i], starts[i + 1], step):
+            rows = slice(first, min(first + step, starts[i + 1]))
+            values = X[rows].astype(np.float64) if kernel.precomputed else kernel(X[rows], X, Y_norms=norms)
+            own = values[:, starts[i] : starts[i + 1]] @ coef[:, starts[i] : starts[i + 1]].T
+            outputs = own + np.add.reduceat(values * theirs, starts[:-1], axis=1)[:, others]
+            alpha, v = coef[:, rows].T * signs, signs - outputs
+            grows = alpha < bounds[rows, None] * (1 - _BOUND_TOLERANCE)
+            up, down = np.where(signs > 0, grows, alpha > 0), np.where(signs > 0, alpha > 0, grows)
+            most[i, others] = np.maximum(most[i, others], np.where(up, v, -np.inf).max(axis=0))
+            least[i, others] = np.minimum(least[i, others], np.where(down, v, np.inf).min(axis=0))
+    pairs = np.triu_indices(k, 1)
+    gaps = np.maximum(most[pairs], most.T[pairs]) - np.minimum(least[pairs], least.T[pairs])
+    return np.where(np.isfinite(gaps), gaps, 0.0)
+
+
 class SignedCoefficients:
     """y alpha of each training sample, pair by pair, from a model's compact layout."""
 

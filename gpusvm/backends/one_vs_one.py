@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from gpusvm.certificate import ACCEPTED, pair_gap
+from gpusvm.certificate import ACCEPTED, gaps_of_all_pairs, pair_gap
 from gpusvm.errors import UsageError, warn
 from gpusvm.kernels import Array, array_module, largest_entry, largest_norm
 from gpusvm.model import SVMModel, class_pairs, describe_pair
@@ -271,15 +271,15 @@ def from_library(
     coef[:, positions[svc.support_]] = sign * dense(svc.dual_coef_)
     intercepts = sign * np.asarray(svc.intercept_, dtype=np.float64)
     n_iter = np.broadcast_to(svc.n_iter_, len(data.pairs))
+    starts = np.unique(data.starts)  # without the classes that have no samples
+    gaps = gaps_of_all_pairs(problem.kernel, data.X, starts, np.concatenate(data.upper_bounds(problem.C)), coef)
     solutions = []
     for p, ((i, j), (a, b)) in enumerate(zip(data.pairs, class_pairs(n_trained), strict=True)):
         first, second = data.class_slice(i), data.class_slice(j)
         signed = np.concatenate([coef[b - 1, first], coef[a, second]])
         ended = stopping.max_iter < 0 or n_iter[p] < stopping.max_iter
         found = Solution(signed, float(intercepts[p]), int(n_iter[p]), converged=bool(ended))
-        X = pair_block(data.X, first, second, precomputed=data.precomputed)
-        n_first, weights = first.stop - first.start, data.pair_weights((i, j))
-        solutions.append(checked_solution(problem, stopping, X, n_first, weights, found))
+        solutions.append(judged(found, float(gaps[p]), stopping, tells_the_end=True))
     return merge(data, solutions, problem, stopping, provenance)
 
 

@@ -11,8 +11,11 @@ import joblib
 import numpy as np
 import pytest
 from asking import asked
+from scipy import sparse
 
+from gpusvm import SVC
 from gpusvm.backends import get_backend
+from gpusvm.backends import sklearn as sklearn_backend
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Kernel
@@ -100,3 +103,26 @@ def test_an_interrupt_ends_the_fit_and_leaves_no_worker_behind(digits):
             break
         time.sleep(0.05)
     assert threading.active_count() <= before
+
+
+MANY = [("rbf", "dense"), ("linear", "dense"), ("poly", "sparse"), ("rbf", "sparse"), ("precomputed", "dense")]
+
+
+@pytest.mark.parametrize(("kernel", "form"), MANY)
+def test_many_small_classes_are_solved_at_once_to_the_same_bits(monkeypatch, rng, kernel, form):
+    """A class without weights among them, and samples of weight zero."""
+    y = np.repeat(np.arange(12), rng.integers(2, 9, 12))
+    X = rng.normal(size=(12, 6))[y] + rng.normal(size=(len(y), 6))
+    X = X @ X.T if kernel == "precomputed" else sparse.csr_array(np.where(X > 0, X, 0)) if form == "sparse" else X
+    weights = np.where(y == 3, 0.0, rng.uniform(0.0, 2.0, len(y)) + (rng.random(len(y)) < 0.9))
+    calls = []
+    at_once = sklearn_backend._solve_at_once
+    monkeypatch.setattr(sklearn_backend, "_solve_at_once", lambda *a: calls.append(1) or at_once(*a))
+    together = SVC(backend="sklearn", kernel=kernel).fit(X, y, sample_weight=weights).model_
+    monkeypatch.setattr(sklearn_backend, "MANY_PAIRS", 10**6)
+    by_pairs = SVC(backend="sklearn", kernel=kernel).fit(X, y, sample_weight=weights).model_
+    assert calls == [1]
+    for name in ("dual_coef", "intercept", "n_iter", "converged", "support_indices"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(by_pairs, name), name)
+    np.testing.assert_allclose(together.kkt_gap, by_pairs.kkt_gap, rtol=0, atol=1e-12)
+    assert together.kkt_gap.max() > 1e-5, "no gap to compare"
