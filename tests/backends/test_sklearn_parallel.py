@@ -75,13 +75,15 @@ def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits):
         if done == 1:
             os.kill(next(iter(reusable_executor._executor._processes)), signal.SIGKILL)
 
-    # 4,950 pairs: the workers cannot be through with them before this process has seen the first.
-    X = np.random.default_rng(0).random((300, 4), dtype=np.float32)
+    # 4,950 pairs: the workers cannot be through with them before this process has seen the first. One class is large,
+    # or LIBSVM would be given all of them at once.
+    y = np.concatenate([np.arange(300) % 100, np.zeros(sklearn_backend.FEW_SAMPLES, dtype=int)])
+    X = np.random.default_rng(0).random((len(y), 4), dtype=np.float32)
     with (
         joblib.parallel_config(backend="loky", n_jobs=2),
         pytest.raises(TrainingError, match=r"a worker process .*; give it more memory, or fewer jobs"),
     ):
-        get_backend("sklearn").fit(X, np.arange(300) % 100, *PARAMS, progress=kill_a_worker)
+        get_backend("sklearn").fit(X, y, *PARAMS, progress=kill_a_worker)
     with joblib.parallel_config(backend="loky", n_jobs=2):
         fit(digits)
 
