@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -126,15 +126,29 @@ def solve_chains(
         Called in the caller's thread ten times a second. What it raises ends the work.
     """
     largest = max((chain_mb(len(chain.weights)) for chain in chains), default=1.0)
-    side_by_side = max(1, min(n_threads, int(budget_mb / largest), len(chains)))
+    # Float64 values take twice the memory of float32 ones, and are there beside them where they are needed.
+    # What a problem finds room for must not follow from the number of threads: it decides its path.
+    has_room = 3 * largest <= budget_mb
+    each = 3 * largest if has_room else largest
+    side_by_side = max(1, min(n_threads, int(budget_mb / each), len(chains)))
     with one_blas_thread:
-        _Workers(_Setting(X, blocks, stopping, budget_mb), chains, side_by_side).run(report, look)
+        setting = _Setting(X, blocks, stopping, budget_mb, has_room_for_float64=has_room)
+        _Workers(setting, chains, side_by_side).run(report, look)
 
 
 class _Setting:
     """What all chains have in common; and kernels, made when a chain first needs one, and kept for the next few."""
 
-    def __init__(self, X: np.ndarray, blocks: Sequence[np.ndarray], stopping: Stopping, budget_mb: float) -> None:
+    def __init__(
+        self,
+        X: np.ndarray,
+        blocks: Sequence[np.ndarray],
+        stopping: Stopping,
+        budget_mb: float,
+        *,
+        has_room_for_float64: bool,
+    ) -> None:
+        self.has_room_for_float64 = has_room_for_float64
         self.X, self.blocks, self.stopping, self.budget_mb = X, blocks, stopping, budget_mb
         self.stop = np.zeros(1, dtype=np.uint8)
         self._kernels: dict[Kernel, KernelOfBlocks] = {}
@@ -148,18 +162,20 @@ class _Setting:
                 self._kernels[kernel] = KernelOfBlocks(self.X, self.blocks, kernel)
             return self._kernels[kernel]
 
-    def matrix(self, chain: Chain) -> np.ndarray:
+    def matrix(self, chain: Chain, dtype: type | None = None) -> np.ndarray:
         """Kernel values (n, >= n) between the samples of the chain's blocks, float32 where they are many."""
         shared, n = self.kernel(chain.kernel), len(chain.weights)
-        dtype = np.float32 if shared.fits_float32 and n > SMALL else np.float64
-        K = np.empty((n, -(-n // 16) * 16), dtype=dtype)
+        if dtype is None:
+            dtype = np.float32 if shared.fits_float32 and n > SMALL else np.float64
+        K: np.ndarray = np.empty((n, -(-n // 16) * 16), dtype=dtype)
         shared.values(chain.blocks, dtype).extend(K, np.arange(n), 0, EachChunk(), self.is_stopped)
         return K
 
     def is_stopped(self) -> bool:
         return bool(self.stop[0])
 
-    def solve(self, chain: Chain, K: np.ndarray | None) -> Solved:
+    def solve(self, chain: Chain, group: _Group) -> Solved:
+        K: Any = group.K
         assert K is not None
         begun = time.perf_counter()
         n, m = len(chain.weights), len(chain.Cs)
@@ -183,11 +199,30 @@ class _Setting:
                 rounding=rounding, in_float64=exact,
             )  # fmt: skip
             v = V[c]
-            if not found.converged and outcome[c, 1] != _LAST_STEP:
+            may_go_on = outcome[c, 1] != _LAST_STEP
+            if not found.converged and may_go_on and not exact and self.has_room_for_float64:
+                found, v = self._in_float64(problem, chain, found, group)
+            if not found.converged and may_go_on:
                 found, v = self._by_itself(problem, chain, found)
             solutions.append(found)
             decisions[c] = p - v + found.bias
         return Solved(solutions, decisions, time.perf_counter() - begun)
+
+    def _in_float64(self, problem: QP, chain: Chain, begun: Solution, group: _Group) -> tuple[Solution, np.ndarray]:
+        """A problem that float32 kernel values are too coarse for, on float64 ones, from where it is; its gradient."""
+        with group.making_exact:
+            if group.exact is None:
+                group.exact = self.matrix(chain, np.float64)
+        b, steps = begun.b.copy(), self.stopping.iterations_allowed(int(np.count_nonzero(chain.weights)))
+        v = problem.p - group.exact[:, : problem.n] @ b
+        taken, _ = _solve(group.exact, b, v, problem.lower, problem.upper, self.stopping.tol, steps, self.stop)
+        error = self.kernel(chain.kernel).gradient_error(problem, np.float64, self.stopping.tol)
+        rounding = error.remaining(b, v, problem.lower, problem.upper, exact=True)
+        found = make_solution(
+            b, v, problem.p, problem.lower, problem.upper, n_iter=begun.n_iter + int(taken), tol=self.stopping.tol,
+            rounding=rounding, in_float64=True,
+        )  # fmt: skip
+        return found, v
 
     def _by_itself(self, problem: QP, chain: Chain, begun: Solution) -> tuple[Solution, np.ndarray]:
         """A problem that float32 kernel values are too coarse for, from where it is; and its gradient, in float64."""
@@ -214,6 +249,9 @@ class _Group:
         self.waiting: list[int] = []
         self.n_left, self.begun = 0, False
         self.K: np.ndarray | None = None
+        self.exact: np.ndarray | None = None
+        """The values in float64, made when a problem first needs them."""
+        self.making_exact = threading.Lock()
 
 
 class _Workers:
@@ -260,11 +298,11 @@ class _Workers:
             own: _Group | None = None
             while (taken := self._next(own)) is not None:
                 own, index = taken
-                solved = self.setting.solve(self.chains[index], own.K)
+                solved = self.setting.solve(self.chains[index], own)
                 with self.changed:
                     own.n_left -= 1
                     if own.n_left == 0:
-                        own.K = None
+                        own.K = own.exact = None
                     self.done.append((index, solved))
                     self.changed.notify_all()
         except BaseException as error:
