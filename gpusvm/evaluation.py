@@ -16,6 +16,9 @@ from gpusvm.voting import pair_index
 CHUNK_ROWS = 10_000
 """Samples preprocessed and predicted at a time: float32 copies of them stay small."""
 
+CONFIDENCE_BINS = 15
+"""As in Guo et al. 2017."""
+
 _NAMED_LABELS = 10
 """Labels spelled out in an error message."""
 
@@ -32,11 +35,14 @@ class Predictions:
         The decision value of each class pair, in the order of `SVMModel.pairs`.
     seconds : float
         From samples to labels, preprocessing included.
+    probabilities : (n, n_classes) float64 array, optional
+        Of the classes, where they were asked for.
     """
 
     labels: np.ndarray
     decisions: np.ndarray
     seconds: float
+    probabilities: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,6 +50,49 @@ class Predictions:
     @property
     def samples_per_second(self) -> float:
         return len(self) / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How far probabilities can be trusted: what samples of about the same confidence turned out to be.
+
+    The confidence of a sample is the probability of the class that was predicted for it. Samples are counted in
+    `CONFIDENCE_BINS` of equal width from 0 to 1.
+
+    Attributes
+    ----------
+    count : (n_bins,) int64 array
+        Samples of such a confidence.
+    confidence, accuracy : (n_bins,) float64 arrays
+        Their mean confidence, and the share of them that was predicted right; NaN where there are none.
+    log_loss : float
+        Of all samples: the mean of minus the logarithm of the true class's probability.
+    """
+
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    log_loss: float
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """The mean difference of confidence and accuracy, by samples (Guo et al. 2017, equation 3)."""
+        there = self.count > 0
+        difference = np.abs(self.accuracy[there] - self.confidence[there])
+        return float(difference @ self.count[there] / self.count.sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the bins that have samples."""
+        bins = zip(self.count.tolist(), self.confidence.tolist(), self.accuracy.tolist(), strict=True)
+        return {
+            "log_loss": self.log_loss,
+            "expected_calibration_error": self.expected_calibration_error,
+            "reliability": [
+                {"n": count, "confidence": confidence, "accuracy": accuracy}
+                for count, confidence, accuracy in bins
+                if count
+            ],
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +110,8 @@ class Evaluation:
     support : (n_classes,) int64 array
         Test samples of each class.
     predict_seconds : float, optional
+    reliability : Reliability, optional
+        Of the probabilities, where there were any.
     """
 
     classes: np.ndarray
@@ -70,6 +121,7 @@ class Evaluation:
     f1: np.ndarray
     support: np.ndarray
     predict_seconds: float | None = None
+    reliability: Reliability | None = None
 
     @property
     def n(self) -> int:
@@ -103,6 +155,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "predict_seconds": self.predict_seconds,
             "samples_per_second": self.samples_per_second,
+            **({} if self.reliability is None else self.reliability.to_dict()),
             "classes": self.classes.tolist(),
             "per_class": [
                 {
@@ -118,7 +171,9 @@ class Evaluation:
         }
 
 
-def predict_samples(model: SVMModel, samples: Any, progress: Callable[[int], None] | None = None) -> Predictions:
+def predict_samples(
+    model: SVMModel, samples: Any, progress: Callable[[int], None] | None = None, *, probabilities: bool = False
+) -> Predictions:
     """Preprocess and predict, chunk by chunk.
 
     Parameters
@@ -127,6 +182,8 @@ def predict_samples(model: SVMModel, samples: Any, progress: Callable[[int], Non
     samples : (n, height, width) uint8 array, or (n, n_features) array or CSR matrix
     progress : callable, optional
         Called after each chunk with the number of samples done so far.
+    probabilities : bool
+        Whether to give those of the classes too. Raises UsageError where the model has none.
 
     Raises
     ------
@@ -135,17 +192,42 @@ def predict_samples(model: SVMModel, samples: Any, progress: Callable[[int], Non
     """
     start = time.perf_counter()
     n = samples.shape[0]
+    if probabilities:
+        model.require_probabilities()
     decisions = np.empty((n, len(model.intercept)))
     for first in range(0, n, CHUNK_ROWS):
         rows = slice(first, first + CHUNK_ROWS)
         decisions[rows] = model.pair_decisions(model.preprocess(samples[rows]))
         if progress is not None:
             progress(min(first + CHUNK_ROWS, n))
-    return Predictions(model.decided(decisions), decisions, time.perf_counter() - start)
+    labels, found = model.decided(decisions), model.probabilities(decisions) if probabilities else None
+    return Predictions(labels, decisions, time.perf_counter() - start, found)
+
+
+def reliability(probabilities: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> Reliability:
+    """How far probabilities (n, n_classes) can be trusted, where `true` and `predicted` (n,) are class indices."""
+    rows = np.arange(len(true))
+    confidence, is_right = probabilities[rows, predicted], true == predicted
+    place = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    count = np.bincount(place, minlength=CONFIDENCE_BINS)
+    with np.errstate(invalid="ignore"):
+        mean, share = (np.bincount(place, values, CONFIDENCE_BINS) / count for values in (confidence, is_right))
+    losses = -np.log(np.maximum(probabilities[rows, true], np.finfo(float).tiny))
+    return Reliability(count, mean, share, float(losses.mean()))
+
+
+def describe_reliability(found: Reliability) -> str:
+    """How good the probabilities are, on a line."""
+    error = found.expected_calibration_error
+    return f"Probabilities: log loss {found.log_loss:.4f}, off by {error:.4f} on average (expected calibration error)"
 
 
 def evaluate_predictions(
-    classes: np.ndarray, true: np.ndarray, predicted: np.ndarray, predict_seconds: float | None = None
+    classes: np.ndarray,
+    true: np.ndarray,
+    predicted: np.ndarray,
+    predict_seconds: float | None = None,
+    probabilities: np.ndarray | None = None,
 ) -> Evaluation:
     """Count predictions against the truth.
 
@@ -156,6 +238,7 @@ def evaluate_predictions(
     true, predicted : (n,) arrays
     predict_seconds : float, optional
         What the predictions took.
+    probabilities : (n, n_classes) array, optional
 
     Raises
     ------
@@ -179,6 +262,7 @@ def evaluate_predictions(
         f1=f1,
         support=support.astype(np.int64),
         predict_seconds=predict_seconds,
+        reliability=None if probabilities is None else reliability(probabilities, *indices),
     )
 
 

@@ -462,8 +462,10 @@ def to_onnx(model: SVMModel) -> Any:
 
     Input ``X`` is float32 (n, n_features): raw pixels or table rows where the model has steps. Outputs are
     ``label`` (n,), int64 or string, and ``decision`` (n, n_pairs) float32, positive where the first class
-    of a pair wins. A model whose decisions float32 would spoil takes and gives float64 instead. The kernel is
-    written as matrix products rather than as the operator SVMClassifier, which
+    of a pair wins; of a model with probabilities also ``probabilities`` (n, n_classes) float32, in the order of
+    `classes` (but of one from LIBSVM, of which a DataWarning tells). A model whose decisions float32 would spoil
+    takes and gives float64 instead. The kernel is written as matrix products rather than as the operator
+    SVMClassifier, which
     runtimes evaluate one row and one support vector at a time.
 
     Returns

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from gpusvm.errors import UsageError
+from gpusvm.calibration import LEAD
+from gpusvm.errors import DataWarning, UsageError, warn
 from gpusvm.kernels import rbf_offset, squared_norms
 from gpusvm.model import SVMModel
 from gpusvm.preprocess import PixelBinarizer, PixelScaler, step_arrays
 from gpusvm.sparse import dense
-from gpusvm.voting import pairs_reordered
+from gpusvm.voting import own_pairs, pairs_reordered
 
 _OPSET = 17
 _IR_VERSION = 8
@@ -55,16 +56,20 @@ def build_graph(model: SVMModel) -> Any:
     graph = _Graph(onnx, np.dtype(np.float32 if float32_suffices(model) else np.float64))
     X = _preprocess(graph, model, "X")
     decision = _decisions(graph, model, X)
-    label_type = _labels(graph, model, decision)
+    label_type, winner = _labels(graph, model, decision)
     n_pairs = len(model.intercept)
+    outputs = [
+        helper.make_tensor_value_info("label", label_type, ["n"]),
+        helper.make_tensor_value_info("decision", graph.real, ["n", n_pairs]),
+    ]
+    if model.calibration is not None and _has_closed_form(model):
+        _probabilities(graph, model, decision, winner)
+        outputs.append(helper.make_tensor_value_info("probabilities", graph.real, ["n", model.n_classes]))
     built = helper.make_graph(
         graph.nodes,
         "gpusvm",
         [helper.make_tensor_value_info("X", graph.real, ["n", model.n_features])],
-        [
-            helper.make_tensor_value_info("label", label_type, ["n"]),
-            helper.make_tensor_value_info("decision", graph.real, ["n", n_pairs]),
-        ],
+        outputs,
         graph.constants,
     )
     proto = helper.make_model(built, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="gpusvm")
@@ -161,8 +166,8 @@ def _kernel_block(graph: _Graph, model: SVMModel, X: str) -> str:
     return graph.apply("Pow", affine, graph.constant("degree", kernel.degree))
 
 
-def _labels(graph: _Graph, model: SVMModel, decision: str) -> int:
-    """Votes and the winner; returns the ONNX type of the labels."""
+def _labels(graph: _Graph, model: SVMModel, decision: str) -> tuple[int, str]:
+    """Votes and the winner; returns the ONNX type of the labels, and the winners' places in the voting order."""
     proto = graph.onnx.TensorProto
     classes = model.classes
     if model.vote_order is not None:
@@ -184,7 +189,73 @@ def _labels(graph: _Graph, model: SVMModel, decision: str) -> int:
     label_type = proto.STRING if is_text else proto.INT64
     graph.constants.append(graph.onnx.helper.make_tensor("labels", label_type, [model.n_classes], list(labels)))
     graph.apply("Gather", "labels", winner, output="label")
-    return int(label_type)
+    return int(label_type), winner
+
+
+def _has_closed_form(model: SVMModel) -> bool:
+    """Whether a graph can hold its probabilities; where it cannot, a DataWarning says that they are left out."""
+    if model.calibration is not None and model.calibration.coupling == "price":
+        return True
+    warn(
+        "an ONNX graph cannot couple probabilities as LIBSVM does: this one has labels and decisions only", DataWarning
+    )
+    return False
+
+
+def _probabilities(graph: _Graph, model: SVMModel, decision: str, winner: str) -> None:
+    """`calibration.price` and `calibration.led_by`, for a model whose votes are in the order of its classes."""
+    calibration, k = model.require_probabilities(), model.n_classes
+    assert model.vote_order is None
+    scaled = graph.apply("Mul", decision, graph.constant("probA", calibration.probA))
+    against = graph.apply("Add", scaled, graph.constant("probB", calibration.probB))  # log(r_ji / r_ij)
+    # For each class the pairs it belongs to, as log(r_ji / r_ij) of that class i, and a zero for the 1 of the sum.
+    columns, every = own_pairs(k), np.arange(k)
+    signs = np.where(np.arange(k - 1) >= every[:, None], 1.0, -1.0)
+    for name, values in (("own_pairs", columns.ravel()), ("by_class", np.array([0, k, k - 1]))):
+        graph.constants.append(graph.onnx.numpy_helper.from_array(values.astype(np.int64), name))
+    gathered = graph.apply("Mul", graph.apply("Gather", against, "own_pairs", axis=1),
+                           graph.constant("own_signs", signs.ravel()))  # fmt: skip
+    by_class = graph.apply("Reshape", gathered, "by_class")
+    most = graph.apply("Relu", graph.apply("ReduceMax", by_class, axes=[2], keepdims=1))
+    terms = graph.apply("Exp", graph.apply("Sub", by_class, most))
+    sums = graph.apply("Add", graph.apply("ReduceSum", terms, _axis(graph, 2), keepdims=1),
+                       graph.apply("Exp", graph.apply("Neg", most)))  # fmt: skip
+    total = graph.apply("Squeeze", graph.apply("Add", graph.apply("Log", sums), most), _axis(graph, 2))
+    shares = graph.apply("Mul", total, graph.constant("sharpness", -calibration.sharpness))
+    _led_by(graph, graph.apply("Softmax", shares, axis=1), winner, k)
+
+
+def _led_by(graph: _Graph, probabilities: str, winner: str, n_classes: int) -> None:
+    """The output `probabilities`; here each row is brought in line, which changes those that are by a millionth."""
+    for name, values in (("n_classes", np.array([n_classes])), ("no_and_yes", np.array([0, 1]))):
+        graph.constants.append(graph.onnx.numpy_helper.from_array(values.astype(np.int64), name))
+    chosen = graph.apply("OneHot", winner, "n_classes", "no_and_yes", axis=1)
+    chosen = graph.apply("Cast", chosen, to=graph.real)
+    rivals = graph.apply("Sub", probabilities, graph.apply("Mul", chosen, graph.constant("two_off", 2.0)))
+    own = graph.apply("ReduceSum", graph.apply("Mul", probabilities, chosen), _axis(graph, 1), keepdims=1)
+    largest_first = f"sorted_{len(graph.nodes)}"
+    graph.nodes.append(
+        graph.onnx.helper.make_node("TopK", [rivals, "n_classes"], [largest_first, f"{largest_first}_places"], axis=1)
+    )
+    # The predicted class comes first, and once more, less 2, at the end, where no mean is the largest.
+    ordered = graph.apply("Concat", own, largest_first, axis=1)
+    graph.constants.append(graph.onnx.numpy_helper.from_array(np.array(1, dtype=np.int64), "along"))
+    counts = graph.constant("counts", np.arange(1, n_classes + 2))
+    means = graph.apply("Div", graph.apply("CumSum", ordered, "along"), counts)
+    level = graph.apply("ReduceMax", means, axes=[1], keepdims=1)
+    others = graph.apply("Min", probabilities, level)
+    lead = graph.apply("Mul", graph.apply("Mul", level, chosen), graph.constant("lead", 1 + LEAD))
+    rest = graph.apply("Mul", others, graph.apply("Sub", graph.constant("one", 1.0), chosen))
+    led = graph.apply("Add", lead, rest)
+    total = graph.apply("ReduceSum", led, _axis(graph, 1), keepdims=1)
+    graph.apply("Div", led, total, output="probabilities")
+
+
+def _axis(graph: _Graph, axis: int) -> str:
+    """A constant that names it, where an operator takes its axes as an input."""
+    name = f"axis_{axis}_{len(graph.constants)}"
+    graph.constants.append(graph.onnx.numpy_helper.from_array(np.array([axis], dtype=np.int64), name))
+    return name
 
 
 def _has_text_labels(classes: np.ndarray) -> bool:

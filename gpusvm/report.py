@@ -20,7 +20,7 @@ from PIL import Image
 
 from gpusvm.data import Dataset, Table
 from gpusvm.data.column_figures import column_name
-from gpusvm.evaluation import Evaluation, Predictions, class_indices, head_to_head
+from gpusvm.evaluation import Evaluation, Predictions, Reliability, class_indices, head_to_head
 from gpusvm.model import SVMModel
 from gpusvm.output import write_text
 from gpusvm.sparse import dense
@@ -93,6 +93,7 @@ def render_report(
         _facts_section(model, evaluation, dataset),
         _classes_section(evaluation, dataset.unit),
         _confusion_section(evaluation, dataset.unit),
+        *([] if evaluation.reliability is None else [_probabilities_section(evaluation.reliability, dataset.unit)]),
         _mistakes_section(evaluation, dataset, predictions),
         _support_vectors_section(model, dataset.unit),
     ]
@@ -305,6 +306,49 @@ def _most_confused(evaluation: Evaluation, unit: str) -> str:
         f'<th scope="col">true → predicted</th><th scope="col">{unit}s</th><th scope="col">of class</th>'
         '<td class="bar"></td></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+# How far the probabilities can be trusted.
+
+
+def _probabilities_section(found: Reliability, unit: str) -> str:
+    bins = np.flatnonzero(found.count)
+    n_bins = len(found.count)
+    rows = (
+        [
+            f"{k / n_bins:.0%} to {(k + 1) / n_bins:.0%}",
+            f"{found.count[k]:,}",
+            f"{found.confidence[k]:.4f}",
+            f"{found.accuracy[k]:.4f}",
+        ]
+        for k in bins
+    )
+    table = _plain_table([f"confidence of the {unit}s", f"{unit}s", "confidence", "accuracy"], rows)
+    return (
+        "<section><h2>Probabilities</h2>"
+        f"<p>Confidence is the probability of the class that was predicted. Of {unit}s that it is sure of to 90&nbsp;%,"
+        " a model that can be trusted gets 90&nbsp;% right: its points are on the diagonal. Large points stand for"
+        f" many {unit}s. Log loss {found.log_loss:.4f}, expected calibration error"
+        f" {found.expected_calibration_error:.4f}.</p>"
+        f'<div class="columns">{_reliability_curve(found)}{table}</div></section>'
+    )
+
+
+def _reliability_curve(found: Reliability) -> str:
+    """Accuracy over confidence, both from 0 to 1, as an SVG."""
+    there = np.flatnonzero(found.count)
+    points = [(100 * found.confidence[k], 100 - 100 * found.accuracy[k]) for k in there]
+    radii = 1.2 + 2.8 * np.sqrt(found.count[there] / found.count.max())
+    line = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+    dots = "".join(f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{r:.2f}"/>' for (x, y), r in zip(points, radii, strict=True))
+    return (
+        '<svg class="curve" viewBox="-16 -6 122 124" role="img" aria-label="accuracy by confidence">'
+        '<path class="frame" d="M0 0V100H100V0Z M0 50H100 M50 0V100"/><path class="even" d="M0 100L100 0"/>'
+        f'<polyline points="{line}"/>{dots}'
+        '<text x="0" y="107">0</text><text x="50" y="107">0.5</text><text x="100" y="107">1</text>'
+        '<text x="50" y="115">confidence</text><text x="-5" y="101.5">0</text><text x="-6" y="51.5">0.5</text>'
+        '<text x="-5" y="1.5">1</text><text transform="translate(-12 50) rotate(-90)">accuracy</text></svg>'
     )
 
 
@@ -665,6 +709,12 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .confusion td.right { background: rgb(var(--right) / calc(var(--s) * var(--right-most))); font-weight: 600; }
 .confusion td.wrong { background: rgb(var(--wrong) / calc(var(--s) * var(--wrong-most))); }
 b.wrong { color: var(--error); }
+.curve { flex: 0 1 22rem; width: 22rem; max-width: 100%; }
+.curve path, .curve polyline { fill: none; stroke: var(--line); stroke-width: .6; }
+.curve .even { stroke: var(--quiet); stroke-dasharray: 2 2; }
+.curve polyline { stroke: var(--accent); stroke-width: 1; }
+.curve circle { fill: var(--accent); }
+.curve text { fill: var(--quiet); font-size: 5px; text-anchor: middle; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(90px, 1fr)); gap: 1.1rem .6rem; }
 figure { min-width: 0; text-align: center; }
 figure img {

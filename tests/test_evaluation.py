@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
-from gpusvm import evaluation
+from gpusvm import SVC, evaluation
 from gpusvm.data import load_dataset
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, UsageError
 from gpusvm.evaluation import (
     agreement,
     class_indices,
     evaluate_predictions,
     head_to_head,
     predict_samples,
+    reliability,
 )
 from gpusvm.preprocess import PixelScaler
 
@@ -129,3 +130,39 @@ def test_head_to_head_reads_the_pair_in_either_direction(image_model) -> None:
     first, second = np.array(image_model.pairs).T
     np.testing.assert_array_equal(head_to_head(decisions, first, second, 10), np.arange(1, n_pairs + 1))
     np.testing.assert_array_equal(head_to_head(decisions, second, first, 10), -np.arange(1.0, n_pairs + 1))
+
+
+# -- probabilities --------------------------------------------------------------------------------------
+
+
+def test_reliability_is_scikit_learns_log_loss_and_guos_error(rng):
+    p = rng.dirichlet(np.full(4, 0.4), size=3000)
+    true = (p.cumsum(axis=1) < rng.random((3000, 1))).sum(axis=1)
+    found = evaluate_predictions(np.arange(4), true, p.argmax(axis=1), probabilities=p).reliability
+    assert found.log_loss == pytest.approx(log_loss(true, p))
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == true
+    error = 0.0
+    for k in range(15):
+        inside = (confidence >= k / 15) & ((confidence < (k + 1) / 15) | (k == 14))
+        assert found.count[k] == inside.sum()
+        if inside.any():
+            error += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    assert found.expected_calibration_error == pytest.approx(error)
+    assert found.expected_calibration_error < 0.03  # labels were drawn from them
+    sharper = p**3 / (p**3).sum(axis=1, keepdims=True)
+    assert reliability(sharper, true, p.argmax(axis=1)).expected_calibration_error > 0.1
+
+
+def test_a_true_class_without_probability_costs_much_but_not_everything():
+    found = reliability(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1, 0]), np.array([0, 0]))
+    assert 100 < found.log_loss < 1000 and found.expected_calibration_error == 0.5
+    assert found.count.tolist() == [0] * 14 + [2]
+
+
+def test_probabilities_are_given_where_they_are_asked_for(digits, image_model):
+    with pytest.raises(UsageError, match="no probabilities"):
+        predict_samples(image_model, np.zeros((2, 8, 8), dtype=np.uint8), probabilities=True)
+    svc = SVC(probability=True, backend="sklearn").fit(digits[0][:300], digits[1][:300])
+    found = predict_samples(svc.model_, digits[2], probabilities=True)
+    np.testing.assert_array_equal(found.probabilities, svc.model_.probabilities(found.decisions))
+    assert predict_samples(svc.model_, digits[2]).probabilities is None

@@ -558,3 +558,36 @@ def test_a_file_keeps_the_problem_and_the_stopping_and_no_resources(digits, tmp_
     assert (again.problem, again.stopping) == (svc.model_.problem, Stopping(tol=1e-4, max_iter=10**6))
     assert again.support_vectors.dtype == np.float64
     assert b"cache_size" not in (tmp_path / "m.svm").read_bytes()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_onnx_gives_the_probabilities(digits, n_classes):
+    X, y, T, _ = digits
+    svc = SVC(C=10, probability=True, backend="sklearn").fit(X[y < n_classes], y[y < n_classes])
+    T = np.concatenate([T, np.random.default_rng(0).uniform(0, 1, T.shape)]).astype(np.float32)
+    graph = onnxruntime.InferenceSession(to_onnx(svc.model_).SerializeToString())
+    labels, p = graph.run(["label", "probabilities"], {"X": T})
+    np.testing.assert_allclose(p, svc.predict_proba(T), atol=2e-4)
+    np.testing.assert_array_equal(svc.classes_[p.argmax(axis=1)], labels)
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-6)
+
+
+def test_onnx_brings_probabilities_in_line_with_the_prediction(rng):
+    X, y = rng.normal(size=(120, 3)), rng.integers(0, 5, 120)
+    model = SVC(probability=True, backend="sklearn").fit(X, y).model_
+    model = replace(model, calibration=replace(model.calibration, probB=rng.normal(size=10)))  # which says otherwise
+    T = rng.normal(size=(500, 3)).astype(np.float32)
+    plain = model.calibration.class_probabilities(model.pair_decisions(T), 5)
+    assert (plain.argmax(axis=1) != model.predict(T)).sum() > 50
+    p = onnxruntime.InferenceSession(to_onnx(model).SerializeToString()).run(["probabilities"], {"X": T})[0]
+    np.testing.assert_allclose(p, model.predict_proba(T), atol=1e-4)
+    np.testing.assert_array_equal(p.argmax(axis=1), model.predict(T))
+
+
+def test_onnx_leaves_out_probabilities_that_a_graph_cannot_hold(digits_model):
+    from gpusvm.calibration import Calibration
+
+    model = replace(digits_model, calibration=Calibration(np.full(45, -1.0), np.zeros(45)))
+    with pytest.warns(UserWarning, match="labels and decisions only"):
+        graph = to_onnx(model)
+    assert [output.name for output in graph.graph.output] == ["label", "decision"]

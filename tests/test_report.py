@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gpusvm.calibration import Calibration
 from gpusvm.data import load_dataset
 from gpusvm.errors import OutputError
 from gpusvm.evaluation import evaluate_predictions, head_to_head, predict_samples
@@ -191,3 +192,18 @@ def test_a_folder_that_cannot_be_made_is_an_error(image_model, dataset, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         write_report(image_model, evaluation, dataset, predictions, tmp_path / "file")
+
+
+def test_a_model_with_probabilities_shows_how_far_they_can_be_trusted(image_model, dataset):
+    model = replace(image_model, calibration=Calibration(np.full(45, -3.0), np.zeros(45), "price", 1.5))
+    predictions = predict_samples(model, dataset.images, probabilities=True)
+    evaluation = evaluate_predictions(
+        model.classes, dataset.labels, predictions.labels, probabilities=predictions.probabilities
+    )
+    page = render_report(model, evaluation, dataset, predictions)
+    _Balance().feed(page)
+    assert "<h2>Probabilities</h2>" in page
+    found = evaluation.reliability
+    assert page.count("<circle ") == (found.count > 0).sum() > 1
+    assert f"expected calibration error {found.expected_calibration_error:.4f}" in page
+    assert "<h2>Probabilities</h2>" not in rendered(image_model, dataset)

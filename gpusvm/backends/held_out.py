@@ -21,8 +21,8 @@ from gpusvm.voting import own_pairs
 FOLDS = 3
 """How many parts the samples are cut into; each is held out once."""
 
-KEPT_BYTES = 2**28
-"""For decision values of all pairs, on which the sharpness is fitted: of as many samples as they have room for."""
+KEPT_ROWS, KEPT_BYTES = 10_000, 2**28
+"""Samples on whose decision values of all pairs the sharpness is fitted; and what these values may take."""
 
 _BLOCK_BYTES = 2**26
 _NAMED = 5
@@ -61,9 +61,15 @@ class HeldOut(NamedTuple):
 
 
 def calibrate(
-    backend: Backend, training: Training, *, seed: Any = 0, n_folds: int = FOLDS, progress: Progress | None = None
+    backend: Backend,
+    training: Training,
+    model: SVMModel,
+    *,
+    seed: Any = 0,
+    n_folds: int = FOLDS,
+    progress: Progress | None = None,
 ) -> Calibration:
-    """Class probabilities for the machine that `backend` trains so.
+    """Class probabilities for a machine.
 
     A machine is trained for each fold, without its samples and with the same parameters. What it says of them is what
     the calibration is fitted on. A sample counts as much as in training, its class weight included: so probabilities
@@ -73,6 +79,8 @@ def calibrate(
     ----------
     backend : Backend
     training : Training
+    model : SVMModel
+        What the backend made of it.
     seed : int or RandomState
         Of the folds, which hold each class in proportion.
     n_folds : int
@@ -82,7 +90,7 @@ def calibrate(
     classes, codes = np.unique(training.y, return_inverse=True)
     weights = factors(training, codes)
     _warn_of_few(classes, codes[weights > 0], n_folds)
-    found = held_out_decisions(backend, training, codes, weights, check_random_state(seed), n_folds, progress)
+    found = held_out_decisions(backend, training, model, codes, weights, check_random_state(seed), n_folds, progress)
     own, others = codes[found.rows], len(classes) - 1
     weights = weights[found.rows] * (len(found.rows) / weights[found.rows].sum())
     pair = own_pairs(len(classes))[own]
@@ -136,19 +144,24 @@ def folds(codes: np.ndarray, n_folds: int, random: np.random.RandomState) -> Ite
 def held_out_decisions(
     backend: Backend,
     training: Training,
+    model: SVMModel,
     codes: np.ndarray,
     weights: np.ndarray,
     random: np.random.RandomState,
     n_folds: int,
     progress: Progress | None = None,
 ) -> HeldOut:
-    """Train without each fold in turn, and evaluate it.
+    """Train without each fold in turn, and evaluate it in the pairs of its samples' classes.
+
+    Of the other pairs the machine itself has not seen these samples: their values are its own.
 
     Of a class that has all its samples in one fold, the machine without them knows nothing: it prefers any other
     class to it, as in LIBSVM.
 
     Parameters
     ----------
+    model : SVMModel
+        The machine, trained on all samples.
     codes : (n,) int64 array
         The samples' classes, by their indices.
     weights : (n,) float64 array
@@ -156,37 +169,42 @@ def held_out_decisions(
     """
     rows, n_classes = np.flatnonzero(weights > 0), int(codes.max()) + 1
     n_pairs, columns = n_classes * (n_classes - 1) // 2, own_pairs(n_classes)
-    room = max(1, KEPT_BYTES // (8 * n_pairs))
-    kept = np.sort(random.permutation(len(rows))[:room])
-    found = HeldOut(rows, np.empty((len(rows), n_classes - 1)), kept, np.empty((len(kept), n_pairs)))
-    place = np.full(len(rows), -1)
-    place[kept] = np.arange(len(kept))
-    step = max(1, _BLOCK_BYTES // (8 * n_pairs))
+    own = np.empty((len(rows), n_classes - 1))
     for fold, held in enumerate(folds(codes[rows], n_folds, random)):
         left = np.unique(np.delete(codes[rows], held))
-        model = _trained_without(backend, training, rows[held], fold, n_folds, progress) if len(left) > 1 else None
-        for part in (held[start : start + step] for start in range(0, len(held), step)):
-            decisions = np.full((len(part), n_pairs), 1.0 if left[0] == 0 else -1.0)  # the only class that is left
-            if model is not None:
-                decisions = _decisions(model, training, rows[part])
-            found.own[part] = np.take_along_axis(decisions, columns[codes[rows[part]]], axis=1)
-            wanted = place[part] >= 0
-            found.decisions[place[part][wanted]] = decisions[wanted]
-    return found
+        if len(left) == 1:
+            own[held] = 1.0 if left[0] == 0 else -1.0
+            continue
+        without = _trained_without(backend, training, model, rows[held], fold, n_folds, progress)
+        for c in np.unique(codes[rows[held]]).tolist():
+            places = held[codes[rows[held]] == c]
+            own[places] = _decisions(_of_class(without, c), training, rows[places], columns[c])
+    room = max(1, min(KEPT_ROWS, KEPT_BYTES // (8 * n_pairs)))
+    kept = np.sort(random.permutation(len(rows))[:room])
+    decisions = _decisions(model, training, rows[kept], np.arange(n_pairs))
+    np.put_along_axis(decisions, columns[codes[rows[kept]]], own[kept], axis=1)
+    return HeldOut(rows, own, kept, decisions)
 
 
 def _trained_without(
-    backend: Backend, training: Training, held: np.ndarray, fold: int, n_folds: int, progress: Progress | None
+    backend: Backend,
+    training: Training,
+    model: SVMModel,
+    held: np.ndarray,
+    fold: int,
+    n_folds: int,
+    progress: Progress | None,
 ) -> SVMModel:
-    """The machine without the samples `held`."""
+    """The machine without the samples `held`: from `model` on, where the backend can do so."""
     weights = np.ones(len(training.y)) if training.sample_weight is None else training.sample_weight.astype(np.float64)
     weights[held] = 0.0
     limit = training.stopping.time_limit
+    start: dict[str, Any] = {"start": model} if backend.goes_on else {}
     stopping = replace(training.stopping, time_limit=None if limit is None else limit / n_folds)
     with muted(ConvergenceWarning):  # of which the machine itself has told
         return backend.fit(
             training.X, training.y, training.problem, stopping, training.resources,
-            sample_weight=weights, progress=part_of(1 + n_folds, 1 + fold, progress),
+            sample_weight=weights, progress=part_of(1 + n_folds, 1 + fold, progress), **start,
         )  # fmt: skip
 
 
@@ -202,8 +220,29 @@ def part_of(n_trainings: int, training: int, progress: Progress | None) -> Progr
     return report
 
 
-def _decisions(model: SVMModel, training: Training, rows: np.ndarray) -> np.ndarray:
-    """The decision values (m, n_pairs) of these rows, on the host."""
-    samples = training.X[array_module(training.X).asarray(rows)]
-    decisions = model.pair_decisions(samples, n_jobs=training.resources.n_jobs)
-    return decisions if isinstance(decisions, np.ndarray) else decisions.get()
+def _of_class(model: SVMModel, c: int) -> SVMModel:
+    """The machine without the support vectors that are none in a pair of class `c`: of no use for other pairs."""
+    if model.n_classes == 2:
+        return model
+    owners = np.repeat(np.arange(model.n_classes), model.n_support)
+    against_c = model.dual_coef[np.where(owners < c, c - 1, min(c, model.n_classes - 2)), np.arange(len(owners))]
+    needed = (against_c != 0) | (owners == c)
+    return replace(
+        model,
+        support_vectors=model.support_vectors[needed],
+        support_indices=model.support_indices[needed],
+        n_support=np.bincount(owners[needed], minlength=model.n_classes),
+        dual_coef=np.ascontiguousarray(model.dual_coef[:, needed]),
+    )
+
+
+def _decisions(model: SVMModel, training: Training, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The decision values of these rows in some pairs, (m, n_columns), on the host."""
+    found = np.empty((len(rows), len(columns)))
+    step = max(1, _BLOCK_BYTES // (8 * len(model.intercept)))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        samples = training.X[array_module(training.X).asarray(part)]
+        decisions = model.pair_decisions(samples, n_jobs=training.resources.n_jobs)
+        found[start : start + step] = (decisions if isinstance(decisions, np.ndarray) else decisions.get())[:, columns]
+    return found

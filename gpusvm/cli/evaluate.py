@@ -17,7 +17,13 @@ from gpusvm.cli.options import Drop, Label, ToModel
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import UsageError
-from gpusvm.evaluation import Evaluation, class_indices, evaluate_predictions, predict_samples
+from gpusvm.evaluation import (
+    Evaluation,
+    class_indices,
+    describe_reliability,
+    evaluate_predictions,
+    predict_samples,
+)
 from gpusvm.model import SVMModel
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, write_json
@@ -80,8 +86,10 @@ def evaluate(
     if isinstance(data, Dataset):
         data = replace(data, images=samples)
     with sample_progress(notes, len(data)) as progress:
-        predictions = predict_samples(machine, samples, progress)
-    evaluation = evaluate_predictions(machine.classes, true, predictions.labels, predictions.seconds)
+        predictions = predict_samples(machine, samples, progress, probabilities=machine.calibration is not None)
+    evaluation = evaluate_predictions(
+        machine.classes, true, predictions.labels, predictions.seconds, predictions.probabilities
+    )
     written = []
     if json_path is not None:
         write_json(json_path, figures(evaluation, data, model))
@@ -168,9 +176,12 @@ def show(console: Console, model: SVMModel, evaluation: Evaluation, data: Sample
         bold(f"Accuracy: {evaluation.accuracy:.4f}"),
         f"({evaluation.n_errors:,} wrong;"
         f" predicted in {evaluation.predict_seconds or 0:.2f} s,"
-        f" {evaluation.samples_per_second or 0:,.0f} {data.unit}s a second)\n",
+        f" {evaluation.samples_per_second or 0:,.0f} {data.unit}s a second)",
         soft_wrap=True,
     )
+    if evaluation.reliability is not None:
+        console.print(describe_reliability(evaluation.reliability), soft_wrap=True)
+    console.print()
     console.print(class_table(evaluation, f"{data.unit}s"), width=width)
     if not evaluation.n_errors:
         return

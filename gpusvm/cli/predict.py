@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import numpy as np
@@ -17,10 +18,11 @@ from gpusvm.cli.options import Drop, Label, ToModel
 from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
-from gpusvm.evaluation import agreement, predict_samples
+from gpusvm.evaluation import Predictions, agreement, class_indices, predict_samples
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, replacing
+from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, fitting, require_kind
 
 
@@ -35,12 +37,21 @@ def predict(
     drop: Drop = None,
     resize: ToModel = False,
     invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Add a column p_LABEL for each class: its probability.")
+    ] = False,
+    reject: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="P", help="Leave the label empty where its probability is below this."),
+    ] = None,
     start_id: Annotated[int, typer.Option(min=0, help="Number of the first row.")] = 1,
 ) -> None:
     """Predict the labels of a table's rows or of images: a CSV of ids and labels."""
     notes = messages()
     check_writable(out)
     machine = load_model(model)
+    if proba or reject is not None:
+        require_probabilities(machine, model, "--proba" if proba else "--reject")
     if str(source) not in CATALOGUE:  # whose names are refused in words of their own
         require_kind(machine, str(source))
     data, ids = load_unlabelled(
@@ -50,23 +61,52 @@ def predict(
     samples = like_training(notes, machine, data, invert=invert)
     ids = _renumbered(ids, start_id)
     with sample_progress(notes, len(data)) as progress:
-        predictions = predict_samples(machine, samples, progress)
-    text = to_csv(header(machine, data), ids, predictions.labels)
+        predictions = predict_samples(machine, samples, progress, probabilities=proba or reject is not None)
+    accepted = None if reject is None else certain_enough(machine, predictions, reject)
+    columns = {} if not proba else probability_columns(machine, predictions)
+    text = to_csv(header(machine, data), ids, predictions.labels, accepted, columns)
     if out is None:
         _print(text)
     else:
         with replacing(out) as temporary:
             temporary.write_bytes(text)
-    accuracy = (
-        ""
-        if data.labels is None or not machine.problem.classifies
-        else f"; accuracy {agreement(data.labels, predictions.labels):.4f} on its labels"
-    )
     notes.print(
         f"{counted(data)} predicted in {predictions.seconds:.2f} s"
-        f" ({predictions.samples_per_second:,.0f} a second){accuracy}{f'; wrote {out}' if out else ''}",
+        f" ({predictions.samples_per_second:,.0f} a second){_outcome(machine, data, predictions, accepted)}"
+        f"{f'; wrote {out}' if out else ''}",
         soft_wrap=True,
     )
+
+
+def _outcome(model: SVMModel, data: Samples, predictions: Predictions, accepted: np.ndarray | None) -> str:
+    """How many labels were left empty, and how many of the others are right, where that is known."""
+    kept = np.ones(len(data), dtype=bool) if accepted is None else accepted
+    left_out = "" if accepted is None else f"; {np.count_nonzero(~kept):,} rejected"
+    if data.labels is None or not model.problem.classifies or not kept.any():
+        return left_out
+    where = "its labels" if accepted is None else "the labels of the others"
+    return f"{left_out}; accuracy {agreement(data.labels[kept], predictions.labels[kept]):.4f} on {where}"
+
+
+def require_probabilities(model: SVMModel, path: Path, option: str) -> None:
+    """Raise UsageError where the model has none, which the option asks for."""
+    if not model.problem.classifies:
+        raise UsageError(f"{path} is a model of {TASKS[model.problem.task]}, which has no classes; leave out {option}")
+    if model.calibration is None:
+        raise UsageError(f"{option}: {path} has no probabilities; train it with gpusvm train --proba")
+
+
+def certain_enough(model: SVMModel, predictions: Predictions, least: float) -> np.ndarray:
+    """Whether each predicted class has at least this probability: (n,) bool."""
+    assert predictions.probabilities is not None
+    predicted = class_indices(model.classes, predictions.labels)
+    return predictions.probabilities[np.arange(len(predicted)), predicted] >= least
+
+
+def probability_columns(model: SVMModel, predictions: Predictions) -> dict[str, np.ndarray]:
+    """The probability of each class (n,) under the name of its column."""
+    assert predictions.probabilities is not None
+    return {f"p_{label}": predictions.probabilities[:, c] for c, label in enumerate(model.classes.tolist())}
 
 
 def header(model: SVMModel, data: Samples) -> tuple[str, str]:
@@ -77,16 +117,29 @@ def header(model: SVMModel, data: Samples) -> tuple[str, str]:
     return data.id_name or "row", label_name or "label"
 
 
-def to_csv(header: tuple[str, str], ids: Sequence[str], labels: np.ndarray) -> bytes:
-    """Rows of id and label under a header, quoted where a name needs it.
+def to_csv(
+    header: Sequence[str],
+    ids: Sequence[str],
+    labels: np.ndarray,
+    accepted: np.ndarray | None = None,
+    numbers: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> bytes:
+    """Rows of id and label under a header, quoted where a name needs it, and columns of numbers under their names.
 
-    File names that are no UTF-8 keep their bytes.
+    A label that is not accepted is left empty. File names that are no UTF-8 keep their bytes.
     """
+    written = labels.tolist() if accepted is None else np.where(accepted, labels.astype(object), "").tolist()
+    columns = [map(_in_digits, values.tolist()) for values in numbers.values()]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(zip(ids, labels.tolist(), strict=True))
+    writer.writerow([*header, *numbers])
+    writer.writerows(zip(ids, written, *columns, strict=True))
     return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _in_digits(value: float) -> str:
+    """Enough of them to see which of two probabilities is larger."""
+    return f"{value:.9g}"
 
 
 def load_unlabelled(

@@ -71,10 +71,10 @@ class SVC(ClassifierMixin, KernelMachine):
         Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
         `max_iter`; native-cpu only.
     probability : bool, default=False
-        Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains five times more, each time without
-        a fifth of the samples, to see how far decision values can be trusted.
+        Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains three times more, each time without
+        a third of the samples, to see how far decision values can be trusted.
     random_state : int, RandomState or None, default=None
-        Of those fifths. None always draws the same ones: nothing else is random here.
+        Of those thirds. None always draws the same ones: nothing else is random here.
     decision_function_shape : {'ovr', 'ovo'}, default='ovr'
     break_ties : bool, default=False
         With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
@@ -268,7 +268,7 @@ class SVC(ClassifierMixin, KernelMachine):
                 checkpoint.flush()
         if self._has_probabilities:
             seed = 0 if self.random_state is None else self.random_state
-            calibration = calibrate(choice.backend, training, seed=seed, progress=progress)
+            calibration = calibrate(choice.backend, training, self.model_, seed=seed, progress=progress)
             self.model_ = replace(self.model_, calibration=calibration)
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
