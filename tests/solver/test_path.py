@@ -79,10 +79,11 @@ def test_results_are_the_same_for_any_number_of_threads_and_any_company(rng):
             np.testing.assert_array_equal(one.decisions, other.decisions)
 
 
-def test_what_float32_is_too_coarse_for_is_solved_in_float64(rng):
+@pytest.mark.parametrize("budget_mb", [1000.0, 4.0], ids=["over shared values", "by itself"])
+def test_what_float32_is_too_coarse_for_is_solved_in_float64(rng, budget_mb):
     """Samples far from the origin, for a kernel whose values are large."""
     X, blocks = samples(rng, 600, scale=30.0)
-    (found,) = solved(X, blocks, [Chain((0, 1), Kernel("linear"), held_out(rng, 600), CS[:2])])
+    (found,) = solved(X, blocks, [Chain((0, 1), Kernel("linear"), held_out(rng, 600), CS[:2])], budget_mb=budget_mb)
     assert any(solution.in_float64 for solution in found.solutions)
     assert all(solution.converged for solution in found.solutions)
 
