@@ -85,7 +85,7 @@ def test_in_the_project_full_is_the_default_and_names_are_found(monkeypatch: pyt
         (('"small"', '"../small"'), "name must be a word that can begin a file's name"),
         (("C = 10", "C = 0"), "case 1: C must be a number above 0, not 0"),
         (("C = 10", "C = true"), "case 1: C must be a number above 0, not True"),
-        (("C = 10", "C = inf"), "not inf"),
+        (("C = 10", "C = nan"), "not nan"),
         (("C = 10", "C = 1" + "0" * 400), "C must be a number above 0"),
         (('kernel = "rbf"', 'kernel = "precomputed"'), "kernel must be one of rbf, linear, poly, sigmoid"),
         (("gamma = 0.02", 'gamma = "small"'), "gamma must be a number of at least 0, 'scale' or 'auto'"),

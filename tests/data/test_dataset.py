@@ -55,9 +55,12 @@ def test_images_without_labels(idx_folder):
 
 
 def test_a_missing_label_column(tmp_path):
-    (tmp_path / "a.csv").write_text("pixel0,pixel1\n1,2\n")
-    with pytest.raises(DataError, match=r"a\.csv: has no labels"):
-        load_dataset(tmp_path / "a.csv").require_labels()
+    (tmp_path / "images.csv").write_text("pixel0,pixel1,pixel2,pixel3\n1,2,3,4\n")
+    with pytest.raises(DataError, match=r"images\.csv: has no labels"):
+        load_dataset(tmp_path / "images.csv").require_labels()
+    (tmp_path / "table.csv").write_text("height,width\n1.5,2\n")
+    with pytest.raises(DataError, match=r"table\.csv: no column is recognised as the labels: name it, --label NAME"):
+        load_dataset(tmp_path / "table.csv").require_labels()
 
 
 def test_limit_takes_the_first_rows(idx_folder):
