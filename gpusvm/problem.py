@@ -219,11 +219,20 @@ def spread(problem: QP, coefficients: np.ndarray) -> np.ndarray:
     return np.concatenate([np.maximum(coefficients, 0.0), np.minimum(coefficients, 0.0)])
 
 
+_ROUNDING = 1e-12
+"""Difference of two sums of the coefficients, as a share of either, that may be rounding."""
+
+
 def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """`b` (n,) moved within bounds lower <= 0 <= upper, and to a sum of zero: its larger part is scaled."""
+    """`b` (n,) moved within bounds lower <= 0 <= upper, and to a sum of zero: its larger part is scaled.
+
+    A sum that rounding alone keeps from zero is left: to scale would move variables off the bounds that they are on.
+    """
     b = np.clip(b, lower, upper)
     positive, negative = b > 0, b < 0
     grown, shrunk = b[positive].sum(), -b[negative].sum()
+    if abs(grown - shrunk) <= _ROUNDING * max(grown, shrunk):
+        return b
     if grown > shrunk:
         b[positive] *= shrunk / grown
     elif shrunk > grown:

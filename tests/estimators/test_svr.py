@@ -168,7 +168,9 @@ def test_goes_on_from_where_it_stopped(curve):
     found = certify(svr.model_, X, y)
     assert found.max_kkt_gap <= 2e-3 and found.total_dual_objective > before
     done = svr.n_iter_
-    assert 0 <= svr.fit(X, y).n_iter_ < done / 10
+    # At the tolerance itself rounding decides whether there is something left to do; at twice it there is not.
+    assert svr.set_params(tol=2e-3).fit(X, y).n_iter_ == 0 < done
+    svr.set_params(tol=1e-3)
     svr.set_params(C=0.1).fit(X, y)  # beyond whose bounds the coefficients are
     assert certify(svr.model_, X, y).max_kkt_gap <= 2e-3
     with pytest.raises(UsageError, match=r"sklearn has no warm_start; use backend native-cpu"):

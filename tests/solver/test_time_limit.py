@@ -127,3 +127,9 @@ def test_a_start_is_moved_within_bounds_and_to_a_sum_of_zero(rng):
         lower, upper = np.minimum(0, 3 * signs), np.maximum(0, 3 * signs)
         b = feasible(rng.normal(size=20) * 5, lower, upper)
         assert (b >= lower).all() and (b <= upper).all() and abs(b.sum()) < 1e-12
+
+
+def test_a_start_that_rounding_alone_keeps_from_a_sum_of_zero_stays_on_its_bounds(rng):
+    b = np.concatenate([np.full(30, 0.1), -rng.random(200)])
+    b[30:] *= b[:30].sum() / -b[30:].sum() * (1 + 1e-15)
+    np.testing.assert_array_equal(feasible(b, np.minimum(b, 0), np.maximum(b, 0)), b)
