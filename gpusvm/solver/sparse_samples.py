@@ -1,21 +1,18 @@
 """Samples given by their non-zeros (CSR), ready to be multiplied: packed as `operands` packs arrays, or as lists.
 
 Panels of 16 samples have a line of memory for every feature, so they are for samples with few features. Of 100,000
-features with 100 non-zeros a row nearly every line would be zeros. There the left rows are turned around: for each
-feature a list of the rows that have it, and their values. Every non-zero of a right row then meets those left rows that
-share its feature, and no others. Each sum is taken in the order of the features, so its bits depend on nothing but
-the two samples.
+features with 100 non-zeros a row nearly every line would be zeros: those are multiplied as `lists`.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
+from gpusvm.solver.lists import BLOCK, CsrRows, Lists, multiply_lists, places_for, turned_around
 from gpusvm.solver.operands import (
     LARGEST_PIXEL,
     PIXEL_SCALES,
@@ -36,9 +33,6 @@ no more than some eight times the memory of the non-zeros."""
 
 MOST_PANEL_FEATURES = 8192
 """Features up to which a panel stays in a second-level cache."""
-
-AT_ONCE = 16
-"""Right rows multiplied before their products are written: 16 float32 are a cache line."""
 
 
 class SparseSamples(Samples):
@@ -116,22 +110,6 @@ class SparseSamples(Samples):
         return position
 
 
-class CsrRows(NamedTuple):
-    """The arrays of a CSR matrix as compiled code takes them.
-
-    Attributes
-    ----------
-    starts : (n + 1,) int64 array
-    features : (nnz,) int32 array
-        Ascending within a row.
-    values : (nnz,) array, float32, float64 or int32
-    """
-
-    starts: np.ndarray
-    features: np.ndarray
-    values: np.ndarray
-
-
 def without_empty_features(X: Sparse) -> Sparse:
     """X (n, n_features) with the features that some row has, in their order, and no others."""
     if X.shape[1] <= 4 * X.nnz + 2**16:
@@ -144,21 +122,29 @@ def without_empty_features(X: Sparse) -> Sparse:
 
 
 class ListsOperand:
-    """Samples with few non-zeros among many features."""
+    """Samples with few non-zeros among many features: see `lists`. A block is turned around when it is first needed."""
 
     def __init__(self, samples: SparseSamples, rows: np.ndarray) -> None:
-        self.n, self.rows, self.own = len(rows), rows, _numbers(samples)
+        self.n, self.rows = len(rows), rows
         self.norms, self.unit = _norms(samples, rows), 1.0
+        self.numbers, self.n_features = _numbers(samples), samples.X.shape[1]
+        self.blocks: dict[int, Lists] = {}
         if samples.pixels is not None:
             self.unit = 1.0 / samples.scale**2
 
     def products(self, samples: Any, rows: np.ndarray) -> Products:
-        by_feature = turned_around(*_numbers(samples), rows, places_for(samples.X.shape[1]))
-        return _ListsProducts(_norms(samples, rows), by_feature, self.own, self.rows, samples.X.shape[1])
+        return _ListsProducts(_norms(samples, rows), _numbers(samples), rows, self)
+
+    def block(self, start: int) -> Lists:
+        """The samples from `start`, a multiple of `lists.BLOCK`, on."""
+        if start not in self.blocks:  # two threads may come here at once, and find the same
+            rows = self.rows[start : start + BLOCK]
+            self.blocks[start] = turned_around(self.numbers, rows, self.n_features, self.norms.dtype)
+        return self.blocks[start]
 
 
 def _numbers(samples: SparseSamples) -> CsrRows:
-    """The samples' non-zeros in the type that products are taken in: pixels are multiplied exactly."""
+    """The samples' non-zeros in the type that they are multiplied in: pixels are multiplied exactly."""
     return samples.rows if samples.pixels is None else samples.rows._replace(values=samples.pixels)
 
 
@@ -167,111 +153,19 @@ def _norms(samples: SparseSamples, rows: np.ndarray) -> np.ndarray:
 
 
 class _ListsProducts:
-    def __init__(self, norms: np.ndarray, by_feature: Lists, right: CsrRows, rows: np.ndarray, n_features: int) -> None:
-        self.norms, self.by_feature, self.right, self.rows = norms, by_feature, right, rows
-        self.n_features = n_features
+    def __init__(self, norms: np.ndarray, left: CsrRows, rows: np.ndarray, right: ListsOperand) -> None:
+        self.norms, self.left, self.rows, self.right = norms, left, rows, right
 
     def columns(self, start: int, stop: int) -> np.ndarray:
-        out = _out(len(self.norms), stop - start, self.norms.dtype)
-        sums = _sums(AT_ONCE, len(self.norms), self.norms.dtype)
-        multiply_lists(self.by_feature, self.right, self.rows[start:stop], places_for(self.n_features), sums, out)
+        out, places = _out(len(self.norms), stop - start, self.norms.dtype), places_for(self.right.n_features)
+        for begin in range(start // BLOCK * BLOCK, stop, BLOCK):
+            first, last = max(start, begin), min(stop, begin + BLOCK)
+            block = self.right.block(begin)
+            multiply_lists(self.left, self.rows, block, places, first - begin, out, first - start, last - first)
         return out
 
 
-_out, _sums = Scratch(), Scratch()
-
-
-class Lists(NamedTuple):
-    """Some left rows, which are counted from 0, turned around.
-
-    Attributes
-    ----------
-    features : (k,) int32 array
-        Those that some row has.
-    starts : (k + 1,) int64 array
-        Where the list of each begins.
-    owners : (nnz,) int32 array
-        The rows in a list, ascending.
-    values : (nnz,) array
-        Theirs.
-    """
-
-    features: np.ndarray
-    starts: np.ndarray
-    owners: np.ndarray
-    values: np.ndarray
-
-
-class _Places(threading.local):
-    held = np.empty(0, dtype=np.int32)
-
-
-_places = _Places()
-
-
-def places_for(n_features: int) -> np.ndarray:
-    """An int32 array (>= n_features,) of -1, the same for each call of a thread, which leaves it as it finds it."""
-    if len(_places.held) < n_features:
-        _places.held = np.full(n_features, -1, dtype=np.int32)
-    return _places.held
-
-
-@compiled()
-def turned_around(
-    starts: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, places: np.ndarray
-) -> Lists:
-    """These rows (m,) of a `CsrRows` as `Lists`; `places` are those of `places_for`."""
-    n_nonzeros, k = 0, 0
-    for r in range(rows.shape[0]):
-        n_nonzeros += starts[rows[r] + 1] - starts[rows[r]]
-    found, ends = np.empty(n_nonzeros, dtype=np.int32), np.zeros(n_nonzeros + 1, dtype=np.int64)
-    for r in range(rows.shape[0]):
-        for t in range(starts[rows[r]], starts[rows[r] + 1]):
-            f = features[t]
-            if places[f] < 0:
-                places[f], found[k] = k, f
-                k += 1
-            ends[places[f] + 1] += 1
-    for place in range(k):
-        ends[place + 1] += ends[place]
-    owners, numbers, free = np.empty(n_nonzeros, dtype=np.int32), np.empty(n_nonzeros, dtype=values.dtype), ends.copy()
-    for r in range(rows.shape[0]):
-        for t in range(starts[rows[r]], starts[rows[r] + 1]):
-            place = places[features[t]]
-            owners[free[place]], numbers[free[place]] = r, values[t]
-            free[place] += 1
-    for place in range(k):
-        places[found[place]] = -1
-    return Lists(found[:k].copy(), ends[: k + 1].copy(), owners, numbers)
-
-
-@compiled()
-def multiply_lists(
-    left: Lists, right: CsrRows, rows: np.ndarray, places: np.ndarray, sums: np.ndarray, out: np.ndarray
-) -> None:
-    """out (>= m, >= n) = (m left rows) x (rows (n,) of `right`), in the type of `out`.
-
-    `places` are those of `places_for`; `sums` (AT_ONCE, m), of the type of `out`, are written to.
-    """
-    m, n = sums.shape[1], rows.shape[0]
-    for place in range(left.features.shape[0]):
-        places[left.features[place]] = place
-    for first in range(0, n, sums.shape[0]):
-        count = min(sums.shape[0], n - first)
-        sums[:count] = 0
-        for j in range(count):
-            total, row = sums[j], rows[first + j]
-            for t in range(right.starts[row], right.starts[row + 1]):
-                place = places[right.features[t]]
-                if place >= 0:
-                    value = total.dtype.type(right.values[t])
-                    for e in range(left.starts[place], left.starts[place + 1]):
-                        total[left.owners[e]] += value * total.dtype.type(left.values[e])
-        for i in range(m):
-            for j in range(count):
-                out[i, first + j] = sums[j, i]
-    for place in range(left.features.shape[0]):
-        places[left.features[place]] = -1
+_out = Scratch()
 
 
 @compiled()

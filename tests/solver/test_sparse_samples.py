@@ -10,7 +10,7 @@ from scipy import sparse
 from gpusvm import certify
 from gpusvm.backends import get_backend
 from gpusvm.kernels import Kernel
-from gpusvm.solver import cpu
+from gpusvm.solver import kernel_of_blocks, lists
 from gpusvm.solver.kernel_rows import EachChunk, KernelRows
 from gpusvm.solver.kernel_values import ComputedValues
 from gpusvm.solver.operands import IntegerOperand, PanelOperand, Samples
@@ -26,6 +26,14 @@ KERNELS = [
     Kernel("sigmoid", gamma=0.3, coef0=-0.2),
 ]
 LINEAR = KERNELS[1]
+
+
+def zipf_rows(rng, n, d, n_draws, dtype=np.float64):
+    """CSR (n, d) with features of which some are in most rows, and most in one or two."""
+    rows, features = np.repeat(np.arange(n), n_draws), rng.zipf(1.3, n * n_draws) % d
+    X = as_csr(sparse.coo_array((np.ones(n * n_draws), (rows, features)), shape=(n, d)))
+    X.data[:] = rng.uniform(0.1, 1.0, X.nnz)
+    return X.astype(dtype)
 
 
 def random_rows(rng, n, d, density, dtype=np.float64):
@@ -57,6 +65,20 @@ def test_lists_multiply(rng, dtype, d, density, n):
     np.testing.assert_allclose(found, exact, rtol=1e-5 if dtype == np.float32 else 1e-13)
     np.testing.assert_allclose(operand.norms, X.toarray()[right].astype(np.float64).__pow__(2).sum(axis=1), rtol=1e-6)
     np.testing.assert_allclose(products.norms, X.toarray()[left].astype(np.float64).__pow__(2).sum(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 63, 64, 511, 512, 513, 1200])
+def test_lists_multiply_features_that_are_common_and_such_that_are_not(rng, dtype, n):
+    X = zipf_rows(rng, 1300, 5000, 40, dtype)
+    samples, left, right = SparseSamples(X), rng.permutation(1300)[:70], rng.permutation(1300)[:n]
+    operand = ListsOperand(samples, right)
+    exact = (X[left].astype(np.float64) @ X[right].astype(np.float64).T).toarray()
+    rtol = 1e-5 if dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(operand.products(samples, left).columns(0, n), exact, rtol=rtol)
+    counts = np.bincount(X[right[: lists.BLOCK]].indices)
+    assert len(operand.block(0).common) == (counts >= lists.COMMON_FROM).sum()
+    assert n < 64 or 0 < len(operand.block(0).common) < len(operand.block(0).features)
 
 
 needs_integers = pytest.mark.skipif(
@@ -125,12 +147,22 @@ def test_what_is_not_pixels_is_not_taken_for_them(rng, kind):
 
 
 def test_any_part_of_a_product_has_the_same_bits(rng):
-    samples = SparseSamples(random_rows(rng, 300, 400, 0.05, np.float32))
-    left, right = np.arange(50), np.arange(50, 300)
-    operand = ListsOperand(samples, right)
-    whole = operand.products(samples, left).columns(0, 250).copy()
-    np.testing.assert_array_equal(operand.products(samples, left[7:8]).columns(0, 250), whole[7:8])
-    np.testing.assert_array_equal(operand.products(samples, left).columns(32, 101), whole[:, 32:101])
+    samples = SparseSamples(zipf_rows(rng, 1300, 5000, 40, np.float32))
+    left, right = np.arange(50), np.arange(50, 1300)
+    whole = ListsOperand(samples, right).products(samples, left).columns(0, 1250).copy()
+    operand = ListsOperand(samples, right)  # its blocks are not turned around yet
+    np.testing.assert_array_equal(operand.products(samples, left[7:8]).columns(0, 1250), whole[7:8])
+    for start, stop in ((1040, 1041), (32, 101), (496, 528), (512, 1024), (16, 1250)):
+        np.testing.assert_array_equal(operand.products(samples, left).columns(start, stop), whole[:, start:stop])
+
+
+def test_whole_numbers_in_lists_are_multiplied_exactly_where_features_are_common(rng):
+    X = zipf_rows(rng, 700, 5000, 40)
+    X.data[:] = rng.integers(1, 256, X.nnz)
+    samples = SparseSamples(X.astype(np.float32), X.data.astype(np.uint8))
+    products = ListsOperand(samples, np.arange(70, 700)).products(samples, np.arange(70)).columns(0, 630)
+    assert products.dtype == np.int32
+    np.testing.assert_array_equal(products, (X[:70] @ X[70:].T).toarray())
 
 
 @pytest.mark.parametrize("n_features", [60, 10**6, 2**31 - 1])
@@ -224,7 +256,7 @@ def test_far_from_the_origin_products_are_taken_in_float64(rng):
 
 def test_a_matrix_without_zeros_is_solved_as_the_array_that_it_is(rng, monkeypatch):
     X, y = rng.normal(size=(600, 8)), np.arange(600) % 2
-    monkeypatch.setattr(cpu, "SparseSamples", None)
+    monkeypatch.setattr(kernel_of_blocks, "SparseSamples", None)
     found, expected = (
         NATIVE.fit(rows, y, *asked(Kernel("rbf", gamma=0.2))) for rows in (as_csr(sparse.csr_array(X)), X)
     )
