@@ -108,14 +108,14 @@ def _kept(model: SVMModel, xp: Any, dtype: np.dtype, kind: Callable[..., Evaluat
 
 def _work(model: SVMModel, n_rows: int) -> float:
     """Operations of an evaluation: products, about fifty for an exponential, and a coefficient for each class."""
-    return float(n_rows) * model.n_support_vectors * (model.n_features + 50 + model.n_classes)
+    vectors = model.unpacked_vectors
+    length = vectors.nnz / max(1, vectors.shape[0]) if is_sparse(vectors) else model.n_features
+    return float(n_rows) * model.n_support_vectors * (length + 50 + model.n_classes)
 
 
 def _compiled_code_pays(model: SVMModel, X: np.ndarray) -> bool:
-    if is_sparse(model.unpacked_vectors):
-        return False
-    work = _work(model, X.shape[0])
-    if model.kernel.precomputed or work < COMPILED_WORK or X.shape[0] < COMPILED_ROWS or not model.n_features:
+    work = 0.0 if model.kernel.precomputed else _work(model, X.shape[0])
+    if work < COMPILED_WORK or X.shape[0] < COMPILED_ROWS or not model.n_features:
         return False
     try:
         from gpusvm.solver.prediction import is_ready, prepare

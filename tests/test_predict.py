@@ -290,3 +290,46 @@ def test_a_sparse_linear_model_of_very_many_features_is_evaluated_without_weight
     wide = [csr_array((A.data, far[A.indices], A.indptr), shape=(A.shape[0], 10**9)) for A in (vectors, X)]
     found = replace(model, support_vectors=wide[0], n_features=10**9).pair_decisions(wide[1])
     np.testing.assert_allclose(found, model.pair_decisions(X.toarray()), rtol=1e-9, atol=1e-9)
+
+
+def listed_decisions(model, X, n_threads=2, dtype=np.float64):
+    """By the compiled code for sparse support vectors, however little there is to do."""
+    decisions = np.full((X.shape[0], len(model.intercept)), np.nan)
+    blocks = predict.CompiledEvaluator(model, np.dtype(dtype)).blocks
+    assert isinstance(blocks._arithmetic(X), prediction.Listed)
+    blocks.each_block(X, n_threads, decisions.__setitem__)
+    return decisions
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize(("n_classes", "n_each"), [(2, 600), (3, 60), (20, 60)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("most_places", [2**20, 16])
+def test_sparse_support_vectors_decide_as_the_definition_says(
+    rng, monkeypatch, kernel, n_classes, n_each, dtype, most_places
+):
+    monkeypatch.setattr("gpusvm.model.UNPACKED_BYTES", 0)
+    monkeypatch.setattr(prediction, "SMALL_WORK", 0)
+    monkeypatch.setattr(prediction, "MOST_PLACES", most_places)
+    monkeypatch.setattr(csr_array, "toarray", lambda *_: pytest.fail("made dense"))
+    model = synthetic(n_classes, 60, n_each, kernel, density=0.08)
+    X = rng.normal(size=(1003, 60)) * (rng.random((1003, 60)) < 0.08)
+    expected = definition(model, X)
+    listed = replace(model, support_vectors=csr_array(model.support_vectors))
+    found = listed_decisions(listed, csr_array(X), 1, dtype)
+    atol = np.abs(expected).max() * (3e-5 if dtype == np.float32 else 1e-12)
+    np.testing.assert_allclose(found, expected, atol=atol)
+    np.testing.assert_array_equal(listed_decisions(listed, csr_array(X), 5, dtype), found)
+    np.testing.assert_array_equal(listed_decisions(listed, csr_array(X)[37:100], 2, dtype), found[37:100])
+    np.testing.assert_array_equal(listed_decisions(listed, X, 2, dtype), found)
+    monkeypatch.setattr(prediction, "BUDGET", 2**17)
+    np.testing.assert_array_equal(listed_decisions(listed, csr_array(X), 2, dtype)[:50], found[:50])
+
+
+def test_sparse_models_of_many_features_are_evaluated_by_compiled_code(rng, monkeypatch):
+    monkeypatch.setattr("gpusvm.model.UNPACKED_BYTES", 0)
+    monkeypatch.setattr(predict, "COMPILED_WORK", 0)
+    monkeypatch.setattr(prediction, "is_ready", lambda: True)
+    model = synthetic(3, 40, 30, density=0.1)
+    listed = replace(model, support_vectors=csr_array(model.support_vectors))
+    assert predict.evaluator_for(listed, csr_array(np.eye(40))).compiled

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpusvm.solver.compilation import compiled
+from gpusvm.sparse import Sparse
 
 BLOCK = 512
 """Rows that are turned around together: their sums for a left row, 2 KB of float32, stay in the nearest cache."""
@@ -40,6 +41,24 @@ class CsrRows(NamedTuple):
     starts: np.ndarray
     features: np.ndarray
     values: np.ndarray
+
+
+def csr_rows(X: Sparse) -> CsrRows:
+    """Those of X (n, n_features), which may be read-only: compiled code is for arrays that are not."""
+    return CsrRows(X.indptr.astype(np.int64), np.require(X.indices, np.int32, "W"), np.require(X.data, None, "W"))
+
+
+@compiled()
+def norms_of_rows(starts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The squared norm of each row, summed in float64."""
+    norms = np.zeros(starts.shape[0] - 1)
+    for r in range(norms.shape[0]):
+        total = 0.0
+        for t in range(starts[r], starts[r + 1]):
+            x = np.float64(values[t])
+            total += x * x
+        norms[r] = total
+    return norms
 
 
 class Lists(NamedTuple):

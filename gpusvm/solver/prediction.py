@@ -21,6 +21,7 @@ from gpusvm.kernels import Array, Kernel
 from gpusvm.solver import fused
 from gpusvm.solver.compilation import compiled, is_compiled
 from gpusvm.solver.kernel_rows import _write_kernel, kernel_numbers
+from gpusvm.solver.lists import BLOCK, CsrRows, csr_rows, multiply_lists, norms_of_rows, places_for, turned_around
 from gpusvm.solver.operands import (
     LARGEST_PIXEL,
     MOST_IN_TILES,
@@ -48,7 +49,8 @@ from gpusvm.solver.tiles import (
     rows_of_a_tile,
     weight_rows,
 )
-from gpusvm.sparse import dense, is_sparse
+from gpusvm.sparse import Sparse as Csr
+from gpusvm.sparse import as_csr, dense, is_sparse, restricted
 
 TILE_ROWS, TILE_COLUMNS = 120, 256
 """Kernel values computed together: with their inner products they stay in a second-level cache."""
@@ -67,6 +69,14 @@ SMALL_WORK = 2e6
 
 PACKED_AT_ONCE, MOST_COLUMNS = 2**20, 16 * TILE_COLUMNS
 """Bytes and number of support vectors that are packed together, and multiplied by one call."""
+
+LISTED_ROWS, LISTED_AT_ONCE = 4 * TILE_ROWS, 2**21
+"""Rows that meet a block of sparse support vectors together, and bytes of such a block: each needs the block's features
+looked up first."""
+
+MOST_PLACES = 2**20
+"""Features of sparse rows up to which each thread has a place for each; of more, only for those that a support vector
+has."""
 
 FEW_PAIRS = 3
 """With fewer other classes, coefficients are taken pair by pair, along the support vectors; else along the pairs."""
@@ -87,8 +97,9 @@ def prepare() -> None:
     for dtype, density, scale, k in product((np.float32, np.float64), (1.0, 0.1), (0.7, 1.0), (2, 3)):
         X = (np.where(rng.random((42, 40)) < density, 1.0, 0.0) * scale).astype(dtype)
         n_support, dual_coef, n_pairs = np.full(k, 42 // k), np.ones((k - 1, 42)), k * (k - 1) // 2
-        blocks = DecisionBlocks(X, n_support, dual_coef, np.zeros(n_pairs), Kernel(), np.dtype(dtype))
-        blocks.each_block(X, 1, lambda rows, decisions: None)
+        for vectors in (X, as_csr(X)):
+            blocks = DecisionBlocks(vectors, n_support, dual_coef, np.zeros(n_pairs), Kernel(), np.dtype(dtype))
+            blocks.each_block(vectors, 1, lambda rows, decisions: None)
     indices, scores = np.zeros(1, dtype=np.int64), np.zeros((1, 2))
     _vote(np.zeros((1, 1)), 2, indices)
     _one_vs_rest(np.zeros((1, 1)), 2, scores)
@@ -115,7 +126,7 @@ class Packed(NamedTuple):
     ----------
     begin : int
     panels, norms : arrays, float32, float64 or of integers
-        For `OnePair`, `panels` are the arrays of rows.
+        For `OnePair`, `panels` are the arrays of rows; for `Listed`, they are `lists.Lists`.
     coef : (n_classes - 1, n) float64 array, or (n, n_classes - 1 and zeros up to a multiple of 16)
         See `FEW_PAIRS`.
     """
@@ -155,8 +166,8 @@ class Workspace(NamedTuple):
     sums: np.ndarray
 
     @classmethod
-    def make(cls, n_rows: int, n_others: int, inner: Any, values: Any) -> Workspace:
-        tile = (min(TILE_ROWS, -(-n_rows // TILE_STEP) * TILE_STEP), TILE_COLUMNS)
+    def make(cls, tile: tuple[int, int], n_rows: int, n_others: int, inner: Any, values: Any) -> Workspace:
+        tile = (min(tile[0], -(-n_rows // TILE_STEP) * TILE_STEP), tile[1])
         sums = np.empty((WEIGHTED_ROWS, _padded(n_others)))
         return cls(np.empty(tile, dtype=inner), np.empty(tile, dtype=values), np.arange(tile[0]), sums)
 
@@ -166,8 +177,8 @@ class DecisionBlocks:
 
     Parameters
     ----------
-    support_vectors : (n_sv, n_features) array
-        Grouped by class.
+    support_vectors : (n_sv, n_features) array or CSR
+        Grouped by class. CSR never becomes an array.
     n_support : (n_classes,) int array
     dual_coef : (n_classes - 1, n_sv) float64 array
         In LIBSVM's layout.
@@ -182,7 +193,7 @@ class DecisionBlocks:
 
     def __init__(
         self,
-        support_vectors: np.ndarray,
+        support_vectors: np.ndarray | Csr,
         n_support: np.ndarray,
         dual_coef: np.ndarray,
         intercept: np.ndarray,
@@ -201,17 +212,18 @@ class DecisionBlocks:
         nor on what other rows X has; but X of whole numbers only may be multiplied as such.
         """
         n_rows = X.shape[0]
-        work = float(n_rows) * len(self.vectors) * X.shape[1]
+        work = float(n_rows) * self.vectors.shape[0] * row_length(self.vectors)
         n_threads = 1 if work < SMALL_WORK else n_threads
         arithmetic = self._arithmetic(X)
-        n_pairs, n_others, d = len(self.intercept), len(self.dual_coef), X.shape[1]
+        n_pairs, n_others = len(self.intercept), len(self.dual_coef)
+        d = row_length(X) if isinstance(arithmetic, Listed) else X.shape[1]
         packs = self._packs(arithmetic)
-        pack_bytes = (packs[0][1] - packs[0][0]) * self._column_bytes() if packs else 0
-        keep = sum(stop - begin for begin, stop in packs) * self._column_bytes() <= BUDGET / 2
+        pack_bytes = (packs[0][1] - packs[0][0]) * self._column_bytes(arithmetic) if packs else 0
+        keep = sum(stop - begin for begin, stop in packs) * self._column_bytes(arithmetic) <= BUDGET / 2
         packed = [self._pack(arithmetic, *bounds) for bounds in packs] if keep else None
 
         # A row as it is, in this arithmetic, and packed; its decision values; and its part of a tile.
-        row_bytes = 8 * n_pairs + 4 * self.dtype.itemsize * d + 8 * TILE_COLUMNS
+        row_bytes = 8 * n_pairs + 4 * self.dtype.itemsize * d + 8 * arithmetic.tile[1]
         thread_bytes = row_bytes + (0 if keep else pack_bytes)
         n_threads = max(1, min(n_threads, int(BUDGET / 2 / thread_bytes)))
         room = BUDGET / 2 / n_threads - (0 if keep else pack_bytes)
@@ -224,7 +236,7 @@ class DecisionBlocks:
         numbers = kernel_numbers(self.kernel, inner, arithmetic.unit, self.dtype)
         spaces: SimpleQueue[tuple[Workspace, np.ndarray]] = SimpleQueue()
         for _ in range(n_threads):
-            spaces.put((Workspace.make(step, n_others, inner, self.dtype), np.empty((step, n_pairs))))
+            spaces.put((Workspace.make(arithmetic.tile, step, n_others, inner, self.dtype), np.empty((step, n_pairs))))
 
         def one_block(start: int) -> None:
             space, room_for_all = spaces.get()
@@ -248,23 +260,27 @@ class DecisionBlocks:
             with ThreadPoolExecutor(n_threads) as pool:
                 list(pool.map(one_block, starts))
 
-    def _prepared(self, rows: Array, arithmetic: Arithmetic) -> np.ndarray:
+    def _prepared(self, rows: Array, arithmetic: Arithmetic) -> Array:
         """Some rows of X, or support vectors, as `arithmetic` takes them."""
+        if isinstance(arithmetic, Listed):  # there is no offset: what is moved is sparse no more
+            return as_csr(rows).astype(self.dtype)
         rows = dense(rows)
         if self.offset is not None and not arithmetic.exact:
             rows = rows - self.offset  # in float64, before digits are lost
         return np.ascontiguousarray(rows, dtype=self.dtype)
 
-    def _column_bytes(self) -> int:
+    def _column_bytes(self, arithmetic: Arithmetic) -> int:
         """Of a support vector as it is packed, at most."""
-        return self.dtype.itemsize * self.vectors.shape[1] + 8 * _padded(len(self.dual_coef))
+        return self.dtype.itemsize * arithmetic.packed_numbers(self.vectors) + 8 * _padded(len(self.dual_coef))
 
     def _packs(self, arithmetic: Arithmetic) -> list[tuple[int, int]]:
         """Which support vectors are packed together."""
-        width = PACKED_AT_ONCE // self._column_bytes()
+        n_bytes, most = arithmetic.packed_at_once
+        width = n_bytes // self._column_bytes(arithmetic)
         width -= width % (TILE_COLUMNS if width >= TILE_COLUMNS else PANEL_WIDTH)
-        width = max(PANEL_WIDTH, min(width, MOST_COLUMNS))
-        return [(begin, min(begin + width, len(self.vectors))) for begin in range(0, len(self.vectors), width)]
+        width = max(PANEL_WIDTH, min(width, most))
+        n = self.vectors.shape[0]
+        return [(begin, min(begin + width, n)) for begin in range(0, n, width)]
 
     def _pack(self, arithmetic: Arithmetic, begin: int, stop: int) -> Packed:
         panels, norms = arithmetic.pack_right(self._prepared(self.vectors[begin:stop], arithmetic))
@@ -281,12 +297,16 @@ class DecisionBlocks:
         """How inner products are taken, and what is made of them."""
         arithmetic = self._products(X)
         one_pair = len(self.intercept) == 1 and self.dtype == np.float32 and self.kernel.name in fused.SERVED
-        if one_pair and (not isinstance(arithmetic, Dense) or X.shape[1] <= MOST_IN_TILES):
+        if not one_pair or isinstance(arithmetic, Listed):
+            return arithmetic
+        if not isinstance(arithmetic, Dense) or X.shape[1] <= MOST_IN_TILES:
             return OnePair(arithmetic)
         return arithmetic
 
-    def _products(self, X: Array) -> Dense | Sparse | Integers:
+    def _products(self, X: Array) -> Dense | Sparse | Integers | Listed:
         """How inner products are taken: from what the support vectors and X are."""
+        if is_sparse(self.vectors):
+            return Listed(self.vectors)
         d, like = X.shape[1], self.dtype.type(1)
         entries = X.data.reshape(-1, 1) if is_sparse(X) else X
         present = np.zeros(d, dtype=np.bool_)
@@ -302,7 +322,18 @@ class DecisionBlocks:
         return Dense(self.dtype)
 
 
-class Dense:
+class Panelled:
+    """Support vectors in panels of 16."""
+
+    tile = TILE_ROWS, TILE_COLUMNS
+    packed_at_once = PACKED_AT_ONCE, MOST_COLUMNS
+
+    def packed_numbers(self, vectors: np.ndarray) -> int:
+        """How many numbers a support vector takes as it is packed, at most."""
+        return vectors.shape[1]
+
+
+class Dense(Panelled):
     """Products of all features, in tiles."""
 
     unit, exact = 1.0, False
@@ -324,7 +355,7 @@ class Dense:
         _add_dense(left, right, *rest)
 
 
-class Sparse:
+class Sparse(Panelled):
     """Products of the non-zeros of float32 rows with the `features` that any support vector has."""
 
     unit, exact = 1.0, False
@@ -344,7 +375,7 @@ class Sparse:
         _add_sparse(left, right, *rest)
 
 
-class Integers:
+class Integers(Panelled):
     """Products of pixels, mostly zeros, which are whole numbers over `scale`."""
 
     exact = True
@@ -375,7 +406,7 @@ class Integers:
         _add_integers(left, right, *rest)
 
 
-class OnePair:
+class OnePair(Panelled):
     """Decision values of a single pair, summed in registers: the support vectors are the rows, X the columns.
 
     `products` says how to multiply.
@@ -406,12 +437,51 @@ class OnePair:
         decisions[:] = -sums[: len(decisions)]
 
 
-Arithmetic = Dense | Sparse | Integers | OnePair
+class Listed:
+    """Products of sparse rows with sparse support vectors of many features, as `lists`."""
+
+    unit, exact = 1.0, False
+    tile = LISTED_ROWS, BLOCK
+    packed_at_once = LISTED_AT_ONCE, BLOCK
+
+    def __init__(self, vectors: Csr) -> None:
+        self.n_features, self.features = vectors.shape[1], None
+        if self.n_features > MOST_PLACES:
+            self.features = np.unique(vectors.indices)
+            self.n_features = len(self.features)
+
+    def packed_numbers(self, vectors: Csr) -> int:
+        """The zeros of common features among them, and what else is of each non-zero."""
+        return 11 * row_length(vectors)
+
+    def _rows(self, X: Csr) -> tuple[CsrRows, np.ndarray]:
+        rows = csr_rows(X)
+        with np.errstate(over="ignore"):  # as in `_norms`
+            norms = norms_of_rows(rows.starts, rows.values).astype(X.dtype)
+        return rows if self.features is None else csr_rows(restricted(X, self.features)), norms
+
+    def pack_left(self, X: Csr) -> tuple[Any, ...]:
+        return self._rows(X)
+
+    def pack_right(self, X: Csr) -> tuple[Any, np.ndarray]:
+        rows, norms = self._rows(X)
+        return turned_around(rows, np.arange(X.shape[0]), self.n_features, X.dtype), norms
+
+    def add(self, left: tuple[Any, ...], right: Packed, *rest: Any) -> None:
+        _add_listed(left, right, places_for(self.n_features), *rest)
+
+
+Arithmetic = Dense | Sparse | Integers | OnePair | Listed
 """How inner products are taken: `pack_left` rows of X, `pack_right` support vectors, `add` what they give."""
 
 
 def _padded(n_others: int) -> int:
     return -(-n_others // PANEL_WIDTH) * PANEL_WIDTH
+
+
+def row_length(X: Array) -> int:
+    """Numbers that a row of X (n, n_features) takes: of CSR the non-zeros, on average."""
+    return -(-X.nnz // max(1, X.shape[0])) if is_sparse(X) else X.shape[1]
 
 
 def _norms(X: np.ndarray) -> np.ndarray:
@@ -500,6 +570,25 @@ def _add_integers(
             multiply_integers(left[0][r : r_stop + 1], left[1], left[2], panels, space.inner)
             norms = left[-1][r:r_stop], right.norms[c:c_stop]
             _add_tile(norms, right, c, numbers, classes, space, decisions[r:r_stop])
+
+
+@compiled()
+def _add_listed(
+    left: tuple,
+    right: Packed,
+    places: np.ndarray,
+    numbers: tuple,
+    classes: Classes,
+    space: Workspace,
+    decisions: np.ndarray,
+) -> None:
+    """The same for sparse rows and a block of sparse support vectors."""
+    m, n = decisions.shape[0], right.norms.shape[0]
+    for r in range(0, m, space.inner.shape[0]):
+        r_stop = min(r + space.inner.shape[0], m)
+        multiply_lists(left[0], np.arange(r, r_stop), right.panels, places, 0, space.inner, 0, n)
+        norms = left[1][r:r_stop], right.norms
+        _add_tile(norms, right, 0, numbers, classes, space, decisions[r:r_stop])
 
 
 @numba.njit(inline="always")  # one level less for the compiler to go through

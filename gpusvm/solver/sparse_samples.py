@@ -12,7 +12,16 @@ import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.lists import BLOCK, CsrRows, Lists, multiply_lists, places_for, turned_around
+from gpusvm.solver.lists import (
+    BLOCK,
+    CsrRows,
+    Lists,
+    csr_rows,
+    multiply_lists,
+    norms_of_rows,
+    places_for,
+    turned_around,
+)
 from gpusvm.solver.operands import (
     LARGEST_PIXEL,
     PIXEL_SCALES,
@@ -52,8 +61,8 @@ class SparseSamples(Samples):
     def __init__(self, X: Sparse, pixels: np.ndarray | None = None, scale: float = 1.0) -> None:
         self.X = X = without_empty_features(X)
         self.pixels, self.scale = pixels, scale
-        self.rows = CsrRows(X.indptr.astype(np.int64), X.indices.astype(np.int32, copy=False), X.data)
-        self.norms = _squared_norms(self.rows.starts, X.data if pixels is None else pixels)
+        self.rows = csr_rows(X)
+        self.norms = norms_of_rows(self.rows.starts, X.data if pixels is None else pixels)
 
     @classmethod
     def of(cls, X: Sparse, kernel: Kernel) -> SparseSamples:
@@ -65,7 +74,7 @@ class SparseSamples(Samples):
                 pixels = whole_numbers(X.data[:, None], scale)
                 if pixels is not None:
                     return cls(X.astype(np.float32, copy=False), pixels.ravel(), scale)
-        largest = _squared_norms(X.indptr.astype(np.int64), X.data).max(initial=0.0)
+        largest = norms_of_rows(X.indptr.astype(np.int64), X.data).max(initial=0.0)
         return cls(X.astype(kernel.product_dtype(largest), copy=False))
 
     def real_norms(self, rows: np.ndarray) -> np.ndarray:
@@ -166,19 +175,6 @@ class _ListsProducts:
 
 
 _out = Scratch()
-
-
-@compiled()
-def _squared_norms(starts: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The squared norm of each row, summed in float64."""
-    norms = np.zeros(starts.shape[0] - 1)
-    for r in range(norms.shape[0]):
-        total = 0.0
-        for t in range(starts[r], starts[r + 1]):
-            x = np.float64(values[t])
-            total += x * x
-        norms[r] = total
-    return norms
 
 
 @compiled()
