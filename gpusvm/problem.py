@@ -105,6 +105,10 @@ def from_support(n: int, support: np.ndarray, dual_coef: np.ndarray) -> np.ndarr
     return b
 
 
+_ROUNDING = 1e-12
+"""Difference of two sums of coefficients, as a share of either, that may be rounding: a start is not moved for it."""
+
+
 def c_svc(
     pairs: Sequence[tuple[int, int]], bounds: Sequence[np.ndarray], starts: Sequence[np.ndarray] | None = None
 ) -> list[QP]:
@@ -185,11 +189,12 @@ def one_class(bounds: np.ndarray, nu: float, start: np.ndarray | None = None) ->
     """
     zeros, total = np.zeros(len(bounds)), nu * bounds.sum()
     start = zeros if start is None else np.clip(start, 0.0, bounds)
-    if start.sum() > total:
-        start = start * (total / start.sum())
-    room = bounds - start
-    before = np.cumsum(room) - room
-    start = np.minimum(start + np.clip(total - start.sum() - before, 0.0, room), bounds)
+    if not np.isclose(start.sum(), total, rtol=_ROUNDING, atol=0.0):  # else variables would leave their bounds
+        if start.sum() > total:
+            start = start * (total / start.sum())
+        room = bounds - start
+        before = np.cumsum(room) - room
+        start = np.minimum(start + np.clip(total - start.sum() - before, 0.0, room), bounds)
     return QP((0,), zeros, zeros, bounds, start)
 
 
@@ -217,10 +222,6 @@ def spread(problem: QP, coefficients: np.ndarray) -> np.ndarray:
     if problem.n == len(coefficients):
         return coefficients
     return np.concatenate([np.maximum(coefficients, 0.0), np.minimum(coefficients, 0.0)])
-
-
-_ROUNDING = 1e-12
-"""Difference of two sums of the coefficients, as a share of either, that may be rounding."""
 
 
 def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

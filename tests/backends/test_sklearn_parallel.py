@@ -67,7 +67,7 @@ def test_inside_another_worker_pairs_do_not_multiply_the_threads():
     assert inner == [1, 1]
 
 
-def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits):
+def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits, monkeypatch):
     """As the system does where memory runs out."""
     from joblib.externals.loky import reusable_executor
 
@@ -75,10 +75,9 @@ def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits):
         if done == 1:
             os.kill(next(iter(reusable_executor._executor._processes)), signal.SIGKILL)
 
-    # 4,950 pairs: the workers cannot be through with them before this process has seen the first. One class is large,
-    # or LIBSVM would be given all of them at once.
-    y = np.concatenate([np.arange(300) % 100, np.zeros(sklearn_backend.FEW_SAMPLES, dtype=int)])
-    X = np.random.default_rng(0).random((len(y), 4), dtype=np.float32)
+    # 4,950 pairs: the workers cannot be through with them before this process has seen the first.
+    X, y = np.random.default_rng(0).random((300, 4), dtype=np.float32), np.arange(300) % 100
+    monkeypatch.setattr(sklearn_backend, "MANY_PAIRS", 10**6)  # or LIBSVM would be given all of them at once
     with (
         joblib.parallel_config(backend="loky", n_jobs=2),
         pytest.raises(TrainingError, match=r"a worker process .*; give it more memory, or fewer jobs"),

@@ -139,3 +139,11 @@ def test_a_start_is_brought_within_bounds_and_to_the_sum(rng, total):
 def test_the_first_samples_begin_at_their_bound():
     """As in LIBSVM, whose path is then taken."""
     assert one_class(np.ones(5), 0.5).start.tolist() == [1, 1, 0.5, 0, 0]
+
+
+@pytest.mark.parametrize("off", [1 - 1e-15, 1 + 1e-15])
+def test_a_start_whose_sum_is_right_but_for_rounding_stays_where_it_is(rng, off):
+    """To scale it would move variables off the bounds that they are on, and training would go on."""
+    start = np.concatenate([np.ones(20), rng.random(30), np.zeros(50)])
+    nu = start.sum() / 100 * off
+    np.testing.assert_array_equal(one_class(np.ones(100), nu, start).start, start)
