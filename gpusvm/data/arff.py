@@ -17,8 +17,9 @@ import numpy as np
 from gpusvm.data import delimited
 from gpusvm.data.columns import LABEL_NAMES
 from gpusvm.data.dialect import Layout
+from gpusvm.data.packed import read_head
 from gpusvm.data.table import Contents, TableOptions
-from gpusvm.data.text import LONGEST_LINE, blocks, find_encodings, open_text, read_head
+from gpusvm.data.text import LONGEST_LINE, blocks, find_encodings, open_text
 from gpusvm.errors import DataError, DataWarning, warn
 
 _ATTRIBUTE = re.compile(

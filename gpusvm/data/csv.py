@@ -16,18 +16,18 @@ from typing import IO
 import numpy as np
 
 from gpusvm.data.column_faults import option_of
+from gpusvm.data.packed import GZIP_MAGIC
 from gpusvm.data.pixels import image_shape, unlike_others
+from gpusvm.data.table import LARGEST_LABEL
 from gpusvm.errors import DataError, DataWarning, warn
 
 _BLOCK_BYTES = 1 << 20
 _COMMA, _NEWLINE, _ZERO = b","[0], b"\n"[0], b"0"[0]
-_GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A row is one image. What the parser takes for a line is many times its length.
 _LONGEST_LINE = 1 << 22
 # Longer cells are no number of ours; NumPy would pad every cell of the row to the longest.
 _LONGEST_CELL = 32
-_LARGEST_LABEL = 2**53
 _ROW_NAMES = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}
 # Where no column is called label, one of these is it.
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category", "species")
@@ -113,7 +113,7 @@ def _read_layout(file: IO[bytes], path: Path) -> _Layout:
 def _check_is_a_table(line: bytes, number: int, path: Path) -> None:
     """Refuse by its name what is no comma-separated table, judged by its first line. Raises DataError."""
     start = line.strip().lower()
-    if line.startswith(_GZIP_MAGIC):
+    if line.startswith(GZIP_MAGIC):
         raise DataError(f"{path}: is gzip, not text; unpack it first (gunzip)")
     if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
         raise DataError(f"{path}: is UTF-16 text, or no text at all; save it as UTF-8")
@@ -286,8 +286,8 @@ def _check_row(values: np.ndarray, cells: list[bytes], number: int, layout: _Lay
     largest = np.full(layout.n_columns, 255.0)
     smallest = np.zeros(layout.n_columns)
     if layout.label_column is not None:
-        largest[layout.label_column] = _LARGEST_LABEL
-        smallest[layout.label_column] = -_LARGEST_LABEL
+        largest[layout.label_column] = LARGEST_LABEL
+        smallest[layout.label_column] = -LARGEST_LABEL
     for is_bad, problem in (
         (np.isnan(values), "is NaN"),
         ((values < smallest) | (values > largest), "is out of range"),

@@ -25,9 +25,10 @@ from gpusvm.data import csv as pixel_csv
 from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, UnusableColumnsError, truth_of, truth_value
 from gpusvm.data.columns import Roles, Words, is_missing
 from gpusvm.data.dialect import Layout, find_layout, layout_of, looks_like_images, read_number
+from gpusvm.data.packed import read_head
 from gpusvm.data.pixels import as_images, names_pixels, require_memory, say_taken_for_images, unlike_others
 from gpusvm.data.table import Contents, TableOptions
-from gpusvm.data.text import blocks, find_encodings, open_text, read_head, refuse_what_is_no_table
+from gpusvm.data.text import blocks, find_encodings, open_text, refuse_what_is_no_table
 from gpusvm.errors import DataError, DataWarning, warn
 
 _LARGE_BYTES = 2**26

@@ -12,8 +12,9 @@ import numpy as np
 from gpusvm.data import columns
 from gpusvm.data.column_faults import DECIMAL_COMMA
 from gpusvm.data.columns import LABEL_NAMES
+from gpusvm.data.packed import read_head
 from gpusvm.data.pixels import look_like_images
-from gpusvm.data.text import decode_head, find_encodings, read_head, refuse_what_is_no_table
+from gpusvm.data.text import decode_head, find_encodings, refuse_what_is_no_table
 from gpusvm.errors import DataError, DataWarning, warn
 
 # In the order in which they are tried; None is any number of spaces.

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from gpusvm.data.packed import GZIP_MAGIC
 from gpusvm.errors import DataError, DownloadError
 from gpusvm.output import replacing
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 16
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class MirrorError(Exception):
@@ -104,7 +104,7 @@ def _fetch(url: str, path: Path, max_bytes: int, progress: bool) -> None:
 def _gzip_if_plain(path: Path) -> None:
     """Some servers unpack whatever is asked of them; the name says .gz, so the content should be."""
     with path.open("rb") as file:
-        is_gzip = file.read(2) == _GZIP_MAGIC
+        is_gzip = file.read(2) == GZIP_MAGIC
     if not is_gzip:
         path.write_bytes(gzip.compress(path.read_bytes(), compresslevel=6, mtime=0))
 

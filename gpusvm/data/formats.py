@@ -10,7 +10,8 @@ import numpy as np
 
 from gpusvm.data import arff, idx, idx_folder, images, npy, parquet, svmlight
 from gpusvm.data.catalogue import CATALOGUE
-from gpusvm.data.text import decode_head, read_head, refuse_what_is_no_table
+from gpusvm.data.packed import read_head
+from gpusvm.data.text import decode_head, refuse_what_is_no_table
 from gpusvm.errors import DataError
 
 ALWAYS_IMAGES = frozenset({"idx", "idx folder", "picture", "picture folder"})

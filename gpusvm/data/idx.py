@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -19,6 +18,7 @@ from typing import IO
 
 import numpy as np
 
+from gpusvm.data.packed import GZIP_MAGIC, LARGEST_EXPANSION, damage_as_data_error
 from gpusvm.data.pixels import require_memory
 from gpusvm.errors import DataError
 from gpusvm.output import replacing
@@ -27,10 +27,6 @@ IMAGES_MAGIC = 0x00000803
 LABELS_MAGIC = 0x00000801
 _HOLDS = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 
-_GZIP_MAGIC = b"\x1f\x8b"
-# Deflate cannot expand further than this (zlib technical details, "Maximum Compression Factor"),
-# so a header that promises more is wrong before a byte of it is allocated.
-LARGEST_EXPANSION = 1032
 _CHUNK_BYTES = 1 << 20
 # A label as it is stored, and as int64.
 _LABEL_BYTES = 1 + 8
@@ -107,24 +103,17 @@ def matches(path: Path, checksum: str, n_bytes: int) -> bool:
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes, gunzipped if they are gzip; whatever is wrong with them is a DataError."""
-    try:
-        with path.open("rb") as file:
-            start = file.peek(2)[:2]
-            if start == _GZIP_MAGIC:
-                with gzip.GzipFile(fileobj=file) as stream:
-                    yield stream  # type: ignore[misc]
-            elif not start:
-                raise DataError(f"{path}: is empty; download or copy it again")
-            elif path.suffix == ".gz":
-                raise DataError(f"{path}: is named .gz but is not gzip; download it again, or rename it")
-            else:
-                yield file
-    except EOFError as error:
-        raise DataError(f"{path}: is truncated: the gzip stream ends early; download it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: is damaged gzip ({error}); download it again") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with damage_as_data_error(path), path.open("rb") as file:
+        start = file.peek(2)[:2]
+        if start == GZIP_MAGIC:
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield stream  # type: ignore[misc]
+        elif not start:
+            raise DataError(f"{path}: is empty; download or copy it again")
+        elif path.suffix == ".gz":
+            raise DataError(f"{path}: is named .gz but is not gzip; download it again, or rename it")
+        else:
+            yield file
 
 
 def _read(path: Path, magic: int, checksum: str | None) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gpusvm.data.idx import LARGEST_EXPANSION
+from gpusvm.data.packed import LARGEST_EXPANSION
 from gpusvm.data.pixels import ImageShape, require_memory, resized_picture
 from gpusvm.errors import DataError, DataWarning, warn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import IO
 import numpy as np
 import scipy.sparse
 
+from gpusvm.data.packed import open_unpacked, read_head
 from gpusvm.data.table import Contents, TableOptions, as_labels
-from gpusvm.data.text import find_encodings, open_unpacked, read_head
+from gpusvm.data.text import find_encodings
 from gpusvm.errors import DataError
 
 _PAIR = re.compile(r"[0-9]+:\S+")
@@ -89,8 +91,8 @@ def _with_columns(X: scipy.sparse.csr_matrix, first_index: int, n_features: int 
     return scipy.sparse.csr_matrix((X.data, indices, X.indptr), shape=shape)
 
 
-class _Lines:
-    """The lines of a file as scikit-learn's reader asks for them, counted."""
+class _Lines(io.BufferedIOBase):
+    """The lines of a file, counted: what scikit-learn's reader, which takes a file, asks one for."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path = file, path
@@ -98,13 +100,6 @@ class _Lines:
         self.labelled = True
         self._line = b""
         self._begun = False
-
-    def read(self) -> bytes:
-        """That this is a file is judged by its having this method."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """The file is closed by whoever opened it."""
 
     @property
     def shown(self) -> str:
@@ -120,15 +115,16 @@ class _Lines:
                 raise DataError(
                     f"{self._path}: line {self.number} is longer than {_LONGEST_LINE:,} bytes; a line is one sample"
                 )
-            content = line.partition(b"#")[0].split()
-            if not content:
+            content = line.partition(b"#")[0]
+            first_cells = content.split(None, 2)[:2]
+            if not first_cells:
                 continue
             if not self._begun:
                 self._begun = True
-                self.labelled = b":" not in content[0]
-            if b"_" in line.partition(b"#")[0]:  # which Python's float() takes
+                self.labelled = b":" not in first_cells[0]
+            if b"_" in content:  # which Python's float() takes
                 raise ValueError("an underscore among its numbers")
-            if any(cell.startswith(b"qid:") for cell in content[:2]):
+            if any(cell.startswith(b"qid:") for cell in first_cells):
                 raise DataError(
                     f"{self._path}: line {self.number} has a query id (qid); ranking is not done here, so remove them"
                 )

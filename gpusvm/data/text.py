@@ -1,27 +1,21 @@
-"""Text files as people have them: gzip and bzip2 by content, any usual encoding and line end, a block at a time."""
+"""Text files as people have them: in any usual encoding and with any line end, a block of lines at a time."""
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, TextIO, cast
+from typing import TextIO
 
+from gpusvm.data.packed import open_unpacked
 from gpusvm.errors import DataError
 
 BLOCK_CHARACTERS = 1 << 20
 # A row is one sample. What has no line ends in so many characters is no table.
 LONGEST_LINE = 1 << 22
-_HEAD_BYTES = 1 << 16
-# What is larger takes seconds to read.
-_LARGE_BYTES = 1 << 25
-_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 # What people hand over that is no text, by how it begins, and what to do.
 _OTHERS = (
     (b"PK\x03\x04", "a zip archive, or an Excel workbook", "unpack it, or save it as CSV"),
@@ -41,55 +35,6 @@ _OTHERS = (
 )
 _JSON = re.compile(rb"\s*(\{\s*[\"}]|\[\s*[\[{\"\d-])")
 _WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
-
-
-@contextmanager
-def open_unpacked(path: Path, progress: bool = False) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if they are gzip or bzip2, whatever its name. What is wrong is a DataError.
-
-    With `progress` a bar on stderr shows how much of a large file is read, if that is a terminal.
-    """
-    try:
-        with path.open("rb") as found, _bar(found, path, progress) as file:
-            start = found.peek(3)[:3]
-            if start[:2] == _GZIP:
-                with gzip.GzipFile(fileobj=file) as unzipped:
-                    yield unzipped  # type: ignore[misc]
-            elif start == _BZIP2:
-                with bz2.BZ2File(file) as unzipped_too:
-                    yield unzipped_too
-            else:
-                yield file
-    except EOFError as error:
-        raise DataError(f"{path}: is truncated: its compressed data end early; download it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: is damaged gzip ({error}); download it again") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-@contextmanager
-def _bar(file: IO[bytes], path: Path, progress: bool) -> Iterator[IO[bytes]]:
-    n_bytes = path.stat().st_size
-    if not progress or n_bytes < _LARGE_BYTES:
-        yield file
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-        bar.wrap_file(cast(BinaryIO, file), n_bytes) as followed,
-    ):
-        yield followed
-
-
-def read_head(path: Path) -> bytes:
-    """The first 64 KB, unpacked."""
-    with open_unpacked(path) as file:
-        return file.read(_HEAD_BYTES)
 
 
 def refuse_what_is_no_table(head: bytes, path: Path) -> None:

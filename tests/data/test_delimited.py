@@ -358,7 +358,7 @@ def test_a_bar_over_the_reading_changes_nothing(tmp_path, monkeypatch, pack):
     text = "a,b,label\n" + "".join(f"{k},{k / 3},{k % 2}\n" for k in range(200_000))
     path = write(tmp_path, pack(text.encode()))
     expected = load_dataset(path)
-    monkeypatch.setattr("gpusvm.data.text._LARGE_BYTES", 0)
+    monkeypatch.setattr("gpusvm.data.packed._LARGE_BYTES", 0)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     assert load_dataset(path, progress=True).digest == expected.digest
 
