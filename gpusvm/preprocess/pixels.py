@@ -6,6 +6,7 @@ steps of a training together.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import isqrt
 from typing import Any
@@ -22,7 +23,7 @@ _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 _DESKEW_ROWS = 2048
 
 
-class _PixelStep(TransformerMixin, BaseEstimator):
+class _PixelStep(TransformerMixin, BaseEstimator, ABC):
     """What the steps share: nothing is learned but the number of pixels, and float32 comes out."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
@@ -52,11 +53,13 @@ class _PixelStep(TransformerMixin, BaseEstimator):
         self._check_parameters(X.shape[1])
         return self._transform(X)
 
+    @abstractmethod
     def _check_parameters(self, n_pixels: int) -> None:
-        raise NotImplementedError
+        """Raise ValueError where the parameters are out of range, or not for rows of so many pixels."""
 
+    @abstractmethod
     def _transform(self, X: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """`transform` of X (n, n_pixels) float32 that is checked."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
