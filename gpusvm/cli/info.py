@@ -149,7 +149,7 @@ def _backend_table(backends: dict[str, Any]) -> Table:
 
 
 def _place(name: str) -> str | None:
-    if CATALOGUE[name].files == () or not CATALOGUE[name].files:
+    if not CATALOGUE[name].files:
         return "inside scikit-learn"
     found = find_local(name)
     return None if found is None else str(found)

@@ -165,7 +165,7 @@ def _oddities(data: Table, figures: ColumnFigures) -> list[str]:
         lines.append(f"Constant, so of no use: {_listed(data, figures.constant.tolist())}")
     if (column := row_numbers(data)) is not None:
         lines.append(f"{_name(data, column)} numbers the rows (1, 2, 3, ...): leave it out if it says nothing else")
-    if copies := duplicates(data):
+    if copies := duplicates(data, figures):
         pairs = [f"{_name(data, column)} (of {_name(data, first)})" for column, first in copies[:_MOST_NAMED]]
         more = f" and {len(copies) - _MOST_NAMED:,} more" if len(copies) > _MOST_NAMED else ""
         lines.append(f"Copies of other columns: {', '.join(pairs)}{more}")

@@ -64,11 +64,11 @@ def n_distinct(table: Table, column: int) -> int:
     return len(np.unique(values if isinstance(values, np.ndarray) else values.toarray()))
 
 
-def duplicates(table: Table) -> list[tuple[int, int]]:
+def duplicates(table: Table, figures: ColumnFigures) -> list[tuple[int, int]]:
     """Columns that are copies of an earlier one, each with that one; constant columns aside, in their order."""
     first: dict[bytes, int] = {}
     found = []
-    constant = set(column_figures(table).constant.tolist())
+    constant = set(figures.constant.tolist())
     for column, digest in enumerate(_column_digests(table.X)):
         if column in constant:
             continue

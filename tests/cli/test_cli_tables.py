@@ -482,7 +482,7 @@ def test_a_model_takes_what_it_was_trained_on_and_says_so_of_anything_else(heart
 
 
 def test_pictures_in_parquet_and_transparent_ones_need_no_option(tmp_path):
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pyarrow, parquet = (pytest.importorskip(name, reason=NO_PYARROW) for name in ("pyarrow", "pyarrow.parquet"))
     data = load_dataset("digits", limit=300)
     pictures = []
     for k, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
