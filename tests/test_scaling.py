@@ -94,7 +94,7 @@ def test_a_model_keeps_its_scaling_bit_for_bit(table, tmp_path, scaling):
 
 
 def test_the_columns_of_a_data_frame_are_kept(table, tmp_path):
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason='pandas is not installed: pip install "gpusvm[test]"')
     X, y = table
     frame = pandas.DataFrame(X, columns=["a", "höhe", "c;", 'd"', "e\n"])
     SVC(backend="sklearn").fit(frame, y).save(tmp_path / "m.svm")
@@ -104,7 +104,7 @@ def test_the_columns_of_a_data_frame_are_kept(table, tmp_path):
 @pytest.mark.parametrize("scaling", KINDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_other_forms_of_the_model_scale_too(table, scaling, dtype):
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime", reason='onnxruntime is not installed: pip install "gpusvm[test]"')
     X, y = table
     X = X.astype(dtype)
     steps = fit_scaling(scaling, X)
@@ -119,7 +119,7 @@ def test_other_forms_of_the_model_scale_too(table, scaling, dtype):
 
 
 def test_onnx_is_float64_where_scaling_would_lose_digits(rng):
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime", reason='onnxruntime is not installed: pip install "gpusvm[test]"')
     X = rng.normal(size=(60, 2)) * [1, 500] + [0, 1.7e9]
     y = (X[:, 1] > 1.7e9).astype(int)
     steps = fit_scaling("standard", X)

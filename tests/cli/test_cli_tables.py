@@ -23,6 +23,8 @@ from gpusvm.cli.main import app
 from gpusvm.data import column_figures, load_dataset
 from gpusvm.data.table import Contents, Table
 
+NO_PYARROW = 'pyarrow is not installed: pip install "gpusvm[test]"'
+
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
@@ -322,7 +324,7 @@ def test_figures_of_sparse_columns_are_those_of_dense_ones(seed):
         np.testing.assert_allclose(getattr(found[0], name), getattr(dense, figure)(axis=0), rtol=1e-12, atol=1e-15)
     for table, figures in zip(tables, found, strict=True):
         assert figures.constant.tolist() == [3]
-        assert column_figures.duplicates(table) == [(5, 0)]
+        assert column_figures.duplicates(table, figures) == [(5, 0)]
         assert column_figures.uneven(figures)[:2] == (4, 1)
         assert column_figures.n_distinct(table, 3) == 1
 

@@ -10,8 +10,9 @@ from PIL import Image
 from gpusvm.data import Dataset, Table, load_dataset, load_samples
 from gpusvm.errors import DataError, DataWarning, UsageError
 
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
+NO_PYARROW = 'pyarrow is not installed: pip install "gpusvm[test]"'
+pa = pytest.importorskip("pyarrow", reason=NO_PYARROW)
+pq = pytest.importorskip("pyarrow.parquet", reason=NO_PYARROW)
 
 
 def write(folder, columns, name="t.parquet"):
