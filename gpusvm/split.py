@@ -95,8 +95,7 @@ def load_split(
     )  # fmt: skip
     whole, data = data, _limited(data, limit, seed)
     drawn = isinstance(data, Table) and data is not whole
-    numbers = row_numbers(whole) if isinstance(whole, Table) else None
-    numbered = "" if numbers is None or not isinstance(whole, Table) else column_name(whole, numbers)
+    numbered = _row_numbers(whole)
     _require_classes(data)
     own = test_size is None and has_split(source, "test", reading.data_dir)
     if test_source is not None or own:
@@ -117,6 +116,14 @@ def _limited(data: Samples, limit: int | None, seed: int) -> Samples:
     if isinstance(data, Table):
         return data.take(np.sort(np.random.default_rng(seed).choice(len(data), limit, replace=False)))
     return data.take(np.arange(limit))
+
+
+def _row_numbers(data: Samples) -> str:
+    """The feature that only numbers the rows; "" where none does."""
+    if not isinstance(data, Table):
+        return ""
+    column = row_numbers(data)
+    return "" if column is None else column_name(data, column)
 
 
 def counted(data: Samples, kind: str = "") -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, overload
+from typing import ClassVar, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from gpusvm.data import columns as table_columns
 from gpusvm.data.catalogue import CATALOGUE, read_split
 from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
 from gpusvm.data.pixels import ImageShape, resized
-from gpusvm.data.table import Contents, Table, TableOptions, label_bytes
+from gpusvm.data.table import Contents, Table, TableOptions, digest_of
 from gpusvm.errors import DataError, UsageError
 
 PathLike = str | os.PathLike[str]
@@ -71,7 +70,7 @@ class Dataset:
         """The data set of these rows (int64) only, with a digest of its own."""
         labels = None if self.labels is None else self.labels[rows]
         images = self.images[rows]
-        return replace(self, images=images, labels=labels, digest=_digest(images, labels))
+        return replace(self, images=images, labels=labels, digest=digest_of(images, labels))
 
     def require_labels(self) -> np.ndarray:
         """The labels. Raises DataError, saying how to give them, where the source has none."""
@@ -83,41 +82,30 @@ class Dataset:
         return self.labels
 
 
+class _Options(TypedDict, total=False):
+    """Options of `load_dataset`, which documents them, but for `kind`."""
+
+    limit: int | None
+    seed: int | None
+    data_dir: PathLike | None
+    progress: bool
+    label: str | None
+    drop: Sequence[str]
+    columns: Sequence[str]
+    n_features: int | None
+    first_index: int | None
+    resize: ImageShape | None
+
+
 @overload
 def load_dataset(
-    source: PathLike,
-    split: str = "train",
-    *,
-    limit: int | None = None,
-    seed: int | None = None,
-    data_dir: PathLike | None = None,
-    progress: bool = False,
-    kind: Literal["images"],
-    label: str | None = None,
-    drop: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    n_features: int | None = None,
-    first_index: int | None = None,
-    resize: ImageShape | None = None,
+    source: PathLike, split: str = "train", *, kind: Literal["images"], **options: Unpack[_Options]
 ) -> Dataset: ...
 
 
 @overload
 def load_dataset(
-    source: PathLike,
-    split: str = "train",
-    *,
-    limit: int | None = None,
-    seed: int | None = None,
-    data_dir: PathLike | None = None,
-    progress: bool = False,
-    kind: str = "auto",
-    label: str | None = None,
-    drop: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    n_features: int | None = None,
-    first_index: int | None = None,
-    resize: ImageShape | None = None,
+    source: PathLike, split: str = "train", *, kind: str = "auto", **options: Unpack[_Options]
 ) -> Dataset | Table: ...
 
 
@@ -142,8 +130,8 @@ def load_dataset(
     Parameters
     ----------
     source : str or path
-        `mnist`, `fashion-mnist` or `digits`; or the path of an IDX file of images, a folder with the four IDX
-        files, a CSV in Kaggle's layout, an .npz, or a folder of pictures by class.
+        `mnist`, `fashion-mnist` or `digits`; or the path of a table, of images in a file, or of a folder with such:
+        docs/data.md lists the formats.
     split : {"train", "test"}
         Sources without a test split of their own have only "train"; see `has_split`.
     limit : int, optional
@@ -178,7 +166,7 @@ def load_dataset(
     DownloadError
         A catalogue name that is not on this machine, and that no mirror gave.
     UsageError
-        An unknown split, or a limit below 1.
+        An unknown split or kind, a limit below 1, an option that is for tables given for images, or the reverse.
 
     Examples
     --------
@@ -191,7 +179,7 @@ def load_dataset(
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
     options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, progress)
-    found = _read(source, split, kind, options, data_dir, progress, resize)
+    found = _read(source, split, kind, options, data_dir, resize)
     is_table = isinstance(found, Contents)
     samples, labels = found[:2]
     if labels is not None and len(labels) != samples.shape[0]:
@@ -206,7 +194,7 @@ def load_dataset(
         ids = None if found.ids is None else found.ids[rows]
         return Table.of(found._replace(X=samples, labels=labels, ids=ids), os.fspath(source), split)
     samples = resized(samples, resize)
-    return Dataset(samples, labels, os.fspath(source), split, _digest(samples, labels), resize is not None)
+    return Dataset(samples, labels, os.fspath(source), split, digest_of(samples, labels), resize is not None)
 
 
 def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) -> bool:
@@ -338,7 +326,7 @@ def _read_samples(
         raise DataError(f"{file}: is a folder of IDX files; name the one to predict")
     if form == "npy folder":
         raise DataError(f"{file}: is a folder of arrays; name the one to predict")
-    found: Contents | np.ndarray | tuple[np.ndarray, np.ndarray | None]
+    found: np.ndarray | _Found
     if form == "npz":
         found = npz.read_samples(file, kind)
         found = table_columns.pick(found, options, file) if isinstance(found, Contents) else found
@@ -358,14 +346,13 @@ def _read(
     kind: str,
     options: TableOptions,
     data_dir: PathLike | None,
-    progress: bool,
     resize: ImageShape | None,
-) -> Contents | tuple[np.ndarray, np.ndarray | None]:
+) -> _Found:
     if _is_name(source):
         if kind == "table":
             raise DataError(f"{source}: holds images, not a table; leave out --table")
         _refuse_columns(source, options)
-        return read_split(str(source), split, data_dir, progress)
+        return read_split(str(source), split, data_dir, options.progress)
     return _read_path(Path(source), split, kind, options, resize)
 
 
@@ -390,9 +377,7 @@ def _require_kind(path: Path, form: str, kind: str) -> None:
         raise DataError(f"{path}: holds a table, not images; leave out --images")
 
 
-def _read_path(
-    path: Path, split: str, kind: str, options: TableOptions, resize: ImageShape | None
-) -> Contents | tuple[np.ndarray, np.ndarray | None]:
+def _read_path(path: Path, split: str, kind: str, options: TableOptions, resize: ImageShape | None) -> _Found:
     form = find_format(path)
     _require_kind(path, form, kind)
     if not has_split(path, split):
@@ -412,7 +397,7 @@ def _read_path(
 
 def _read_table_file(
     path: Path, form: str, split: str, kind: str, options: TableOptions, resize: ImageShape | None
-) -> Contents | tuple[np.ndarray, np.ndarray | None]:
+) -> _Found:
     """What is in a file of a format that tables come in, and some images."""
     if form == "csv":
         return delimited.read_any(path, options, kind)
@@ -449,11 +434,3 @@ def _rows(n: int, limit: int | None, seed: int | None) -> slice | np.ndarray:
     if seed is None:
         return slice(limit)
     return np.random.default_rng(seed).permutation(n)[:limit]
-
-
-def _digest(pixels: np.ndarray, labels: np.ndarray | None) -> str:
-    digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    if labels is not None:
-        digest.update(label_bytes(labels))
-    return digest.hexdigest()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from gpusvm.data.idx import LARGEST_EXPANSION
 from gpusvm.data.npy import PAIRS, is_table, promised_bytes
+from gpusvm.data.packed import LARGEST_EXPANSION
 from gpusvm.data.pixels import as_images, require_memory
-from gpusvm.data.table import Contents, as_features, as_labels
+from gpusvm.data.table import Contents, as_features, as_labels, labels_of_images
 from gpusvm.errors import DataError
 
 # How far a member can expand as numpy.savez and savez_compressed write it. For other methods there is no such bound.
@@ -52,13 +52,13 @@ def read_any(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, 
         for key, labels_key in PAIRS[split]:
             if key in archive:
                 samples, where = archive[key], f"{path}, {key!r}"
+                labels = archive.get(labels_key)
+                where_labels = f"{path}, {labels_key!r}"
                 if is_table(samples, kind, where):
-                    labels = (
-                        as_labels(archive[labels_key], f"{path}, {labels_key!r}") if labels_key in archive else None
-                    )
+                    labels = None if labels is None else as_labels(labels, where_labels)
                     return Contents(as_features(samples, where), labels)
                 images = as_images(samples, where)
-                return images, _labels(archive, path, labels_key) if labels_key in archive else None
+                return images, None if labels is None else labels_of_images(labels, where_labels)
         raise _no_images(archive, path, split)
 
 
@@ -106,15 +106,21 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     raise DataError(f"{path}: is one array, not an archive; write it with numpy.savez(images=, labels=)")
 
 
-class _Archive:
+class _Archive(Mapping[str, np.ndarray]):
     """The arrays of an archive by name. Members are read where they are, never unpacked to files."""
 
     def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
         self._zip, self.path = archive, path
         self.members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.members
+    def __contains__(self, key: object) -> bool:
+        return key in self.members  # without reading it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
 
     def __getitem__(self, key: str) -> np.ndarray:
         where = f"{self.path}, {key!r}"
@@ -141,22 +147,6 @@ def _promised_bytes(stream: IO[bytes], info: zipfile.ZipInfo, archive_bytes: int
     if info.file_size > _EXPANSION[info.compress_type] * min(info.compress_size, archive_bytes):
         raise ValueError("the file is too small for what it says it holds")
     return n_bytes
-
-
-def _labels(archive: _Archive, path: Path, key: str) -> np.ndarray:
-    labels = archive[key]
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise DataError(
-            f"{path}, {key!r}: has shape {labels.shape}; labels must be (n,), one an image: of a column for each class,"
-            " take y.argmax(axis=1)"
-        )
-    if labels.dtype.kind == "U":
-        return labels
-    if labels.dtype.kind not in "uib":
-        raise DataError(f"{path}, {key!r}: has dtype {labels.dtype}; labels must be integers or strings")
-    return labels.astype(np.int64)
 
 
 def _no_images(archive: _Archive, path: Path, split: str) -> DataError:

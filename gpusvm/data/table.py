@@ -89,7 +89,7 @@ class Table:
     @classmethod
     def of(cls, contents: Contents, name: str, split: str) -> Table:
         """The table of what a reader found, with its digest."""
-        digest = _digest(contents.X, contents.labels)
+        digest = digest_of(contents.X, contents.labels)
         return cls(**contents._asdict(), name=name, split=split, digest=digest)
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Table:
         labels = None if self.labels is None else self.labels[rows]
         ids = None if self.ids is None else self.ids[rows]
         X = self.X[rows]
-        return replace(self, X=X, labels=labels, ids=ids, digest=_digest(X, labels))
+        return replace(self, X=X, labels=labels, ids=ids, digest=digest_of(X, labels))
 
     def require_labels(self) -> np.ndarray:
         """The labels. Raises DataError, saying how to give them, where the source has none."""
@@ -199,6 +199,13 @@ def as_labels(array: np.ndarray, where: str) -> np.ndarray:
     return array.astype(np.int64 if whole else np.float64)
 
 
+def labels_of_images(array: np.ndarray, where: str) -> np.ndarray:
+    """Labels (n,) as `as_labels` gives them, int64 or str. Raises DataError for real numbers too, whole or not."""
+    if array.dtype.kind == "f":
+        raise DataError(f"{where}: has dtype {array.dtype}; labels must be integers or strings")
+    return as_labels(array, where)
+
+
 def _per_column(X: np.ndarray) -> np.ndarray:
     """How many values of each column are NaN or infinite, looking at some rows at a time."""
     n_bad = np.zeros(X.shape[1], dtype=np.int64)
@@ -208,18 +215,18 @@ def _per_column(X: np.ndarray) -> np.ndarray:
     return n_bad
 
 
-def _digest(X: np.ndarray | scipy.sparse.csr_matrix, labels: np.ndarray | None) -> str:
-    digest = hashlib.sha256(repr(X.shape).encode())
-    parts = (X,) if isinstance(X, np.ndarray) else (X.indptr, X.indices, X.data)
+def digest_of(samples: np.ndarray | scipy.sparse.csr_matrix, labels: np.ndarray | None) -> str:
+    """SHA-256, in hexadecimal, of images or rows (n, ...) with their labels (n,): the shape, then all values."""
+    digest = hashlib.sha256(repr(samples.shape).encode())
+    parts = (samples,) if isinstance(samples, np.ndarray) else (samples.indptr, samples.indices, samples.data)
     for part in parts:
         digest.update(np.ascontiguousarray(part, dtype="<i8" if part.dtype.kind == "i" else part.dtype).data)
     if labels is not None:
-        digest.update(label_bytes(labels))
+        digest.update(_label_bytes(labels))
     return digest.hexdigest()
 
 
-def label_bytes(labels: np.ndarray) -> bytes:
-    """Labels as the digest of a data set sees them."""
+def _label_bytes(labels: np.ndarray) -> bytes:
     if labels.dtype.kind == "U":
         return "\n".join(labels).encode("utf-8", "surrogatepass")
     return labels.astype("<f8" if labels.dtype.kind == "f" else "<i8").tobytes()
