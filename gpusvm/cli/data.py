@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from gpusvm.cli.console import messages, results
-from gpusvm.cli.options import AsImages, AsTable, Drop, Label, Size, kind_of, parse_size
+from gpusvm.cli.options import AsImages, AsTable, Drop, Label, Resize, kind_of, parse_size
 from gpusvm.cli.show import plain_table, show_faults, show_images, show_table
 from gpusvm.data import CATALOGUE, FileCheck, Table, find_local, load_dataset
 from gpusvm.data import fetch as fetch_dataset
@@ -97,7 +97,7 @@ def show(
     drop: Drop = None,
     as_table: AsTable = False,
     as_images: AsImages = False,
-    resize: Size = None,
+    resize: Resize = None,
     data_dir: DataDir = None,
     out: Annotated[
         Path | None, typer.Option(help="Of images: write it as a PNG instead.", metavar="PNG", show_default=False)

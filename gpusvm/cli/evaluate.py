@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress, size_for
-from gpusvm.cli.options import Drop, Label, ToModel
+from gpusvm.cli.options import DataDir, Drop, Invert, Label, ModelFile, ResizeToModel
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import UsageError
@@ -39,7 +39,7 @@ MIN_CELL = 3
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    model: ModelFile,
     source: Annotated[
         str | None,
         typer.Argument(help="A table, pictures, or a name from gpusvm data list; default: what it was trained on."),
@@ -51,10 +51,10 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples.")] = None,
     label: Label = None,
     drop: Drop = None,
-    resize: ToModel = False,
-    invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
+    resize: ResizeToModel = False,
+    invert: Invert = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
+    data_dir: DataDir = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page of HTML, index.html, to this folder.")] = None,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gpusvm.cli.console import messages, note_raw, warnings_as_notes
+from gpusvm.cli.options import ModelFile
 from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
 from gpusvm.model import SVMModel
@@ -32,7 +33,7 @@ _SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".m
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    model: ModelFile,
     to: Annotated[
         Target,
         typer.Option(

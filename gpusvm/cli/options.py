@@ -1,14 +1,32 @@
-"""Options that several commands have: how a source is to be read."""
+"""Arguments and options that several commands have: what is read, how, and where to."""
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import UsageError
+from gpusvm.preprocess import SCALINGS
+from gpusvm.split import Reading
+
+ScalingName = StrEnum("ScalingName", {name: name for name in SCALINGS})  # type: ignore[misc]
+
+ModelFile = Annotated[Path, typer.Argument(help="Model file.", show_default=False)]
+TrainSource = Annotated[
+    str | None,
+    typer.Argument(help="A table, pictures, or a name from gpusvm data list; MNIST if not given."),
+]
+TestSource = Annotated[
+    str | None,
+    typer.Option("--test", metavar="SOURCE", help="Test on this; default: what SOURCE has to test on, else 20 %."),
+]
+DataDir = Annotated[Path | None, typer.Option(help="Where to look for data sets first.")]
+Out = Annotated[Path | None, typer.Option(help="Model file; default: NAME.svm here.", show_default=False)]
 
 Label = Annotated[
     str | None,
@@ -21,10 +39,25 @@ Drop = Annotated[
 AsTable = Annotated[bool, typer.Option("--table", help="Read the source as a table of numbers.")]
 AsImages = Annotated[bool, typer.Option("--images", help="Read the source as images.")]
 
-Size = Annotated[
+Resize = Annotated[
     str | None, typer.Option("--resize", metavar="WxH", help="Bring images of any size to this one, e.g. 28x28.")
 ]
-ToModel = Annotated[bool, typer.Option("--resize", help="Bring images of any size to the model's.")]
+ResizeToModel = Annotated[bool, typer.Option("--resize", help="Bring images of any size to the model's.")]
+Invert = Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")]
+
+Scale = Annotated[
+    ScalingName | None,
+    typer.Option(help="Of a table's columns; default: standard, for a sparse table maxabs."),
+]
+TrainLimit = Annotated[
+    int | None, typer.Option(min=2, help="Use only so many samples: the first images, or random rows of a table.")
+]
+TestSize = Annotated[
+    float | None,
+    typer.Option(min=0.001, max=0.999, help="Fraction of the samples to hold out for testing."),
+]
+Degree = Annotated[int, typer.Option(help="Of the polynomial kernel.")]
+Balanced = Annotated[bool, typer.Option("--balanced", help="Weigh classes inversely to how frequent they are.")]
 
 _MOST_PIXELS = 2**22
 
@@ -34,6 +67,19 @@ def kind_of(as_table: bool, as_images: bool) -> str:
     if as_table and as_images:
         raise UsageError("--table and --images exclude each other; leave one out")
     return "table" if as_table else "images" if as_images else "auto"
+
+
+def reading_of(
+    as_table: bool,
+    as_images: bool,
+    label: str | None,
+    drop: list[str] | None,
+    data_dir: Path | None,
+    resize: str | None,
+) -> Reading:
+    """How a source is to be read, by the options of these names. Raises UsageError as `kind_of` and `parse_size`."""
+    folder = None if data_dir is None else str(data_dir)
+    return Reading(kind_of(as_table, as_images), label, tuple(drop or ()), folder, parse_size(resize))
 
 
 def parse_size(text: str | None) -> ImageShape | None:

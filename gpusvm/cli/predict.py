@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress, size_for
-from gpusvm.cli.options import Drop, Label, ToModel
+from gpusvm.cli.options import Drop, Invert, Label, ModelFile, ResizeToModel
 from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
@@ -27,7 +27,7 @@ from gpusvm.split import Samples, counted, fitting, require_kind
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    model: ModelFile,
     source: Annotated[
         Path,
         typer.Argument(metavar="input", help="A table, images in a file, or a folder of pictures.", show_default=False),
@@ -35,8 +35,8 @@ def predict(
     out: Annotated[Path | None, typer.Option("--out", help="Write the CSV here; default: standard output.")] = None,
     label: Label = None,
     drop: Drop = None,
-    resize: ToModel = False,
-    invert: Annotated[bool, typer.Option("--invert", help="Take the images' negatives: black for white.")] = False,
+    resize: ResizeToModel = False,
+    invert: Invert = False,
     proba: Annotated[
         bool, typer.Option("--proba", help="Add a column p_LABEL for each class: its probability.")
     ] = False,

@@ -17,7 +17,23 @@ from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify
 from gpusvm.cli import tutorial
 from gpusvm.cli.console import bold, messages, pair_progress, results, sample_progress
-from gpusvm.cli.options import AsImages, AsTable, Drop, Label, Size, kind_of, parse_size
+from gpusvm.cli.options import (
+    AsImages,
+    AsTable,
+    Balanced,
+    DataDir,
+    Degree,
+    Drop,
+    Label,
+    Out,
+    Resize,
+    Scale,
+    TestSize,
+    TestSource,
+    TrainLimit,
+    TrainSource,
+    reading_of,
+)
 from gpusvm.data import Dataset, Table, default_source, load_dataset
 from gpusvm.data.column_figures import column_figures, column_name, uneven
 from gpusvm.errors import UsageError
@@ -38,7 +54,7 @@ from gpusvm.model_file import save_model
 from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, require
 from gpusvm.pixel_range import unlike_each_other, white_of
-from gpusvm.preprocess import SCALINGS, Scaling, default_scaling
+from gpusvm.preprocess import Scaling, default_scaling
 from gpusvm.split import Reading, Split, counted, load_split, plural
 from gpusvm.training import recommended_parameters, steps_for, train_model
 
@@ -51,8 +67,6 @@ class Preset(StrEnum):
     default = "default"
     tutorial = "tutorial"
 
-
-ScalingName = StrEnum("ScalingName", {name: name for name in SCALINGS})  # type: ignore[misc]
 
 NAMED_CLASSES = 6
 """Classes up to which each is named with its count."""
@@ -84,23 +98,14 @@ class Plan:
 
 
 def train(
-    source: Annotated[
-        str | None,
-        typer.Argument(help="A table, pictures, or a name from gpusvm data list; MNIST if not given."),
-    ] = None,
+    source: TrainSource = None,
     label: Label = None,
     drop: Drop = None,
-    scale: Annotated[
-        ScalingName | None,
-        typer.Option(help="Of a table's columns; default: standard, for a sparse table maxabs."),
-    ] = None,
-    test_source: Annotated[
-        str | None,
-        typer.Option("--test", metavar="SOURCE", help="Test on this; default: what SOURCE has to test on, else 20 %."),
-    ] = None,
+    scale: Scale = None,
+    test_source: TestSource = None,
     as_table: AsTable = False,
     as_images: AsImages = False,
-    resize: Size = None,
+    resize: Resize = None,
     backend: Annotated[
         str, typer.Option(help=f"auto, {', '.join(backend_names())}; see gpusvm info.", metavar="NAME")
     ] = "auto",
@@ -109,13 +114,8 @@ def train(
         int | None, typer.Option(help="CUDA device of a GPU backend, counted among the visible ones.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="tutorial: a first walk with 5,000 images.")] = Preset.default,
-    limit: Annotated[
-        int | None, typer.Option(min=2, help="Use only so many samples: the first images, or random rows of a table.")
-    ] = None,
-    test_size: Annotated[
-        float | None,
-        typer.Option(min=0.001, max=0.999, help="Fraction of the samples to hold out for testing."),
-    ] = None,
+    limit: TrainLimit = None,
+    test_size: TestSize = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Another number draws and holds out other samples.")
     ] = 0,
@@ -127,7 +127,7 @@ def train(
         str | None,
         typer.Option(help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits, else scale.", metavar="GAMMA"),
     ] = None,
-    degree: Annotated[int, typer.Option(help="Of the polynomial kernel.")] = 3,
+    degree: Degree = 3,
     coef0: Annotated[float, typer.Option(help="Of the polynomial and sigmoid kernels.")] = 0.0,
     tol: Annotated[float, typer.Option(help="Largest KKT violation left at the end.")] = 1e-3,
     max_iter: Annotated[int, typer.Option(help="Iterations for each class pair; -1: LIBSVM's ten million.")] = -1,
@@ -135,9 +135,7 @@ def train(
         float | None,
         typer.Option(help="Seconds after which training ends with a model as good as it has got; native-cpu only."),
     ] = None,
-    balanced: Annotated[
-        bool, typer.Option("--balanced", help="Weigh classes inversely to how frequent they are.")
-    ] = False,
+    balanced: Balanced = False,
     cache_size: Annotated[
         float | None,
         typer.Option(help="MB for kernel values; default: the backend's choice, at most a third of the free memory."),
@@ -149,8 +147,8 @@ def train(
     ] = False,
     binarize: Annotated[bool, typer.Option("--binarize", help="Make every pixel 0 or 1.")] = False,
     deskew: Annotated[bool, typer.Option("--deskew", help="Straighten slanted digits first.")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Model file; default: NAME.svm here.", show_default=False)] = None,
+    data_dir: DataDir = None,
+    out: Out = None,
     checkpoint_path: Annotated[
         Path | None,
         typer.Option("--checkpoint", help="Keep finished class pairs in this file, and go on from those in it."),
@@ -166,10 +164,7 @@ def train(
     source, notices = source_of(source, data_dir)
     plan = Plan(
         source=source,
-        reading=Reading(
-            kind_of(as_table, as_images), label, tuple(drop or ()), None if data_dir is None else str(data_dir),
-            parse_size(resize),
-        ),
+        reading=reading_of(as_table, as_images, label, drop, data_dir, resize),
         test_source=test_source, limit=limit, test_size=test_size, seed=seed, binarize=binarize, deskew=deskew,
         scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
         parameters=given, notices=notices,
@@ -182,7 +177,7 @@ def train(
     model_path = out or Path(f"{stem(plan.source)}.svm")
     predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
     check_writable(model_path, json_path, predictions_path, checkpoint_path)
-    check_different(checkpoint_path, model_path, json_path, predictions_path)
+    check_different("--checkpoint", checkpoint_path, model_path, json_path, predictions_path)
     choice = choose_backend(backend, require_gpu=require_gpu)
     for notice in (*plan.notices, choice.notice):
         if notice:
@@ -225,11 +220,11 @@ def train(
         tutorial.finish(console, model, plan.source, predictions_path, data_dir, split)
 
 
-def check_different(checkpoint_path: Path | None, *others: Path | None) -> None:
-    """Raise UsageError where the checkpoint, which is removed in the end, would be one of the results."""
-    for other in others:
-        if checkpoint_path is not None and other is not None and checkpoint_path.resolve() == other.resolve():
-            raise UsageError(f"--checkpoint {checkpoint_path} is also where a result is written; name another file")
+def check_different(option: str, path: Path | None, *results: Path | None) -> None:
+    """Raise UsageError where the file of an option, kept to go on from, would be one of the results."""
+    for result in results:
+        if path is not None and result is not None and path.resolve() == result.resolve():
+            raise UsageError(f"{option} {path} is also where a result is written; name another file")
 
 
 def check_options(**values: Any) -> None:

@@ -18,11 +18,27 @@ from rich.text import Text
 
 from gpusvm.backends.registry import backend_names, choose_backend
 from gpusvm.cli.console import PLAIN_SECONDS, bold, messages, pair_progress, results, sample_progress
-from gpusvm.cli.options import AsImages, AsTable, Drop, Label, Size, kind_of, parse_size
+from gpusvm.cli.options import (
+    AsImages,
+    AsTable,
+    Balanced,
+    DataDir,
+    Degree,
+    Drop,
+    Label,
+    Out,
+    Resize,
+    Scale,
+    TestSize,
+    TestSource,
+    TrainLimit,
+    TrainSource,
+    reading_of,
+)
 from gpusvm.cli.train import (
     Plan,
-    ScalingName,
     announce_data,
+    check_different,
     check_options,
     metrics,
     report,
@@ -40,7 +56,7 @@ from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, Resources
 from gpusvm.preprocess import apply_steps
 from gpusvm.sparse import as_csr, is_sparse
-from gpusvm.split import Reading, counted, load_split
+from gpusvm.split import counted, load_split
 from gpusvm.training import steps_for, train_model
 from gpusvm.tuning import Result, Search, Settings, Trial
 from gpusvm.tuning_report import shade, write_tuning_report
@@ -59,30 +75,16 @@ MOST_COLUMNS = 12
 
 
 def tune(
-    source: Annotated[
-        str | None,
-        typer.Argument(help="A table, pictures, or a name from gpusvm data list; MNIST if not given."),
-    ] = None,
+    source: TrainSource = None,
     label: Label = None,
     drop: Drop = None,
-    scale: Annotated[
-        ScalingName | None,
-        typer.Option(help="Of a table's columns; default: standard, for a sparse table maxabs."),
-    ] = None,
-    test_source: Annotated[
-        str | None,
-        typer.Option("--test", metavar="SOURCE", help="Test on this; default: what SOURCE has to test on, else 20 %."),
-    ] = None,
+    scale: Scale = None,
+    test_source: TestSource = None,
     as_table: AsTable = False,
     as_images: AsImages = False,
-    resize: Size = None,
-    limit: Annotated[
-        int | None, typer.Option(min=2, help="Use only so many samples: the first images, or random rows of a table.")
-    ] = None,
-    test_size: Annotated[
-        float | None,
-        typer.Option(min=0.001, max=0.999, help="Fraction of the samples to hold out for testing."),
-    ] = None,
+    resize: Resize = None,
+    limit: TrainLimit = None,
+    test_size: TestSize = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another number draws other samples and folds.")] = 0,
     kernel: Annotated[KernelName, typer.Option(help="Kernel function.")] = KernelName.rbf,
     Cs: Annotated[
@@ -97,12 +99,10 @@ def tune(
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Try all in all folds, also what cannot win any more.")
     ] = False,
-    degree: Annotated[int, typer.Option(help="Of the polynomial kernel.")] = 3,
+    degree: Degree = 3,
     coef0: Annotated[float, typer.Option(help="Of the polynomial kernel.")] = 0.0,
     tol: Annotated[float, typer.Option(help="Largest KKT violation left at the end of each training.")] = 1e-3,
-    balanced: Annotated[
-        bool, typer.Option("--balanced", help="Weigh classes inversely to how frequent they are.")
-    ] = False,
+    balanced: Balanced = False,
     time_limit: Annotated[
         float | None,
         typer.Option(help="Seconds after which the search ends; the best so far is then trained."),
@@ -115,8 +115,8 @@ def tune(
         float | None, typer.Option(help="MB for kernel values; default: a third of the free memory.")
     ] = None,
     n_jobs: Annotated[int | None, typer.Option(help="Threads; default: all cores.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where to look for data sets first.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Model file; default: NAME.svm here.", show_default=False)] = None,
+    data_dir: DataDir = None,
+    out: Out = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write all trials and the model's metrics to this file.")
     ] = None,
@@ -136,18 +136,14 @@ def tune(
     model_path = out or Path(f"{stem(source)}.svm")
     page = None if report_path is None else report_path / "index.html"
     check_writable(model_path, json_path, resume, page)
-    if resume is not None and any(resume.resolve() == p.resolve() for p in (model_path, json_path, page) if p):
-        raise UsageError(f"--resume {resume} is also where a result is written; name another file")
+    check_different("--resume", resume, model_path, json_path, page)
     choice = choose_backend(backend)
     for notice in (*notices, choice.notice):
         if notice:
             notes.print(notice, soft_wrap=True)
     plan = Plan(
         source=source,
-        reading=Reading(
-            kind_of(as_table, as_images), label, tuple(drop or ()), None if data_dir is None else str(data_dir),
-            parse_size(resize),
-        ),
+        reading=reading_of(as_table, as_images, label, drop, data_dir, resize),
         test_source=test_source, limit=limit, test_size=test_size, seed=seed, binarize=False, deskew=False,
         scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
         parameters={}, notices=notices,
