@@ -56,7 +56,7 @@ from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, Resources
 from gpusvm.preprocess import apply_steps
 from gpusvm.sparse import as_csr, is_sparse
-from gpusvm.split import counted, load_split
+from gpusvm.split import counted, load_split, plural
 from gpusvm.training import steps_for, train_model
 from gpusvm.tuning import Result, Search, Settings, Trial
 from gpusvm.tuning_report import shade, write_tuning_report
@@ -162,10 +162,9 @@ def tune(
     search = Search(X, split.train.require_labels(), settings, Resources(cache_size, n_jobs), keep_in=resume,
                     deadline=deadline)  # fmt: skip
     default_C, default_gamma = search.default_grid()
-    threads = effective_jobs(n_jobs)
     console.print(
         f"Search: kernel {kernel.value}, {len(search.data.folds)} folds of the {counted(split.train, 'training ')},"
-        f" seed {seed}, {threads} thread{'' if threads == 1 else 's'}"
+        f" seed {seed}, {plural(effective_jobs(n_jobs), 'thread')}"
     )
     with shown(notes, search) as watch:
         search.watch = watch
