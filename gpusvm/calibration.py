@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, log_expit, logsumexp, softmax
 
-from gpusvm.voting import class_pairs, pairs_reordered
+from gpusvm.voting import class_pairs, pair_columns, pairs_reordered
 
 COUPLINGS = ("price", "wu_lin_weng")
 """How probabilities of pairs become those of classes: see `Calibration`."""
@@ -198,13 +198,10 @@ def fit_sharpness(logits: np.ndarray, classes: np.ndarray, weights: np.ndarray, 
 def log_shares(logits: np.ndarray, n_classes: int) -> np.ndarray:
     """log q_i of the pairs' logits (n, n_pairs), (n, n_classes) float64: see "price" at `Calibration`."""
     total = np.zeros((len(logits), n_classes))  # log(1 + ...), one class after the other
-    start = 0
-    for i in range(n_classes - 1):
-        stop = start + n_classes - 1 - i
-        against = logits[:, start:stop]
+    for i, columns in pair_columns(n_classes):
+        against = logits[:, columns]
         total[:, i] = np.logaddexp(total[:, i], logsumexp(-against, axis=1))
         total[:, i + 1 :] = np.logaddexp(total[:, i + 1 :], against)
-        start = stop
     return -total
 
 

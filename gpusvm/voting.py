@@ -49,7 +49,7 @@ def pairs_reordered(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return columns, np.where(i < j, 1.0, -1.0)
 
 
-def _pair_columns(n_classes: int) -> Iterator[tuple[int, slice]]:
+def pair_columns(n_classes: int) -> Iterator[tuple[int, slice]]:
     """For each class i, the columns of its pairs with the classes after it."""
     start = 0
     for i in range(n_classes - 1):
@@ -78,7 +78,7 @@ def vote(decisions: Array, n_classes: int, *, compiled: bool = False) -> Array:
         return prediction.vote(decisions, n_classes)
     xp = array_module(decisions)
     votes = xp.zeros((len(decisions), n_classes), dtype=np.int64)
-    for i, columns in _pair_columns(n_classes):
+    for i, columns in pair_columns(n_classes):
         first_wins = decisions[:, columns] > 0
         votes[:, i] += first_wins.sum(axis=1)
         votes[:, i + 1 :] += ~first_wins
@@ -108,7 +108,7 @@ def one_vs_rest(decisions: Array, n_classes: int, *, compiled: bool = False) -> 
     xp = array_module(decisions)
     votes = xp.zeros((len(decisions), n_classes))
     sums = xp.zeros_like(votes)
-    for i, columns in _pair_columns(n_classes):
+    for i, columns in pair_columns(n_classes):
         values = decisions[:, columns]
         first_wins = values >= 0
         votes[:, i] += first_wins.sum(axis=1)
