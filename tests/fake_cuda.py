@@ -276,16 +276,19 @@ class FakeCumlSVC:
         self.params = {name: value for name, value in locals().items() if name != "self"}
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FakeCumlSVC:
-        assert isinstance(X, FakeArray | FakeCsr) and isinstance(y, FakeArray), "data left the device"
-        assert X.dtype == np.float32 and (isinstance(X, FakeCsr) or X.flags.f_contiguous), "cuML would copy the samples"
-        assert sample_weight is None or (isinstance(sample_weight, FakeArray) and sample_weight.dtype == np.float32)
         assert len(np.unique(y)) == 2, "the binary solver was given more than two classes"
+        return self._fit_as(sklearn.svm.SVC, X, y, sample_weight, np.dtype(np.float32))
+
+    def _fit_as(self, estimator: Any, X: Any, y: Any, sample_weight: Any, dtype: np.dtype) -> Any:
+        assert isinstance(X, FakeArray | FakeCsr) and isinstance(y, FakeArray), "data left the device"
+        assert X.dtype == dtype and (isinstance(X, FakeCsr) or X.flags.f_contiguous), "cuML would copy the samples"
+        assert sample_weight is None or (isinstance(sample_weight, FakeArray) and sample_weight.dtype == dtype)
         sys.modules["cupy"].events.append("fit")  # type: ignore[attr-defined]
         self.fits.append(self)
         params = dict(self.params)
         if self.gives_up_after >= 0:
             params["max_iter"] = self.gives_up_after
-        self._keep(sklearn.svm.SVC(**params), X, y, sample_weight)
+        self._keep(estimator(**params), X, y, sample_weight)
         return self
 
     def _keep(self, machine: Any, X: Any, y: Any, sample_weight: Any) -> None:
@@ -327,16 +330,7 @@ class FakeCumlSVR(FakeCumlSVC):
         self.params = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FakeCumlSVR:
-        assert isinstance(X, FakeArray | FakeCsr) and isinstance(y, FakeArray), "data left the device"
-        assert X.dtype == y.dtype and (isinstance(X, FakeCsr) or X.flags.f_contiguous), "cuML would copy the samples"
-        assert sample_weight is None or (isinstance(sample_weight, FakeArray) and sample_weight.dtype == X.dtype)
-        sys.modules["cupy"].events.append("fit")  # type: ignore[attr-defined]
-        self.fits.append(self)
-        params = dict(self.params)
-        if self.gives_up_after >= 0:
-            params["max_iter"] = self.gives_up_after
-        self._keep(sklearn.svm.SVR(**params), X, y, sample_weight)
-        return self
+        return self._fit_as(sklearn.svm.SVR, X, y, sample_weight, y.dtype)
 
 
 @contextlib.contextmanager
