@@ -14,7 +14,7 @@ from gpusvm.data.table import Table
 from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtype
-from gpusvm.params import Problem, Stopping
+from gpusvm.params import TASK_PARAMETERS, Problem, Stopping
 from gpusvm.predict import evaluator_for, float32_suffices, primal_weights
 from gpusvm.preprocess import apply_steps
 from gpusvm.sparse import Sparse, as_csr, is_sparse, unpacked_if_smaller, widened
@@ -144,6 +144,21 @@ class SVMModel:
     @property
     def kernel(self) -> Kernel:
         return self.problem.kernel
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What scikit-learn's estimator is given for such a training, under its names; but for weights of classes."""
+        kernel, stopping = self.kernel, self.stopping
+        return {
+            **{name: getattr(self.problem, name) for name in TASK_PARAMETERS[self.problem.task]},
+            "kernel": kernel.name,
+            "degree": kernel.degree,
+            "gamma": kernel.gamma,
+            "coef0": kernel.coef0,
+            "tol": stopping.tol,
+            "shrinking": stopping.shrinking,
+            "max_iter": stopping.max_iter,
+        }
 
     @property
     def n_classes(self) -> int:

@@ -399,21 +399,8 @@ def to_sklearn(model: SVMModel) -> Any:
 
     if model.vote_order is not None and model.n_classes > 2:
         model = in_class_order(model, model.vote_order)  # equal votes go to the class that is first in classes_
-    problem, stopping, kernel = model.problem, model.stopping, model.kernel
-    kinds = {"c_svc": SVC, "epsilon_svr": SVR, "one_class": OneClassSVM}
-    own: dict[str, Any] = {"nu": problem.nu} if problem.task == "one_class" else {"C": problem.C}
-    if problem.task == "epsilon_svr":
-        own["epsilon"] = problem.epsilon
-    svc: Any = kinds[problem.task](
-        **own,
-        kernel=kernel.name,
-        degree=kernel.degree,
-        gamma=kernel.gamma,
-        coef0=kernel.coef0,
-        tol=stopping.tol,
-        max_iter=stopping.max_iter,
-        shrinking=stopping.shrinking,
-    )
+    problem, kernel = model.problem, model.kernel
+    svc: Any = {"c_svc": SVC, "epsilon_svr": SVR, "one_class": OneClassSVM}[problem.task](**model.parameters)
     sign = -1.0 if model.n_classes == 2 else 1.0
     if problem.classifies:
         svc.classes_ = model.classes

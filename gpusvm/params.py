@@ -108,13 +108,13 @@ RANGES: Mapping[str, Range] = {
 TASKS = {"c_svc": "classification", "epsilon_svr": "regression", "one_class": "novelty detection"}
 """The problems that can be stated, under LIBSVM's names, and what each is for."""
 
-
-def constraints(*others: str) -> dict[str, list[Any]]:
-    """What scikit-learn checks of the numeric parameters that all estimators share, and of these `others`."""
-    return {name: found.constraints() for name, found in RANGES.items() if name in others or name not in _NOT_SHARED}
+TASK_PARAMETERS = {"c_svc": ("C",), "epsilon_svr": ("C", "epsilon"), "one_class": ("nu",)}
+"""Which numbers of a `Problem` mean something for each of them."""
 
 
-_NOT_SHARED = ("C", "epsilon", "nu")
+def constraints(*names: str) -> dict[str, list[Any]]:
+    """What scikit-learn's estimators check of these numeric parameters."""
+    return {name: RANGES[name].constraints() for name in names}
 
 
 def require(name: str, value: Any, *, label: str = "") -> None:

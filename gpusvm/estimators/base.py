@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -12,22 +13,41 @@ from scipy import sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_consistent_length
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from gpusvm.backends.base import Backend
-from gpusvm.backends.registry import takes_sparse
+from gpusvm.backends.registry import Choice, takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import UsageError
 from gpusvm.estimators.callable_kernel import CallableKernel
-from gpusvm.kernels import Kernel, array_module, resolve_gamma, working_dtype
+from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma, working_dtype
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model, save_model
-from gpusvm.params import Resources, Stopping
-from gpusvm.sparse import as_csr, is_sparse
+from gpusvm.params import RANGES, Problem, Resources, Stopping, constraints
+from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, same_rows
 
 
-class KernelMachine(BaseEstimator):
+class KernelMachine(BaseEstimator, metaclass=ABCMeta):
     """A kernel machine whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
+
+    _task: str
+    """One of `params.TASKS`: what a subclass trains."""
+
+    _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+        **constraints("degree", "coef0", "tol", "max_iter", "time_limit", "cache_size", "n_jobs", "device"),
+        "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
+        "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
+        "shrinking": ["boolean"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "backend": [str],
+        "require_gpu": ["boolean"],
+    }
+
+    @abstractmethod
+    def _problem(self, X: Any) -> Problem:
+        """What is to be solved for X (n, n_features)."""
 
     def _validated_for_fit(self, X: Any, y: Any, *, on_gpu: bool) -> tuple[Any, Any]:
         """X (n, n_features) and y (n,) checked as scikit-learn does; X stays on its device where `on_gpu`, or sparse.
@@ -70,12 +90,21 @@ class KernelMachine(BaseEstimator):
             self.__dict__.pop(checked, None)
         return self._callable_kernel.matrix(), y
 
-    def _fitted_to(self, X: Any) -> None:
-        """Keep of the training samples what predictions need; X (n, n_features) is what `model_` was trained on."""
+    def _fitted_to(self, X: Any, choice: Choice) -> None:
+        """Say how `model_` was trained, and keep of its samples X (n, n_features) what predictions need."""
+        self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
+        self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
         if "_callable_kernel" in self.__dict__:
             self.shape_fit_ = self._callable_kernel.shape
             self._callable_kernel.keep(self.model_.support_indices)
+
+    def _was_fitted_to(self, X: Any) -> bool:
+        """Whether there is a fitted model, whose support vectors are these very rows of X (n, n_features)."""
+        model = self.__dict__.get("model_")
+        if model is None or self.shape_fit_ != X.shape:
+            return False
+        return model.kernel.precomputed or same_rows(X[model.support_indices], model.support_vectors)
 
     def _validated_on_device(self, X: Any, y: Any) -> tuple[Any, Any]:
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
@@ -222,8 +251,23 @@ class KernelMachine(BaseEstimator):
 
     @classmethod
     def from_model(cls, model: SVMModel) -> Self:
-        """A fitted estimator around `model`."""
-        raise NotImplementedError
+        """A fitted estimator around `model`.
+
+        Raises
+        ------
+        UsageError
+            It is a model of another kind.
+        """
+        if model.problem.task != cls._task:
+            raise UsageError(f"the model is one of {model.problem.task}, which {cls.__name__} is not")
+        machine = cls(**model.parameters, time_limit=model.stopping.time_limit)
+        machine.model_ = model
+        machine.backend_ = str(model.provenance.get("backend", "unknown"))
+        machine.backend_reason_ = "trained before, and loaded"
+        machine.fit_status_ = model.fit_status
+        machine.shape_fit_ = (int(model.provenance.get("n_train", 0)), model.n_features)
+        machine.n_features_in_ = model.n_features
+        return machine
 
     @property
     def support_(self) -> np.ndarray:
@@ -232,6 +276,36 @@ class KernelMachine(BaseEstimator):
     @property
     def support_vectors_(self) -> Any:
         return in_public(self._fitted("support_vectors_").support_vectors)
+
+    @property
+    def n_support_(self) -> np.ndarray:
+        return self._fitted("n_support_").n_support.astype(np.int32)
+
+    @property
+    def dual_coef_(self) -> Any:
+        model = self._fitted("dual_coef_")
+        coef = self._public_sign * model.dual_coef
+        return in_public(all_stored(coef)) if is_sparse(model.support_vectors) else coef
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        return self._public_sign * self._fitted("intercept_").intercept
+
+    @property
+    def coef_(self) -> Any:
+        if self.kernel != "linear":
+            raise AttributeError("coef_ is only available when using a linear kernel")
+        model = self._fitted("coef_")
+        from_sparse = is_sparse(model.support_vectors)
+        weights: Any = self._public_sign * (_sparse_weights(model) if from_sparse else model.primal_weights)
+        # Read-only, because it is computed from the coefficients: to change it would change nothing.
+        (weights.data if from_sparse else weights).flags.writeable = False
+        return in_public(weights)
+
+    @property
+    def _public_sign(self) -> float:
+        """By what the coefficients, intercepts and weights of `model_` are multiplied where they are shown."""
+        return 1.0
 
     def _fitted(self, attribute: str) -> SVMModel:
         if "model_" not in self.__dict__:
@@ -250,6 +324,18 @@ def _dtypes(X: Any) -> Any:
     if (isinstance(X, np.ndarray) or is_sparse(X)) and X.dtype.kind in "biuf":
         return working_dtype(X.dtype)
     return [np.float64, np.float32]
+
+
+def _sparse_weights(model: SVMModel) -> Sparse:
+    """The weights of the features (n_pairs, n_features) float64 for sparse support vectors and a linear kernel."""
+    coef, vectors = as_csr(model.dual_coef), model.support_vectors.astype(np.float64)
+    if not model.problem.classifies:
+        return coef @ vectors
+    own = list(model.class_slices())
+    weights = [
+        coef[j - 1 : j, own[i]] @ vectors[own[i]] + coef[i : i + 1, own[j]] @ vectors[own[j]] for i, j in model.pairs
+    ]
+    return sparse.vstack(weights, format="csr")
 
 
 def _checked_on_device(X: Any) -> Any:

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
-from sklearn.utils._param_validation import StrOptions
 
 from gpusvm.estimators.single import SingleFunctionMachine
-from gpusvm.kernels import KERNEL_NAMES
-from gpusvm.params import RANGES, Problem, constraints
+from gpusvm.params import Problem, constraints
 
 
 class OneClassSVM(OutlierMixin, SingleFunctionMachine):
@@ -92,14 +90,8 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
     _task = "one_class"
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+        **SingleFunctionMachine._parameter_constraints,
         **constraints("nu"),
-        "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
-        "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
-        "shrinking": ["boolean"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "backend": [str],
-        "require_gpu": ["boolean"],
     }
 
     def __init__(

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import vstack
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
@@ -24,18 +23,18 @@ from gpusvm.backends.estimate import hint
 from gpusvm.backends.held_out import FOLDS, Training, calibrate, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
-from gpusvm.estimators.base import KernelMachine, in_public, on_host, print_progress
+from gpusvm.estimators.base import KernelMachine, on_host, print_progress
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import KERNEL_NAMES, array_module
+from gpusvm.kernels import array_module
 from gpusvm.model import SVMModel
-from gpusvm.params import RANGES, Problem, constraints
-from gpusvm.sparse import all_stored, as_csr, is_sparse, same_rows
+from gpusvm.params import Problem, constraints
 
 
 class SVC(ClassifierMixin, KernelMachine):
     """C-support vector classification, one-vs-one, on the best backend of the machine.
 
-    Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last four.
+    Parameters are scikit-learn's, with the same names, defaults and meaning, plus `time_limit`, `warm_start` and
+    the last four.
     Data keep their precision: float32 and float64 as they are, others in whichever of the two holds them exactly.
 
     Parameters
@@ -90,8 +89,8 @@ class SVC(ClassifierMixin, KernelMachine):
         current one.
 
     X may be sparse, of any of SciPy's formats; it is never made dense. The support vectors are then sparse too. A model
-    of sparse samples predicts dense ones, and the other way round. The backends native-cpu, sklearn and cuml train
-    on sparse samples.
+    of sparse samples predicts dense ones; as in scikit-learn, one of dense samples refuses sparse ones, which its
+    `model_` takes. The backends native-cpu, sklearn and cuml train on sparse samples.
 
     X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or DLPack (PyTorch, JAX).
     A GPU backend then trains on it where it is, and predictions of such an X come back as CuPy arrays.
@@ -130,20 +129,16 @@ class SVC(ClassifierMixin, KernelMachine):
     0.98
     """
 
+    _task = "c_svc"
+
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+        **KernelMachine._parameter_constraints,
         **constraints("C"),
-        "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
-        "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
-        "shrinking": ["boolean"],
-        "warm_start": ["boolean"],
         "probability": ["boolean", StrOptions({"deprecated"})],
         "random_state": ["random_state"],
         "class_weight": [StrOptions({"balanced"}), dict, None],
-        "verbose": ["verbose"],
         "decision_function_shape": [StrOptions({"ovr", "ovo"})],
         "break_ties": ["boolean"],
-        "backend": [str],
-        "require_gpu": ["boolean"],
     }
 
     def __init__(
@@ -246,7 +241,7 @@ class SVC(ClassifierMixin, KernelMachine):
         self, X: Any, y: Any, sample_weight: Any, progress: Progress | None, checkpoint: Checkpoint | None
     ) -> None:
         self._validate_params()
-        choice = choose_backend(self.backend, require_gpu=self.require_gpu)
+        choice = choose_backend(self.backend, require_gpu=self.require_gpu, task=self._task)
         X, y = self._validated_for_fit(X, y, on_gpu=choice.backend.name in GPU_BACKENDS)
         y = self._validated_targets(y)
         sample_weight = self._validated_weights(sample_weight, X)
@@ -255,7 +250,7 @@ class SVC(ClassifierMixin, KernelMachine):
         resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
-        if self.warm_start and self._is_of(X, y):
+        if self.warm_start and self._was_fitted_to(X) and self._has_labels(y):
             resuming["start"] = self.__dict__["model_"]
         training = Training(X, y, self._problem(X), self._stopping(), self._resources(X), sample_weight)
         n_trainings = 1 + (FOLDS if self._has_probabilities else 0)
@@ -270,24 +265,17 @@ class SVC(ClassifierMixin, KernelMachine):
             seed = 0 if self.random_state is None else self.random_state
             calibration = calibrate(choice.backend, training, self.model_, seed=seed, progress=progress)
             self.model_ = replace(self.model_, calibration=calibration)
-        self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
-        self.fit_status_ = self.model_.fit_status
-        self._fitted_to(X)
+        self._fitted_to(X, choice)
 
     @property
     def _has_probabilities(self) -> bool:
         return self.probability is True  # "deprecated" is how scikit-learn says False
 
-    def _is_of(self, X: Any, y: np.ndarray) -> bool:
-        """Whether there is a fitted model, and of these very samples."""
-        model = self.__dict__.get("model_")
-        if model is None or self.shape_fit_ != X.shape or not np.array_equal(model.classes, self.classes_):
-            return False
-        rows = model.support_indices
+    def _has_labels(self, y: np.ndarray) -> bool:
+        """Whether y (n,) has the classes of the fitted model, and its support vectors' labels where they stand."""
+        model = self.__dict__["model_"]
         owners = np.repeat(model.classes, model.n_support)
-        if not np.array_equal(y[rows], owners):
-            return False
-        return model.kernel.precomputed or same_rows(X[rows], model.support_vectors)
+        return np.array_equal(model.classes, self.classes_) and np.array_equal(y[model.support_indices], owners)
 
     def _say_what_is_faster(self, choice: Choice, X: Any, y: np.ndarray) -> None:
         """Where `auto` found no GPU and the training will be long, name the faster backend, once."""
@@ -382,71 +370,17 @@ class SVC(ClassifierMixin, KernelMachine):
 
     @classmethod
     def from_model(cls, model: SVMModel) -> SVC:
-        """A fitted estimator around `model`."""
-        problem, stopping, kernel = model.problem, model.stopping, model.kernel
-        weights = np.ones(model.n_classes) if problem.class_weight is None else np.array(problem.class_weight)
-        svc = cls(
-            C=problem.C,
-            kernel=kernel.name,
-            degree=kernel.degree,
-            gamma=kernel.gamma,
-            coef0=kernel.coef0,
-            shrinking=stopping.shrinking,
-            tol=stopping.tol,
-            max_iter=stopping.max_iter,
-            time_limit=stopping.time_limit,
-            probability=model.calibration is not None,
-            class_weight=dict(zip(model.classes.tolist(), weights.tolist(), strict=True))
-            if problem.class_weight is not None
-            else None,
-        )
-        svc.model_, svc.classes_, svc.class_weight_ = model, model.classes, weights
-        svc.backend_ = str(model.provenance.get("backend", "unknown"))
-        svc.backend_reason_ = "trained before, and loaded"
-        svc.fit_status_ = model.fit_status
-        svc.shape_fit_ = (int(model.provenance.get("n_train", 0)), model.n_features)
-        svc.n_features_in_ = model.n_features
+        svc = super().from_model(model)
+        svc.probability = model.calibration is not None
+        svc.classes_, svc.class_weight_ = model.classes, np.ones(model.n_classes)
+        if model.problem.class_weight is not None:
+            svc.class_weight_ = np.array(model.problem.class_weight)
+            svc.class_weight = dict(zip(model.classes.tolist(), svc.class_weight_.tolist(), strict=True))
         return svc
-
-    @property
-    def n_support_(self) -> np.ndarray:
-        return self._fitted("n_support_").n_support.astype(np.int32)
 
     @property
     def n_iter_(self) -> np.ndarray:
         return self._fitted("n_iter_").n_iter.astype(np.int32)
-
-    @property
-    def dual_coef_(self) -> Any:
-        model = self._fitted("dual_coef_")
-        coef = self._public_sign * model.dual_coef
-        return in_public(all_stored(coef)) if is_sparse(model.support_vectors) else coef
-
-    @property
-    def intercept_(self) -> np.ndarray:
-        return self._public_sign * self._fitted("intercept_").intercept
-
-    @property
-    def coef_(self) -> Any:
-        if self.kernel != "linear":
-            raise AttributeError("coef_ is only available when using a linear kernel")
-        model = self._fitted("coef_")
-        vectors = model.support_vectors.astype(np.float64)
-        slices = list(model.class_slices())
-        coef = self._public_sign * model.dual_coef
-        coef = as_csr(coef) if is_sparse(vectors) else coef
-        weights = [
-            coef[j - 1 : j, slices[i]] @ vectors[slices[i]] + coef[i : i + 1, slices[j]] @ vectors[slices[j]]
-            for i, j in model.pairs
-        ]
-        # Read-only, because it is computed from the coefficients: to change it would change nothing.
-        if is_sparse(vectors):
-            together = vstack(weights, format="csr")
-            together.data.flags.writeable = False
-            return in_public(together)
-        dense = np.concatenate(weights)
-        dense.flags.writeable = False
-        return dense
 
     @property
     def _public_sign(self) -> float:

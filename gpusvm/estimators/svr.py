@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils._param_validation import StrOptions
 
 from gpusvm.estimators.base import on_host
 from gpusvm.estimators.single import SingleFunctionMachine
-from gpusvm.kernels import KERNEL_NAMES
-from gpusvm.params import RANGES, Problem, constraints
+from gpusvm.params import Problem, constraints
 
 
 class SVR(RegressorMixin, SingleFunctionMachine):
@@ -97,14 +95,8 @@ class SVR(RegressorMixin, SingleFunctionMachine):
     _task = "epsilon_svr"
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+        **SingleFunctionMachine._parameter_constraints,
         **constraints("C", "epsilon"),
-        "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
-        "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
-        "shrinking": ["boolean"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "backend": [str],
-        "require_gpu": ["boolean"],
     }
 
     def __init__(

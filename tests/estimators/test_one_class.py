@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix, issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from gpusvm import SVR, OneClassSVM, UsageError, certify
+from gpusvm import SVC, SVR, OneClassSVM, UsageError, certify
 
 BACKENDS = ("sklearn", "native-cpu")
 
@@ -156,5 +156,6 @@ def test_pickle_and_file(cloud, tmp_path):
         np.testing.assert_array_equal(again.decision_function(X_test), machine.decision_function(X_test))
         np.testing.assert_array_equal(again.predict(X_test), machine.predict(X_test))
         assert again.nu == 0.2
-    with pytest.raises(UsageError, match="the model is one of one_class, which SVR is not"):
-        SVR.load(tmp_path / "cloud.svm")
+    for other in (SVR, SVC):
+        with pytest.raises(UsageError, match=f"the model is one of one_class, which {other.__name__} is not"):
+            other.load(tmp_path / "cloud.svm")

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from fuzz.json_values import edit
 from fuzz.mutation import mutate
 from fuzz.tensors import edit_array, put_together, take_apart
-from gpusvm import SVC, load_model, report, save_model, to_sklearn
+from gpusvm import SVC, SVR, OneClassSVM, load_model, report, save_model, to_sklearn
 from gpusvm.calibration import Calibration
 from gpusvm.cli.evaluate import trained_on
 from gpusvm.kernels import Kernel
@@ -87,5 +87,5 @@ def use(result: Any) -> None:
                 assert np.allclose(result.predict_proba(np.zeros((2, result.n_features))).sum(axis=1), 1)
             result.predict(result.preprocess(np.zeros((2, result.n_features))))
     to_sklearn(result)
-    SVC.from_model(result)
+    {"c_svc": SVC, "epsilon_svr": SVR, "one_class": OneClassSVM}[result.problem.task].from_model(result)
     trained_on(result), report._machine_facts(result), report._training_facts(result)
