@@ -139,7 +139,9 @@ class SVCSearchCV(GridSearchCV):
             As `SVC.fit`; and where scikit-learn's `GridSearchCV` raises it.
         """
         self._validate_params()
-        X_checked, y_checked = clone(self.estimator)._validated_for_fit(X, y, on_gpu=False)
+        X_checked, y_checked = X, y
+        if not callable(self.estimator.kernel):  # whose samples may be anything, and are never solved together
+            X_checked, y_checked = clone(self.estimator)._validated_for_fit(X, y, on_gpu=False)
         check_classification_targets(y_checked)
         self.param_grid_ = default_grid(self.estimator, X_checked) if self.param_grid is None else self.param_grid
         task = None
@@ -274,14 +276,12 @@ def _task(search: SVCSearchCV, X: Any, X_checked: Any, y: np.ndarray, groups: An
     weights = svc._validated_weights(sample_weight, X_checked)
     task = _Task(svc, y, candidates, splits, np.unique(y), sample_weight)
     resources = Resources(svc.cache_size, search.n_jobs if search.n_jobs is not None else svc.n_jobs)
-    groups_of_trials = [
-        _Group(X_checked, y, splits, [trials[k] for k in members], weights)
-        for members in _by_what_cannot_differ(trials)
-    ]
+    members = _by_what_cannot_differ(trials)
+    groups_of_trials = [_Group(X_checked, y, splits, [trials[k] for k in own], weights) for own in members]
     if not all(group.may_be_solved(resources) for group in groups_of_trials):
         return None
-    for group, members in zip(groups_of_trials, _by_what_cannot_differ(trials), strict=True):
-        group.solve(resources, task, [task.key(candidates[k]) for k in members])
+    for group, own in zip(groups_of_trials, members, strict=True):
+        group.solve(resources, task, [task.key(candidates[k]) for k in own])
     return task
 
 
@@ -313,9 +313,9 @@ def _trials(svc: SVC, candidates: Sequence[Mapping[str, Any]]) -> list[SVC] | No
             trial._validate_params()
     except ValueError:
         return None  # the search says of each what is wrong, and goes on as `error_score` says
-    if svc.probability is True or svc.break_ties or svc.warm_start or svc.verbose or svc.device is not None:
+    if svc._has_probabilities or svc.break_ties or svc.warm_start or svc.verbose or svc.device is not None:
         return None
-    if not all(isinstance(trial.kernel, str) for trial in trials):
+    if any(callable(machine.kernel) for machine in (svc, *trials)):
         return None
     choice = choose_backend(svc.backend, require_gpu=svc.require_gpu)
     return trials if choice.backend.name == "native-cpu" else None
@@ -397,9 +397,5 @@ def _class_weight(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> tupl
 
 def _kernel(trial: SVC, X: Any, train: np.ndarray) -> Kernel:
     """The kernel of a training on these rows of X."""
-    gamma = trial.gamma
-    if trial.kernel == "precomputed":
-        gamma = 0.0
-    elif isinstance(gamma, str):
-        gamma = resolve_gamma(gamma, X[train])
-    return Kernel(str(trial.kernel), float(gamma), int(trial.degree), float(trial.coef0))
+    by_rows = isinstance(trial.gamma, str) and trial.kernel != "precomputed"
+    return trial._resolved_kernel(X[train] if by_rows else X)

@@ -150,6 +150,19 @@ def test_what_cannot_be_solved_together_is_fitted_one_by_one(svc):
     compare(X, y, {"C": [0.1, 1.0]}, svc, together=False, cv=3)
 
 
+def test_a_kernel_that_is_a_function_may_be_searched_from():
+    """The samples are then what the function takes, and its values are never taken for features."""
+    calls = []
+
+    def linear(A, B):
+        calls.append(len(A))
+        return A @ B.T
+
+    X, y = data(n=90)
+    compare(X, y, {"kernel": ["rbf"], "gamma": [0.01, 3.0]}, native(kernel=linear), together=False, cv=3)
+    assert not calls
+
+
 def test_a_score_of_ones_own_sees_the_samples():
     def score(estimator, X, y):
         return float(X[estimator.predict(X) == y, 0].mean())
