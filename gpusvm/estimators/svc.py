@@ -269,7 +269,8 @@ class SVC(ClassifierMixin, KernelMachine):
 
     @property
     def _has_probabilities(self) -> bool:
-        return self.probability is True  # "deprecated" is how scikit-learn says False
+        # "deprecated" is how scikit-learn says False.
+        return not isinstance(self.probability, str) and bool(self.probability)
 
     def _has_labels(self, y: np.ndarray) -> bool:
         """Whether y (n,) has the classes of the fitted model, and its support vectors' labels where they stand."""

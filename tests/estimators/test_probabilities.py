@@ -157,7 +157,13 @@ def test_logarithms(backend):
     np.testing.assert_array_equal(svc.predict_log_proba(X), np.log(svc.predict_proba(X)))
 
 
-@pytest.mark.parametrize("probability", [False, "deprecated"])
+@pytest.mark.parametrize("probability", [True, np.True_])  # the latter from an array of what a search tries
+def test_with_probability_there_are_some(backend, probability):
+    X, y = overlapping(100)
+    check(SVC(backend=backend, probability=probability).fit(X, y), X)
+
+
+@pytest.mark.parametrize("probability", [False, np.False_, "deprecated"])
 def test_without_probability_there_are_none(probability):
     X, y = overlapping(200)
     svc = SVC(backend="sklearn", probability=probability).fit(X, y)
