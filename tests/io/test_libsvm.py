@@ -448,6 +448,13 @@ def test_data_of_more_features_than_the_support_vectors_name_are_taken(tmp_path,
     np.testing.assert_array_equal(load_model(tmp_path / "m.svm").pair_decisions(X), model.pair_decisions(X))
 
 
+def test_estimators_take_samples_of_either_form(tmp_path, rng):
+    """The file does not say which one its machine was trained on."""
+    (tmp_path / "m.model").write_text(GOOD)
+    svc, X = SVC.load(tmp_path / "m.model"), rng.normal(size=(20, 3))
+    np.testing.assert_allclose(svc.decision_function(csr_array(X)), svc.decision_function(X), rtol=1e-12)
+
+
 # -- regressions and one-class models ----------------------------------------------------------------
 
 FUNCTIONS = {
