@@ -13,7 +13,8 @@ from gpusvm.data.column_figures import column_name, row_numbers
 from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
 from gpusvm.data.images import is_picture
 from gpusvm.data.pixels import ImageShape
-from gpusvm.errors import DataError
+from gpusvm.data.table_folder import test_beside
+from gpusvm.errors import DataError, DataWarning, warn
 from gpusvm.evaluation import class_indices
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.preprocess import check_image_shape
@@ -65,7 +66,8 @@ def load_split(
 ) -> Split:
     """Load what to train on and what to test on.
 
-    The test samples are `test_source`, or the source's own where it has some, else a random fraction held out.
+    The test samples are `test_source`, or the source's own where it has some, or those of a file that by its name
+    belongs to it (a9a.t beside a9a, test.csv beside train.csv), else a random fraction held out.
     Of a table each class is held out in proportion, where it is large enough.
 
     Parameters
@@ -97,11 +99,10 @@ def load_split(
     drawn = isinstance(data, Table) and data is not whole
     numbered = _row_numbers(whole)
     _require_classes(data)
-    own = test_size is None and has_split(source, "test", reading.data_dir)
-    if test_source is not None or own:
-        test = _load_test(test_source or source, data, reading)
-        of = data.name if test_source is None else test_source
-        return Split(data, test, f"the {counted(test, 'test ')} of {of}", drawn, numbered)
+    if test_source is not None or test_size is None:
+        data, test, where = _find_test(source, test_source, data, reading)
+        if test is not None:
+            return Split(data, test, f"the {counted(test, 'test ')} of {where}", drawn, numbered)
     fraction = DEFAULT_TEST_SIZE if test_size is None else test_size
     stratified = isinstance(data, Table) and _can_stratify(data.require_labels(), fraction)
     train, test = _hold_out(data, fraction, seed, stratified)
@@ -135,22 +136,52 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def _find_test(
+    source: str, test_source: str | None, train: Samples, reading: Reading
+) -> tuple[Samples, Samples | None, str]:
+    """The samples to train on, those to test on, and where they are from; see `load_split`.
+
+    There are none to test on where the source has none with labels.
+    """
+    where = test_source or source
+    is_beside = False
+    if test_source is None and not has_split(source, "test", reading.data_dir):
+        beside = None if source in CATALOGUE or Path(source).is_dir() else test_beside(Path(source))
+        if beside is None:
+            return train, None, ""
+        where, is_beside = str(beside), True
+    try:
+        test = _load_test(where, train, reading)
+        if test.labels is None and test_source is None:
+            name = where if is_beside else f"{where}, test split"
+            warn(f"{name}: has no labels, and is not tested on", DataWarning)
+            return train, None, ""
+        class_indices(np.unique(train.require_labels()), test.require_labels(), where=where)
+    except DataError as error:
+        if not is_beside:
+            raise
+        cure = "name another file to test on (--test), or hold out samples (--test-size 0.2)"
+        raise DataError(f"{error}; it is taken for the test file of {Path(source).name}: {cure}") from error
+    if isinstance(train, Table) and isinstance(test, Table) and is_sparse(train.X) and is_sparse(test.X):
+        n_features = max(train.n_features, test.n_features)  # a file need not show its last features
+        train, test = (replace(each, X=widened(each.X, n_features)) for each in (train, test))
+    return train, test, f"{where}, beside it" if is_beside else where
+
+
 def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
     """The test samples of a source: its test split where it has one, else all. What does not fit is found here."""
     split = "test" if has_split(source, "test", reading.data_dir) else "train"
-    where = f"{source}, test split" if split == "test" else source
-    test: Samples
     if isinstance(train, Dataset):
-        test = load_dataset(source, split, data_dir=reading.data_dir, kind="images", resize=reading.resize)
-        check_image_shape(test.images, train.image_shape)
-    else:
-        table = TableLayout.of(train)
-        drop = () if train.columns else reading.drop
-        if reading.label is not None:
-            table = replace(table, label_name=reading.label, label_number=None)
-        test = load_like(source, split, table, train.n_features, reading.data_dir, drop=drop)
-    class_indices(np.unique(train.require_labels()), test.require_labels(), where=where)
-    return test
+        images = load_dataset(source, split, data_dir=reading.data_dir, kind="images", resize=reading.resize)
+        check_image_shape(images.images, train.image_shape)
+        return images
+    table = TableLayout.of(train)
+    drop = () if train.columns else reading.drop
+    if reading.label is not None:
+        table = replace(table, label_name=reading.label, label_number=None)
+    return load_like(
+        source, split, table, train.n_features, reading.data_dir, drop=drop, may_have_more=is_sparse(train.X)
+    )
 
 
 def load_like(
@@ -163,8 +194,11 @@ def load_like(
     seed: int | None = None,
     drop: tuple[str, ...] = (),
     progress: bool = False,
+    may_have_more: bool = False,
 ) -> Table:
     """Load a table with just these features: found by name where both have names, else by their number.
+
+    With `may_have_more` a sparse table may have any number.
 
     Raises
     ------
@@ -173,10 +207,12 @@ def load_like(
     """
     found = load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=table.label,
-        drop=drop, progress=progress, columns=table.columns, n_features=n_features, first_index=table.first_index,
+        drop=drop, progress=progress, columns=table.columns, first_index=table.first_index,
+        n_features=None if may_have_more else n_features,
     )  # fmt: skip
     assert isinstance(found, Table)  # a table was asked for
-    require_features(found, n_features)
+    if not (may_have_more and is_sparse(found.X)):
+        require_features(found, n_features)
     return found
 
 
@@ -215,8 +251,8 @@ def require_kind(model: SVMModel, source: str) -> None:
     else:
         form = find_format(Path(source))
         holds_images, holds_table = form in ALWAYS_IMAGES, form in ALWAYS_TABLES
-    if model.table is not None and Path(source).is_dir() and not any(map(is_picture, Path(source).rglob("*"))):
-        raise DataError(f"{source}: is a folder, and the model was trained on a table; name a file with one")
+        if model.table is not None and form == "picture folder" and not any(map(is_picture, Path(source).rglob("*"))):
+            raise DataError(f"{source}: is a folder without tables, and the model was trained on one; name a table")
     if model.table is not None and holds_images:
         raise DataError(f"{source}: holds images, and the model was trained on a table; give it a table")
     if model.image_shape is not None and holds_table:

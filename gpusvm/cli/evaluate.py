@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,11 +70,15 @@ def evaluate(
         )
     source = source or trained_on(machine)
     require_kind(machine, source)
-    split = split or _default_split(notes, source, data_dir)
     size = size_for(notes, machine, resize)
-    data = load_labelled(
-        machine, source, split, limit, seed, label, data_dir, notes.is_terminal, size, tuple(drop or ())
-    )
+    load = partial(
+        load_labelled, machine, source, limit=limit, seed=seed, label=label, data_dir=data_dir,
+        progress=notes.is_terminal, resize=size, drop=tuple(drop or ()),
+    )  # fmt: skip
+    data = load(split or _default_split(notes, source, data_dir))
+    if data.labels is None and split is None and data.split == "test":
+        notes.print(f"{source}, test split: has no labels: evaluating on the train split", soft_wrap=True)
+        data = load("train")
     note_raw(notes, machine, data)
     true = data.require_labels()
     class_indices(machine.classes, true, where=data.name)  # unknown labels fail before the long work

@@ -10,13 +10,13 @@ from typing import ClassVar, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
-from gpusvm.data import arff, delimited, idx_folder, images, npy, npz, parquet, picture_folder, svmlight
+from gpusvm.data import arff, delimited, idx_folder, images, npy, npz, parquet, picture_folder, svmlight, table_folder
 from gpusvm.data import columns as table_columns
 from gpusvm.data.catalogue import CATALOGUE, read_split
 from gpusvm.data.formats import ALWAYS_IMAGES, ALWAYS_TABLES, find_format
 from gpusvm.data.pixels import ImageShape, resized
 from gpusvm.data.table import Contents, Table, TableOptions, digest_of
-from gpusvm.errors import DataError, UsageError
+from gpusvm.errors import DataError, DataWarning, UsageError, warn
 
 PathLike = str | os.PathLike[str]
 
@@ -201,7 +201,8 @@ def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) ->
     """Whether a source has that split; nothing is fetched, and only as much read as it takes to tell.
 
     Catalogue names have both. An IDX folder has those whose images are in it, an .npz those it has
-    keys for, a picture folder both if it holds `train/` and `test/`; anything else only "train".
+    keys for, a picture folder both if it holds `train/` and `test/`, a folder of tables those that `train.csv` and
+    `test.csv` and the like are for; anything else only "train".
 
     Raises
     ------
@@ -223,6 +224,9 @@ def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) ->
         return npy.has_split(path, split)
     if form == "picture folder":
         return picture_folder.has_split(path, split)
+    if form == "table folder":
+        parts = table_folder.parts(path)
+        return split in parts or has_split(parts["train"][0], split)
     return split == "train"
 
 
@@ -326,6 +330,10 @@ def _read_samples(
         raise DataError(f"{file}: is a folder of IDX files; name the one to predict")
     if form == "npy folder":
         raise DataError(f"{file}: is a folder of arrays; name the one to predict")
+    if form == "table folder":
+        parts = table_folder.parts(file)
+        of_test = parts.get("test", parts["train"])
+        raise DataError(f"{file}: is a folder of tables; name the one to predict, such as {of_test[0]}")
     found: np.ndarray | _Found
     if form == "npz":
         found = npz.read_samples(file, kind)
@@ -392,7 +400,23 @@ def _read_path(path: Path, split: str, kind: str, options: TableOptions, resize:
         return images.read_pictures([path], path, resize), None
     if form == "npz":
         return _picked(npz.read_any(path, split, kind), options, path)
+    if form == "table folder":
+        return _read_table_folder(path, split, kind, options, resize)
+    if form == "parquet" and (part := table_folder.part_of(path)):
+        warn(f"{path}: is part {part[0]} of {part[1]}; name its folder to read all of them", DataWarning)
     return _read_table_file(path, form, split, kind, options, resize)
+
+
+def _read_table_folder(folder: Path, split: str, kind: str, options: TableOptions, resize: ImageShape | None) -> _Found:
+    """What the files for a split hold; of a folder with one file alone, that file's own split."""
+    parts = table_folder.parts(folder)
+    files = parts.get(split, parts["train"])
+    names = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1:,} more"
+    warn(f"{folder}: its {split} part is read from {names}", DataWarning)
+    if len(files) > 1:
+        return parquet.read_any(folder, options, kind, resize, files=files)
+    is_own = split not in parts or not has_split(files[0], "train")
+    return _read_path(files[0], split if is_own else "train", kind, options, resize)
 
 
 def _read_table_file(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpusvm.data import arff, idx, idx_folder, images, npy, parquet, svmlight
+from gpusvm.data import arff, idx, idx_folder, images, npy, parquet, picture_folder, svmlight, table_folder
 from gpusvm.data.catalogue import CATALOGUE
 from gpusvm.data.packed import read_head
 from gpusvm.data.text import decode_head, refuse_what_is_no_table
@@ -18,7 +18,7 @@ ALWAYS_IMAGES = frozenset({"idx", "idx folder", "picture", "picture folder"})
 ALWAYS_TABLES = frozenset({"svmlight", "arff"})
 _FORMATS = (
     "an IDX file or a folder with the four of them, a table (.csv, .tsv, .arff, svmlight, parquet), an .npz or .npy,"
-    " or a folder of pictures by class"
+    " or a folder of such tables, or of pictures by class"
 )
 _IDX_NAME = re.compile(r"idx\d|\.idx|ubyte", re.IGNORECASE)
 _TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
@@ -31,7 +31,7 @@ def find_format(path: Path) -> str:
     -------
     str
         "idx", "picture" or a folder of either ("idx folder", "picture folder"); "npz", "npy" or "npy folder";
-        "csv" (any separator), "svmlight", "arff" or "parquet".
+        "csv" (any separator), "svmlight", "arff" or "parquet"; or a folder of tables, "table folder".
 
     Raises
     ------
@@ -41,7 +41,10 @@ def find_format(path: Path) -> str:
     if path.is_dir():
         if idx_folder.is_folder(path):
             return "idx folder"
-        return "npy folder" if npy.is_folder(path) else "picture folder"
+        if npy.is_folder(path):
+            return "npy folder"
+        is_table = not picture_folder.is_folder(path) and table_folder.is_folder(path)
+        return "table folder" if is_table else "picture folder"
     if not path.exists():
         raise _no_such_source(path)
     if not path.is_file():  # opening a pipe waits for whoever writes to it, and a device may never end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,16 @@ def is_parquet(head: bytes) -> bool:
 
 
 def read_any(
-    path: Path, options: TableOptions, kind: str, resize: ImageShape | None = None
+    path: Path, options: TableOptions, kind: str, resize: ImageShape | None = None, *, files: Sequence[Path] = ()
 ) -> Contents | tuple[np.ndarray, np.ndarray | None]:
-    """Pictures or a table, as `kind` says; "auto": pictures where a column holds them, or all are pixels."""
-    if kind != "table" and holds_pictures(path):
-        return read_pictures(path, options, resize)
-    contents = read(path, options)
+    """Pictures or a table, as `kind` says; "auto": pictures where a column holds them, or all are pixels.
+
+    With `files` they are read one after the other, as the parts of one table, and `path` is what messages name.
+    """
+    files = files or (path,)
+    if kind != "table" and holds_pictures(path, files):
+        return read_pictures(path, options, resize, files)
+    contents = read(path, options, files)
     is_real = contents.labels is not None and contents.labels.dtype.kind == "f"
     if kind == "table" or is_real or not isinstance(contents.X, np.ndarray):
         return contents
@@ -38,14 +43,14 @@ def read_any(
     return contents
 
 
-def holds_pictures(path: Path) -> bool:
-    """Whether a column holds encoded pictures. Raises DataError if the file cannot be read."""
-    with _Opened(path) as file:
-        return _picture_column(file.schema_arrow) is not None
+def holds_pictures(path: Path, files: Sequence[Path]) -> bool:
+    """Whether a column holds encoded pictures. Raises DataError if the files cannot be read."""
+    with _Opened(path, files) as opened:
+        return _picture_column(opened.schema) is not None
 
 
 def read_pictures(
-    path: Path, options: TableOptions, resize: ImageShape | None = None
+    path: Path, options: TableOptions, resize: ImageShape | None, files: Sequence[Path]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Encoded pictures, a row each, as `images.read_pictures` gives files: images, and labels or None.
 
@@ -54,15 +59,15 @@ def read_pictures(
     DataError
         No such column, a row without a picture, or one that cannot be read; a label that is missing.
     """
-    with _Opened(path) as file:
-        schema = file.schema_arrow
+    with _Opened(path, files) as opened:
+        schema = opened.schema
         column = _picture_column(schema)
         if column is None:
             raise DataError(f"{path}: has no column of encoded pictures (bytes); its columns: {_listed(schema.names)}")
         rest = tuple(name for name in schema.names if name != column)
         roles = columns.assign(rest, len(rest), options, path)
         label = roles.label if roles.label is not None else next(iter(roles.features + roles.pending), None)
-        table = file.read(columns=[column, *([] if label is None else [rest[label]])])
+        table = opened.read([column, *([] if label is None else [rest[label]])])
         contents = [_encoded(value) for value in table.column(column).to_pylist()]
         labels = (
             None if label is None else columns.labels_of(_as_words(table.column(rest[label])), f"{path}, the labels")
@@ -73,7 +78,7 @@ def read_pictures(
     return read_encoded([content for content in contents if content is not None], path, resize), labels
 
 
-def read(path: Path, options: TableOptions) -> Contents:
+def read(path: Path, options: TableOptions, files: Sequence[Path]) -> Contents:
     """A table of numbers, with labels under a usual name or the one given.
 
     Raises
@@ -81,37 +86,60 @@ def read(path: Path, options: TableOptions) -> Contents:
     DataError
         A column that is neither numbers nor words; as `columns.from_columns`.
     """
-    with _Opened(path) as file:
-        n_rows, names = file.metadata.num_rows, tuple(file.schema_arrow.names)
+    with _Opened(path, files) as opened:
+        n_rows, names = opened.n_rows, tuple(opened.schema.names)
         if n_rows == 0 or not names:
             raise DataError(f"{path}: holds no samples; give a file with at least one")
         require_memory(8 * n_rows * len(names), str(path))
         dropped = {columns.find_column(name, names, len(names)) for name in options.drop}
         kept = [name for place, name in enumerate(names) if place not in dropped]
-        table = file.read(columns=kept)
+        table = opened.read(kept)
         values = [_column(table.column(name)) if name in kept else np.zeros(n_rows) for name in names]
     return columns.from_columns(names, values, options, path)
 
 
 class _Opened:
-    """A parquet file; whatever pyarrow raises of a damaged one is a DataError."""
+    """Parquet files, the parts of one table; whatever pyarrow raises of a damaged one is a DataError."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, files: Sequence[Path]) -> None:
+        self._path, self._names, self._files = path, files, list[Any]()
 
-    def __enter__(self) -> Any:
+    @property
+    def schema(self) -> Any:
+        return self._files[0].schema_arrow
+
+    @property
+    def n_rows(self) -> int:
+        return sum(file.metadata.num_rows for file in self._files)
+
+    def read(self, columns: list[str]) -> Any:
+        """The columns of these names, as pyarrow's Table."""
+        import pyarrow
+
+        tables = []
+        for name, file in zip(self._names, self._files, strict=True):
+            self._path = name
+            tables.append(file.read(columns=columns))
+        return pyarrow.concat_tables(tables, promote_options="permissive")
+
+    def __enter__(self) -> _Opened:
         try:
             import pyarrow.parquet
         except ImportError as error:
             raise UsageError(f'{self._path}: parquet needs pyarrow: pip install "gpusvm[parquet]"') from error
-        try:
-            self._file = pyarrow.parquet.ParquetFile(self._path)
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            raise self._damaged(error) from error
-        return self._file
+        for name in self._names:
+            self._path = name
+            try:
+                self._files.append(pyarrow.parquet.ParquetFile(name))
+            except (pyarrow.ArrowException, OSError, ValueError) as error:
+                raise self._damaged(error) from error
+            if self._files[-1].schema_arrow.names != self.schema.names:
+                raise DataError(f"{name}: has other columns than {self._names[0].name}; they are no parts of one table")
+        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        self._file.close()
+        for file in self._files:
+            file.close()
         import pyarrow
 
         if isinstance(error, (pyarrow.ArrowException, OSError, ValueError)):

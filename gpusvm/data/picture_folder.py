@@ -14,16 +14,9 @@ import numpy as np
 from gpusvm.data.images import SUFFIXES, is_picture, read_pictures
 from gpusvm.data.links import require_inside
 from gpusvm.data.pixels import ImageShape
+from gpusvm.data.split_names import SPLIT_NAME, TEST_NAMES
 from gpusvm.errors import DataError, DataWarning, warn
 
-# What people call the folders of the splits: Train, training_set, 1_train; seg_train beside seg_test.
-_SPLIT_NAME = re.compile(
-    r"(?:\d+[._ -]*|(?P<prefix>.+)[._ -])?(?P<name>train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev|eval)"
-    r"(?:[._ -]?(?:set|data|images))?",
-    re.IGNORECASE,
-)
-_TEST_NAMES = ("test", "testing", "val", "valid", "validation", "dev", "eval")
-"""Of several to test on, the first of these that is there is taken."""
 _JUNK = frozenset({"__MACOSX"})
 # Pictures to people, that Pillow reads not at all or only by other programs.
 _UNREADABLE = frozenset(
@@ -32,6 +25,11 @@ _UNREADABLE = frozenset(
 _MOST_NAMED = 5
 _DEEPEST = 4
 """Folders below the one that was named in which pictures are looked for."""
+
+
+def is_folder(folder: Path) -> bool:
+    """Whether there are pictures in the folder or in those below."""
+    return _has_pictures(folder)
 
 
 def has_split(folder: Path, split: str) -> bool:
@@ -107,12 +105,12 @@ def _splits(folder: Path) -> dict[str, Path]:
     subs = _sub_folders(folder)
     require_inside(folder, subs)
     subs = [sub for sub in subs if _has_pictures(sub)]
-    found = {sub: match for sub in subs if (match := _SPLIT_NAME.fullmatch(sub.name))}
+    found = {sub: match for sub in subs if (match := SPLIT_NAME.fullmatch(sub.name))}
     if len({match["prefix"] for match in found.values()}) != 1:
         return {}  # none; or crash_test and bullet_train, which are classes
     named = {sub: match["name"].lower() for sub, match in found.items()}
     to_train = [sub for sub, name in named.items() if name.startswith("train")]
-    to_test = sorted((sub for sub in named if sub not in to_train), key=lambda sub: _TEST_NAMES.index(named[sub]))
+    to_test = sorted((sub for sub in named if sub not in to_train), key=lambda sub: TEST_NAMES.index(named[sub]))
     if not to_train or not to_test:
         return {}
     others = [sub for sub in subs if sub not in named]
@@ -177,7 +175,7 @@ def _found_instead(where: Path) -> str:
 
 _EXPECTED = (
     "Expected one sub-folder for each class, or train and test with those in them, of files ending in"
-    f" {', '.join(sorted(SUFFIXES))}; or name one of the files"
+    f" {', '.join(sorted(SUFFIXES))}; or tables, such as train.csv and test.csv; or name one of the files"
 )
 
 

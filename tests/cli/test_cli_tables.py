@@ -580,6 +580,24 @@ def test_a_folder_of_tables_is_not_called_images(heart):
     done("train", "heart.csv")
     Path("folder").mkdir()
     Path("folder/a.csv").write_bytes(Path("heart.csv").read_bytes())
-    assert "is a folder, and the model was trained on a table; name a file" in one_line_error(
+    assert "is a folder of tables; name the one to predict, such as folder/a.csv" in one_line_error(
         "predict", "heart.svm", "folder"
     )
+    Path("empty").mkdir()
+    assert "empty: is a folder without tables" in one_line_error("predict", "heart.svm", "empty")
+
+
+def test_a_folder_of_tables_is_trained_and_evaluated_on(wine):
+    X, y = wine
+    for name, rows in (("train", slice(0, None, 2)), ("test", slice(1, None, 2))):
+        lines = [",".join(map(str, [*row, label])) for row, label in zip(X[rows].tolist(), y[rows], strict=True)]
+        Path("wine").mkdir(exist_ok=True)
+        Path(f"wine/{name}.csv").write_text(f"{','.join(f'x{k}' for k in range(13))},label\n" + "\n".join(lines))
+    result = done("train", "wine", "--backend", "sklearn")
+    assert "its test part is read from test.csv" in result.stderr and "the 89 test rows of wine" in result.stdout
+    assert "wine, test split: 89 rows" in done("evaluate", "wine.svm").stdout
+    assert "such as wine/test.csv" in one_line_error("predict", "wine.svm", "wine")
+    lines = Path("wine/test.csv").read_text().splitlines()
+    Path("wine/test.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    result = done("evaluate", "wine.svm")
+    assert "has no labels: evaluating on the train split" in result.stderr and "wine, train split" in result.stdout

@@ -249,7 +249,7 @@ def test_pictures_that_belong_to_no_class_are_said(tmp_path):
         (["cat/train/1.png", "cat/test/1.png", "dog/train/1.png"],
          "no pictures that can be used: there are some in cat/test, cat/train, dog/train. Expected one sub-folder"),
         (["readme.png", "set/a/1.png", "set/b/1.png"], "holds pictures itself and in set/a, set/b; name the folder"),
-        (["labels.csv", "a.txt"], "holds no pictures; found a.txt, labels.csv. Expected one sub-folder"),
+        (["labels.xls", "a.txt"], "holds no pictures; found a.txt, labels.xls. Expected one sub-folder"),
     ],
     ids=["splits in classes", "a picture at the top", "none"],
 )  # fmt: skip
