@@ -41,17 +41,20 @@ class TableLayout:
         The number of that column, from 1, where the table had no header.
     first_index : int, optional
         From where a svmlight file counted its features: 0 or 1.
+    left_out : tuple of int
+        The numbers of the columns that were neither, from 1, where the table had no header.
     """
 
     columns: tuple[str, ...] = ()
     label_name: str | None = None
     label_number: int | None = None
     first_index: int | None = None
+    left_out: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, table: Table) -> TableLayout:
         """What is remembered of this table."""
-        return cls(table.columns, table.label_name, table.label_number, table.first_index)
+        return cls(table.columns, table.label_name, table.label_number, table.first_index, table.left_out)
 
     @property
     def label(self) -> str | None:

@@ -233,8 +233,13 @@ def _table(described: Any, columns: np.ndarray | None, n_features: int) -> Table
         _whole(label_number, "label_number")
     if first_index not in (None, 0, 1) or isinstance(first_index, bool | float):
         raise ModelFileError(f"first_index is {first_index!r:.40}")
+    left_out = described.get("left_out", [])
+    if not isinstance(left_out, list):
+        raise ModelFileError(f"left_out is {left_out!r:.40}")
+    for number in left_out:
+        _whole(number, "left_out")
     if columns is None:
-        return TableLayout((), label_name, label_number, first_index)
+        return TableLayout((), label_name, label_number, first_index, tuple(left_out))
     if columns.dtype != np.uint8 or columns.ndim != 1:
         raise ModelFileError("its column names are no text")
     names = json.loads(columns.tobytes().decode())

@@ -176,12 +176,9 @@ def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
         check_image_shape(images.images, train.image_shape)
         return images
     table = TableLayout.of(train)
-    drop = () if train.columns else reading.drop
-    if reading.label is not None:
-        table = replace(table, label_name=reading.label, label_number=None)
-    return load_like(
-        source, split, table, train.n_features, reading.data_dir, drop=drop, may_have_more=is_sparse(train.X)
-    )
+    if reading.label is not None and train.columns:
+        table = replace(table, label_name=reading.label)
+    return load_like(source, split, table, train.n_features, reading.data_dir, may_have_more=is_sparse(train.X))
 
 
 def load_like(
@@ -208,7 +205,7 @@ def load_like(
     found = load_dataset(
         source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=table.label,
         drop=drop, progress=progress, columns=table.columns, first_index=table.first_index,
-        n_features=None if may_have_more else n_features,
+        left_out=table.left_out, n_features=None if may_have_more else n_features,
     )  # fmt: skip
     assert isinstance(found, Table)  # a table was asked for
     if not (may_have_more and is_sparse(found.X)):

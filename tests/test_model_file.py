@@ -191,6 +191,8 @@ DAMAGE = {
         {"change_header": lambda h: h.update(table={"label_name": None, "label_number": "1"})}, "label_number is '1'"),
     "first_index": (
         {"change_header": lambda h: h.update(table={"label_name": None, "first_index": 2})}, "first_index is 2"),
+    "left_out": (
+        {"change_header": lambda h: h.update(table={"label_name": None, "left_out": [1, "2"]})}, "left_out is '2'"),
     "columns": (
         {"change_tensors": lambda t: t.update(columns=np.frombuffer(b'["a"]', np.uint8)),
          "change_header": lambda h: h.update(table={"label_name": None})}, "1 column names for 64 features"),

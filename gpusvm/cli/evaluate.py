@@ -132,7 +132,7 @@ def load_labelled(
     """Samples of a split for a model: a table or images, whichever the model takes."""
     folder = None if data_dir is None else str(data_dir)
     if model.table is not None:
-        table = model.table if label is None else replace(model.table, label_name=label, label_number=None)
+        table = model.table if label is None else replace(model.table, label_name=label, label_number=None, left_out=())
         return load_like(source, split, table, model.n_features, folder, limit, seed, drop, progress)
     kind = "auto" if model.image_shape is None else "images"
     found = load_dataset(

@@ -159,6 +159,7 @@ def load_unlabelled(
             progress=progress,
             n_features=None if model.from_libsvm else model.n_features,
             first_index=1 if model.from_libsvm else table.first_index,
+            left_out=table.left_out if label is None else (),
         )  # fmt: skip
         if isinstance(found, Table):
             found = fitting(found, model)

@@ -122,6 +122,7 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
         A column that is needed or named is not there, two have one name, or two could be the labels.
     """
     _require_unique(names, path)
+    options = like_training(options, n_columns, path)
     dropped = {_require_column(name, names, n_columns, path, "--drop") for name in options.drop}
     if options.columns and names:
         return _by_name(names, options, dropped, path)
@@ -143,6 +144,47 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
         pending |= {rest[0], rest[-1]}  # one of them may hold the labels
     features = [column for column in rest if column not in pending]
     return Roles(features, label, ids[0] if ids else None, sorted(pending), sorted({*ids[1:], *dropped}))
+
+
+def like_training(options: TableOptions, n_columns: int, path: Path) -> TableOptions:
+    """The options for a file of `n_columns` whose columns go by their numbers, as in the training file.
+
+    What was left out of that (`options.left_out`) is in this file, and is dropped, or is not; so are the labels.
+
+    Raises
+    ------
+    DataError
+        The number of columns does not tell which of these are there.
+    """
+    if not options.left_out or options.drop or options.columns or options.n_features is None:
+        return options
+    surplus, n_left_out = n_columns - options.n_features, len(options.left_out)
+    if surplus == 0:
+        return options
+    n_labels = int(options.label is not None)
+    numbers = ", ".join(map(str, options.left_out[:_MOST_NAMED])) + (" ..." if n_left_out > _MOST_NAMED else "")
+    kept = (
+        f"the model was trained without the columns {numbers}"
+        if n_left_out > 1
+        else (f"the model was trained without column {numbers}")
+    )
+    if surplus == n_left_out == n_labels:
+        raise DataError(
+            f"{path}: has {n_columns:,} columns, and {kept}: it is unclear whether that or the labels are not in this"
+            " file; say what to leave out of it (--drop NUMBER), or which holds the labels (--label NUMBER)"
+        )
+    if surplus == n_left_out + n_labels:
+        return replace(options, drop=tuple(map(str, options.left_out)))
+    place = int(options.label or 0)
+    if surplus == n_labels:
+        before = sum(number < place for number in options.left_out)
+        return replace(options, label=str(place - before) if n_labels else None)
+    if surplus == n_left_out:
+        return replace(options, label=None, drop=tuple(str(n - (0 < place < n)) for n in options.left_out))
+    raise DataError(
+        f"{path}: has {n_columns:,} columns, and {kept}, on {options.n_features:,} others; give it the same columns, or"
+        " say what to leave out of it (--drop NUMBER)"
+    )
 
 
 def _is_unlabelled(n_columns: int, names: tuple[str, ...], options: TableOptions) -> bool:
@@ -368,6 +410,8 @@ def pick(contents: Contents, options: TableOptions, path: Path) -> Contents:
     DataError
         There is no such column, none is left, or the table is sparse: what it counts are indices.
     """
+    if isinstance(contents.X, np.ndarray):
+        options = like_training(options, contents.X.shape[1], path)
     needs = options.columns or options.n_features
     if not options.drop and (options.label is None or (needs and not isinstance(contents.X, np.ndarray))):
         return contents
@@ -384,6 +428,7 @@ def pick(contents: Contents, options: TableOptions, path: Path) -> Contents:
     if label is not None:
         labels = as_labels(contents.X[:, label], f"{path}, the labels (column {label + 1})")
         contents = contents._replace(labels=labels, label_number=label + 1)
+    contents = contents._replace(left_out=tuple(column + 1 for column in sorted(dropped)))
     return contents._replace(X=np.ascontiguousarray(contents.X[:, kept])) if len(kept) < n_columns else contents
 
 

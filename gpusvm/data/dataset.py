@@ -94,6 +94,7 @@ class _Options(TypedDict, total=False):
     columns: Sequence[str]
     n_features: int | None
     first_index: int | None
+    left_out: Sequence[int]
     resize: ImageShape | None
 
 
@@ -123,6 +124,7 @@ def load_dataset(
     columns: Sequence[str] = (),
     n_features: int | None = None,
     first_index: int | None = None,
+    left_out: Sequence[int] = (),
     resize: ImageShape | None = None,
 ) -> Dataset | Table:
     """Load images or a table, and labels, from a catalogue name, a file or a folder.
@@ -149,7 +151,7 @@ def load_dataset(
         Name of a table's column of labels, or its number from 1 (-1: the last).
     drop : sequence of str
         Names of a table's columns to leave out.
-    columns, n_features, first_index
+    columns, n_features, first_index, left_out
         The features that a table must have, as for `load_samples`.
     resize : (height, width), optional
         The size to bring images to.
@@ -178,7 +180,7 @@ def load_dataset(
     _check_kind(kind)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
-    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, progress)
+    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, tuple(left_out), progress)
     found = _read(source, split, kind, options, data_dir, resize)
     is_table = isinstance(found, Contents)
     samples, labels = found[:2]
@@ -239,6 +241,7 @@ def load_samples(
     columns: Sequence[str] = (),
     n_features: int | None = None,
     first_index: int | None = None,
+    left_out: Sequence[int] = (),
     resize: ImageShape | None = None,
     progress: bool = False,
 ) -> Table | tuple[np.ndarray, list[str]]:
@@ -261,6 +264,8 @@ def load_samples(
         How many features are needed, where they have no names. A sparse file may show fewer.
     first_index : int, optional
         The `Table.first_index` of the training data, where that was a sparse file.
+    left_out : sequence of int
+        The `Table.left_out` of the training data: without names, these are left out of a file with as many columns.
     resize : (height, width), optional
         The size to bring images to.
     progress : bool
@@ -277,7 +282,7 @@ def load_samples(
     """
     _check_kind(kind)
     file = Path(path)
-    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, progress)
+    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, tuple(left_out), progress)
     found = _read_samples(file, kind, options, resize)
     if isinstance(found, Contents):
         _require_images(path, resize)

@@ -345,7 +345,9 @@ def _assemble(parts: list[np.ndarray], roles: Roles, words: dict[int, Words], pa
             X[start : start + len(part), places] = part
         start += len(part)
     names = tuple(layout.names[column] for column in settled.features) if layout.names else ()
-    contents = Contents(X, None, names)
+    others = {*settled.features, settled.label}
+    left_out = () if names else tuple(column + 1 for column in range(layout.n_columns) if column not in others)
+    contents = Contents(X, None, names, left_out=left_out)
     if settled.label is not None:
         number = settled.label + 1
         name = layout.names[settled.label] if layout.names else None

@@ -25,6 +25,7 @@ class TableOptions:
     columns: tuple[str, ...] = ()
     n_features: int | None = None
     first_index: int | None = None
+    left_out: tuple[int, ...] = ()
     progress: bool = field(default=False, compare=False)
 
 
@@ -39,6 +40,7 @@ class Contents(NamedTuple):
     id_name: str | None = None
     label_number: int | None = None
     first_index: int | None = None
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,8 @@ class Table:
     first_index : int or None
         The number of the first feature in a svmlight file, 0 or 1; None for other tables. Files that belong together
         are to be read with one, since a file need not show its first feature.
+    left_out : tuple of int
+        The numbers of the columns that are neither features nor labels, from 1, where the file has no header.
     """
 
     X: np.ndarray | scipy.sparse.csr_matrix
@@ -84,6 +88,7 @@ class Table:
     digest: str
     label_number: int | None = None
     first_index: int | None = None
+    left_out: tuple[int, ...] = ()
     unit: ClassVar[str] = "row"
 
     @classmethod

@@ -358,6 +358,48 @@ def test_a_table_without_a_header_is_predicted_with_its_labels_and_without_them(
     assert "Accuracy" in done("evaluate", "train.svm", "some.txt").stdout
 
 
+@pytest.mark.parametrize(("place", "dropped"), [(0, [3]), (5, [1, 4]), (2, [1, 5]), (5, [2])])
+@pytest.mark.parametrize("form", ["txt", "npy"])
+def test_columns_dropped_from_a_file_without_a_header_are_remembered(rng, form, place, dropped):
+    """Files with or without them, with or without the labels, give the same features, or are refused."""
+    y = np.arange(120) % 3
+    values = np.round(rng.normal(size=(120, 5)) + y[:, None], 3)
+    everything = np.insert(values, place, y, axis=1)
+    out = [number - 1 for number in dropped]
+
+    def write(name, columns, rows=slice(None)):
+        table = everything[rows][:, columns]
+        if form == "npy":
+            np.save(f"{name}.npy", table)
+        else:
+            np.savetxt(f"{name}.txt", table, fmt="%.3f")
+        return f"{name}.{form}"
+
+    options = [part for number in dropped for part in ("--drop", number)]
+    done("train", write("train", range(6)), "--label", place + 1, *options, "--out", "m.svm")
+    model = load_model("m.svm")
+    assert model.table.left_out == tuple(dropped)
+    some = slice(0, 9)
+    features = [column for column in range(6) if column not in (place, *out)]
+    expected = list(map(str, model.predict(model.preprocess(everything[some][:, features])).tolist()))
+    assert predicted("m.svm", write("all", range(6), some)) == expected
+    assert predicted("m.svm", write("bare", features, some)) == expected
+    assert "Accuracy" in done("evaluate", "m.svm", "all." + form).stdout
+    labelled = write("labelled", [c for c in range(6) if c not in out], some)
+    unlabelled = write("unlabelled", [c for c in range(6) if c != place], some)
+    if len(dropped) > 1:
+        assert predicted("m.svm", labelled) == predicted("m.svm", unlabelled) == expected
+        assert "Accuracy" in done("evaluate", "m.svm", labelled).stdout
+    else:
+        said = f"trained without column {dropped[0]}: it is unclear"
+        assert said in one_line_error("predict", "m.svm", labelled)
+        number = place + 1 - sum(column < place for column in out)
+        assert predicted("m.svm", labelled, "--label", number) == expected
+        number = out[0] + 1 - (place < out[0])
+        assert predicted("m.svm", unlabelled, "--drop", number) == expected
+    assert "give it the same columns" in one_line_error("predict", "m.svm", write("few", features[1:], some))
+
+
 def test_a_sparse_file_counts_its_features_from_where_the_training_file_did(rng):
     """A file to predict need not show the feature 0 by which it is known where the indices begin."""
     X, y = (rng.random((80, 5)) < 0.5) * rng.normal(size=(80, 5)), np.arange(80) % 2
@@ -528,8 +570,8 @@ def test_a_model_of_some_columns_without_names_takes_the_same_file_again(rng):
     assert "--drop 2 --drop 4" in one_line_error("train", "uci.data")
     done("train", "uci.data", "--drop", 2, "--drop", 4)
     for command in ("predict", "evaluate"):
-        assert "--drop 2 --drop 4" in one_line_error(command, "uci.svm", "uci.data")
-        done(command, "uci.svm", "uci.data", "--drop", 2, "--drop", 4)
+        with_options, without = (done(command, "uci.svm", "uci.data", *o) for o in (("--drop", 2, "--drop", 4), ()))
+        assert with_options.stdout.splitlines()[3:] == without.stdout.splitlines()[3:]
 
 
 def test_an_id_among_pixels_can_be_left_out_of_what_is_predicted(rng):
