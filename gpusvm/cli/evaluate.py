@@ -76,7 +76,7 @@ def evaluate(
         progress=notes.is_terminal, resize=size, drop=tuple(drop or ()),
     )  # fmt: skip
     data = load(split or _default_split(notes, source, data_dir))
-    if data.labels is None and split is None and data.split == "test":
+    if data.labels is None and split is None and data.split == "test" and has_split(source, "train", data_dir):
         notes.print(f"{source}, test split: has no labels: evaluating on the train split", soft_wrap=True)
         data = load("train")
     note_raw(notes, machine, data)

@@ -26,7 +26,7 @@ from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, UnusableColumnsEr
 from gpusvm.data.columns import Roles, Words, is_missing
 from gpusvm.data.dialect import Layout, find_layout, layout_of, looks_like_images, read_number
 from gpusvm.data.packed import read_head
-from gpusvm.data.pixels import as_images, names_pixels, require_memory, say_taken_for_images, unlike_others
+from gpusvm.data.pixels import as_images, names_pixels, require_memory, unlike_others
 from gpusvm.data.table import Contents, TableOptions
 from gpusvm.data.text import blocks, find_encodings, open_text, refuse_what_is_no_table
 from gpusvm.errors import DataError, DataWarning, warn
@@ -60,25 +60,16 @@ def read(path: Path, options: TableOptions) -> Contents:
 def read_any(path: Path, options: TableOptions, kind: str) -> Contents | tuple[np.ndarray, np.ndarray | None]:
     """Read text as images or as a table, as `kind` says; "auto": whichever its first rows look like.
 
-    Images are those that `looks_like_images` recognises. Where it is not sure, a DataWarning says what was taken.
+    Images are those that `looks_like_images` recognises.
     """
     if kind == "table":
         return read(path, options)
     layout = find_layout(path)
-    could_be, sure = looks_like_images(layout)
-    if kind == "auto" and not could_be:
+    if kind == "auto" and not looks_like_images(layout):
         if names_pixels(layout.names):
             warn(f"{path}: its columns are named pixels, and are not: it is taken for a table of numbers", DataWarning)
         return read(path, options)
-    try:
-        found = _read_images(layout, options)
-    except DataError:
-        if kind == "images" or sure:
-            raise
-        return read(path, options)
-    if kind == "auto" and not sure:
-        say_taken_for_images(str(path), found[0].shape[1:])
-    return found
+    return _read_images(layout, options)
 
 
 def _read_images(layout: Layout, options: TableOptions) -> tuple[np.ndarray, np.ndarray | None]:

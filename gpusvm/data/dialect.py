@@ -72,8 +72,8 @@ def find_layout(path: Path) -> Layout:
     return replace(layout, is_packed=start != head, has_returns=has_returns)
 
 
-def looks_like_images(layout: Layout) -> tuple[bool, bool]:
-    """Whether the rows could be square images, and whether that is sure; see `pixels.look_like_images`."""
+def looks_like_images(layout: Layout) -> bool:
+    """Whether the rows are square images; see `pixels.look_like_images`."""
     label = next((c for c, name in enumerate(layout.names) if name.lower() in LABEL_NAMES), None)
     rest = [column for column in range(layout.n_columns) if column != label and not layout.is_id(column)]
     rows = [row for row in layout.sample if len(row) == layout.n_columns]
@@ -82,8 +82,7 @@ def looks_like_images(layout: Layout) -> tuple[bool, bool]:
     values = values.reshape(len(rows), len(rest))
     names = [layout.names[column] for column in rest] if layout.names else []
     candidates = [values] if names else [values, values[:, 1:], values[:, :-1]]
-    found = [look_like_images(names, candidate) for candidate in candidates]
-    return max(found)
+    return any(look_like_images(names, candidate) for candidate in candidates)
 
 
 def layout_of(lines: list[str], encoding: str, path: Path) -> Layout:

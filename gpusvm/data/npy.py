@@ -12,11 +12,10 @@ import numpy as np
 from gpusvm.data.links import require_inside
 from gpusvm.data.pixels import (
     are_fractions_of_pixels,
+    are_pixels,
     as_images,
-    image_shape,
     look_like_images,
     require_memory,
-    say_taken_for_images,
 )
 from gpusvm.data.table import Contents, as_features, as_labels
 from gpusvm.errors import DataError, DataWarning, warn
@@ -105,25 +104,23 @@ def read(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, np.n
     if labels_file is not None and not path.is_dir():
         warn(f"{file}: its labels are taken from {labels_file.name} beside it", DataWarning)
     samples = read_array(file)
-    if is_table(samples, kind, str(file)):
+    if is_table(samples, kind, file.stem):
         return Contents(as_features(samples, str(file)), labels)
     if labels is not None and labels.dtype.kind == "f":
         raise DataError(f"{labels_file}: has real numbers for labels; those of images must be integers or strings")
     return as_images(samples, str(file)), labels
 
 
-def is_table(samples: np.ndarray, kind: str, where: str) -> bool:
-    """Whether an array is a table rather than images, as `kind` says or else by its values.
+def is_table(samples: np.ndarray, kind: str, name: str) -> bool:
+    """Whether an array is a table rather than images, as `kind` says or else by its values and its name.
 
-    Rows of pixels are images, where they make a square. Where that is so small that they may be features, a DataWarning
-    says what was taken.
+    Rows of pixels are images, where they make a square: a large one, or any where the array is called images.
     """
     if kind != "auto" or samples.ndim != 2:
         return kind == "table"
-    could_be, sure = look_like_images((), samples)
-    if could_be and not sure:
-        say_taken_for_images(where, image_shape(samples.shape[1]))
-    return not could_be and not are_fractions_of_pixels(samples)
+    if "image" in name and are_pixels(samples):
+        return False
+    return not look_like_images((), samples) and not are_fractions_of_pixels(samples)
 
 
 def _in_folder(folder: Path, split: str) -> Path | None:

@@ -54,7 +54,7 @@ def read_any(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, 
                 samples, where = archive[key], f"{path}, {key!r}"
                 labels = archive.get(labels_key)
                 where_labels = f"{path}, {labels_key!r}"
-                if is_table(samples, kind, where):
+                if is_table(samples, kind, key):
                     labels = None if labels is None else as_labels(labels, where_labels)
                     return Contents(as_features(samples, where), labels)
                 images = as_images(samples, where)
@@ -75,7 +75,7 @@ def read_samples(path: Path, kind: str) -> Contents | np.ndarray:
         for key in ("images", "X", "data", *(key for split in ("test", "train") for key, _ in PAIRS[split])):
             if key in archive:
                 samples, where = archive[key], f"{path}, {key!r}"
-                if is_table(samples, kind, where):
+                if is_table(samples, kind, key):
                     return Contents(as_features(samples, where), None)
                 return as_images(samples, where)
         raise _no_images(archive, path, "test")

@@ -37,7 +37,7 @@ def read_any(
     is_real = contents.labels is not None and contents.labels.dtype.kind == "f"
     if kind == "table" or is_real or not isinstance(contents.X, np.ndarray):
         return contents
-    is_pixels = not unlike_others(contents.columns) and look_like_images(contents.columns, contents.X)[1]
+    is_pixels = not unlike_others(contents.columns) and look_like_images(contents.columns, contents.X)
     if kind == "images" or is_pixels:
         return as_images(contents.X, str(path)), contents.labels
     return contents

@@ -17,8 +17,9 @@ from gpusvm.memory import available_mb
 _SMALL_BYTES = 2**26
 # Of the columns that are pixels, so many have names that differ in their numbers alone: pixel0, 1x1, p_0, 0.
 _SHARE_OF_PIXEL_NAMES = 0.5
-# Whole numbers from 0 to 255 that would make smaller images than this may as well be features.
+# Whole numbers from 0 to 255 that would make smaller images than this are taken for features.
 _SMALL_SIDE = 8
+_LEAST_PIXELS = 4
 # What is left of 255 times a pixel divided by 255, in float16 at worst.
 _LARGEST_ROUNDING = 0.1
 
@@ -93,25 +94,20 @@ def names_pixels(names: Sequence[str]) -> bool:
     return sum(("pix" in name.lower() or "px" in name.lower()) for name in names) > _SHARE_OF_PIXEL_NAMES * len(names)
 
 
-def look_like_images(names: Sequence[str], samples: np.ndarray) -> tuple[bool, bool]:
-    """Whether a table could be one of square images, and whether that is sure.
+def look_like_images(names: Sequence[str], samples: np.ndarray) -> bool:
+    """Whether a table is one of square images.
 
-    It could be where it is whole numbers from 0 to 255 (`are_pixels`) and the names of its columns, if they have some,
-    differ in their numbers alone. It is sure where the images are not tiny or the names say pixel; then a few columns
-    may have other names, which whoever reads the images has to refuse.
+    It is where it is whole numbers from 0 to 255 (`are_pixels`), where the names of its columns, if they have some,
+    differ in their numbers alone, and where the images are not tiny or the names say pixel: a few features of such
+    numbers make a square by chance, and a model of images would not scale them. A few columns may have other names,
+    which whoever reads the images has to refuse.
     """
     odd = unlike_others(names)
     pixels = np.delete(np.arange(samples.shape[1]), odd)
-    sure = len(pixels) >= _SMALL_SIDE**2 or names_pixels(names)
+    if len(pixels) < _SMALL_SIDE**2 and not (names_pixels(names) and len(pixels) >= _LEAST_PIXELS):
+        return False
     is_usual = len(names) < 2 or bool(odd) or len({re.sub(r"[0-9]+", "0", name.lower()) for name in names}) == 1
-    could_be = is_usual and len(pixels) >= 4 and (sure or not odd) and are_pixels(samples[:, pixels])
-    return could_be, could_be and sure
-
-
-def say_taken_for_images(where: str, shape: tuple[int, ...]) -> None:
-    """Warn that numbers were taken for images (height, width) which may be features."""
-    numbers, size = "its whole numbers from 0 to 255", f"{shape[1]}x{shape[0]}"
-    warn(f"{where}: {numbers} are taken for images of {size}; say --table if they are features", DataWarning)
+    return is_usual and are_pixels(samples[:, pixels])
 
 
 def require_memory(n_bytes: int, where: str) -> None:

@@ -193,9 +193,9 @@ def test_scaling_is_for_tables():
 
 
 def test_what_looks_like_images_can_be_read_as_a_table(rng):
-    np.savez("bytes.npz", X=rng.integers(0, 256, (60, 16), dtype=np.uint8), y=np.arange(60) % 2)
-    assert "images of 4 x 4" in done("train", "bytes.npz").stdout
-    assert "48 rows of 16 features" in done("train", "bytes.npz", "--table").stdout
+    np.savez("bytes.npz", X=rng.integers(0, 256, (60, 64), dtype=np.uint8), y=np.arange(60) % 2)
+    assert "images of 8 x 8" in done("train", "bytes.npz").stdout
+    assert "48 rows of 64 features" in done("train", "bytes.npz", "--table").stdout
     assert load_model("bytes.svm").image_shape is None
     # The model knows that it is of a table, though the file looks like images.
     assert "rows predicted" in done("predict", "bytes.svm", "bytes.npz").stderr

@@ -438,11 +438,17 @@ class TestImagesOrTable:
         data = load_dataset(write(tmp_path, self.text(self.rows(rng, 9), ("label", *"abcdefghi"))))
         assert isinstance(data, Table) and data.n_features == 9
 
-    def test_a_guess_that_may_be_wrong_is_said(self, tmp_path, rng):
-        path = write(tmp_path, self.text(self.rows(rng, 16, high=16), ("label", *(f"x{k}" for k in range(16)))))
-        with pytest.warns(DataWarning, match="taken for images of 4x4; say --table if they are features"):
-            assert isinstance(load_dataset(path), Dataset)
-        assert isinstance(load_dataset(path, kind="table"), Table)
+    @pytest.mark.parametrize("n", [4, 9, 16, 49])
+    def test_a_few_whole_numbers_are_features_unless_their_names_say_pixel(self, tmp_path, rng, n):
+        rows = self.rows(rng, n, high=16)
+        for names in ((), ("label", *(f"x{k}" for k in range(n)))):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)
+                assert isinstance(load_dataset(write(tmp_path, self.text(rows, names)), label="1"), Table)
+        path = write(tmp_path, self.text(rows, ("label", *(f"pixel{k}" for k in range(n)))))
+        assert isinstance(load_dataset(path), Dataset)
+        path = write(tmp_path, self.text(rows, ("label", *(f"x{k}" for k in range(n)))))
+        assert isinstance(load_dataset(path, kind="images"), Dataset)
 
     def test_pixels_that_are_none_are_a_table_and_that_is_said(self, tmp_path, rng):
         names = ("label", *(f"pixel{k}" for k in range(64)))

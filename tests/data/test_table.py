@@ -32,11 +32,12 @@ def test_real_numbers_are_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        (np.zeros((3, 4), dtype=np.uint8), Dataset),
-        (np.full((3, 4), 255.0), Dataset),
-        (np.full((3, 4), 256), Table),
-        (np.full((3, 4), -1), Table),
-        (np.full((3, 4), 0.5), Table),
+        (np.zeros((3, 64), dtype=np.uint8), Dataset),
+        (np.full((3, 81), 255.0), Dataset),
+        (np.full((3, 64), 256), Table),
+        (np.full((3, 64), -1), Table),
+        (np.full((3, 64), 0.5), Table),
+        *((np.full((3, n), 7), Table) for n in (1, 4, 9, 16, 25, 36, 49, 65)),
         (np.full((3, 5), 7), Table),
         (np.zeros((3, 5), dtype=np.uint8), Table),
         (np.zeros((3, 2, 2), dtype=np.uint8), Dataset),
@@ -55,9 +56,10 @@ def test_pixels_that_were_divided_by_255_are_images(tmp_path, rng):
     assert isinstance(load_dataset(archive(tmp_path, X=rng.random((5, 64)))), Table)
 
 
-def test_images_that_may_be_features_are_said(tmp_path):
-    with pytest.warns(DataWarning, match="taken for images of 2x2; say --table"):
-        load_dataset(archive(tmp_path, X=np.zeros((3, 4), dtype=np.int64)))
+def test_small_images_are_those_that_are_called_so(tmp_path):
+    for kind, key in ((Dataset, "images"), (Dataset, "train_images"), (Table, "data")):
+        assert isinstance(load_dataset(archive(tmp_path, **{key: np.zeros((3, 4), dtype=np.int64)})), kind)
+    assert isinstance(load_dataset(archive(tmp_path, images=np.full((3, 4), -1.5))), Table)
 
 
 def test_what_it_is_can_be_said(tmp_path):
@@ -66,7 +68,7 @@ def test_what_it_is_can_be_said(tmp_path):
     table = load_dataset(path, kind="table")
     assert isinstance(table, Table) and table.X.dtype == np.float64
     assert isinstance(load_samples(path, kind="table"), Table)
-    images, ids = load_samples(path)
+    images, ids = load_samples(path, kind="images")
     assert images.shape == (3, 2, 2) and ids == ["1", "2", "3"]
     with pytest.raises(UsageError, match="kind must be 'auto', 'images' or 'table', not 'sound'"):
         load_dataset(path, kind="sound")
