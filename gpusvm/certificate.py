@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gpusvm.errors import DataError
+from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import Array, Kernel, array_module, near_the_origin, squared_norms
-from gpusvm.model import SVMModel
+from gpusvm.model import SVMModel, describe_pair
 from gpusvm.problem import QP, c_svc, from_support, single_function, spread
 from gpusvm.sparse import as_csr, is_sparse, same_rows, unpacked_if_smaller
 
@@ -63,7 +64,13 @@ class Certificate:
 
 
 def certify(
-    model: SVMModel, X: np.ndarray, y: np.ndarray | None = None, *, sample_weight: np.ndarray | None = None
+    model: SVMModel,
+    X: np.ndarray,
+    y: np.ndarray | None = None,
+    *,
+    sample_weight: np.ndarray | None = None,
+    C: float | None = None,
+    epsilon: float | None = None,
 ) -> Certificate:
     """Recompute each pair's KKT violation and objectives from the training data, in float64.
 
@@ -94,11 +101,19 @@ def certify(
         Not asked for by a one-class model.
     sample_weight : (n,) array, optional
         As given to fit.
+    C, epsilon : float, optional
+        Of a model of LIBSVM, whose file does not say them: `C` is by default the largest coefficient, and where the
+        model is optimal for a larger C without a coefficient as large, it is for that, too. `epsilon` is needed for a
+        regression. Its -w go into `sample_weight`. Its support vectors are looked for among the rows of X, to the
+        eight digits that svm-train writes.
 
     Raises
     ------
     DataError
         X or y is not what the model was trained on.
+    UsageError
+        C or epsilon for a model that says them, or none for one that does not; a model of nu-SVC or nu-SVR, whose
+        problem is not told by its file.
 
     References
     ----------
@@ -111,6 +126,10 @@ def certify(
         raise DataError("a certificate needs the labels or targets that the model was trained on")
     y = np.asarray(y)
     X = as_csr(X) if is_sparse(X) else X
+    if model.from_libsvm:
+        model = _as_trained(model, X, y, C, epsilon)
+    elif C is not None or epsilon is not None:
+        raise UsageError("C and epsilon are in the model; give them for a model of LIBSVM only")
     _check_same_data(model, X, y)
     outputs = model.pair_decisions(X, dtype=np.float64)
     if array_module(outputs) is not np:
@@ -122,6 +141,18 @@ def certify(
         for p, (problem, rows, b) in enumerate(state(model, y, _upper_bounds(model, y, sample_weight)))
     ]
     return Certificate(*(np.array(column) for column in zip(*found, strict=True)))
+
+
+def describe_certificate(model: SVMModel, certificate: Certificate) -> str:
+    """What was found, on a line."""
+    worst = model.pairs[int(certificate.kkt_gap.argmax())]
+    asked = f"for C={model.problem.C:g}" if model.from_libsvm else f"asked for {model.stopping.tol:g}"
+    return (
+        f"Certificate (float64, from the training data): KKT gap {certificate.max_kkt_gap:.2e} "
+        f"(worst pair {describe_pair(model.classes, worst)}; {asked}), "
+        f"dual objective {certificate.total_dual_objective:.6g}, "
+        f"relative duality gap {certificate.relative_duality_gap:.1e}"
+    )
 
 
 Stated = tuple[QP, np.ndarray, np.ndarray]
@@ -331,8 +362,70 @@ def _check_same_data(model: SVMModel, X: Any, y: np.ndarray) -> None:
     in_range = (model.support_indices < len(y)).all()
     if not in_range or (owners is not None and not np.array_equal(y[model.support_indices], owners)):
         raise DataError("a certificate needs the training data itself, in the order given to fit")
-    if not model.kernel.precomputed and model.n_support_vectors:
+    if not model.kernel.precomputed and model.n_support_vectors and not model.from_libsvm:
         rows = X[model.support_indices]
         rows = rows if isinstance(rows, np.ndarray) or is_sparse(rows) else rows.get()
         if not same_rows(rows.astype(model.support_vectors.dtype), model.support_vectors):
             raise DataError("a certificate needs the training data itself: its rows differ from the model's")
+
+
+def _as_trained(model: SVMModel, X: Any, y: np.ndarray, C: float | None, epsilon: float | None) -> SVMModel:
+    """A model of LIBSVM with what its file does not say: its problem, and the rows that are support vectors."""
+    svm_type = model.provenance.get("svm_type")
+    if svm_type in ("nu_svc", "nu_svr"):
+        raise UsageError(f"a certificate of a model of {svm_type} is not made: its file does not say what it solved")
+    problem = model.problem if C is None else replace(model.problem, C=C)
+    if problem.task == "epsilon_svr":
+        if epsilon is None:
+            raise UsageError("LIBSVM's file does not say epsilon (svm-train -p, 0.1 if not given): give epsilon")
+        problem = replace(problem, epsilon=epsilon)
+    elif problem.task == "one_class":
+        problem = replace(problem, nu=float(model.dual_coef.sum()) / max(1, len(y)))  # LIBSVM's sum is nu n
+    if model.kernel.precomputed:
+        return replace(model, problem=problem)
+    return replace(model, problem=problem, support_indices=_found_rows(model, X, y))
+
+
+def _found_rows(model: SVMModel, X: Any, y: np.ndarray) -> np.ndarray:
+    """The row of X (n, n_features) that each support vector is, and of its class: (n_sv,) int64. Raises DataError."""
+    owners = (
+        np.repeat(model.classes, model.n_support) if model.problem.classifies else np.zeros(model.n_support_vectors)
+    )
+    labels = y if model.problem.classifies else np.zeros(X.shape[0])
+    for rounded in (False, True):
+        places: dict[Hashable, deque[int]] = defaultdict(deque)
+        for row, key in enumerate(_row_keys(X, labels, rounded)):
+            places[key].append(row)
+        keys = list(_row_keys(model.support_vectors, owners, rounded))
+        if not model.problem.classifies:
+            _require_one_target(y, (places[key] for key in set(keys)))
+        found = [places[key].popleft() if places[key] else -1 for key in keys]
+        if -1 not in found:
+            return np.array(found, dtype=np.int64)
+    place = found.index(-1)
+    of_class = f" of class {owners[place]}" if model.problem.classifies else ""
+    raise DataError(
+        f"a certificate needs the training data itself: support vector {place + 1}{of_class} of the LIBSVM model is not"
+        " among these rows; give them as svm-train had them, scaled if they were"
+    )
+
+
+def _row_keys(X: Any, labels: np.ndarray, rounded: bool) -> Iterator[Hashable]:
+    """What tells the rows of X apart: label, places and values of what is not zero, to eight digits if `rounded`."""
+    X = as_csr(X.get() if array_module(X) is not np else X)
+    data = X.data.astype(np.float64)
+    if rounded:
+        values, places = np.unique(data, return_inverse=True)
+        data = np.array([float(f"{value:.8g}") for value in values.tolist()])[places]
+    for label, start, stop in zip(labels.tolist(), X.indptr[:-1], X.indptr[1:], strict=True):
+        yield label, X.indices[start:stop].tobytes(), data[start:stop].tobytes()
+
+
+def _require_one_target(y: np.ndarray, alike: Iterator[deque[int]]) -> None:
+    """Raise DataError where rows that are alike have several targets: the file does not say whose a coefficient is."""
+    for rows in alike:
+        if len(set(y[list(rows)].tolist())) > 1:
+            raise DataError(
+                f"rows {rows[0] + 1} and {rows[1] + 1} are alike and have other targets: LIBSVM's file does not say"
+                " which of them a coefficient belongs to, so there is no certificate"
+            )

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gpusvm.certificate import certify, describe_certificate
 from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress, size_for
 from gpusvm.cli.options import DataDir, Drop, Invert, Label, ModelFile, ResizeToModel
 from gpusvm.data import Dataset, has_split, load_dataset
@@ -56,11 +57,20 @@ def evaluate(
     invert: Invert = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
     data_dir: DataDir = None,
+    certify_it: Annotated[
+        bool, typer.Option("--certify", help="SOURCE is the training data: recompute gap and objective in float64.")
+    ] = False,
+    C: Annotated[
+        float | None,
+        typer.Option("--C", metavar="FLOAT", help="With --certify: C of a LIBSVM model; default: largest coefficient."),
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page of HTML, index.html, to this folder.")] = None,
 ) -> None:
     """Evaluate a model: accuracy, figures of each class, confusion matrix."""
     notes = messages()
+    if C is not None and not certify_it:
+        raise UsageError("--C is what --certify recomputes for; give both, or leave it out")
     check_writable(json_path, None if report is None else report / "index.html")
     machine = load_model(model)
     if not machine.problem.classifies:
@@ -95,15 +105,22 @@ def evaluate(
     evaluation = evaluate_predictions(
         machine.classes, true, predictions.labels, predictions.seconds, predictions.probabilities
     )
+    certificate = None
+    if certify_it:
+        certificate = certify(machine, machine.preprocess(data.samples), true, C=C)
+        machine = machine if C is None else replace(machine, problem=replace(machine.problem, C=C))
     written = []
     if json_path is not None:
-        write_json(json_path, figures(evaluation, data, model))
+        found = {} if certificate is None else {"certificate": certificate.summary()}
+        write_json(json_path, figures(evaluation, data, model) | found)
         written.append(json_path)
     if report is not None:
         from gpusvm.report import write_report
 
         written.append(write_report(machine, evaluation, data, predictions, report, title=model.name))
     show(results(), machine, evaluation, data)
+    if certificate is not None:
+        results().print(f"\n{describe_certificate(machine, certificate)}", soft_wrap=True)
     for path in written:
         notes.print(f"Wrote {path}", soft_wrap=True)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.registry import Choice, backend_names, choose_backend
-from gpusvm.certificate import Certificate, certify
+from gpusvm.certificate import Certificate, certify, describe_certificate
 from gpusvm.cli import tutorial
 from gpusvm.cli.console import bold, messages, pair_progress, results, sample_progress
 from gpusvm.cli.options import (
@@ -49,7 +49,7 @@ from gpusvm.evaluation import (
 )
 from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.memory import peak_rss_mb
-from gpusvm.model import SVMModel, describe_pair
+from gpusvm.model import SVMModel
 from gpusvm.model_file import save_model
 from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, require
@@ -382,13 +382,7 @@ def report(
     if (found := _reliability(model, split, predictions)) is not None:
         console.print(describe_reliability(found), soft_wrap=True)
     if certificate is not None:
-        worst = model.pairs[int(certificate.kkt_gap.argmax())]
-        console.print(
-            f"Certificate (float64, from the training data): KKT gap {certificate.max_kkt_gap:.2e} "
-            f"(worst pair {describe_pair(model.classes, worst)}; asked for {model.stopping.tol:g}), "
-            f"dual objective {certificate.total_dual_objective:.6g}, "
-            f"relative duality gap {certificate.relative_duality_gap:.1e}"
-        )
+        console.print(describe_certificate(model, certificate))
 
 
 def metrics(model: SVMModel, split: Split, predictions: Predictions, certificate: Certificate | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from scipy.sparse import csr_array, issparse
 from typer.testing import CliRunner
 
-from gpusvm import SVC, SVR, OneClassSVM, load_model, save_model, to_onnx, to_sklearn
+from gpusvm import SVC, SVR, OneClassSVM, certify, load_model, save_model, to_onnx, to_sklearn
 from gpusvm.calibration import Calibration
 from gpusvm.cli.main import app
 from gpusvm.errors import DataError, DataWarning, ModelFileError, UsageError
@@ -515,3 +515,87 @@ def test_the_width_of_a_regression_s_noise_is_kept(tmp_path, rng):
     save_model(read_libsvm_model(path), tmp_path / "m.svm")
     write_libsvm_model(load_model(tmp_path / "m.svm"), tmp_path / "again.model")
     assert (tmp_path / "again.model").read_bytes() == path.read_bytes()
+
+
+# -- certificates -------------------------------------------------------------------------------------------
+
+
+def as_svm_train_prints(path):
+    """The file with the values of support vectors in eight digits, which is all that svm-train writes of them."""
+    head, mark, body = path.read_text().partition("SV\n")
+    lines = [
+        " ".join(
+            f"{word.partition(':')[0]}:{float(word.partition(':')[2]):.8g}" if ":" in word else word
+            for word in line.split()
+        )
+        for line in body.splitlines()
+    ]
+    path.write_text(head + mark + "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("labels", [[1, -1], [30, -1, 7, 2]])
+@pytest.mark.parametrize("as_sparse", [False, True])
+def test_the_certificate_of_a_model_that_was_read_is_that_of_the_model(rng, tmp_path, labels, as_sparse):
+    X, y, _ = problem(rng, labels)
+    X, y = np.vstack([X, X[:9]]), np.concatenate([y, y[:9]])  # some rows twice
+    X = np.column_stack([X, np.zeros(len(X))])  # which no support vector has a value of
+    model = SVC(C=3.0, backend="sklearn").fit(X, y).model_
+    path = tmp_path / "m.model"
+    write_libsvm_model(model, path)
+    for _ in range(2):
+        read = read_libsvm_model(path)
+        found = certify(read, csr_array(X) if as_sparse else X, y, C=3.0)
+        for name, value in certify(model, X, y).summary().items():
+            assert found.summary()[name] == pytest.approx(value, abs=1e-6)
+        as_svm_train_prints(path)
+    assert certify(read, X, y).max_kkt_gap < 2e-3  # C is the largest coefficient
+    assert certify(read, X, y, C=30.0).max_kkt_gap > 0.01
+    with pytest.raises(DataError, match=r"support vector \d+ of class .* is not among these rows"):
+        certify(read, X * 1.001, y)
+    with pytest.raises(UsageError, match="give them for a model of LIBSVM only"):
+        certify(model, X, y, C=3.0)
+
+
+def test_certificates_of_functions_that_were_read(rng, tmp_path):
+    X = rng.normal(size=(80, 3))
+    y = np.sin(X[:, 0])
+    for machine, more in (
+        (SVR(epsilon=0.05, backend="sklearn"), {"epsilon": 0.05, "C": 1.0}),
+        (OneClassSVM(nu=0.3), {}),
+    ):
+        model = machine.fit(X, y).model_
+        write_libsvm_model(model, tmp_path / "m.model")
+        read = read_libsvm_model(tmp_path / "m.model")
+        found, expected = certify(read, X, y, **more), certify(model, X, y)
+        assert found.summary() == pytest.approx(expected.summary(), abs=1e-9)
+    write_libsvm_model(SVR(backend="sklearn").fit(X, y).model_, tmp_path / "m.model")
+    read = read_libsvm_model(tmp_path / "m.model")
+    with pytest.raises(UsageError, match="does not say epsilon"):
+        certify(read, X, y)
+    with pytest.raises(DataError, match="rows 1 and 81 are alike and have other targets"):
+        certify(read, np.vstack([X, X[:1]]), np.append(y, y[0] + 1), epsilon=0.1)
+    text = (tmp_path / "m.model").read_text().replace("epsilon_svr", "nu_svr")
+    (tmp_path / "m.model").write_text(text)
+    with pytest.raises(UsageError, match="a model of nu_svr is not made"):
+        certify(read_libsvm_model(tmp_path / "m.model"), X, y)
+
+
+def test_evaluate_certifies_a_model_of_libsvm(rng, tmp_path):
+    X, y, _ = problem(rng, [1, -1])
+    write_rows(tmp_path / "train", X, y)
+    write_libsvm_model(SVC(C=3.0, backend="sklearn").fit(X, y).model_, tmp_path / "m.model")
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "m.model"), str(tmp_path / "train"), "--certify"])
+    assert result.exit_code == 0 and "; for C=3), dual objective" in result.stdout
+    write_rows(tmp_path / "train", X[1:], y[1:])
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "m.model"), str(tmp_path / "train"), "--certify"])
+    assert result.exit_code == 1 and "is not among these rows" in result.stderr
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "m.model"), str(tmp_path / "train"), "--C", "3"])
+    assert result.exit_code == 2
+
+
+@needs_libsvm
+@pytest.mark.parametrize("labels", [[1, -1], [30, -1, 7, 2]])
+def test_what_svm_train_wrote_is_certified(rng, tmp_path, labels):
+    X, y, _ = problem(rng, labels)
+    read = read_libsvm_model(svm_train(tmp_path, X, y, "-c", "2", "-g", "0.3"))
+    assert certify(read, X, y, C=2.0).max_kkt_gap < 1.1e-3
