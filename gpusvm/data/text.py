@@ -13,7 +13,7 @@ from typing import TextIO
 from gpusvm.data.packed import open_unpacked
 from gpusvm.errors import DataError
 
-BLOCK_CHARACTERS = 1 << 20
+BLOCK_CHARACTERS = 1 << 22
 # A row is one sample. What has no line ends in so many characters is no table.
 LONGEST_LINE = 1 << 22
 # What people hand over that is no text, by how it begins, and what to do.
@@ -77,24 +77,23 @@ def open_text(path: Path, encoding: str, progress: bool = False) -> Iterator[Tex
         yield io.TextIOWrapper(file, encoding=encoding, newline=None)
 
 
-def blocks(stream: TextIO, path: Path, number: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Whole lines without their ends, about 1 MB at a time, with the number of the first one, from `number`.
+def blocks(stream: TextIO, path: Path, number: int = 1) -> Iterator[tuple[int, str]]:
+    """Whole lines, about 4 MB at a time, with the number of the first one, from `number`.
 
     A block does not end inside of quotes, where a cell may go on in the next line.
     """
     while text := stream.read(BLOCK_CHARACTERS):
-        text += _to_line_end(stream, path, number + text.count("\n"))
-        if text.count('"') % 2 and (more := _to_line_end(stream, path, number + text.count("\n"))):
-            text += more
-        lines = text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
-        yield number, lines
-        number += len(lines)
+        text += _to_line_end(stream, text, path, number)
+        if '"' in text and text.count('"') % 2:
+            text += _to_line_end(stream, text, path, number)
+        yield number, text
+        number += text.count("\n")
 
 
-def _to_line_end(stream: TextIO, path: Path, number: int) -> str:
+def _to_line_end(stream: TextIO, text: str, path: Path, number: int) -> str:
+    """What follows on the last line of a text that begins with line `number`; at its end, the next line."""
     rest = stream.readline(LONGEST_LINE)
     if len(rest) == LONGEST_LINE:
-        raise DataError(f"{path}: line {number} is longer than {LONGEST_LINE:,} characters; a row is one sample")
+        line = number + text.count("\n")
+        raise DataError(f"{path}: line {line} is longer than {LONGEST_LINE:,} characters; a row is one sample")
     return rest

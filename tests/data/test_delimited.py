@@ -462,3 +462,62 @@ class TestImagesOrTable:
         table[110, 5] = 256
         with pytest.raises(DataError, match=r"line 111, column 6.*'256' is out of range"):
             load_dataset(write(tmp_path, self.text(table)))
+
+
+def numbers_as_written(rng, n):
+    """Rows of numbers in many notations, with words for labels."""
+    forms = ("{:.17g}", "{:.3f}", "{:e}", "{:.0f}", "{:+.2f}", " {:.2f} ", "{:.1E}")
+    values = rng.normal(size=(n, 4)) * 10.0 ** rng.integers(-300, 300, (n, 4))
+    values[:, 1] = np.round(values[:, 1] % 7, 3)
+    rows = [[forms[rng.integers(len(forms))].format(value) for value in row] for row in values.tolist()]
+    return [",".join([*row, (" é b", "a", "", "x y ")[k % 4] if n % 2 else "ab"[k % 2]]) for k, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: lines,
+        lambda lines: [*lines[:7], *lines[8:], ""],
+        lambda lines: [*lines[:9], "1,2,3,4", *lines[9:]],
+        lambda lines: [*lines[:9], "1,2,3,4,a,6", *lines[9:]],
+        lambda lines: [*lines[:9], "1,,3,4,a", *lines[9:]],
+        lambda lines: [*lines[:9], "1,inf,nan,4,a", "1,1_0,2,3,a", *lines[9:]],
+        lambda lines: [*lines[:9], "1,true,0x10,4,a", *lines[9:]],
+        lambda lines: [*lines[:9], '1,"2",3,4,"a"', "# a comment", "   ", *lines[9:]],
+        lambda lines: [line + "," for line in lines],
+    ],
+)
+@pytest.mark.parametrize("n", [40, 41])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_large_blocks_are_read_by_pyarrow_as_small_ones_are_by_numpy(tmp_path, rng, monkeypatch, change, n, separator):
+    pytest.importorskip("pyarrow", reason='pyarrow is not installed: pip install "gpusvm[test]"')
+    lines = ["a,b,c,d,label", *change(numbers_as_written(rng, n))]
+    path = write(tmp_path, "\n".join(lines).replace(",", separator))
+
+    def found():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            try:
+                table = delimited.read(path, TableOptions())
+            except DataError as error:
+                return str(error)
+        return table.X.tobytes(), table.labels.tolist(), table.columns
+
+    expected = found()
+    monkeypatch.setattr("gpusvm.data.text.BLOCK_CHARACTERS", 300)
+    monkeypatch.setattr("gpusvm.data.delimited.BLOCK_CHARACTERS", 0)
+    assert found() == expected
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_pyarrow_reads_what_it_can(tmp_path, rng, monkeypatch, decimal):
+    pytest.importorskip("pyarrow", reason='pyarrow is not installed: pip install "gpusvm[test]"')
+    X = rng.normal(size=(50, 3))
+    text = "a;b;c;label\n" + "\n".join(";".join([*map(repr, row), "ab"[k % 2]]) for k, row in enumerate(X.tolist()))
+    path = write(tmp_path, text.replace(".", decimal))
+    monkeypatch.setattr("gpusvm.data.delimited.BLOCK_CHARACTERS", 0)
+    for way in ("_parse_at_once", "_parse_by_cell"):
+        monkeypatch.setattr(delimited._Parser, way, lambda *_: pytest.fail("not read by pyarrow"))
+    table = delimited.read(path, TableOptions())
+    np.testing.assert_array_equal(table.X, X)
+    assert table.labels.tolist() == ["ab"[k % 2] for k in range(50)]
