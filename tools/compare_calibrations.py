@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from gpusvm.backends.held_out import FOLDS, HeldOut, Training, held_out_decisions
+from gpusvm.backends.held_out import HeldOut, Training, default_folds, held_out_decisions
 from gpusvm.backends.native import backend
 from gpusvm.bench.tables import load_table
 from gpusvm.calibration import Calibration, fit_sharpness, fit_sigmoids, led_by
@@ -84,9 +84,10 @@ def candidates(found: HeldOut, codes: np.ndarray, k: int, D: np.ndarray, winners
     return {name: led_by(p, winners) for name, p in ways.items()}
 
 
-def compare(name: str, n_folds: int) -> None:
+def compare(name: str, n_folds: int | None = None) -> None:
     """Print a line for each way."""
     X, T, y, t = samples(name)
+    n_folds = n_folds or default_folds(len(y))
     C, gamma = PARAMETERS[name]
     training = Training(X, y, Problem(Kernel("rbf", gamma), C=C), Stopping(), Resources())
     model: SVMModel = backend.fit(*training[:-1])
@@ -101,4 +102,4 @@ def compare(name: str, n_folds: int) -> None:
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARAMETERS:
-        compare(name, FOLDS)
+        compare(name)

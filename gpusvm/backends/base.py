@@ -31,6 +31,8 @@ class Backend(Protocol):
     """Whether `fit` takes a `checkpoint`, to which it adds pairs and from which it takes those it need not solve."""
     goes_on: bool
     """Whether `fit` heeds a time limit, and takes a `start`: a model of the same samples from which it goes on."""
+    shares_folds: bool
+    """Whether `folds` may solve many of its trainings together, in its place."""
     takes_sparse: bool
     """Whether X may be CSR (`sparse.Sparse`)."""
 

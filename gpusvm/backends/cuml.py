@@ -75,6 +75,7 @@ class CumlBackend:
     tasks = frozenset({"c_svc", "epsilon_svr"})
     resumable = False
     goes_on = False
+    shares_folds = False
     takes_sparse = True
 
     def probe(self) -> Availability:

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from gpusvm.backends.native import announce_compilation, backend
 from gpusvm.backends.one_vs_one import GroupedData, merge
-from gpusvm.errors import UsageError
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Array, Kernel, largest_norm, near_the_origin
 from gpusvm.memory import default_cache_mb
-from gpusvm.model import SVMModel, class_pairs
+from gpusvm.model import class_pairs
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import Solution
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
 
 if TYPE_CHECKING:
-    from gpusvm.solver.path import Solved
+    from gpusvm.solver.path import Chain, Solved
 
 
 class Fold(NamedTuple):
@@ -186,9 +185,8 @@ def solve_columns(
     if not fits_memory(data, resources):
         _fit_columns(data, columns, stopping, resources, report, numbers, look)
         return
-    from gpusvm.solver.path import Chain, solve_chains
+    from gpusvm.solver.path import Chain
 
-    announce_compilation()
     tasks = _Tasks(data, columns, stopping, resources, report)
     chains, places = [], []
     for column, wanted in enumerate(columns):
@@ -200,21 +198,36 @@ def solve_columns(
                 weights = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])]
                 chains.append(Chain((i, j), kernel, weights, np.array(wanted.Cs)))
                 places.append((column, fold, pair))
-    if not chains:
-        return
-    kernel = chains[0].kernel
-    if not kernel.precomputed:
-        largest = largest_norm(data.X)
-        for chain in chains:
-            chain.kernel.require_range(largest)
-    X = near_the_origin(unpacked_if_smaller(data.X), kernel)
 
     def keep(index: int, solved: Solved) -> None:
         tasks.add(*places[index], solved)
 
+    _solve(data, chains, stopping, resources, keep, look)
+
+
+def _solve(
+    data: FoldedData,
+    chains: Sequence[Chain],
+    stopping: Stopping,
+    resources: Resources,
+    report: Callable[[int, Solved], None],
+    look: Callable[[], None] = lambda: None,
+) -> None:
+    """`solve_chains` over the samples as given."""
+    from gpusvm.solver.path import solve_chains
+
+    if not chains:
+        return
+    announce_compilation()
+    kernel = chains[0].kernel
+    if not kernel.precomputed:
+        largest = largest_norm(data.X)
+        for one in {chain.kernel for chain in chains}:
+            one.require_range(largest)
+    X = near_the_origin(unpacked_if_smaller(data.X), kernel)
     solve_chains(
         X if is_sparse(X) else np.ascontiguousarray(X), data.blocks, chains, stopping,
-        budget_mb=resources.cache_size or default_cache_mb(), n_threads=effective_jobs(resources.n_jobs), report=keep,
+        budget_mb=resources.cache_size or default_cache_mb(), n_threads=effective_jobs(resources.n_jobs), report=report,
         look=look,
     )  # fmt: skip
 
@@ -292,51 +305,75 @@ class _Tasks:
             self.report(Cell(column, c, fold, decisions, n_iter, converged, seconds))
 
 
-def out_of_fold_decisions(
-    X: Array,
-    y: np.ndarray,
+def own_decisions(
+    data: FoldedData,
     problem: Problem,
     stopping: Stopping,
     resources: Resources,
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
-    *,
-    sample_weight: np.ndarray | None = None,
+    report: Callable[[int, int], None] = lambda pair, fold: None,
 ) -> np.ndarray:
-    """Decision values of every sample, from a machine that was trained without it.
+    """Decision values of every sample in the pairs of its class, from machines that were trained without it.
+
+    Each pair's kernel values serve all folds. Other pairs have not seen the sample anyway.
 
     Parameters
     ----------
-    X : (n, n_features) array, float32 or float64, or CSR
-        (n, n) kernel values for a precomputed kernel.
-    y : (n,) array of labels
+    data : FoldedData
+        For which `shares_values`.
     problem : Problem
-        C-SVC.
+        C-SVC; its class weights are those of `data`.
     stopping : Stopping
     resources : Resources
-    folds : sequence of (train, test)
-        Rows, int64, of those that train and of those held out.
-    sample_weight : (n,) float64 array, optional
-        As for a training.
+    report : callable
+        Called with the places of pair and fold for each training that is done, in the caller's thread.
 
     Returns
     -------
-    (n, n_pairs) float64 array
-        Positive for the first class of the pair, as `SVMModel.pair_decisions`. NaN for samples that no fold holds out,
-        and in pairs of a class that a fold had no sample of.
+    (n, n_classes - 1) float64 array
+        As `voting.own_pairs` orders them, positive for the first class of a pair. NaN for what no fold holds out.
     """
-    data = FoldedData(X, y, [Fold(*fold) for fold in folds], problem.class_weight, sample_weight)
-    decisions = np.full((X.shape[0], len(data.pairs)), np.nan)
-    if solved_together(data, problem.kernel, [problem.C], stopping) and fits_memory(data, resources):
+    from gpusvm.solver.path import Chain
 
-        def keep(cell: Cell) -> None:
-            decisions[data.folds[cell.fold].test] = cell.decisions
+    chains, places = [], []
+    for pair, (i, j) in enumerate(data.pairs):
+        for fold in range(len(data.folds)):
+            weights = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])]
+            chains.append(Chain((i, j), problem.kernel, weights, np.array([problem.C])))
+            places.append((pair, fold))
+    found = np.full((len(data.order), len(data.classes) - 1), np.nan)
+    held_out = [_mask(fold.test, len(data.order)) for fold in data.folds]
 
-        column = Column([problem.kernel] * len(folds), (problem.C,))
-        solve_columns(data, [column], stopping, resources, keep)
-        return decisions
-    for k, fold in enumerate(data.folds):
-        decisions[fold.test] = _decided_by_itself(data, k, problem, stopping, resources, sample_weight, y)
-    return decisions
+    def keep(index: int, solved: Solved) -> None:
+        pair, fold = places[index]
+        i, j = data.pairs[pair]
+        halves = np.split(solved.decisions[0], [len(data.blocks[i])])
+        # Among the pairs of class i that with a later class j is at j - 1; among those of j, that with i at i.
+        for block, values, column in zip((data.blocks[i], data.blocks[j]), halves, (j - 1, i), strict=True):
+            own = held_out[fold][block]
+            found[block[own], column] = values[own]
+        report(pair, fold)
+
+    _solve(data, chains, stopping, resources, keep)
+    return found
+
+
+def _mask(rows: np.ndarray, n: int) -> np.ndarray:
+    mask = np.zeros(n, dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def shares_values(data: FoldedData, problem: Problem, stopping: Stopping, resources: Resources) -> bool:
+    """Whether folds are trained soonest on kernel values that they share, as `own_decisions` does.
+
+    So where a training needs all values between a pair's samples anyway. A larger pair needs a part of them, which is
+    another one in each fold; and small pairs, of which there may be thousands, are solved sooner by compiled code that
+    goes from one to the next.
+    """
+    from gpusvm.solver.working_set import AT_ONCE, SMALL
+
+    fits = SMALL < data.largest_pair() <= AT_ONCE and fits_memory(data, resources)
+    return fits and solved_together(data, problem.kernel, [problem.C], stopping)
 
 
 def solved_together(data: FoldedData, kernel: Kernel, Cs: Sequence[float], stopping: Stopping) -> bool:
@@ -348,31 +385,3 @@ def solved_together(data: FoldedData, kernel: Kernel, Cs: Sequence[float], stopp
     limited = stopping.max_iter >= 0 or stopping.time_limit is not None
     finite = all(np.isfinite(C) for C in Cs)
     return kernel.name != "sigmoid" and finite and not limited and data.has_all_classes()
-
-
-def _decided_by_itself(
-    data: FoldedData,
-    k: int,
-    problem: Problem,
-    stopping: Stopping,
-    resources: Resources,
-    sample_weight: np.ndarray | None,
-    y: np.ndarray,
-) -> np.ndarray:
-    """The decision values (n_test, n_pairs) of a fold's held-out samples, by a training of its own."""
-    train, test = data.folds[k].train, data.folds[k].test
-    own, seen = data.X[train], np.isin(data.classes, y[train])
-    if problem.kernel.precomputed:
-        own = own[:, train]
-    out = np.full((len(test), len(data.pairs)), np.nan)
-    if seen.sum() < 2:
-        raise UsageError(f"fold {k} trains on samples of one class; take fewer folds, or shuffle them")
-    factors = None if problem.class_weight is None else tuple(np.asarray(problem.class_weight)[seen].tolist())
-    weights = None if sample_weight is None else sample_weight[train]
-    model: SVMModel = backend.fit(
-        own, y[train], replace(problem, class_weight=factors), stopping, resources, sample_weight=weights
-    )
-    held_out = data.X[test][:, train] if problem.kernel.precomputed else data.X[test]
-    places = [p for p, (i, j) in enumerate(data.pairs) if seen[i] and seen[j]]
-    out[:, places] = model.pair_decisions(held_out, n_jobs=resources.n_jobs)
-    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,17 +11,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from gpusvm.backends.base import Backend, Progress
+from gpusvm.backends.folds import Fold, FoldedData, own_decisions, shares_values
 from gpusvm.calibration import Calibration, fit_sharpness, fit_sigmoids
 from gpusvm.errors import DataWarning, muted, warn
 from gpusvm.kernels import array_module
-from gpusvm.model import SVMModel
+from gpusvm.model import SVMModel, describe_pair
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.voting import own_pairs
 
-FOLDS = 3
-"""How many parts the samples are cut into; each is held out once."""
+FEW, FOLDS_OF_FEW, FOLDS = 2000, 3, 2
+"""Into how many parts the samples are cut, each of which is held out once: those of few samples, and of more.
 
-KEPT_ROWS, KEPT_BYTES = 10_000, 2**28
+Halves of many samples give the same log loss as thirds, in half of the time; see docs/probabilities.md."""
+
+KEPT_ROWS, KEPT_BYTES = 5000, 2**28
 """Samples on whose decision values of all pairs the sharpness is fitted; and what these values may take."""
 
 _BLOCK_BYTES = 2**26
@@ -66,7 +69,7 @@ def calibrate(
     model: SVMModel,
     *,
     seed: Any = 0,
-    n_folds: int = FOLDS,
+    n_folds: int | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
     """Class probabilities for a machine.
@@ -83,10 +86,12 @@ def calibrate(
         What the backend made of it.
     seed : int or RandomState
         Of the folds, which hold each class in proportion.
-    n_folds : int
+    n_folds : int, optional
+        By default `default_folds`.
     progress : Progress, optional
         Called after each class pair of each fold.
     """
+    n_folds = n_folds or default_folds(len(training.y))
     classes, codes = np.unique(training.y, return_inverse=True)
     weights = factors(training, codes)
     _warn_of_few(classes, codes[weights > 0], n_folds)
@@ -101,6 +106,11 @@ def calibrate(
     calibration = Calibration(probA, probB, "price")
     logits = calibration.logits(found.decisions)
     return replace(calibration, sharpness=fit_sharpness(logits, own[found.kept], weights[found.kept], len(classes)))
+
+
+def default_folds(n: int) -> int:
+    """How many folds `n` samples are cut into."""
+    return FOLDS if n > FEW else FOLDS_OF_FEW
 
 
 def factors(training: Training, codes: np.ndarray) -> np.ndarray:
@@ -169,21 +179,69 @@ def held_out_decisions(
     """
     rows, n_classes = np.flatnonzero(weights > 0), int(codes.max()) + 1
     n_pairs, columns = n_classes * (n_classes - 1) // 2, own_pairs(n_classes)
-    own = np.empty((len(rows), n_classes - 1))
-    for fold, held in enumerate(folds(codes[rows], n_folds, random)):
-        left = np.unique(np.delete(codes[rows], held))
-        if len(left) == 1:
-            own[held] = 1.0 if left[0] == 0 else -1.0
-            continue
-        without = _trained_without(backend, training, model, rows[held], fold, n_folds, progress)
-        for c in np.unique(codes[rows[held]]).tolist():
-            places = held[codes[rows[held]] == c]
-            own[places] = _decisions(_of_class(without, c), training, rows[places], columns[c])
+    held = [rows[places] for places in folds(codes[rows], n_folds, random)]
+    data = _folded(backend, training, rows, held)
+    if data is not None:
+        report = _pair_of_fold(data, progress)
+        own = own_decisions(data, training.problem, training.stopping, training.resources, report)[rows]
+    else:
+        own = _one_by_one(backend, training, model, codes, rows, held, progress)
     room = max(1, min(KEPT_ROWS, KEPT_BYTES // (8 * n_pairs)))
     kept = np.sort(random.permutation(len(rows))[:room])
     decisions = _decisions(model, training, rows[kept], np.arange(n_pairs))
     np.put_along_axis(decisions, columns[codes[rows[kept]]], own[kept], axis=1)
     return HeldOut(rows, own, kept, decisions)
+
+
+def _folded(backend: Backend, training: Training, rows: np.ndarray, held: Sequence[np.ndarray]) -> FoldedData | None:
+    """The samples in folds that are solved together; None where each fold is to be trained by itself."""
+    if not backend.shares_folds:
+        return None
+    data = FoldedData(
+        training.X, training.y, [Fold(np.setdiff1d(rows, part), part) for part in held],
+        training.problem.class_weight, training.sample_weight,
+    )  # fmt: skip
+    return data if shares_values(data, training.problem, training.stopping, training.resources) else None
+
+
+def _pair_of_fold(data: FoldedData, progress: Progress | None) -> Callable[[int, int], None]:
+    """What reports each pair of each fold, as the trainings that follow the one of all samples."""
+    n_pairs, n_folds = len(data.pairs), len(data.folds)
+    done = n_pairs
+
+    def report(pair: int, fold: int) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            name = describe_pair(data.classes, data.pairs[pair])
+            progress(done, n_pairs * (1 + n_folds), f"fold {fold + 1} of {n_folds}, {name}")
+
+    return report
+
+
+def _one_by_one(
+    backend: Backend,
+    training: Training,
+    model: SVMModel,
+    codes: np.ndarray,
+    rows: np.ndarray,
+    held: Sequence[np.ndarray],
+    progress: Progress | None,
+) -> np.ndarray:
+    """As `folds.own_decisions`, of `rows` alone: by a training for each of the folds `held`."""
+    n_classes = int(codes.max()) + 1
+    columns = own_pairs(n_classes)
+    own = np.empty((len(codes), n_classes - 1))
+    for fold, part in enumerate(held):
+        left = np.unique(codes[np.setdiff1d(rows, part)])
+        if len(left) == 1:
+            own[part] = 1.0 if left[0] == 0 else -1.0
+            continue
+        without = _trained_without(backend, training, model, part, fold, len(held), progress)
+        for c in np.unique(codes[part]).tolist():
+            members = part[codes[part] == c]
+            own[members] = _decisions(_of_class(without, c), training, members, columns[c])
+    return own[rows]
 
 
 def _trained_without(

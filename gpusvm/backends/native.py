@@ -54,6 +54,7 @@ class NativeCpuBackend:
     tasks = frozenset(TASKS)
     resumable = True
     goes_on = True
+    shares_folds = True
     takes_sparse = True
 
     def probe(self) -> Availability:

@@ -41,6 +41,7 @@ class NativeCudaBackend:
     tasks = frozenset({"c_svc"})
     resumable = False
     goes_on = False
+    shares_folds = False
     takes_sparse = False
 
     def probe(self) -> Availability:

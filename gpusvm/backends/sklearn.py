@@ -58,6 +58,7 @@ class SklearnBackend:
     tasks = frozenset(TASKS)
     resumable = True
     goes_on = False
+    shares_folds = False
     takes_sparse = True
 
     def probe(self) -> Availability:

@@ -28,6 +28,7 @@ class SklearnexBackend:
     tasks = frozenset({"c_svc"})
     resumable = False
     goes_on = False
+    shares_folds = False
     takes_sparse = False
 
     def probe(self) -> Availability:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.estimate import hint
-from gpusvm.backends.held_out import FOLDS, Training, calibrate, part_of
+from gpusvm.backends.held_out import Training, calibrate, default_folds, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
 from gpusvm.estimators.base import KernelMachine, on_host, print_progress
@@ -253,7 +253,7 @@ class SVC(ClassifierMixin, KernelMachine):
         if self.warm_start and self._was_fitted_to(X) and self._has_labels(y):
             resuming["start"] = self.__dict__["model_"]
         training = Training(X, y, self._problem(X), self._stopping(), self._resources(X), sample_weight)
-        n_trainings = 1 + (FOLDS if self._has_probabilities else 0)
+        n_trainings = 1 + (default_folds(len(y)) if self._has_probabilities else 0)
         try:
             self.model_ = choice.backend.fit(
                 *training[:-1], sample_weight=sample_weight, progress=part_of(n_trainings, 0, progress), **resuming

@@ -9,7 +9,8 @@ import numpy as np
 
 from gpusvm.kernels import Kernel, largest_entry
 from gpusvm.problem import QP
-from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues
+from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues, ValuesOfTwoBlocks
 from gpusvm.solver.operands import Samples
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.sparse_samples import SparseSamples
@@ -29,6 +30,9 @@ class KernelOfBlocks:
     blocks : sequence of int64 arrays
         The rows of X in each block.
     kernel : Kernel
+    within_mb : float
+        Memory for values within blocks. Where it holds those of all, and there are more than two, so that each is in
+        several problems, they are computed once.
 
     Attributes
     ----------
@@ -36,7 +40,7 @@ class KernelOfBlocks:
         Whether float32 has exponents for the values.
     """
 
-    def __init__(self, X: np.ndarray, blocks: Sequence[np.ndarray], kernel: Kernel) -> None:
+    def __init__(self, X: np.ndarray, blocks: Sequence[np.ndarray], kernel: Kernel, within_mb: float = 0.0) -> None:
         self.X, self.blocks, self.kernel = X, blocks, kernel
         if kernel.precomputed:
             self.largest_norm, self.largest_value = 0.0, largest_entry(X)
@@ -45,6 +49,10 @@ class KernelOfBlocks:
             self.samples = SparseSamples.of(X, kernel) if is_sparse(X) else Samples.of(X, kernel)
             self.largest_norm = float(self.samples.norms.max(initial=0.0)) / self.samples.scale**2
             self.fits_float32 = kernel.fits_float32(self.largest_norm)
+        fits = sum(len(rows) ** 2 for rows in blocks) * 4 <= within_mb * 2**20
+        self.keeps_within = not kernel.precomputed and self.fits_float32 and len(blocks) > 2 and fits
+        self._within: dict[int, np.ndarray] = {}
+        self._within_locks = [threading.Lock() for _ in blocks]
         self._exact: Samples | None = None
         self._making_exact = threading.Lock()
 
@@ -57,10 +65,24 @@ class KernelOfBlocks:
 
     def values(self, blocks: tuple[int, ...], dtype: type) -> KernelValues:
         """Kernel values in `dtype` between the variables of a problem about `blocks`."""
-        rows = np.concatenate([self.blocks[block] for block in blocks])
+        parts = [self.blocks[block] for block in blocks]
+        if self.keeps_within and dtype == np.float32 and len(set(blocks)) == 2:
+            return ValuesOfTwoBlocks(self.kernel, self.samples, parts, dtype, lambda k: self.within(blocks[k]))
+        rows = np.concatenate(parts)
         if self.kernel.precomputed:
             return GivenValues(self.X, rows, dtype)
         return ComputedValues(self.kernel, self.exact_samples() if dtype == np.float64 else self.samples, rows, dtype)
+
+    def within(self, block: int) -> np.ndarray:
+        """Kernel values (n, n) float32 within a block, computed when a problem first needs them and kept."""
+        with self._within_locks[block]:
+            if block not in self._within:
+                rows = self.blocks[block]
+                K = np.empty((len(rows), len(rows)), dtype=np.float32)
+                values = ComputedValues(self.kernel, self.samples, rows, np.float32)
+                values.extend(K, np.arange(len(rows)), 0, EachChunk(), lambda: False)
+                self._within[block] = K
+            return self._within[block]
 
     def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
         """How to tell whether kernel values of `dtype` are fine enough for the problem."""

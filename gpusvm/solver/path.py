@@ -44,6 +44,9 @@ _REACHED, _LAST_STEP, _STUCK, _STOPPED = 0.0, 1.0, 2.0, 3.0
 _MOST_FAILED = 3
 """Gaps in a row, none much smaller than one before, after which float32 steps, then a problem, are given up."""
 
+WITHIN_SHARE = 0.1
+"""Of the budget, for kernel values within classes, of each of the two kernels that are kept."""
+
 _WAIT_SECONDS = 0.1
 _MB = 2**20
 
@@ -159,7 +162,9 @@ class _Setting:
             if kernel not in self._kernels:
                 for oldest in list(self._kernels)[:-1]:
                     del self._kernels[oldest]
-                self._kernels[kernel] = KernelOfBlocks(self.X, self.blocks, kernel)
+                self._kernels[kernel] = KernelOfBlocks(
+                    self.X, self.blocks, kernel, WITHIN_SHARE * self.budget_mb
+                )  # fmt: skip
             return self._kernels[kernel]
 
     def matrix(self, chain: Chain, dtype: type | None = None) -> np.ndarray:

@@ -9,8 +9,7 @@ from sklearn.datasets import make_blobs
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from gpusvm import SVC
-from gpusvm.backends.folds import out_of_fold_decisions
-from gpusvm.errors import UsageError
+from gpusvm.backends.folds import Column, Fold, FoldedData, shares_values, solve_columns, solved_together
 from gpusvm.kernels import Kernel
 from gpusvm.params import Problem, Resources, Stopping
 
@@ -30,6 +29,18 @@ def one_by_one(X, y, folds, n_pairs, **parameters):
     return decisions
 
 
+def decided(X, y, problem, stopping, resources, folds, sample_weight=None):
+    """The decision values (n, n_pairs) of all samples, each held out by a fold."""
+    folded = FoldedData(X, y, [Fold(*fold) for fold in folds], problem.class_weight, sample_weight)
+    decisions = np.full((X.shape[0], len(folded.pairs)), np.nan)
+
+    def keep(cell):
+        decisions[folded.folds[cell.fold].test] = cell.decisions
+
+    solve_columns(folded, [Column([problem.kernel] * len(folds), (problem.C,))], stopping, resources, keep)
+    return decisions
+
+
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
 @pytest.mark.parametrize("C", [1.0, 50.0])
@@ -37,15 +48,15 @@ def test_decisions_are_those_of_trainings_one_by_one(n_classes, form, C):
     X, y = data(n_classes)
     folds = list(StratifiedKFold(4).split(X, y))
     theirs = one_by_one(X, y, folds, n_classes * (n_classes - 1) // 2, C=C, tol=1e-5)
-    ours = out_of_fold_decisions(form(X), y, Problem(KERNEL, C), Stopping(tol=1e-5), Resources(), folds)
+    ours = decided(form(X), y, Problem(KERNEL, C), Stopping(tol=1e-5), Resources(), folds)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_kernel_values_may_be_given():
     X, y = data(3)
     K, folds = KERNEL(X, X), list(StratifiedKFold(3).split(X, y))
-    theirs = out_of_fold_decisions(X, y, Problem(KERNEL), Stopping(tol=1e-5), Resources(), folds)
-    ours = out_of_fold_decisions(K, y, Problem(Kernel("precomputed")), Stopping(tol=1e-5), Resources(), folds)
+    theirs = decided(X, y, Problem(KERNEL), Stopping(tol=1e-5), Resources(), folds)
+    ours = decided(K, y, Problem(Kernel("precomputed")), Stopping(tol=1e-5), Resources(), folds)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -54,44 +65,44 @@ def test_weights_of_classes_and_samples_count(rng):
     weights, factors = rng.uniform(0.2, 2, len(y)), (1.0, 2.0, 0.5)
     weights[:10] = 0
     folds = list(StratifiedKFold(3).split(X, y))
-    found = out_of_fold_decisions(
-        X, y, Problem(KERNEL, 1.0, factors), Stopping(tol=1e-5), Resources(), folds, sample_weight=weights
-    )
+    found = decided(X, y, Problem(KERNEL, 1.0, factors), Stopping(tol=1e-5), Resources(), folds, sample_weight=weights)
     for train, test in folds:
         svc = SVC(backend="native-cpu", gamma=KERNEL.gamma, class_weight=dict(enumerate(factors)), tol=1e-5)
         theirs = svc.fit(X[train], y[train], weights[train]).model_.pair_decisions(X[test])
         np.testing.assert_allclose(found[test], theirs, atol=1e-4)
 
 
-def test_a_sigmoid_kernel_finds_what_a_training_finds():
-    X, y = data(2)
-    folds, kernel = list(StratifiedKFold(3).split(X, y)), Kernel("sigmoid", 0.02)
-    found = out_of_fold_decisions(X, y, Problem(kernel, 10.0), Stopping(), Resources(), folds)
-    for train, test in folds:
-        svc = SVC(backend="native-cpu", kernel="sigmoid", gamma=0.02, C=10.0).fit(X[train], y[train])
-        np.testing.assert_array_equal(found[test], svc.model_.pair_decisions(X[test]))
-
-
 def test_without_memory_for_all_kernel_values_folds_are_trained_one_by_one():
     X, y = data(2, n=1200)
     folds = list(StratifiedKFold(3).split(X, y))
-    ample = out_of_fold_decisions(X, y, Problem(KERNEL), Stopping(tol=1e-5), Resources(), folds)
-    scarce = out_of_fold_decisions(X, y, Problem(KERNEL), Stopping(tol=1e-5), Resources(cache_size=5), folds)
+    ample = decided(X, y, Problem(KERNEL), Stopping(tol=1e-5), Resources(), folds)
+    scarce = decided(X, y, Problem(KERNEL), Stopping(tol=1e-5), Resources(cache_size=5), folds)
     np.testing.assert_allclose(scarce, ample, atol=1e-4)
 
 
-def test_a_class_that_a_fold_lacks_has_no_decisions_there():
+LIMITS = [Stopping(max_iter=10), Stopping(time_limit=1.0)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stopping"),
+    [(Kernel("sigmoid", 0.02), Stopping()), *((KERNEL, limit) for limit in LIMITS)],
+)
+def test_what_is_not_the_same_from_another_start_is_trained_by_itself(kernel, stopping):
+    X, y = data(2)
+    folded = FoldedData(X, y, [Fold(*fold) for fold in StratifiedKFold(3).split(X, y)])
+    assert solved_together(folded, KERNEL, [1.0], Stopping())
+    assert not solved_together(folded, kernel, [1.0], stopping)
+
+
+def test_a_fold_that_lacks_a_class_is_trained_by_itself():
     X, y = data(3)
     order = np.argsort(y, kind="stable")
-    folds = list(KFold(3).split(X[order]))
-    found = out_of_fold_decisions(X[order], y[order], Problem(KERNEL), Stopping(), Resources(), folds)
-    lacking = np.isnan(found)
-    assert (lacking.sum(axis=1) == 2).all(), "of three pairs, that of the two other classes is there"
+    folded = FoldedData(X[order], y[order], [Fold(*fold) for fold in KFold(3).split(X)])
+    assert not solved_together(folded, KERNEL, [1.0], Stopping())
 
 
-def test_a_fold_of_one_class_is_refused():
-    X, y = data(2)
-    order = np.argsort(y, kind="stable")
-    folds = list(KFold(2).split(X))
-    with pytest.raises(UsageError, match="fold 0 trains on samples of one class"):
-        out_of_fold_decisions(X[order], y[order], Problem(KERNEL), Stopping(), Resources(), folds)
+@pytest.mark.parametrize(("n", "cache_size", "shares"), [(300, None, False), (1200, None, True), (1200, 5, False)])
+def test_folds_share_kernel_values_where_a_training_needs_all_of_them(n, cache_size, shares):
+    X, y = data(2, n)
+    folded = FoldedData(X, y, [Fold(*fold) for fold in StratifiedKFold(3).split(X, y)])
+    assert shares_values(folded, Problem(KERNEL), Stopping(), Resources(cache_size)) == shares

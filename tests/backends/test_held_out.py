@@ -18,9 +18,11 @@ from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.voting import own_pairs
 
 
-@pytest.fixture(params=[sklearn, native_cpu], ids=lambda backend: backend.name)
-def backend(request):
-    return request.param
+@pytest.fixture(params=["sklearn", "native-cpu", "native-cpu, folds together"])
+def backend(request, monkeypatch):
+    if "together" in request.param:
+        monkeypatch.setattr("gpusvm.solver.working_set.SMALL", 0)  # else so small problems are not
+    return sklearn if request.param == "sklearn" else native_cpu
 
 
 def training(X, y, weights=None, **changes):
@@ -121,7 +123,7 @@ def test_what_a_fold_warns_of_is_not_said_again(backend, rng):
 def test_progress_goes_through_all_trainings(backend, rng):
     lines, asked = [], training(rng.normal(size=(60, 3)), rng.integers(0, 3, 60))
     calibrate(
-        backend, asked, trained(backend, asked),
+        backend, asked, trained(backend, asked), n_folds=3,
         progress=lambda done, total, latest: lines.append((done, total, latest)),
     )  # fmt: skip
     assert [done for done, _, _ in lines] == list(range(4, 13))
