@@ -71,9 +71,11 @@ class ActiveSetSolver(Iterate):
         super().__init__(problem)
         self.values, self.tol, self.each_chunk, self.error = values, tol, each_chunk, error
         self.room = min(room, self.n)
-        self.active = ActiveMatrix(values, memory, working_set.active_room(self.n, 0, self.room) + PANEL_WIDTH)
+        self.active = ActiveMatrix(values, memory, working_set.likely_room(self.n, self.room) + PANEL_WIDTH)
         self.chosen = np.zeros(self.n, dtype=bool)
         self.at_once = self.n <= working_set.AT_ONCE and self.room == self.n
+        if self.at_once:
+            self.active.take_all(self.n)
         # The gap at b = 0 if all variables may move either way: what a large gap is.
         self.scale = float(np.ptp(self.p)) or 1.0
         self.steps_left = steps
@@ -141,9 +143,9 @@ class ActiveSetSolver(Iterate):
 
     def optimise(self, target: float, clock: Clock) -> int:
         """SMO on the active variables, and its effect on every variable's gradient. Returns the steps taken."""
-        members, K = self.active.members, self.active.K
+        members = self.active.members
         b, v, lower, upper = (values[members] for values in (self.b, self.v, self.lower, self.upper))
-        target = max(target, float(working_set.rounding(b[None, :], np.abs(np.diagonal(K)).max())[0]))
+        target = max(target, float(working_set.rounding(b[None, :], np.abs(self.active.diagonal()).max())[0]))
         taken, before = 0, np.inf
         while True:
             # Before the last rounds as many variables move as there are steps: a gradient anew costs what it saves.
@@ -177,13 +179,12 @@ class ActiveSetSolver(Iterate):
         in_float32: bool,
     ) -> int:
         """SMO on b and v of the active variables, (q,) each, as far as steps and `clock` allow. Returns the steps."""
-        K = self.active.K
-        diagonal = np.diagonal(K).astype(np.float64)
+        K, diagonal, on_demand = self.active.K, self.active.diagonal(), self.active.on_demand
         start, gradient = (b.copy(), v.astype(np.float32)) if in_float32 else (b, v)
         taken = 0
         while self.steps_left > 0:
             allowed = min(self.steps_left, STEPS_AT_ONCE)
-            done = solve_working_set(K, diagonal, b, gradient, lower, upper, target, allowed)
+            done = solve_working_set(K, diagonal, b, gradient, lower, upper, target, allowed, on_demand)
             taken += done
             self.steps_left -= done
             if done < allowed or clock.says_stop() or (in_float32 and taken >= STEPS_IN_FLOAT32):
@@ -196,7 +197,7 @@ class ActiveSetSolver(Iterate):
 
     def drift(self) -> float:
         """A bound on what the steps' rounding, each at most half a unit, has added to a gradient."""
-        largest = 2.0 * float(np.abs(np.diagonal(self.active.K)).max()) * float((self.upper - self.lower).max())
+        largest = 2.0 * float(np.abs(self.active.diagonal()).max()) * float((self.upper - self.lower).max())
         return float(np.finfo(np.float64).eps) * self.n_iter * (float(np.abs(self.v).max()) + largest)
 
     def recompute_gradient(self) -> None:

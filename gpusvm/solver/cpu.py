@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,6 @@ from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
 from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
-from gpusvm.solver.kernel_values import ComputedValues, KernelValues, ValuesOfTwoBlocks
 from gpusvm.solver.operands import Operand, make_operand
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.tiny import solve_tiny
@@ -59,15 +58,12 @@ class MemoryPlan:
         For a problem's rows from one block to the other, for one of its two sides.
     own_rows : tuple of int
         For each block, rows to itself that are kept.
-    budget_bytes : float
-        All of it.
     """
 
     n_side_by_side: int
     largest_set: int
     cross_bytes: int
     own_rows: tuple[int, ...]
-    budget_bytes: float
 
 
 def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> MemoryPlan:
@@ -112,7 +108,7 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
     own = [min(n, max(largest_set, int(half * n / n_total / (4 * n)))) for n in counts]
     n_side_by_side = max(1, min(n_threads, n_shares))
     cross_bytes = min(max(cross_bytes, 4 * largest_set * largest), 4 * largest * second)
-    return MemoryPlan(n_side_by_side, largest_set, cross_bytes, tuple(own), budget_mb * _MB)
+    return MemoryPlan(n_side_by_side, largest_set, cross_bytes, tuple(own))
 
 
 def tournament(n_blocks: int) -> list[tuple[int, int]]:
@@ -253,23 +249,26 @@ def _solve_on_active_sets(
     n_shares = ways.n_shares([problems[k].problem.n for k in order])
     side_by_side = min(n_threads, n_shares)
     stop = threading.Event()
+    ended: SimpleQueue[tuple[int, Future[Solution]]] = SimpleQueue()
 
-    def run(index: int) -> tuple[int, Solution]:
+    def run(index: int) -> Solution:
         clock = Clock(stop.is_set, shares.deadline([index], side_by_side))
         shares_threads = side_by_side < n_threads or problems[index].problem.n > AT_ONCE
-        return index, ways.on_active_set(problems[index], clock, n_shares, shares_threads=shares_threads)
+        return ways.on_active_set(problems[index], clock, n_shares, shares_threads=shares_threads)
+
+    def keep(index: int, future: Future[Solution]) -> None:
+        ended.put((index, future))
 
     with ThreadPoolExecutor(side_by_side) as workers:
-        waiting = {workers.submit(run, index) for index in order}
         try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
-                for index, solution in sorted((future.result() for future in done), key=itemgetter(0)):
-                    report(index, solution)
+            for index in order:
+                workers.submit(run, index).add_done_callback(partial(keep, index))
+            for _ in order:
+                index, future = ended.get()
+                report(index, future.result())
         except BaseException:  # an interrupt, or what a problem raised: the others end at their next look
             stop.set()
-            for future in waiting:
-                future.cancel()
+            workers.shutdown(wait=False, cancel_futures=True)
             raise
 
 
@@ -397,12 +396,6 @@ class _Shared(KernelOfBlocks):
             make = pool.map if pool is not None else map
             self.operands = list(make(lambda rows: make_operand(self.samples, rows), blocks))
         self.stores = [RowStore(len(m), len(m), rows) for m, rows in zip(blocks, plan.own_rows, strict=True)]
-        # Of more than two blocks each is in several problems; what is within it may take a quarter of the budget.
-        small = [len(rows) for rows in blocks if len(rows) < AT_ONCE]
-        fits = sum(n * n for n in small) * 4 <= plan.budget_bytes / 4
-        self.keeps_within = not kernel.precomputed and len(blocks) > 2 and fits
-        self._within: dict[int, np.ndarray] = {}
-        self._within_locks = [threading.Lock() for _ in blocks]
         self._exact_operands: list[Operand] | None = None
         self._making_operands = threading.Lock()
 
@@ -449,23 +442,6 @@ class _Shared(KernelOfBlocks):
     def give_up_rows(self) -> None:
         """Let go of the rows within blocks: problems in float64, and those on active sets, do not use them."""
         self.stores = []
-
-    def values(self, blocks: tuple[int, ...], dtype: type) -> KernelValues:
-        rows = [self.blocks[block] for block in blocks]
-        if dtype == np.float32 and len(set(blocks)) == 2 and sum(map(len, rows)) <= AT_ONCE and self.keeps_within:
-            return ValuesOfTwoBlocks(self.kernel, self.samples, rows, dtype, lambda k: self.within(blocks[k]))
-        return super().values(blocks, dtype)
-
-    def within(self, block: int) -> np.ndarray:
-        """Kernel values (n, n) float32 within a block, computed when a problem first needs them and kept."""
-        with self._within_locks[block]:
-            if block not in self._within:
-                rows = self.blocks[block]
-                K = np.empty((len(rows), len(rows)), dtype=np.float32)
-                values = ComputedValues(self.kernel, self.samples, rows, np.float32)
-                values.extend(K, np.arange(len(rows)), 0, EachChunk(), lambda: False)
-                self._within[block] = K
-            return self._within[block]
 
 
 class _Schedule:

@@ -4,8 +4,8 @@ A product that is written to memory, read to be turned into kernel values, and r
 costs more for what surrounds it than for its arithmetic: of samples with 54 features 0.8 ns a value against 1.2. Here
 the inner products of rows with a panel of 16 columns become kernel values where they are, and these are written to a
 matrix, with their mirror image or without, or summed with coefficients in float64. Rows are dense ones, in the groups
-of `tiles`; or, to be summed, the non-zeros of `panels`, float32 or whole numbers. (Values of one row after another with
-the same panel, written far apart, take longer than a product in one place that is read again: MNIST 8.6 s against 6.3.)
+of `tiles`; or the non-zeros of `panels`, float32 or whole numbers. (Of wide panels, values of one row after another,
+written far apart, take longer than a product in one place that is read again: MNIST 8.6 s against 6.3.)
 
 A value depends on nothing but its two samples, and of dense samples it is the same whichever of them is the row. For
 the sake of a short first start, which compiles all this, it serves the kernels `SERVED` alone.
@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.panels import PANEL_WIDTH, row_with_panel
+from gpusvm.solver.panels import PANEL_WIDTH, row_with_panels
 from gpusvm.solver.tiles import _array, _load, _outer_products, _store, rows_of_a_tile
 
 SERVED = ("linear", "rbf")
@@ -40,6 +40,10 @@ rows than these would take more pages of memory than the processor keeps the pla
 
 NEAR_BYTES = 20_000
 """Bytes of groups that one panel after another is multiplied with: half of a first-level cache."""
+
+WIDE, NARROW_BYTES = 4, 6_000
+"""Panels that a row of non-zeros meets at once where they are narrow, and bytes of a panel that is: so many of those
+stay in a first-level cache."""
 
 _FLOAT, _DOUBLE, _INT, _WORD = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 _LINE, _WHOLE = ir.VectorType(_FLOAT, PANEL_WIDTH), ir.VectorType(_INT, PANEL_WIDTH)
@@ -157,14 +161,14 @@ def _mirror(builder: Any, out: Any, first_row: Any, column: Any, values: Sequenc
         _store_first(builder, line, _address(builder, out, across, first_row), len(values))
 
 
-def _add(builder: Any, sums: Any, coefficients: Sequence[Any], values: Sequence[Any]) -> None:
-    """sums[:16] -= the coefficients times the values, in float64."""
+def _add(builder: Any, pointer: Any, coefficients: Sequence[Any], values: Sequence[Any]) -> None:
+    """The 16 float64 at `pointer` -= the coefficients times the values."""
     vector = ir.VectorType(_DOUBLE, PANEL_WIDTH)
-    total = _load(builder, sums.data, vector)
+    total = _load(builder, pointer, vector)
     for coefficient, value in zip(coefficients, values, strict=True):
         product = builder.fmul(_spread(builder, coefficient), builder.fpext(value, vector), flags=_CONTRACT)
         total = builder.fsub(total, product, flags=_CONTRACT)
-    _store(builder, total, sums.data)
+    _store(builder, total, pointer)
 
 
 def _elements(builder: Any, array: Any, count: int) -> list[Any]:
@@ -179,7 +183,7 @@ def _group_values(context: Any, builder: Any, signature: Any, arguments: Any, na
     left, left_norms, right, right_norms = (_array(context, builder, signature, arguments, k) for k in range(4))
     n_features, factor = arguments[4:6]
 
-    def line_at(f: Any) -> Any:
+    def line_at(f: Any, r: int) -> Any:
         return builder.gep(right.data, [builder.mul(f, _word(PANEL_WIDTH))])
 
     def number_at(f: Any, r: int) -> Any:
@@ -220,7 +224,7 @@ def _sum_group(name: str) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             values = _group_values(context, builder, signature, arguments, name)
             coefficients, sums = (_array(context, builder, signature, arguments, k) for k in (6, 7))
-            _add(builder, sums, _elements(builder, coefficients, TOGETHER), values)
+            _add(builder, sums.data, _elements(builder, coefficients, TOGETHER), values)
             return context.get_dummy_value()
 
         arguments = (left, left_norms, right, right_norms, types.intp, types.float32, coefficients, sums)
@@ -340,34 +344,105 @@ def subtract_values(
 # -- rows given by their non-zeros ---------------------------------------------------------------------
 
 
-def _row_values(context: Any, builder: Any, signature: Any, arguments: Any, name: str) -> Any:
-    """Kernel values of a row with a panel, a vector; the inner products are whole numbers where the values are."""
-    places, values, panel, right_norms = (_array(context, builder, signature, arguments, k) for k in (0, 1, 4, 6))
-    first, last, norm, factor = (arguments[k] for k in (2, 3, 5, 7))
+def _row_values(context: Any, builder: Any, signature: Any, arguments: Any, name: str, count: int) -> list[Any]:
+    """Kernel values of a row with `count` panels: a vector for each. Products of whole numbers are whole numbers."""
+    places, values, panels, right_norms = (_array(context, builder, signature, arguments, k) for k in (0, 1, 4, 7))
+    first, last, panel, norm, factor = (arguments[k] for k in (2, 3, 5, 6, 8))
     integers = signature.args[1].dtype == types.int32
-    inner = row_with_panel(builder, places.data, values.data, first, last, panel.data, integers=integers)
-    across = _load(builder, right_norms.data, _WHOLE if integers else _LINE)
-    return _KERNELS[name](builder, inner, norm, across, factor)
+    chosen = [builder.add(panel, _word(r)) for r in range(count)]
+    starts = [_address(builder, panels, p, _word(0)) for p in chosen]
+    inner = row_with_panels(builder, places.data, values.data, first, last, starts, integers=integers)
+    norms = [builder.gep(right_norms.data, [builder.mul(p, _word(PANEL_WIDTH))]) for p in chosen]
+    across = [_load(builder, pointer, _WHOLE if integers else _LINE) for pointer in norms]
+    return [_KERNELS[name](builder, *both, factor) for both in zip(inner, [norm] * count, across, strict=True)]
 
 
-def _sum_row(name: str) -> Any:
+def _sum_row(name: str, count: int) -> Any:
     @intrinsic
     def add(  # type: ignore[no-untyped-def]
-        typing_context, places, values, start, stop, panel, left_norm, right_norms, factor, coefficient, sums
+        typing_context, places, values, start, stop, panels, panel, left_norm, right_norms, factor, coefficient, sums
     ):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            value = _row_values(context, builder, signature, arguments, name)
-            _add(builder, _array(context, builder, signature, arguments, 9), [arguments[8]], [value])
+            made = _row_values(context, builder, signature, arguments, name, count)
+            sums, panel = _array(context, builder, signature, arguments, 10), arguments[5]
+            for r, value in enumerate(made):
+                column = builder.mul(builder.add(panel, _word(r)), _word(PANEL_WIDTH))
+                _add(builder, builder.gep(sums.data, [column]), [arguments[9]], [value])
             return context.get_dummy_value()
 
         word, real = types.intp, types.float32
-        arguments = (places, values, word, word, panel, values.dtype, right_norms, real, types.float64, sums)
-        return types.void(*arguments), generate
+        row = (places, values, word, word, panels, word, values.dtype, right_norms, real)
+        return types.void(*row, types.float64, sums), generate
 
     return add
 
 
-_sum_row_linear, _sum_row_rbf = (_sum_row(name) for name in SERVED)
+def _write_row(name: str, count: int) -> Any:
+    @intrinsic
+    def write(  # type: ignore[no-untyped-def]
+        typing_context, places, values, start, stop, panels, panel, left_norm, right_norms, factor, out, row, column
+    ):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            made = _row_values(context, builder, signature, arguments, name, count)
+            out, row, column = _array(context, builder, signature, arguments, 9), arguments[10], arguments[11]
+            for r, value in enumerate(made):
+                _store(builder, value, _address(builder, out, row, builder.add(column, _word(r * PANEL_WIDTH))))
+            return context.get_dummy_value()
+
+        word, real = types.intp, types.float32
+        taken = (places, values, word, word, panels, word, values.dtype, right_norms, real)
+        return types.void(*taken, out, word, word), generate
+
+    return write
+
+
+@intrinsic
+def _mirror_square(typing_context, out, row, column):  # type: ignore[no-untyped-def]
+    """out[column:column + 16, row:row + 16] = out[row:row + 16, column:column + 16], transposed."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, (row, column) = _array(context, builder, signature, arguments, 0), arguments[1:]
+        places = [_address(builder, out, builder.add(row, _word(r)), column) for r in range(PANEL_WIDTH)]
+        _mirror(builder, out, row, column, [_load(builder, place, _LINE) for place in places])
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, types.intp), generate
+
+
+_sum_row_linear, _sum_row_rbf = (_sum_row(name, 1) for name in SERVED)
+_sum_row_wide_linear, _sum_row_wide_rbf = (_sum_row(name, WIDE) for name in SERVED)
+_write_row_linear, _write_row_rbf = (_write_row(name, 1) for name in SERVED)
+_write_row_wide_linear, _write_row_wide_rbf = (_write_row(name, WIDE) for name in SERVED)
+
+
+@numba.njit
+def is_narrow(panels: np.ndarray) -> bool:
+    """Whether rows of non-zeros meet `WIDE` of these panels at once."""
+    return panels.shape[1] * panels.itemsize <= NARROW_BYTES
+
+
+@numba.njit(inline="always")
+def _write_row_of(kind, wide, at, values, begin, end, panels, p, norm, norms, factor, out, row, column):  # type: ignore[no-untyped-def]
+    if wide and kind == 1:
+        _write_row_wide_rbf(at, values, begin, end, panels, p, norm, norms, factor, out, row, column)
+    elif wide:
+        _write_row_wide_linear(at, values, begin, end, panels, p, norm, norms, factor, out, row, column)
+    elif kind == 1:
+        _write_row_rbf(at, values, begin, end, panels, p, norm, norms, factor, out, row, column)
+    else:
+        _write_row_linear(at, values, begin, end, panels, p, norm, norms, factor, out, row, column)
+
+
+@numba.njit(inline="always")
+def _sum_row_of(kind, wide, at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums):  # type: ignore[no-untyped-def]
+    if wide and kind == 1:
+        _sum_row_wide_rbf(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
+    elif wide:
+        _sum_row_wide_linear(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
+    elif kind == 1:
+        _sum_row_rbf(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
+    else:
+        _sum_row_linear(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
 
 
 @compiled()
@@ -387,15 +462,58 @@ def subtract_values_of_nonzeros(
     panels of int16 and norms of int32.
     """
     starts, at, values = nonzeros
-    for p in range(panels.shape[0]):
-        column = p * PANEL_WIDTH
-        across, total = right_norms[column : column + PANEL_WIDTH], sums[column : column + PANEL_WIDTH]
+    step, p = WIDE if is_narrow(panels) else 1, 0
+    while p < panels.shape[0]:
+        wide = step > 1 and p + step <= panels.shape[0]
         for r in range(coefficients.shape[0]):
-            begin, end, norm, coefficient = starts[r], starts[r + 1], left_norms[r], coefficients[r]
-            if kind == 1:
-                _sum_row_rbf(at, values, begin, end, panels[p], norm, across, factor, coefficient, total)
-            else:
-                _sum_row_linear(at, values, begin, end, panels[p], norm, across, factor, coefficient, total)
+            begin, end, norm, c = starts[r], starts[r + 1], left_norms[r], coefficients[r]
+            _sum_row_of(kind, wide, at, values, begin, end, panels, p, norm, right_norms, factor, c, sums)
+        p += step if wide else 1
+
+
+@compiled()
+def write_values_of_nonzeros(
+    kind: int,
+    factor: float,
+    nonzeros: tuple,
+    left_norms: np.ndarray,
+    panels: np.ndarray,
+    right_norms: np.ndarray,
+    n_columns: int,
+    out: np.ndarray,
+    places: np.ndarray,
+    start: int,
+    mirrored: bool,
+) -> None:
+    """`write_values` for rows given by their non-zeros, as `subtract_values_of_nonzeros` takes them."""
+    starts, at, values = nonzeros
+    n_rows, n_whole, step = places.shape[0], n_columns // PANEL_WIDTH, WIDE if is_narrow(panels) else 1
+    edge = np.empty((1, PANEL_WIDTH), dtype=np.float32)
+    for first in range(0, panels.shape[0], step):
+        last, wide = min(first + step, panels.shape[0]), step > 1 and first + step <= n_whole
+        for top in range(0, n_rows, PANEL_WIDTH):
+            bottom = min(top + PANEL_WIDTH, n_rows)
+            for r in range(top, bottom):
+                begin, end, norm, row = starts[r], starts[r + 1], left_norms[r], places[r]
+                for p in range(first, first + 1 if wide else last):
+                    column = start + p * PANEL_WIDTH
+                    within = p < n_whole
+                    into, into_row, into_column = (out, row, column) if within else (edge, 0, 0)
+                    _write_row_of(
+                        kind, wide, at, values, begin, end, panels, p, norm, right_norms, factor,
+                        into, into_row, into_column,
+                    )  # fmt: skip
+                    if not within:
+                        out[row, column : start + n_columns] = edge[0, : n_columns - p * PANEL_WIDTH]
+            if mirrored:
+                for p in range(first, last):
+                    column = start + p * PANEL_WIDTH
+                    if p < n_whole and bottom - top == PANEL_WIDTH:
+                        _mirror_square(out, places[top], column)
+                    else:
+                        for c in range(column, min(column + PANEL_WIDTH, start + n_columns)):
+                            for r in range(top, bottom):
+                                out[c, places[r]] = out[places[r], c]
 
 
 def kernel_numbers(kernel: Kernel, unit: float = 1.0) -> tuple[int, np.float32]:

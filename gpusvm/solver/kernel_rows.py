@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.operands import Operand, Products, Samples, TileProducts
+from gpusvm.solver.operands import FusedProducts, Operand, Products, Samples
 
 CHUNK_COLUMNS = 1024
 """Columns per product. Fixed, and each product is one thread's, so that the bits of a kernel value do not
@@ -75,7 +75,7 @@ def write_products(
     kernel: Kernel, products: Products, right: Operand, into: np.ndarray, slots: np.ndarray, start: int, stop: int
 ) -> None:
     """Write the kernel values that `products`, of rows with `right`, become, to ``into[slots, start:stop]``."""
-    if isinstance(products, TileProducts) and products.serves(kernel, into.dtype):
+    if isinstance(products, FusedProducts) and products.serves_rows(kernel, into.dtype):
         products.write(kernel, into, slots, start, stop)
     else:
         inner = products.columns(start, stop)

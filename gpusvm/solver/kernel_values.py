@@ -9,12 +9,17 @@ import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.kernel_rows import EachChunk, subtract_combination, write_kernel, write_products
-from gpusvm.solver.operands import FusedProducts, Samples, Scratch, TileProducts, make_operand
+from gpusvm.solver.kernel_rows import CHUNK_COLUMNS, EachChunk, subtract_combination, write_kernel, write_products
+from gpusvm.solver.on_demand import NONE, RowsOnDemand, diagonal, rows_on_demand
+from gpusvm.solver.operands import FusedProducts, Samples, Scratch, make_operand
 from gpusvm.solver.panels import PANEL_WIDTH
 
 TILE = 512
 """Rows and columns of kernel values that are computed together, and mirrored or summed while they are in cache."""
+
+
+LEAST_PARTS, MOST_TARGETS = 8, 4096
+"""Parts into which the variables of a sum are cut, for the threads, and how many are in one at most."""
 
 
 class KernelValues(Protocol):
@@ -30,6 +35,9 @@ class KernelValues(Protocol):
 
         `stopped` is asked now and then; where it says so, K is left unfinished.
         """
+
+    def on_demand(self) -> RowsOnDemand | None:
+        """What all rows of values are computed from, a row at a time; None where that is not possible."""
 
     def subtract(
         self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
@@ -82,34 +90,39 @@ class ComputedValues:
                     return
                 if left == right:
                     continue
-                if isinstance(products, TileProducts) and products.serves(self.kernel, K.dtype):
+                if left < own and isinstance(products, FusedProducts) and products.serves(self.kernel, K.dtype):
                     products.write(self.kernel, K, places, left, right, mirrored=True)
-                else:
+                else:  # on the diagonal, a value and its mirror image are both computed: they need not have equal bits
                     write_products(self.kernel, products, operand, K, places, left, right)
                     _mirror(K, old + start, old + stop, left, right)
 
         each(strip, len(rows) - old, TILE)
 
+    def on_demand(self) -> RowsOnDemand | None:
+        return rows_on_demand(self.kernel, self.samples, self.rows) if self.dtype == np.float32 else None
+
     def subtract(
         self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
     ) -> None:
-        operand = make_operand(self.samples, self.rows[targets])
-        groups = range(0, len(sources), TILE)
-        products = [operand.products(self.samples, self.rows[sources[k : k + TILE]]) for k in groups]
         sums, places = v[targets], np.arange(TILE)
 
-        def columns(start: int, stop: int) -> None:
-            for first, product in zip(groups, products, strict=True):
-                part = coefficients[first : first + TILE]
+        def part(start: int, stop: int) -> None:
+            operand = make_operand(self.samples, self.rows[targets[start:stop]])
+            for first in range(0, len(sources), TILE):
+                left, factors = self.rows[sources[first : first + TILE]], coefficients[first : first + TILE]
+                product = operand.products(self.samples, left)
                 if isinstance(product, FusedProducts) and product.serves(self.kernel, self.dtype):
-                    product.subtract(self.kernel, part, start, stop, sums[start:stop])
-                else:
-                    tile = _tile(TILE, stop - start, self.dtype)
-                    inner, norms = product.columns(start, stop), (product.norms, operand.norms[start:stop])
+                    product.subtract(self.kernel, factors, 0, operand.n, sums[start:stop])
+                    continue
+                for begin in range(0, operand.n, CHUNK_COLUMNS):
+                    end = min(begin + CHUNK_COLUMNS, operand.n)
+                    tile = _tile(TILE, end - begin, self.dtype)
+                    inner, norms = product.columns(begin, end), (product.norms, operand.norms[begin:end])
                     write_kernel(self.kernel, inner, operand.unit, *norms, tile, places, 0)
-                    subtract_combination(tile, places[: len(part)], part, sums[start:stop])
+                    subtract_combination(tile, places[: len(left)], factors, sums[start + begin : start + end])
 
-        each(columns, len(targets))
+        # Each part is packed by the thread that multiplies with it. Its size must not follow the number of threads.
+        each(part, len(targets), min(MOST_TARGETS, max(CHUNK_COLUMNS, -(-len(targets) // LEAST_PARTS))))
         v[targets] = sums
 
 
@@ -171,6 +184,9 @@ class GivenValues:
 
         each(strip, len(members) - old, TILE)
 
+    def on_demand(self) -> None:
+        return None
+
     def subtract(
         self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
     ) -> None:
@@ -211,12 +227,31 @@ class ActiveMatrix:
         self.values, self.memory = values, memory
         self.members = np.empty(0, dtype=np.int64)
         self.flat, self.width = memory(expected * expected), 0
+        self.on_demand: RowsOnDemand | tuple[()] = NONE
+        self._diagonal: np.ndarray | None = None
 
     @property
     def K(self) -> np.ndarray:
-        """(q, >= q): rows begin at multiples of 64 bytes from each other, columns from q on mean nothing."""
+        """(q, >= q): rows begin at multiples of 64 bytes from each other, columns from q on mean nothing.
+
+        Where there is something in `on_demand`, it says which row is where.
+        """
         q = len(self.members)
         return self.flat[: q * self.width].reshape(q, self.width)
+
+    def diagonal(self) -> np.ndarray:
+        """The value (q,) float64 of each member with itself."""
+        return (self.K.diagonal() if self._diagonal is None else self._diagonal).astype(np.float64)
+
+    def take_all(self, n: int) -> None:
+        """Make all `n` variables the members for good, each row to be computed when it is needed.
+
+        Where the values cannot be computed so, there are no members yet.
+        """
+        on_demand = self.values.on_demand()
+        if on_demand is not None:
+            self.members, self.on_demand, self._diagonal = np.arange(n), on_demand, diagonal(on_demand)
+            self.width = -(-n // PANEL_WIDTH) * PANEL_WIDTH
 
     def change(self, wanted: np.ndarray, each: EachChunk, stopped: Callable[[], bool]) -> None:
         """Make the variables that `wanted` (n,) marks the members. Where `stopped` says so, K is left unfinished."""
@@ -224,6 +259,8 @@ class ActiveMatrix:
         joining = wanted.copy()
         joining[self.members] = False
         old, before = len(kept), len(self.members)
+        if old == before and not joining.any():
+            return
         members = np.concatenate([self.members[kept], np.flatnonzero(joining)])
         width = -(-len(members) // PANEL_WIDTH) * PANEL_WIDTH
         if len(members) * width > len(self.flat):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,13 +14,16 @@ from gpusvm.solver.compilation import compiled
 from gpusvm.solver.fused import (
     SERVED,
     TOGETHER,
+    is_narrow,
     kernel_numbers,
     subtract_values,
     subtract_values_of_nonzeros,
     write_values,
+    write_values_of_nonzeros,
 )
 from gpusvm.solver.panels import (
     PANEL_WIDTH,
+    count_nonzeros,
     integer_products_are_exact,
     mark_nonzeros,
     multiply,
@@ -90,11 +94,14 @@ class Samples:
         """The operand that suits `rows`: panels where they are mostly zeros, else as they are."""
         if self.X.dtype == np.float64:
             return BlasOperand(self, rows)
-        present = np.zeros(self.X.shape[1], dtype=np.bool_)
-        n_nonzeros = mark_nonzeros(self.X, rows, present)
+        n_nonzeros, d = count_nonzeros(self.X, rows), self.X.shape[1]
+        present = np.ones(d, dtype=np.bool_)
+        if n_nonzeros < SPARSE_BELOW * len(rows) * d:
+            present[:] = False
+            mark_nonzeros(self.X, rows, present)
         features = np.flatnonzero(present)
         if n_nonzeros >= SPARSE_BELOW * len(rows) * len(features):
-            return (TileOperand if self.X.shape[1] <= MOST_IN_TILES else BlasOperand)(self, rows)
+            return (TileOperand if d <= MOST_IN_TILES else BlasOperand)(self, rows)
         if self.pixels is not None:
             return IntegerOperand(self, rows, present)
         return PanelOperand(self, rows, features)
@@ -132,17 +139,34 @@ def squared_norms(X: np.ndarray) -> np.ndarray:
 
 def whole_numbers(X: np.ndarray, scale: float) -> np.ndarray | None:
     """The uint8 array whose quotient by `scale`, in X's dtype, is X (n, d) to the last bit; None if there is none."""
+    if not are_whole_numbers(X, X.dtype.type(scale)):
+        return None
     pixels = np.empty(X.shape, dtype=np.uint8)
-    step = max(1, 2**20 // X.shape[1])
-    for start in range(0, len(X), step):
-        part = X[start : start + step]
-        rounded = np.rint(part * X.dtype.type(scale))
-        if not (rounded.min() >= 0 and rounded.max() <= LARGEST_PIXEL):
-            return None
-        if not np.array_equal(rounded / X.dtype.type(scale), part):
-            return None
-        pixels[start : start + step] = rounded
+    as_pixels(X, X.dtype.type(scale), pixels)
     return pixels
+
+
+@compiled()
+def are_whole_numbers(X: np.ndarray, scale: float) -> bool:
+    """Whether X (n, d), in the type of `scale`, is whole numbers from 0 to 255 over `scale`, to the last bit."""
+    for r in range(X.shape[0]):
+        row, others = X[r], 0
+        for f in range(row.shape[0]):  # without a way out in the middle, which would keep it from being vector code
+            x = type(scale)(row[f])
+            whole = np.rint(x * scale)
+            others += not ((whole >= 0) & (whole <= LARGEST_PIXEL) & (whole / scale == x))
+        if others > 0:
+            return False
+    return True
+
+
+@compiled()
+def as_pixels(X: np.ndarray, scale: float, pixels: np.ndarray) -> None:
+    """Those whole numbers of X (n, d), as uint8."""
+    for r in range(X.shape[0]):
+        row, into = X[r], pixels[r]
+        for f in range(row.shape[0]):
+            into[f] = np.uint8(np.rint(row[f] * scale))
 
 
 class Operand(Protocol):
@@ -200,8 +224,7 @@ class TileOperand:
 
     def __init__(self, samples: Samples, rows: np.ndarray) -> None:
         self.n, self.n_features = len(rows), samples.X.shape[1]
-        self.panels = np.empty((-(-self.n // PANEL_WIDTH), PANEL_WIDTH * self.n_features), dtype=np.float32)
-        pack_columns(samples.X[rows], self.panels)
+        self.panels = packed_columns(samples.X[rows])
         self.padded_norms = padded(samples.real_norms(rows), PANEL_WIDTH)
         self.norms = self.padded_norms[: self.n]
 
@@ -209,16 +232,36 @@ class TileOperand:
         return TileProducts(samples, rows, self)
 
 
-class FusedProducts:
-    """Products whose float32 values of a `fused.SERVED` kernel are summed without being written down."""
+def packed_columns(X: np.ndarray) -> np.ndarray:
+    """Dense samples (n, d) in panels, from `tiles.pack_columns`."""
+    panels = np.empty((-(-len(X) // PANEL_WIDTH), PANEL_WIDTH * X.shape[1]), dtype=X.dtype)
+    pack_columns(X, panels)
+    return panels
+
+
+class FusedProducts(ABC):
+    """Products that become float32 values of a `fused.SERVED` kernel without being written down."""
 
     def serves(self, kernel: Kernel, dtype: Any) -> bool:
         """Whether kernel values in `dtype` can be made so."""
         return kernel.name in SERVED and dtype == np.float32
 
+    def serves_rows(self, kernel: Kernel, dtype: Any) -> bool:
+        """Whether that is also the fastest where they are written without a mirror image."""
+        return self.serves(kernel, dtype)
+
+    @abstractmethod
+    def write(
+        self, kernel: Kernel, into: np.ndarray, places: np.ndarray, start: int, stop: int, *, mirrored: bool = False
+    ) -> None:
+        """Kernel values to ``into[places, start:stop]``; where `mirrored`, also to ``into[start:stop, places]``.
+
+        For a mirror image, each of `places` is the one after the one before.
+        """
+
+    @abstractmethod
     def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
         """``sums -=`` the coefficients times the kernel values of columns `start` to `stop`, in float64."""
-        raise NotImplementedError
 
 
 class TileProducts(FusedProducts):
@@ -240,7 +283,6 @@ class TileProducts(FusedProducts):
     def write(
         self, kernel: Kernel, into: np.ndarray, places: np.ndarray, start: int, stop: int, *, mirrored: bool = False
     ) -> None:
-        """Kernel values to ``into[places, start:stop]``; where `mirrored`, also to ``into[start:stop, places]``."""
         panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]
         left = self.groups, self.padded_norms
         write_values(*kernel_numbers(kernel), *left, panels, norms, stop - start, into, places, start, mirrored)
@@ -276,7 +318,7 @@ class PanelOperand:
         self.position = np.full(samples.X.shape[1], -1, dtype=np.int32)
         self.position[features] = np.arange(len(features), dtype=np.int32)
 
-    def products(self, samples: Samples, rows: np.ndarray) -> Products:
+    def products(self, samples: Samples, rows: np.ndarray) -> NonzeroProducts:
         nonzeros = samples.pack_nonzeros(rows, self.position)
         return NonzeroProducts(multiply, samples.real_norms(rows), nonzeros, self)
 
@@ -297,7 +339,7 @@ class IntegerOperand:
         self.position = np.full(len(even), -1, dtype=np.int32)
         self.position[twos] = np.arange(len(twos), dtype=np.int32)
 
-    def products(self, samples: Samples, rows: np.ndarray) -> Products:
+    def products(self, samples: Samples, rows: np.ndarray) -> NonzeroProducts:
         nonzeros = samples.pack_integers(rows, self.position)
         norms = samples.norms[rows].astype(np.int32)
         return NonzeroProducts(multiply_integers, norms, nonzeros, self)
@@ -320,6 +362,16 @@ class NonzeroProducts(FusedProducts):
         out = _scratch(len(self.norms), len(chosen) * PANEL_WIDTH, self.norms.dtype)
         self.function(*self.nonzeros, chosen, out)
         return out[:, : stop - start]
+
+    def serves_rows(self, kernel: Kernel, dtype: Any) -> bool:
+        return self.serves(kernel, dtype) and is_narrow(self.right.panels)
+
+    def write(
+        self, kernel: Kernel, into: np.ndarray, places: np.ndarray, start: int, stop: int, *, mirrored: bool = False
+    ) -> None:
+        panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]
+        numbers, left = kernel_numbers(kernel, self.right.unit), (self.nonzeros, self.norms)
+        write_values_of_nonzeros(*numbers, *left, panels, norms, stop - start, into, places, start, mirrored)
 
     def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
         panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]

@@ -13,7 +13,7 @@ and without any rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -169,34 +169,42 @@ def pack_integers(
 
 
 def _sum_over_nonzeros(
-    builder: Any, word: Any, first: Any, last: Any, zero: Any, add: Callable[[Any, Any], Any]
-) -> Any:
-    """Emit ``for t in range(first, last, UNROLL)`` with UNROLL sums, which are returned; `add(sum, t)` emits a step."""
+    builder: Any, word: Any, first: Any, last: Any, zeros: Sequence[Any], add: Callable[[list[Any], Any], list[Any]]
+) -> list[list[Any]]:
+    """Emit ``for t in range(first, last, UNROLL)`` with UNROLL times as many sums as `zeros`, which are returned.
+
+    `add(sums, t)` emits a step.
+    """
     before = builder.block
     head, body, end = (builder.append_basic_block(f"nonzeros.{name}") for name in ("head", "body", "end"))
     builder.branch(head)
     builder.position_at_end(head)
     t = builder.phi(word)
     t.add_incoming(first, before)
-    sums = [builder.phi(zero.type) for _ in range(UNROLL)]
-    for total in sums:
-        total.add_incoming(zero, before)
+    sums = [[builder.phi(zero.type) for zero in zeros] for _ in range(UNROLL)]
+    for some in sums:
+        for total, zero in zip(some, zeros, strict=True):
+            total.add_incoming(zero, before)
     builder.cbranch(builder.icmp_signed("<", t, last), body, end)
     builder.position_at_end(body)
-    steps = [add(total, builder.add(t, ir.Constant(word, u))) for u, total in enumerate(sums)]
-    for total, step in zip(sums, steps, strict=True):
-        total.add_incoming(step, body)
+    steps = [add(some, builder.add(t, ir.Constant(word, u))) for u, some in enumerate(sums)]
+    for some, after in zip(sums, steps, strict=True):
+        for total, step in zip(some, after, strict=True):
+            total.add_incoming(step, body)
     t.add_incoming(builder.add(t, ir.Constant(word, UNROLL)), body)
     builder.branch(head)
     builder.position_at_end(end)
     return sums
 
 
-def row_with_panel(builder: Any, places: Any, values: Any, first: Any, last: Any, panel: Any, *, integers: bool) -> Any:
-    """Emit: sum of values[t] * (line places[t] of the panel) for first <= t < last; 16 lanes, int32 or float.
+def row_with_panels(
+    builder: Any, places: Any, values: Any, first: Any, last: Any, panels: Sequence[Any], *, integers: bool
+) -> list[Any]:
+    """Emit, for each panel: sum of values[t] * (line places[t] of it) for first <= t < last; 16 lanes, int32 or float.
 
-    `places`, `values` and `panel` are pointers. Written in LLVM's own terms, because the loop is only fast when its
+    `places`, `values` and `panels` are pointers. Written in LLVM's own terms, because the loop is only fast when its
     sums stay in vector registers, and a compiler that is given 16 scalar sums or a small array moves them to memory.
+    The order of a sum does not depend on the number of panels.
     """
     index, lanes, word = ir.IntType(32), PANEL_WIDTH, first.type
     element = index if integers else ir.FloatType()
@@ -207,35 +215,41 @@ def row_with_panel(builder: Any, places: Any, values: Any, first: Any, last: Any
     def pick(numbers: range | list[int]) -> Any:
         return ir.Constant(ir.VectorType(index, len(numbers)), [ir.Constant(index, k) for k in numbers])
 
-    def multiply_add(total: Any, here: Any) -> Any:
+    def multiply_add(sums: list[Any], here: Any) -> list[Any]:
         place = builder.sext(builder.load(builder.gep(places, [here])), word)
         start = builder.mul(place, ir.Constant(word, line_type.count))
-        line = builder.load(builder.bitcast(builder.gep(panel, [start]), line_type.as_pointer()))
-        line.align = 4
         value = builder.load(builder.gep(values, [here]))
         one = builder.insert_element(undefined, value, ir.Constant(index, 0))
         spread = builder.shuffle_vector(one, undefined, pick([0] * lanes))
-        if integers:
-            return builder.add(total, _multiply_twos(builder, builder.bitcast(spread, line_type), line, pick))
-        product = builder.fmul(spread, line, flags=("contract",))
-        return builder.fadd(total, product, flags=("contract",))
+        after = []
+        for total, panel in zip(sums, panels, strict=True):
+            line = builder.load(builder.bitcast(builder.gep(panel, [start]), line_type.as_pointer()))
+            line.align = 4
+            if integers:
+                product = _multiply_twos(builder, builder.bitcast(spread, line_type), line, pick)
+                after.append(builder.add(total, product))
+            else:
+                product = builder.fmul(spread, line, flags=("contract",))
+                after.append(builder.fadd(total, product, flags=("contract",)))
+        return after
 
     zero = ir.Constant(vector, [ir.Constant(element, 0)] * lanes)
-    result, *others = _sum_over_nonzeros(builder, word, first, last, zero, multiply_add)
-    for total in others:
-        result = builder.add(result, total) if integers else builder.fadd(result, total)
-    return result
+    results, *others = _sum_over_nonzeros(builder, word, first, last, [zero] * len(panels), multiply_add)
+    for some in others:
+        both = zip(results, some, strict=True)
+        results = [builder.add(a, b) if integers else builder.fadd(a, b) for a, b in both]
+    return results
 
 
 def _row_times_panel_code(integers: bool) -> Callable[..., Any]:
-    """Code of: out[at:at + 16] = the sum of `row_with_panel`."""
+    """Code of: out[at:at + 16] = the sum of `row_with_panels`, for one panel."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def data(k: int) -> Any:
             return context.make_array(signature.args[k])(context, builder, arguments[k]).data
 
         first, last, at = arguments[2], arguments[3], arguments[6]
-        result = row_with_panel(builder, data(0), data(1), first, last, data(4), integers=integers)
+        (result,) = row_with_panels(builder, data(0), data(1), first, last, [data(4)], integers=integers)
         store = builder.store(result, builder.bitcast(builder.gep(data(5), [at]), result.type.as_pointer()))
         store.align = 4
         return context.get_dummy_value()
@@ -315,13 +329,20 @@ def integer_products_are_exact() -> bool:
 
 
 @compiled()
-def mark_nonzeros(X: np.ndarray, rows: np.ndarray, present: np.ndarray) -> int:
-    """Set present[f] for every feature that some of the samples has; returns the number of their non-zeros."""
+def count_nonzeros(X: np.ndarray, rows: np.ndarray) -> int:
+    """The number of non-zeros of some rows of X (any, d)."""
     count = 0
     for r in range(rows.shape[0]):
         row = X[rows[r]]
         for f in range(row.shape[0]):
-            nonzero = row[f] != 0.0
-            present[f] |= nonzero
-            count += nonzero
+            count += row[f] != 0.0
     return count
+
+
+@compiled()
+def mark_nonzeros(X: np.ndarray, rows: np.ndarray, present: np.ndarray) -> None:
+    """Set present[f] for every feature that some of the rows of X has."""
+    for r in range(rows.shape[0]):
+        row = X[rows[r]]
+        for f in range(row.shape[0]):
+            present[f] |= row[f] != 0.0

@@ -27,6 +27,9 @@ from gpusvm.solver.operands import (
     MOST_IN_TILES,
     PIXEL_SCALES,
     SPARSE_BELOW,
+    are_whole_numbers,
+    as_pixels,
+    packed_columns,
     padded,
     squared_norms,
 )
@@ -44,7 +47,6 @@ from gpusvm.solver.tiles import MOST_ROWS as TILE_STEP
 from gpusvm.solver.tiles import (
     WEIGHTED_ROWS,
     multiply_tiles,
-    pack_columns,
     pack_rows,
     rows_of_a_tile,
     weight_rows,
@@ -347,9 +349,7 @@ class Dense(Panelled):
         return groups, _norms(X)
 
     def pack_right(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        panels = np.empty((-(-len(X) // PANEL_WIDTH), PANEL_WIDTH * X.shape[1]), dtype=X.dtype)
-        pack_columns(X, panels)
-        return panels, _norms(X)
+        return packed_columns(X), _norms(X)
 
     def add(self, left: tuple[np.ndarray, ...], right: Packed, *rest: Any) -> None:
         _add_dense(left, right, *rest)
@@ -499,26 +499,6 @@ def mark_present(X: np.ndarray, present: np.ndarray) -> int:
             present[f] |= nonzero
             count += nonzero
     return count
-
-
-@compiled()
-def are_whole_numbers(X: np.ndarray, scale: float) -> bool:
-    """Whether X (n, d), in the type of `scale`, is whole numbers from 0 to 255 over `scale`, to the last bit."""
-    for r in range(X.shape[0]):
-        for f in range(X.shape[1]):
-            x = type(scale)(X[r, f])
-            whole = np.rint(x * scale)
-            if not (whole >= 0 and whole <= LARGEST_PIXEL and whole / scale == x):
-                return False
-    return True
-
-
-@compiled()
-def as_pixels(X: np.ndarray, scale: float, pixels: np.ndarray) -> None:
-    """Those whole numbers of X (n, d), as uint8."""
-    for r in range(X.shape[0]):
-        for f in range(X.shape[1]):
-            pixels[r, f] = np.uint8(np.rint(X[r, f] * scale))
 
 
 @compiled()

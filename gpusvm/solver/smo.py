@@ -31,6 +31,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from gpusvm.solver.compilation import compiled
+from gpusvm.solver.on_demand import NONE, row_at
 
 CURVATURE_FLOOR = 1e-12
 """Stands for K_ii + K_jj - 2 K_ij where that is not positive, as in LIBSVM (its TAU)."""
@@ -65,6 +66,7 @@ def solve_working_set(
     upper: np.ndarray,
     tol: float,
     max_iter: int,
+    on_demand: tuple = NONE,
 ) -> int:
     """Sequential minimal optimisation with second-order selection, on the first q variables of K.
 
@@ -90,6 +92,8 @@ def solve_working_set(
         Stop where the gap is no larger.
     max_iter : int
         Stop after so many steps.
+    on_demand : RowsOnDemand, optional
+        What rows of K are computed from, where K is not complete yet.
 
     Returns
     -------
@@ -117,13 +121,13 @@ def solve_working_set(
     i, v_i, least_low = _most_violating(gradient, up, low)
     n_steps = 0
     while n_steps < max_iter and v_i - least_low > tol:
-        row_i = K[i]
+        row_i = K[row_at(on_demand, K, i)]
         for k in range(whole, q):
             end_i[k - whole] = row_i[k]
         j = _most_gaining(row_i, end_i, whole, gradient, diagonals, varies, low, v_i, diagonal[i])
         if not 0 <= j < q:
             break  # kernel values or coefficients that are not finite numbers
-        row_j = K[j]
+        row_j = K[row_at(on_demand, K, j)]
         for k in range(whole, q):
             end_j[k - whole] = row_j[k]
         curvature = diagonal[i] + diagonal[j] - 2.0 * np.float64(row_i[j])

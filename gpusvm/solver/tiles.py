@@ -25,6 +25,9 @@ MOST_ROWS = 12
 """Rows of a tile, where the processor has registers for them: as many chains of additions as it can start
 before the first one is done."""
 
+ROW_PANELS = 4
+"""Panels that a single row is multiplied with at once: one chain of additions would wait for itself."""
+
 _SPARE_REGISTERS = 4
 
 
@@ -72,7 +75,7 @@ def pack_rows(X: np.ndarray, n_together: int, groups: np.ndarray) -> None:
 def _outer_products(
     builder: Any, first: Any, last: Any, vector: Any, n_rows: int, line_at: Callable, number_at: Callable
 ) -> list[Any]:
-    """Emit: for r < n_rows the sums over first <= t < last of number_at(t, r) * line_at(t), 16 lanes each.
+    """Emit: for r < n_rows the sums over first <= t < last of number_at(t, r) * line_at(t, r), 16 lanes each.
 
     Written in LLVM's own terms for the reason given in `panels`.
     """
@@ -90,8 +93,9 @@ def _outer_products(
         total.add_incoming(ir.Constant(vector, [ir.Constant(vector.element, 0.0)] * lanes), before)
     builder.cbranch(builder.icmp_signed("<", t, last), body, end)
     builder.position_at_end(body)
-    line, steps = _load(builder, line_at(t), vector), []
+    steps = []
     for r, total in enumerate(sums):
+        line = _load(builder, line_at(t, r), vector)  # of one address for all r, it is one load in the end
         one = builder.insert_element(undefined, number_at(t, r), ir.Constant(index, 0))
         product = builder.fmul(builder.shuffle_vector(one, undefined, everywhere), line, flags=("contract",))
         steps.append(builder.fadd(total, product, flags=("contract",)))
@@ -136,7 +140,7 @@ def _tile_code(element: Any, n_rows: int) -> Callable[..., Any]:
         n_features, row, column = arguments[2], arguments[4], arguments[5]
         word = n_features.type
 
-        def line_at(f: Any) -> Any:
+        def line_at(f: Any, r: int) -> Any:
             return builder.gep(right.data, [builder.mul(f, ir.Constant(word, PANEL_WIDTH))])
 
         def number_at(f: Any, r: int) -> Any:
@@ -161,7 +165,7 @@ def _weighted_code(n_rows: int) -> Callable[..., Any]:
         values, weights, out = (_array(context, builder, signature, arguments, k) for k in (0, 4, 7))
         row, start, stop, shift, column = (arguments[k] for k in (1, 2, 3, 5, 6))
 
-        def line_at(s: Any) -> Any:
+        def line_at(s: Any, r: int) -> Any:
             return _place(builder, weights, builder.add(s, shift), 0, column)
 
         def number_at(s: Any, r: int) -> Any:
@@ -174,6 +178,49 @@ def _weighted_code(n_rows: int) -> Callable[..., Any]:
         return context.get_dummy_value()
 
     return generate
+
+
+def _row_code(n_panels: int) -> Callable[..., Any]:
+    """Code of: out[16 r:16 r + 16] = sum over f of row[f] * panels[first + r, 16 f:16 f + 16], for r < n_panels."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        row, panels, out = (_array(context, builder, signature, arguments, k) for k in (0, 1, 3))
+        vector = ir.VectorType(row.data.type.pointee, PANEL_WIDTH)
+        first, n_features = arguments[2], builder.extract_value(row.shape, 0)
+        word = first.type
+
+        def line_at(f: Any, r: int) -> Any:
+            return _place(builder, panels, first, r, builder.mul(f, ir.Constant(word, PANEL_WIDTH)))
+
+        def number_at(f: Any, r: int) -> Any:
+            return builder.load(builder.gep(row.data, [f]))
+
+        sums = _outer_products(builder, ir.Constant(word, 0), n_features, vector, n_panels, line_at, number_at)
+        for r, total in enumerate(sums):
+            _store(builder, total, builder.gep(out.data, [ir.Constant(word, r * PANEL_WIDTH)]))
+        return context.get_dummy_value()
+
+    return generate
+
+
+@intrinsic
+def _multiply_row_by_panels(typing_context, row, panels, first, out):  # type: ignore[no-untyped-def]
+    return types.void(row, panels, types.intp, out), _row_code(ROW_PANELS)
+
+
+@intrinsic
+def _multiply_row_by_panel(typing_context, row, panels, first, out):  # type: ignore[no-untyped-def]
+    return types.void(row, panels, types.intp, out), _row_code(1)
+
+
+@compiled()
+def multiply_row(row: np.ndarray, panels: np.ndarray, out: np.ndarray) -> None:
+    """out (>= 16 n_panels,) = row (d,) x panels (n_panels, 16 d) from `pack_columns`, all float32 or all float64."""
+    whole = panels.shape[0] // ROW_PANELS * ROW_PANELS
+    for p in range(0, whole, ROW_PANELS):
+        _multiply_row_by_panels(row, panels, p, out[p * PANEL_WIDTH :])
+    for p in range(whole, panels.shape[0]):
+        _multiply_row_by_panel(row, panels, p, out[p * PANEL_WIDTH :])
 
 
 @intrinsic

@@ -18,10 +18,11 @@ from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.compilation import compiled
+from gpusvm.solver.kernel_rows import write_kernel
 from gpusvm.solver.precision import ALLOWED
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import STEPS_AT_ONCE
-from gpusvm.sparse import unpacked_if_smaller
+from gpusvm.sparse import inner_products, is_sparse, unpacked_if_smaller
 
 CHUNK_VALUES = 2**21
 """Kernel values of the problems of one compiled call: some hundredths of a second between two looks around."""
@@ -114,11 +115,12 @@ def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int =
     """Kernel values (n, n) float64 between all of these rows (n,), some at a time, which then stay in cache."""
     # Sparse samples of no more features than there are kernel values to a row may as well be an array.
     samples = unpacked_if_smaller(X[rows].astype(np.float64), 8 * len(rows) ** 2)
-    norms = squared_norms(samples) if kernel.uses_norms else None
-    out = np.empty((len(rows), len(rows)))
+    norms, places, out = squared_norms(samples), np.arange(len(rows)), np.empty((len(rows), len(rows)))
 
     def strip(start: int) -> None:
-        out[start : start + STRIP_ROWS] = kernel(samples[start : start + STRIP_ROWS], samples, Y_norms=norms)
+        part = slice(start, start + STRIP_ROWS)
+        inner = inner_products(samples[part], samples) if is_sparse(samples) else samples[part] @ samples.T
+        write_kernel(kernel, inner, 1.0, norms[part], norms, out, places[part], 0)
 
     starts = range(0, len(rows), STRIP_ROWS)
     if n_threads == 1 or len(rows) < STARTS_THREADS:

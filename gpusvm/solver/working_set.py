@@ -48,9 +48,13 @@ AT_ONCE = 1536
 FIRST_ACTIVE = 0.25
 """Share of a hard problem's variables that are solved first."""
 
-LEAST_ROOM = 0.4
-"""Share of the variables for which there is room to be active, at least. On 20,000 x 54 (10,000 support vectors, half
-of them between their bounds) with 0.35, 0.4, 0.5 and 1 of them: 186, 244, 381 and 582 MB; 1.5, 1.6, 1.8 and 1.8 s."""
+LEAST_ROOM = 0.3
+"""Share of the variables for which there is room to be active, at least. With 0.25, 0.3 and 0.4 of them, in fresh
+processes: 20,000 x 54 1.63, 1.58, 1.58 s; 30,000 x 100 2.07, 2.07, 2.21; Adult 0.57, 0.54, 0.56; 12,000 x 30 0.61,
+0.50, 0.47. The kernel values take the square of it."""
+
+LIKELY_ROOM = 0.4
+"""Share of the variables for whose kernel values memory is asked for at once: what is not used is not touched."""
 
 MARGIN, LARGEST_MARGIN = 0.5, 0.05
 """Variables that would violate the conditions if the middle of the gap moved by so much, as a share of the gap and of
@@ -163,6 +167,11 @@ def first_active(n: int, room: int) -> np.ndarray:
 def active_room(n: int, n_free: int, most: int) -> int:
     """How many of `n` variables, of which `n_free` are between their bounds, may be active; `most` at most."""
     return min(most, max(int(LEAST_ROOM * n), int(1.5 * n_free), AT_ONCE))
+
+
+def likely_room(n: int, most: int) -> int:
+    """How many variables will hardly ever be more than those that are active; `most` at most."""
+    return min(most, max(int(LIKELY_ROOM * n), AT_ONCE))
 
 
 def active(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, scale: float, tol: float, room: int) -> Array:

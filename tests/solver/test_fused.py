@@ -39,16 +39,15 @@ def products_of(rng, n_rows, n_columns, n_features, form="dense"):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize(("n_rows", "n_columns"), SIZES)
-@pytest.mark.parametrize("n_features", [1, 7, 64])
+@pytest.mark.parametrize("n_features", [1, 7, 64, 230])
 def test_values_and_sums_are_those_of_the_definition(rng, form, kernel, n_rows, n_columns, n_features):
     products, left, right = products_of(rng, n_rows, n_columns, n_features, form)
     exact = kernel(left, right)
     largest = max(1.0, float(np.abs(exact).max()))
-    if form == "dense":
-        out, places = np.full((n_rows + 5, n_columns + 3), np.nan, np.float32), rng.permutation(n_rows + 5)[:n_rows]
-        products.write(kernel, out, places, 0, n_columns)
-        np.testing.assert_allclose(out[places, :n_columns], exact, rtol=1e-5, atol=5e-6 * largest)
-        assert np.isnan(np.delete(out, places, axis=0)).all() and np.isnan(out[:, n_columns:]).all(), "wrote elsewhere"
+    out, places = np.full((n_rows + 5, n_columns + 3), np.nan, np.float32), rng.permutation(n_rows + 5)[:n_rows]
+    products.write(kernel, out, places, 0, n_columns)
+    np.testing.assert_allclose(out[places, :n_columns], exact, rtol=1e-5, atol=5e-6 * largest)
+    assert np.isnan(np.delete(out, places, axis=0)).all() and np.isnan(out[:, n_columns:]).all(), "wrote elsewhere"
     coefficients, sums = rng.normal(size=n_rows), rng.normal(size=n_columns)
     before = sums.copy()
     products.subtract(kernel, coefficients, 0, n_columns, sums)
@@ -64,10 +63,12 @@ def test_other_kernels_and_float64_are_not_served(rng, form):
     assert not products.serves(Kernel("poly"), np.float32) and not products.serves(Kernel("rbf"), np.float64)
 
 
+@pytest.mark.parametrize("n_features", [33, 230])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
-def test_a_mirror_image_and_any_part_have_the_same_bits(rng, kernel):
+def test_a_mirror_image_and_any_part_have_the_same_bits(rng, kernel, form, n_features):
     n_rows, n_columns = 3 * TOGETHER + 2, (PANELS_TOGETHER + 2) * PANEL_WIDTH + 5
-    products, _, _ = products_of(rng, n_rows, n_columns, 33)
+    products, _, _ = products_of(rng, n_rows, n_columns, n_features, form)
     n = n_rows + n_columns
     whole, mirrored = np.full((n, n), np.nan, np.float32), np.full((n, n), np.nan, np.float32)
     places = np.arange(n_columns, n)
