@@ -14,13 +14,12 @@ the sake of a short first start, which compiles all this, it serves the kernels 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.core.cgutils import get_or_insert_function
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from gpusvm.kernels import Kernel
@@ -74,7 +73,7 @@ def _spread(builder: Any, scalar: Any) -> Any:
 
 def _floor(builder: Any, value: Any) -> Any:
     name = f"llvm.floor.v{PANEL_WIDTH}f32"
-    return builder.call(get_or_insert_function(builder.module, ir.FunctionType(_LINE, [_LINE]), name), [value])
+    return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(_LINE, [_LINE]), name), [value])
 
 
 def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -161,14 +160,30 @@ def _mirror(builder: Any, out: Any, first_row: Any, column: Any, values: Sequenc
         _store_first(builder, line, _address(builder, out, across, first_row), len(values))
 
 
-def _add(builder: Any, pointer: Any, coefficients: Sequence[Any], values: Sequence[Any]) -> None:
-    """The 16 float64 at `pointer` -= the coefficients times the values."""
-    vector = ir.VectorType(_DOUBLE, PANEL_WIDTH)
-    total = _load(builder, pointer, vector)
-    for coefficient, value in zip(coefficients, values, strict=True):
-        product = builder.fmul(_spread(builder, coefficient), builder.fpext(value, vector), flags=_CONTRACT)
-        total = builder.fsub(total, product, flags=_CONTRACT)
-    _store(builder, total, pointer)
+class _Combination(NamedTuple):
+    """The arrays `coefficients`, `sums` and `places` of `subtract_values`."""
+
+    coefficients: Any
+    sums: Any
+    places: Any
+
+
+def _add(builder: Any, combination: _Combination, first_row: Any, column: Any, values: Sequence[Any]) -> None:
+    """Of each sum, the 16 columns from `column` on -= its coefficients times the values, in float64.
+
+    `values` are a vector for each row from `first_row` on.
+    """
+    vector, coefficients, sums = ir.VectorType(_DOUBLE, PANEL_WIDTH), combination.coefficients, combination.sums
+    with cgutils.for_range(builder, builder.extract_value(coefficients.shape, 0), intp=_WORD) as loop:
+        place = builder.load(builder.gep(combination.places.data, [loop.index]))
+        pointer = _address(builder, sums, place, column)
+        total = _load(builder, pointer, vector)
+        for r, value in enumerate(values):
+            row = builder.add(first_row, _word(r))
+            coefficient = builder.load(_address(builder, coefficients, loop.index, row))
+            product = builder.fmul(_spread(builder, coefficient), builder.fpext(value, vector), flags=_CONTRACT)
+            total = builder.fsub(total, product, flags=_CONTRACT)
+        _store(builder, total, pointer)
 
 
 def _elements(builder: Any, array: Any, count: int) -> list[Any]:
@@ -219,15 +234,16 @@ def _write_group(name: str, mirrored: bool) -> Any:
 def _sum_group(name: str) -> Any:
     @intrinsic
     def add(  # type: ignore[no-untyped-def]
-        typing_context, left, left_norms, right, right_norms, n_features, factor, coefficients, sums
+        typing_context, left, norms, right, right_norms, n_features, factor, coefficients, sums, places, row, column
     ):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             values = _group_values(context, builder, signature, arguments, name)
-            coefficients, sums = (_array(context, builder, signature, arguments, k) for k in (6, 7))
-            _add(builder, sums.data, _elements(builder, coefficients, TOGETHER), values)
+            combination = _Combination(*(_array(context, builder, signature, arguments, k) for k in (6, 7, 8)))
+            _add(builder, combination, arguments[9], arguments[10], values)
             return context.get_dummy_value()
 
-        arguments = (left, left_norms, right, right_norms, types.intp, types.float32, coefficients, sums)
+        word, group = types.intp, (left, norms, right, right_norms)
+        arguments = (*group, word, types.float32, coefficients, sums, places, word, word)
         return types.void(*arguments), generate
 
     return add
@@ -316,29 +332,30 @@ def subtract_values(
     factor: float,
     groups: np.ndarray,
     left_norms: np.ndarray,
-    coefficients: np.ndarray,
     panels: np.ndarray,
     right_norms: np.ndarray,
+    coefficients: np.ndarray,
     sums: np.ndarray,
+    places: np.ndarray,
 ) -> None:
-    """sums[c] -= sum over rows r of coefficients[r] times the kernel value of r and column c, in float64.
+    """sums[places[o], c] -= sum over rows r of coefficients[o, r] times the kernel value of r and column c, in float64.
 
-    `sums` (>= 16 n_panels,) and `coefficients` (>= n_groups TOGETHER,), zero where there is no row, are float64; the
-    other arrays are as for `write_values`.
+    `coefficients` (n_sums, >= n_groups TOGETHER), zero where there is no row, and `sums` (any, >= 16 n_panels) are
+    float64, `places` (n_sums,) int64; the other arrays are as for `write_values`.
     """
     d = panels.shape[1] // PANEL_WIDTH
     near = max(1, NEAR_BYTES // (4 * groups.shape[1]))
     for first in range(0, groups.shape[0], near):
         for p in range(panels.shape[0]):
             column = p * PANEL_WIDTH
-            across, total = right_norms[column : column + PANEL_WIDTH], sums[column : column + PANEL_WIDTH]
+            across = right_norms[column : column + PANEL_WIDTH]
             for g in range(first, min(first + near, groups.shape[0])):
                 top = g * TOGETHER
-                norms, factors = left_norms[top : top + TOGETHER], coefficients[top : top + TOGETHER]
+                norms = left_norms[top : top + TOGETHER]
                 if kind == 1:
-                    _sum_rbf(groups[g], norms, panels[p], across, d, factor, factors, total)
+                    _sum_rbf(groups[g], norms, panels[p], across, d, factor, coefficients, sums, places, top, column)
                 else:
-                    _sum_linear(groups[g], norms, panels[p], across, d, factor, factors, total)
+                    _sum_linear(groups[g], norms, panels[p], across, d, factor, coefficients, sums, places, top, column)
 
 
 # -- rows given by their non-zeros ---------------------------------------------------------------------
@@ -360,19 +377,19 @@ def _row_values(context: Any, builder: Any, signature: Any, arguments: Any, name
 def _sum_row(name: str, count: int) -> Any:
     @intrinsic
     def add(  # type: ignore[no-untyped-def]
-        typing_context, places, values, start, stop, panels, panel, left_norm, right_norms, factor, coefficient, sums
+        typing_context, at, values, start, stop, panels, panel, norm, norms, factor, coefficients, sums, places, row
     ):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             made = _row_values(context, builder, signature, arguments, name, count)
-            sums, panel = _array(context, builder, signature, arguments, 10), arguments[5]
+            combination = _Combination(*(_array(context, builder, signature, arguments, k) for k in (9, 10, 11)))
             for r, value in enumerate(made):
-                column = builder.mul(builder.add(panel, _word(r)), _word(PANEL_WIDTH))
-                _add(builder, builder.gep(sums.data, [column]), [arguments[9]], [value])
+                column = builder.mul(builder.add(arguments[5], _word(r)), _word(PANEL_WIDTH))
+                _add(builder, combination, arguments[12], column, [value])
             return context.get_dummy_value()
 
         word, real = types.intp, types.float32
-        row = (places, values, word, word, panels, word, values.dtype, right_norms, real)
-        return types.void(*row, types.float64, sums), generate
+        taken = (at, values, word, word, panels, word, values.dtype, norms, real)
+        return types.void(*taken, coefficients, sums, places, word), generate
 
     return add
 
@@ -434,15 +451,17 @@ def _write_row_of(kind, wide, at, values, begin, end, panels, p, norm, norms, fa
 
 
 @numba.njit(inline="always")
-def _sum_row_of(kind, wide, at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums):  # type: ignore[no-untyped-def]
+def _sum_row_of(  # type: ignore[no-untyped-def]
+    kind, wide, at, values, begin, end, panels, p, norm, norms, factor, coefficients, sums, places, r
+):
     if wide and kind == 1:
-        _sum_row_wide_rbf(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
+        _sum_row_wide_rbf(at, values, begin, end, panels, p, norm, norms, factor, coefficients, sums, places, r)
     elif wide:
-        _sum_row_wide_linear(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
+        _sum_row_wide_linear(at, values, begin, end, panels, p, norm, norms, factor, coefficients, sums, places, r)
     elif kind == 1:
-        _sum_row_rbf(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
+        _sum_row_rbf(at, values, begin, end, panels, p, norm, norms, factor, coefficients, sums, places, r)
     else:
-        _sum_row_linear(at, values, begin, end, panels, p, norm, norms, factor, coefficient, sums)
+        _sum_row_linear(at, values, begin, end, panels, p, norm, norms, factor, coefficients, sums, places, r)
 
 
 @compiled()
@@ -451,12 +470,13 @@ def subtract_values_of_nonzeros(
     factor: float,
     nonzeros: tuple,
     left_norms: np.ndarray,
-    coefficients: np.ndarray,
     panels: np.ndarray,
     right_norms: np.ndarray,
+    coefficients: np.ndarray,
     sums: np.ndarray,
+    places: np.ndarray,
 ) -> None:
-    """`subtract_values` for rows given by their non-zeros; `left_norms` and `coefficients` are (n_rows,).
+    """`subtract_values` for rows given by their non-zeros; `left_norms` are (n_rows,), `coefficients` (n_sums, n_rows).
 
     `nonzeros` are from `panels.pack_nonzeros`, with float32 panels and norms, or from `panels.pack_integers`, with
     panels of int16 and norms of int32.
@@ -465,9 +485,11 @@ def subtract_values_of_nonzeros(
     step, p = WIDE if is_narrow(panels) else 1, 0
     while p < panels.shape[0]:
         wide = step > 1 and p + step <= panels.shape[0]
-        for r in range(coefficients.shape[0]):
-            begin, end, norm, c = starts[r], starts[r + 1], left_norms[r], coefficients[r]
-            _sum_row_of(kind, wide, at, values, begin, end, panels, p, norm, right_norms, factor, c, sums)
+        for r in range(coefficients.shape[1]):
+            begin, end, norm = starts[r], starts[r + 1], left_norms[r]
+            _sum_row_of(
+                kind, wide, at, values, begin, end, panels, p, norm, right_norms, factor, coefficients, sums, places, r
+            )
         p += step if wide else 1
 
 

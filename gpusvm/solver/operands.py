@@ -94,17 +94,12 @@ class Samples:
         """The operand that suits `rows`: panels where they are mostly zeros, else as they are."""
         if self.X.dtype == np.float64:
             return BlasOperand(self, rows)
-        n_nonzeros, d = count_nonzeros(self.X, rows), self.X.shape[1]
-        present = np.ones(d, dtype=np.bool_)
-        if n_nonzeros < SPARSE_BELOW * len(rows) * d:
-            present[:] = False
-            mark_nonzeros(self.X, rows, present)
-        features = np.flatnonzero(present)
-        if n_nonzeros >= SPARSE_BELOW * len(rows) * len(features):
-            return (TileOperand if d <= MOST_IN_TILES else BlasOperand)(self, rows)
+        present, sparse = features_of(self.X, rows)
+        if not sparse:
+            return (TileOperand if self.X.shape[1] <= MOST_IN_TILES else BlasOperand)(self, rows)
         if self.pixels is not None:
             return IntegerOperand(self, rows, present)
-        return PanelOperand(self, rows, features)
+        return PanelOperand(self, rows, np.flatnonzero(present))
 
     def pack_panels(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
         """`panels.pack_panels` of these rows."""
@@ -122,6 +117,16 @@ class Samples:
     def pack_integers(self, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`panels.pack_integers` of these rows."""
         return pack_integers(self.pixels, rows, position)
+
+
+def features_of(X: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Which features some of the rows of X (any, d) have, (d,) bool, and whether the rows are mostly zeros in them."""
+    n_nonzeros, present = count_nonzeros(X, rows), np.ones(X.shape[1], dtype=np.bool_)
+    if n_nonzeros >= SPARSE_BELOW * len(rows) * X.shape[1]:
+        return present, False  # the features need not be looked at one by one
+    present[:] = False
+    mark_nonzeros(X, rows, present)
+    return present, bool(n_nonzeros < SPARSE_BELOW * len(rows) * np.count_nonzero(present))
 
 
 @compiled()
@@ -289,9 +294,10 @@ class TileProducts(FusedProducts):
 
     def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
         panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]
-        left, total = (self.groups, self.padded_norms, padded(coefficients, TOGETHER)), padded(sums, PANEL_WIDTH)
-        subtract_values(*kernel_numbers(kernel), *left, panels, norms, total)
-        sums[:] = total[: len(sums)]
+        factors, total = padded(coefficients, TOGETHER)[None, :], padded(sums, PANEL_WIDTH)[None, :]
+        left = self.groups, self.padded_norms
+        subtract_values(*kernel_numbers(kernel), *left, panels, norms, factors, total, np.zeros(1, dtype=np.int64))
+        sums[:] = total[0, : len(sums)]
 
 
 def panels_between(panels: np.ndarray, start: int, stop: int) -> np.ndarray:
@@ -375,9 +381,10 @@ class NonzeroProducts(FusedProducts):
 
     def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
         panels, norms = panels_between(self.right.panels, start, stop), self.right.padded_norms[start:]
-        numbers, total = kernel_numbers(kernel, self.right.unit), padded(sums, PANEL_WIDTH)
-        subtract_values_of_nonzeros(*numbers, self.nonzeros, self.norms, coefficients, panels, norms, total)
-        sums[:] = total[: len(sums)]
+        numbers, total = kernel_numbers(kernel, self.right.unit), padded(sums, PANEL_WIDTH)[None, :]
+        right, place = (panels, norms), np.zeros(1, dtype=np.int64)
+        subtract_values_of_nonzeros(*numbers, self.nonzeros, self.norms, *right, coefficients[None, :], total, place)
+        sums[:] = total[0, : len(sums)]
 
 
 class BlasOperand:

@@ -26,9 +26,9 @@ from gpusvm.solver.operands import (
     LARGEST_PIXEL,
     MOST_IN_TILES,
     PIXEL_SCALES,
-    SPARSE_BELOW,
     are_whole_numbers,
     as_pixels,
+    features_of,
     packed_columns,
     padded,
     squared_norms,
@@ -53,6 +53,7 @@ from gpusvm.solver.tiles import (
 )
 from gpusvm.sparse import Sparse as Csr
 from gpusvm.sparse import as_csr, dense, is_sparse, restricted
+from gpusvm.voting import own_pairs
 
 TILE_ROWS, TILE_COLUMNS = 120, 256
 """Kernel values computed together: with their inner products they stay in a second-level cache."""
@@ -79,6 +80,10 @@ looked up first."""
 MOST_PLACES = 2**20
 """Features of sparse rows up to which each thread has a place for each; of more, only for those that a support vector
 has."""
+
+LEAST_OF_A_CLASS = 64
+"""Support vectors of a class, on average, from which on decision values of more than one pair are summed in registers,
+where products are dense: each class has its own call."""
 
 FEW_PAIRS = 3
 """With fewer other classes, coefficients are taken pair by pair, along the support vectors; else along the pairs."""
@@ -128,9 +133,9 @@ class Packed(NamedTuple):
     ----------
     begin : int
     panels, norms : arrays, float32, float64 or of integers
-        For `OnePair`, `panels` are the arrays of rows; for `Listed`, they are `lists.Lists`.
+        For `Summed`, `panels` are the arrays of rows; for `Listed`, they are `lists.Lists`.
     coef : (n_classes - 1, n) float64 array, or (n, n_classes - 1 and zeros up to a multiple of 16)
-        See `FEW_PAIRS`.
+        See `FEW_PAIRS`. For `Summed`, (n_classes - 1, n and zeros up to whole groups of rows).
     """
 
     begin: int
@@ -224,8 +229,8 @@ class DecisionBlocks:
         keep = sum(stop - begin for begin, stop in packs) * self._column_bytes(arithmetic) <= BUDGET / 2
         packed = [self._pack(arithmetic, *bounds) for bounds in packs] if keep else None
 
-        # A row as it is, in this arithmetic, and packed; its decision values; and its part of a tile.
-        row_bytes = 8 * n_pairs + 4 * self.dtype.itemsize * d + 8 * arithmetic.tile[1]
+        # A row as it is, in this arithmetic, and packed; its decision values, twice; and its part of a tile.
+        row_bytes = 16 * n_pairs + 4 * self.dtype.itemsize * d + 8 * arithmetic.tile[1]
         thread_bytes = row_bytes + (0 if keep else pack_bytes)
         n_threads = max(1, min(n_threads, int(BUDGET / 2 / thread_bytes)))
         room = BUDGET / 2 / n_threads - (0 if keep else pack_bytes)
@@ -236,9 +241,9 @@ class DecisionBlocks:
             step -= step % TILE_STEP
         inner = np.dtype(np.int32) if arithmetic.exact else self.dtype
         numbers = kernel_numbers(self.kernel, inner, arithmetic.unit, self.dtype)
-        spaces: SimpleQueue[tuple[Workspace, np.ndarray]] = SimpleQueue()
+        spaces: SimpleQueue[tuple[Any, np.ndarray]] = SimpleQueue()
         for _ in range(n_threads):
-            spaces.put((Workspace.make(arithmetic.tile, step, n_others, inner, self.dtype), np.empty((step, n_pairs))))
+            spaces.put((arithmetic.space(step, n_others, inner, self.dtype), np.empty((step, n_pairs))))
 
         def one_block(start: int) -> None:
             space, room_for_all = spaces.get()
@@ -247,9 +252,11 @@ class DecisionBlocks:
                 left = arithmetic.pack_left(self._prepared(X[rows], arithmetic))
                 decisions = room_for_all[: rows.stop - start]
                 decisions[:] = self.intercept
+                arithmetic.begin(space)
                 for number, bounds in enumerate(packs):
                     right = packed[number] if packed is not None else self._pack(arithmetic, *bounds)
                     arithmetic.add(left, right, numbers, self.classes, space, decisions)
+                arithmetic.end(space, decisions)
                 consume(rows, decisions)
             finally:
                 spaces.put((space, room_for_all))
@@ -281,28 +288,21 @@ class DecisionBlocks:
         width = n_bytes // self._column_bytes(arithmetic)
         width -= width % (TILE_COLUMNS if width >= TILE_COLUMNS else PANEL_WIDTH)
         width = max(PANEL_WIDTH, min(width, most))
-        n = self.vectors.shape[0]
-        return [(begin, min(begin + width, n)) for begin in range(0, n, width)]
+        return arithmetic.bounds(self.classes.ends, width)
 
     def _pack(self, arithmetic: Arithmetic, begin: int, stop: int) -> Packed:
         panels, norms = arithmetic.pack_right(self._prepared(self.vectors[begin:stop], arithmetic))
-        coef = self.dual_coef[:, begin:stop]
-        if len(coef) < FEW_PAIRS:
-            coef = np.ascontiguousarray(coef)
-        else:
-            padded = np.zeros((stop - begin, _padded(len(coef))))
-            padded[:, : len(coef)] = coef.T
-            coef = padded
-        return Packed(begin, panels, norms, coef)
+        return Packed(begin, panels, norms, arithmetic.pack_coef(self.dual_coef[:, begin:stop]))
 
     def _arithmetic(self, X: Array) -> Arithmetic:
         """How inner products are taken, and what is made of them."""
-        arithmetic = self._products(X)
-        one_pair = len(self.intercept) == 1 and self.dtype == np.float32 and self.kernel.name in fused.SERVED
-        if not one_pair or isinstance(arithmetic, Listed):
+        arithmetic, n_classes = self._products(X), len(self.classes.ends)
+        if isinstance(arithmetic, Listed) or (isinstance(arithmetic, Dense) and X.shape[1] > MOST_IN_TILES):
             return arithmetic
-        if not isinstance(arithmetic, Dense) or X.shape[1] <= MOST_IN_TILES:
-            return OnePair(arithmetic)
+        served = self.dtype == np.float32 and self.kernel.name in fused.SERVED
+        many_each = isinstance(arithmetic, Dense) and self.vectors.shape[0] >= LEAST_OF_A_CLASS * n_classes
+        if served and (n_classes == 2 or many_each):
+            return Summed(arithmetic, n_classes)
         return arithmetic
 
     def _products(self, X: Array) -> Dense | Sparse | Integers | Listed:
@@ -311,9 +311,7 @@ class DecisionBlocks:
             return Listed(self.vectors)
         d, like = X.shape[1], self.dtype.type(1)
         entries = X.data.reshape(-1, 1) if is_sparse(X) else X
-        present = np.zeros(d, dtype=np.bool_)
-        n_nonzeros = mark_present(self.vectors, present)
-        sparse = n_nonzeros < SPARSE_BELOW * len(self.vectors) * present.sum()
+        present, sparse = features_of(self.vectors, np.arange(len(self.vectors)))
         if sparse and d * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max and integer_products_are_exact():
             for scale in PIXEL_SCALES:
                 if are_whole_numbers(self.vectors, scale * like) and are_whole_numbers(entries, scale * like):
@@ -325,10 +323,32 @@ class DecisionBlocks:
 
 
 class Panelled:
-    """Support vectors in panels of 16."""
+    """What the ways to take inner products have in common. Support vectors are in panels of 16."""
 
     tile = TILE_ROWS, TILE_COLUMNS
     packed_at_once = PACKED_AT_ONCE, MOST_COLUMNS
+
+    def space(self, n_rows: int, n_others: int, inner: Any, values: Any) -> Any:
+        """A thread's memory for that many rows."""
+        return Workspace.make(self.tile, n_rows, n_others, inner, values)
+
+    def begin(self, space: Any) -> None:
+        """Get ready for the next rows."""
+
+    def end(self, space: Any, decisions: np.ndarray) -> None:
+        """Give to decisions (m, n_pairs) what they have not been given by `add`."""
+
+    def bounds(self, ends: np.ndarray, width: int) -> list[tuple[int, int]]:
+        """Where those packed together, `width` at most, begin and end; `ends` are those of the classes."""
+        return _cut(0, int(ends[-1]), width)
+
+    def pack_coef(self, coef: np.ndarray) -> np.ndarray:
+        """Coefficients (n_others, n) as `add` takes them."""
+        if len(coef) < FEW_PAIRS:
+            return np.ascontiguousarray(coef)
+        packed = np.zeros((coef.shape[1], _padded(len(coef))))
+        packed[:, : len(coef)] = coef.T
+        return packed
 
     def packed_numbers(self, vectors: np.ndarray) -> int:
         """How many numbers a support vector takes as it is packed, at most."""
@@ -406,14 +426,29 @@ class Integers(Panelled):
         _add_integers(left, right, *rest)
 
 
-class OnePair(Panelled):
-    """Decision values of a single pair, summed in registers: the support vectors are the rows, X the columns.
+class Summed(Panelled):
+    """Decision values summed in registers: the support vectors of a class are the rows, X the columns.
 
     `products` says how to multiply.
     """
 
-    def __init__(self, products: Dense | Sparse | Integers) -> None:
+    def __init__(self, products: Dense | Sparse | Integers, n_classes: int) -> None:
         self.products, self.unit, self.exact = products, products.unit, products.exact
+        self.pairs, self.n_pairs = own_pairs(n_classes), n_classes * (n_classes - 1) // 2
+
+    def space(self, n_rows: int, n_others: int, inner: Any, values: Any) -> np.ndarray:
+        """(n_pairs, n_rows and more) float64."""
+        return np.empty((self.n_pairs, _padded(n_rows)))
+
+    def begin(self, space: np.ndarray) -> None:
+        space[:] = 0.0
+
+    def end(self, space: np.ndarray, decisions: np.ndarray) -> None:
+        decisions -= space[:, : len(decisions)].T
+
+    def bounds(self, ends: np.ndarray, width: int) -> list[tuple[int, int]]:
+        starts = np.concatenate([[0], ends[:-1]]).tolist()
+        return [part for start, end in zip(starts, ends.tolist(), strict=True) for part in _cut(start, end, width)]
 
     def pack_left(self, X: np.ndarray) -> tuple[np.ndarray, ...]:
         panels, norms = self.products.pack_right(X)
@@ -421,23 +456,33 @@ class OnePair(Panelled):
 
     def pack_right(self, X: np.ndarray) -> tuple[Any, np.ndarray]:
         *rows, norms = self.products.pack_left(X)
-        return tuple(rows), norms
+        return tuple(rows), padded(norms, fused.TOGETHER)
 
-    def add(self, left: tuple[np.ndarray, ...], right: Packed, numbers: tuple, *rest: Any) -> None:
-        decisions = rest[-1][:, 0]
+    def pack_coef(self, coef: np.ndarray) -> np.ndarray:
+        if not isinstance(self.products, Dense):
+            return np.ascontiguousarray(coef)
+        packed = np.zeros((len(coef), -(-coef.shape[1] // fused.TOGETHER) * fused.TOGETHER))
+        packed[:, : coef.shape[1]] = coef
+        return packed
+
+    def add(
+        self,
+        left: tuple[np.ndarray, ...],
+        right: Packed,
+        numbers: tuple,
+        classes: Classes,
+        space: np.ndarray,
+        decisions: np.ndarray,
+    ) -> None:
         kind, unit, slope = numbers[:3]
         factor = np.float32(unit if kind == fused.SERVED.index("linear") else slope)
-        sums = padded(-decisions, PANEL_WIDTH)
-        norms, coef = right.norms, right.coef[0]
-        if isinstance(self.products, Dense):
-            norms, coef = padded(norms, fused.TOGETHER), padded(coef, fused.TOGETHER)
-            fused.subtract_values(kind, factor, *right.panels, norms, coef, *left, sums)
-        else:
-            fused.subtract_values_of_nonzeros(kind, factor, right.panels, norms, coef, *left, sums)
-        decisions[:] = -sums[: len(decisions)]
+        pairs = self.pairs[np.searchsorted(classes.ends, right.begin, side="right")]
+        subtract = fused.subtract_values if isinstance(self.products, Dense) else fused.subtract_values_of_nonzeros
+        rows = right.panels if isinstance(self.products, Dense) else (right.panels,)
+        subtract(kind, factor, *rows, right.norms, *left, right.coef, space, pairs)
 
 
-class Listed:
+class Listed(Panelled):
     """Products of sparse rows with sparse support vectors of many features, as `lists`."""
 
     unit, exact = 1.0, False
@@ -471,12 +516,16 @@ class Listed:
         _add_listed(left, right, places_for(self.n_features), *rest)
 
 
-Arithmetic = Dense | Sparse | Integers | OnePair | Listed
+Arithmetic = Dense | Sparse | Integers | Summed | Listed
 """How inner products are taken: `pack_left` rows of X, `pack_right` support vectors, `add` what they give."""
 
 
 def _padded(n_others: int) -> int:
     return -(-n_others // PANEL_WIDTH) * PANEL_WIDTH
+
+
+def _cut(start: int, end: int, width: int) -> list[tuple[int, int]]:
+    return [(begin, min(begin + width, end)) for begin in range(start, end, width)]
 
 
 def row_length(X: Array) -> int:
@@ -487,18 +536,6 @@ def row_length(X: Array) -> int:
 def _norms(X: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # of a sample so far away that its kernel values are zero
         return squared_norms(X).astype(X.dtype)
-
-
-@compiled()
-def mark_present(X: np.ndarray, present: np.ndarray) -> int:
-    """Set present[f] for every feature that some row of X (n, d) has; returns the number of non-zeros."""
-    count = 0
-    for r in range(X.shape[0]):
-        for f in range(X.shape[1]):
-            nonzero = X[r, f] != 0.0
-            present[f] |= nonzero
-            count += nonzero
-    return count
 
 
 @compiled()
