@@ -4,7 +4,7 @@
 #   make bench   the benchmark suite           make clean   remove what these targets made
 #   make bench-startup   what should answer at once: gpusvm --help, info, data list, reading files
 #   make bench-workloads   ordinary problems of many kinds, against scikit-learn and scikit-learn-intelex
-#   make bench-tune   searches for C and gamma, against scikit-learn's GridSearchCV
+#   make bench-tune   searches for C and gamma, against GridSearchCV over the same peers
 #   make faults  interrupts, full disks, little memory: minutes
 #   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
 #   make truth   500 random problems: no model claims more than its certificate finds
@@ -56,8 +56,8 @@ bench: $(VENV)/.installed-bench
 bench-startup: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/startup.py
 
-bench-tune: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/tune.py --peers 20
+bench-tune: $(VENV)/.installed-bench
+	$(BIN)/gpusvm bench benchmarks/tune.toml --out benchmarks/results
 
 bench-workloads: $(VENV)/.installed-bench
 	$(BIN)/gpusvm bench benchmarks/workloads.toml --out benchmarks/results

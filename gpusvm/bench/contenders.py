@@ -14,6 +14,7 @@ from gpusvm.backends.base import Availability, Backend
 from gpusvm.backends.one_vs_one import from_library, group_by_class
 from gpusvm.backends.registry import GPU_BACKENDS, backend_names, get_backend
 from gpusvm.backends.sklearn import library_arguments
+from gpusvm.bench.searches import Searcher, grid_search, searched, tuned
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
 from gpusvm.model import SVMModel
@@ -72,19 +73,29 @@ class Contender(Protocol):
 
 
 def peer_names() -> list[str]:
-    """The contenders that are no backends of gpusvm."""
+    """The contenders that are not gpusvm's own."""
     return list(_PEERS)
 
 
+def own_names() -> list[str]:
+    """gpusvm's own: its backends, and its searches."""
+    return [*backend_names(), *_SEARCHES]
+
+
 def contender_names() -> list[str]:
-    """Every contender's name, whether or not it runs here: the backends, then the peers."""
-    return [*backend_names(), *_PEERS]
+    """Every contender's name, whether or not it runs here: our own, then the peers."""
+    return [*own_names(), *_PEERS]
+
+
+def is_search(name: str) -> bool:
+    """Whether the contender of that name finds C and gamma by itself, over a case's grid."""
+    return name in contender_names() and isinstance(get_contender(name), Searcher)
 
 
 def get_contender(name: str) -> Contender:
     """The contender of that name. Raises UsageError for a name that does not exist."""
-    if name in _PEERS:
-        return _PEERS[name]()
+    if make := {**_SEARCHES, **_PEERS}.get(name):
+        return make()
     if name not in backend_names():
         raise UsageError(f"nothing to measure is called {name!r}; choose from {', '.join(contender_names())}")
     return BackendContender(get_backend(name))
@@ -274,10 +285,45 @@ def _intelex() -> Contender:
     )
 
 
+def _grid_libsvm() -> Contender:
+    return Searcher(
+        name="grid-libsvm",
+        runs="GridSearchCV over scikit-learn's SVC, a process for each core",
+        packages=("scikit-learn",),
+        probe_with=_scikit_learn_is_there,
+        find=grid_search("sklearn.svm", "grid-libsvm", PEER_CACHE_MB),
+    )
+
+
+def _grid_intelex() -> Contender:
+    return Searcher(
+        name="grid-intelex",
+        runs="GridSearchCV over scikit-learn-intelex's SVC, a process for each core",
+        packages=("scikit-learn-intelex",),
+        probe_with=get_backend("sklearnex").probe,
+        find=grid_search("sklearnex.svm", "grid-intelex", PEER_CACHE_MB),
+    )
+
+
+def _tune() -> Contender:
+    runs = "the search of gpusvm tune, which gives up what cannot win"
+    return Searcher("tune", runs, _OWN_PACKAGES, get_backend("native-cpu").probe, tuned)
+
+
+def _search() -> Contender:
+    return Searcher(
+        "search", "SVCSearchCV, all cells in all folds", _OWN_PACKAGES, get_backend("native-cpu").probe, searched
+    )
+
+
+_OWN_PACKAGES = ("numpy", "numba")
+_SEARCHES: dict[str, Callable[[], Contender]] = {"tune": _tune, "search": _search}
 _PEERS: dict[str, Callable[[], Contender]] = {
     "libsvm": _libsvm,
     "intelex": _intelex,
     "knn": NearestNeighbours,
+    "grid-libsvm": _grid_libsvm,
+    "grid-intelex": _grid_intelex,
 }
 
 _BACKEND_PACKAGES = {

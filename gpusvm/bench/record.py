@@ -185,6 +185,7 @@ _MEASUREMENT_KEYS: dict[str, checks.Reader] = {
     "n_fits": checks.whole(1),
     "n_predictions": checks.whole(1),
     "accuracy": checks.fraction,
+    "best": checks.table_of(checks.number),
     "n_support_vectors": checks.optional(checks.whole(0)),
     "peak_rss_mb": checks.seconds,
     "peak_gpu_mb": checks.optional(checks.seconds),

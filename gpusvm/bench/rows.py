@@ -71,6 +71,7 @@ def _figures(measurements: Sequence[Measurement], case: Case) -> dict[str, Any]:
         "load_seconds": _spread(done, "load_seconds"),
         "n_test": first.get("n_test"),
         "accuracy": first.get("accuracy"),
+        **({"best": first["best"]} if "best" in first else {}),
         "n_support_vectors": first.get("n_support_vectors"),
         "peak_rss_mb": _largest(done, "peak_rss_mb"),
         "peak_gpu_mb": _largest(done, "peak_gpu_mb"),

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from gpusvm.bench import checks
-from gpusvm.bench.contenders import contender_names, peer_names
+from gpusvm.bench.contenders import contender_names, is_search, peer_names
+from gpusvm.bench.searches import Grid
 from gpusvm.errors import UsageError
 from gpusvm.kernels import Kernel, resolve_gamma
 from gpusvm.params import Problem, Resources, Stopping
@@ -20,6 +21,8 @@ from gpusvm.params import Problem, Resources, Stopping
 REPEATS = checks.whole(1, 1000)
 SIZES = checks.list_of(checks.whole(2))
 CONTENDER = checks.one_of(contender_names)
+
+DEFAULT_FOLDS = 5
 
 BEST_PEER = "best-peer"
 """As a suite's reference: of each row, the peer that was fastest at it."""
@@ -42,6 +45,10 @@ class Case:
         Number of test samples, the last ones of a table; with a `dataset` only.
     test_on_training : bool
         Whether a table too small for both may be tested on samples that it was trained on.
+    search_C, search_gamma : tuple of float
+        What contenders that search try: see `grid`. Empty where none does.
+    folds : int, optional
+        By which they judge; five by default.
     once : tuple of str
         Contenders that are measured once in this case, however many repeats the suite has.
     """
@@ -59,6 +66,9 @@ class Case:
     sizes: tuple[int, ...] | None = None
     n_test: int | None = None
     test_on_training: bool = False
+    search_C: tuple[float, ...] = ()
+    search_gamma: tuple[float, ...] = ()
+    folds: int | None = None
     once: tuple[str, ...] = ()
 
     @classmethod
@@ -71,6 +81,11 @@ class Case:
         """The problem on the training data X (n, n_features), with gamma resolved there; how exactly; with what."""
         kernel = Kernel(self.kernel, resolve_gamma(self.gamma, X), self.degree, self.coef0)
         return Problem(kernel, self.C), Stopping(self.tol, self.max_iter), Resources(self.cache_size)
+
+    def grid(self, X: np.ndarray) -> Grid:
+        """What is searched on the training data X (n, n_features): `search_gamma` times 1 / (n_features X.var())."""
+        scale = resolve_gamma("scale", X)
+        return Grid(self.search_C, tuple(factor * scale for factor in self.search_gamma), self.folds or DEFAULT_FOLDS)
 
 
 @dataclass(frozen=True)
@@ -173,6 +188,16 @@ class Suite:
         sizes = self._override(contender).sizes
         return sizes is None or n_train in sizes
 
+    def unfit(self, case: Case) -> str:
+        """Why a contender cannot be measured in the case: some search a grid, others cannot. Empty if all can."""
+        for name in self.contenders:
+            if is_search(name) and not case.search_C:
+                return f"{name} searches for C and gamma, and the case has no search_C and search_gamma"
+            if case.search_C and not is_search(name):
+                searches = ", ".join(filter(is_search, contender_names()))
+                return f"{name} searches for nothing; search_C and search_gamma are for {searches}"
+        return ""
+
     def _override(self, contender: str) -> Override:
         return self.overrides.get(contender, Override())
 
@@ -207,7 +232,11 @@ class Suite:
         taking_part = self.contenders if contenders is None else contenders
         overrides = {name: replace(old, **lifted) for name, old in self.overrides.items() if name in taking_part}
         cases = tuple(_with_options(case, changes, taking_part) for case in self.cases)
-        return replace(self, cases=cases, overrides=overrides, **changes)
+        changed = replace(self, cases=cases, overrides=overrides, **changes)
+        for case in cases:
+            if why := changed.unfit(case):
+                raise UsageError(f"--backends: in case {case.name!r} {why}")
+        return changed
 
     def to_dict(self) -> dict[str, Any]:
         """As `parse_suite` reads it: plain JSON values, and no key whose value is None or empty."""

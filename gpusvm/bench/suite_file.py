@@ -8,9 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gpusvm.backends.registry import backend_names
 from gpusvm.bench import checks
-from gpusvm.bench.contenders import contender_names, peer_names
+from gpusvm.bench.contenders import contender_names, own_names, peer_names
 from gpusvm.bench.suite import BEST_PEER, CONTENDER, REPEATS, SIZES, Case, Override, Suite
 from gpusvm.bench.tables import check_table
 from gpusvm.errors import DataError, UsageError
@@ -121,8 +120,17 @@ def _check_data(suite: Suite, case: Case, where: str) -> None:
         raise DataError(f"{label}: sizes is missing; a case with a dataset of its own needs it")
     if suite.table_of(case) is not None and (case.dataset is None or case.n_test is None):
         raise DataError(f"{label}: is measured on a table, and needs dataset, sizes and n_test of its own")
+    if case.search_C or case.search_gamma or case.folds:
+        checks.require({key: 1 for key in _GRID if getattr(case, key)}, _GRID, label)
+        if case.kernel != "rbf":
+            raise DataError(f"{label}: searches are for the rbf kernel, not {case.kernel}")
+    if why := suite.unfit(case):
+        raise DataError(f"{label}: {why}")
     if stray := next((name for name in case.once if name not in suite.contenders), None):
         raise DataError(f"{label}: once names {stray}, which the suite does not list")
+
+
+_GRID = ("search_C", "search_gamma")
 
 
 def _describe(values: Mapping[str, Any]) -> str:
@@ -155,7 +163,7 @@ _SUITE_KEYS: dict[str, checks.Reader] = {
     "seed": checks.whole(0),
     "binarize": checks.flag,
     "deskew": checks.flag,
-    "backends": checks.list_of(checks.one_of(backend_names)),
+    "backends": checks.list_of(checks.one_of(own_names)),
     "peers": checks.list_of(checks.one_of(peer_names)),
     "reference": checks.one_of(lambda: [*contender_names(), BEST_PEER]),
     "sizes": SIZES,
@@ -176,6 +184,9 @@ _CASE_KEYS: dict[str, checks.Reader] = {
     "once": checks.list_of(CONTENDER),
     "kernel": checks.one_of(lambda: [name for name in KERNEL_NAMES if name != "precomputed"]),
     "gamma": checks.gamma,
+    "search_C": checks.list_of(checks.parameter("C")),
+    "search_gamma": checks.list_of(checks.positive),
+    "folds": checks.whole(2, 1000),
     **{name: checks.parameter(name) for name in ("C", "degree", "coef0", "tol", "max_iter", "cache_size")},
 }
 _OVERRIDE_KEYS: dict[str, checks.Reader] = {"repeats": REPEATS, "timeout_s": checks.positive, "sizes": SIZES}

@@ -45,8 +45,19 @@ def make_tables(content: Mapping[str, Any]) -> list[Table]:
     for case in content["suite"]["cases"]:
         rows = [row for row in content["rows"] if row["case"] == case["name"]]
         if rows:
-            tables.append(Table(case["name"], tuple(_cells(row) for row in rows), _data_note(content, case)))
+            note = " ".join(filter(None, (_data_note(content, case), _best_note(rows))))
+            tables.append(Table(case["name"], tuple(_cells(row) for row in rows), note))
     return tables
+
+
+def _best_note(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What searches found."""
+    found = [
+        f"{row['contender']} C={best['C']:.4g}, gamma={best['gamma']:.4g}, {best['score']:.4f} in cross-validation"
+        for row in rows
+        if (best := row.get("best"))
+    ]
+    return f"Found: {'; '.join(found)}." if found else ""
 
 
 def _data_note(content: Mapping[str, Any], case: Mapping[str, Any]) -> str:

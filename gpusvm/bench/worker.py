@@ -23,6 +23,7 @@ import numpy as np
 from gpusvm.bench.contenders import Contender, Trained, get_contender
 from gpusvm.bench.peak import DeviceMemory
 from gpusvm.bench.samples import Samples
+from gpusvm.bench.searches import Found, Searcher
 from gpusvm.bench.spec import Spec
 from gpusvm.certificate import certify
 from gpusvm.errors import GpuSvmError, TrainingError
@@ -61,6 +62,8 @@ def measure(spec: Spec) -> dict[str, Any]:
     data = Samples(spec)
     load_seconds = time.perf_counter() - start
     asked = spec.case.asked(data.X)
+    if isinstance(contender, Searcher):
+        contender = contender.over(spec.case.grid(data.X))
     with DeviceMemory(contender.on_gpu) as device:
         warmup_seconds = _warm_up(contender, data, asked, spec.warmup)
         reset_peak_rss()
@@ -80,6 +83,7 @@ def measure(spec: Spec) -> dict[str, Any]:
         "n_fits": len(fit_times),
         "n_predictions": len(predict_times),
         "accuracy": float(np.mean(labels == data.y_test)),
+        **({"best": trained.best} if isinstance(trained, Found) else {}),
         "n_support_vectors": None if model is None else model.n_support_vectors,
         **memory,
         **_certificate(model, data, spec.certify),

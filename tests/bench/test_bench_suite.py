@@ -174,6 +174,33 @@ def test_options_replace_what_the_suite_says(suite: Suite) -> None:
     assert parse_suite(json.loads(json.dumps(changed.to_dict())), "record") == changed
 
 
+SEARCHED = {"search_C": [1, 10], "search_gamma": [0.1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("contender", "case", "message"),
+    [
+        ("tune", {}, "tune searches for C and gamma, and the case has no search_C"),
+        ("sklearn", SEARCHED, "sklearn searches for nothing; search_C and search_gamma are for tune, search, grid-"),
+        ("tune", {"search_C": [1]}, "search_gamma is missing"),
+        ("tune", SEARCHED | {"kernel": "linear"}, "searches are for the rbf kernel, not linear"),
+        ("tune", {"search_C": [0]}, "search_C: each must be a number above 0"),
+    ],
+)
+def test_a_case_with_a_grid_is_for_those_who_search(contender: str, case: dict, message: str) -> None:
+    table = {"name": "x", "dataset": "digits", "sizes": [10], "backends": [contender], "cases": [case]}
+    with pytest.raises(DataError, match=message):
+        parse_suite(table, "here")
+
+
+def test_searches_and_others_do_not_mix_by_options() -> None:
+    table = {"name": "x", "dataset": "digits", "sizes": [10], "backends": ["tune"], "cases": [SEARCHED]}
+    suite = parse_suite(table, "here")
+    assert parse_suite(json.loads(json.dumps(suite.to_dict())), "record") == suite
+    with pytest.raises(UsageError, match=r"--backends: in case .* knn searches for nothing"):
+        suite.with_options(contenders=["tune", "knn"])
+
+
 def test_an_option_for_all_sets_aside_what_one_contender_had(suite: Suite) -> None:
     assert suite.with_options(repeats=5).repeats_of("knn", suite.cases[0]) == 5
 

@@ -70,6 +70,18 @@ def test_every_svm_solves_the_same_problem(name: str) -> None:
     assert answer["params"]["gamma"] == reference["params"]["gamma"] > 0
 
 
+@pytest.mark.parametrize("name", ["tune", "search", "grid-libsvm", "grid-intelex"])
+def test_every_search_finds_the_same(name: str) -> None:
+    require(name)
+    case = Case("searched", search_C=(0.01, 10.0), search_gamma=(0.01, 1.0), folds=3)
+    answer = worker.measure(replace(spec_of(name), case=case))
+    assert answer["best"]["C"] == answer["params"]["C"][1] == 10.0
+    assert answer["best"]["gamma"] == answer["params"]["gamma"][1] == pytest.approx(100 * answer["params"]["gamma"][0])
+    assert answer["best"]["score"] == pytest.approx(0.99, abs=0.005)
+    assert answer["accuracy"] > 0.85
+    assert answer["certificate"]["kkt_gap"] < 2e-3
+
+
 def test_the_neighbours_have_no_certificate() -> None:
     answer = worker.measure(spec_of("knn"))
     assert answer["params"] == {"n_neighbors": 3}
