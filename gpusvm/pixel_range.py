@@ -52,10 +52,10 @@ def remembered(model: SVMModel) -> PixelRange | None:
 
 
 def inverted(model: SVMModel, images: np.ndarray) -> np.ndarray:
-    """The negatives of images (n, height, width) uint8, in the range of the model's."""
+    """The negatives of images (n, height, width) uint8, in the range of the model, or of bytes if they exceed it."""
     known = remembered(model)
-    largest = np.uint8(255 if known is None else known.largest)
-    negatives: np.ndarray = largest - np.minimum(images, largest)
+    largest = np.uint8(255 if known is None or images.max(initial=0) > known.largest else known.largest)
+    negatives: np.ndarray = largest - images
     return negatives
 
 
@@ -99,5 +99,6 @@ def _is_other_range(known: PixelRange, here: PixelRange) -> bool:
 
 
 def _are_negatives(known: PixelRange, here: PixelRange) -> bool:
-    apart, as_negatives = abs(here.mean - known.mean), abs(known.largest - here.mean - known.mean)
+    white = 255 if here.largest > known.largest else known.largest  # those of images that do not reach white reach it
+    apart, as_negatives = abs(here.mean - known.mean), abs(white - here.mean - known.mean)
     return apart > OTHER_BRIGHTNESS * known.largest and as_negatives < apart / 2

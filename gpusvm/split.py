@@ -210,7 +210,15 @@ def load_like(
     assert isinstance(found, Table)  # a table was asked for
     if not (may_have_more and is_sparse(found.X)):
         require_features(found, n_features)
+    say_by_order(found, table)
     return found
+
+
+def say_by_order(found: Table, table: TableLayout) -> None:
+    """Warn where a table's columns are taken by their order, though it or the training table names them."""
+    if bool(found.columns) != bool(table.columns):
+        what = "names no columns" if table.columns else "names columns, and the training data did not"
+        warn(f"{found.name}: {what}: they are taken in the order of the training data", DataWarning)
 
 
 def fitting(table: Table, model: SVMModel) -> Table:

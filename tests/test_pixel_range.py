@@ -60,6 +60,16 @@ def test_negatives_are_told_and_turned_around_on_demand(trained, tmp_path):
     assert "look like negatives" in said, "what was turned around without need is told too"
 
 
+def test_negatives_of_images_that_do_not_reach_white_are_told_and_turned_around(tmp_path):
+    images, labels = strokes(np.random.default_rng(0), 60, 170)
+    np.savez(tmp_path / "train.npz", x_train=images, y_train=labels)
+    arguments = ["train", str(tmp_path / "train.npz"), "--backend", "sklearn", "--out", str(tmp_path / "m.svm")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert "look like negatives" in predicted(tmp_path, tmp_path / "m.svm", 255 - images)[1]
+    found, said = predicted(tmp_path, tmp_path / "m.svm", 255 - images, "--invert")
+    assert found == labels.tolist() and "note:" not in said
+
+
 def test_pixels_of_another_range_are_told(trained, tmp_path):
     largest, model, _, _ = trained
     for other in {255, 16, 1} - {largest}:

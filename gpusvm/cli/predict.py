@@ -23,7 +23,7 @@ from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, replacing
 from gpusvm.params import TASKS
-from gpusvm.split import Samples, counted, fitting, require_kind
+from gpusvm.split import Samples, counted, fitting, require_kind, say_by_order
 
 
 def predict(
@@ -163,6 +163,8 @@ def load_unlabelled(
         )  # fmt: skip
         if isinstance(found, Table):
             found = fitting(found, model)
+            if model.table is not None:
+                say_by_order(found, model.table)
             return found, _numbers(len(found)) if found.ids is None else found.ids.tolist()
         images, ids = found
     elif path.suffix.lower() == ".csv" and path.is_file():  # which may have labels

@@ -41,8 +41,8 @@ class ColumnFault:
         Where the first fault is: "line 17" of a text, "row 3" of other files.
     words : tuple of str
         The first words that are no numbers, `MOST_WORDS` at most; none where all values that are there can be read.
-    n_missing, n_infinite, n_rows : int
-        Rows without a value, rows with an infinite one, and all rows.
+    n_missing, n_infinite, n_rows, n_words : int
+        Rows without a value, rows with an infinite one, all rows, and rows with a word.
     kind : str
         What the file says that it holds, such as a list of numbers, where the values were not read at all.
     """
@@ -55,6 +55,7 @@ class ColumnFault:
     n_infinite: int = 0
     n_rows: int = 0
     kind: str = ""
+    n_words: int = 0
 
     @property
     def option(self) -> str:
@@ -171,7 +172,19 @@ def _describe_one(fault: ColumnFault, has_label: bool) -> str:
     return f"{where}: {fault.problem}; {cures}{label}"
 
 
+def _is_odd_row(faults: tuple[ColumnFault, ...]) -> bool:
+    """Whether one row alone is at fault, with a word at least."""
+    is_one = len({fault.place for fault in faults}) == 1 and any(fault.words for fault in faults)
+    return is_one and all(fault.n_words + fault.n_missing + fault.n_infinite == 1 < fault.n_rows for fault in faults)
+
+
 def _describe_all(faults: tuple[ColumnFault, ...], has_label: bool) -> str:
+    if _is_odd_row(faults):
+        shown = [f"{fault.title} ({fault.words[0][:20] if fault.words else ''!r})" for fault in faults]
+        return (
+            f"{faults[0].place} alone holds no numbers in {_some(shown)}: it may be a second header, units or a total;"
+            f" remove it, or leave the columns out ({_drops(faults)})"
+        )
     words = [fault for fault in faults if fault.is_words]
     gaps = [fault for fault in faults if not fault.is_words and fault.n_missing]
     infinite = [fault for fault in faults if not fault.is_words and not fault.n_missing]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, UnusableColumnsError, truth_of
+from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, UnusableColumnsError, option_of, truth_of
 from gpusvm.data.table import Contents, TableOptions, as_labels
 from gpusvm.errors import DataError, DataWarning, warn
 
@@ -18,14 +18,19 @@ LABEL_NAMES = (
     "class_label", "classlabel",
 )  # fmt: skip
 """Where nobody says which column holds the labels, one of these does."""
-_ID_NAMES = frozenset({"id", "imageid", "image_id", "rowid", "row_id", "sampleid", "sample_id", "unnamed: 0"})
+_ID_NAMES = frozenset(
+    {"id", "imageid", "image_id", "rowid", "row_id", "sampleid", "sample_id", "unnamed: 0", "__index_level_0__"}
+)
 # Not what merely ends in id: acid, humid.
+_SAYS_ID = re.compile(r".*[a-z](Id|ID)|.*(?i:[_ ]id)")
 _MAYBE_ID = re.compile(r"|(?i:index|idx|row|no|nr)|.*[a-z](Id|ID)|.*(?i:[_ ](id|no|nr|key|number))")
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?", "#n/a"})
 """What people write for a value that is not known, in lower case."""
 _MOST_CLASSES = 64
 _MOST_OF_ONE_CLASS = 0.9
 _LONGEST_WORD = 200
+_ROWS_TO_TELL = 20
+"""From so many rows on, whole numbers that all differ, under the name of an id, are one; fewer may differ by chance."""
 _MOST_NAMED = 5
 
 
@@ -278,11 +283,11 @@ def settle(
         name = names[column] if names else ""
         if numbers is not None and np.isnan(numbers).all():
             left_out.append(column)  # what a separator at the end of each line makes
-        elif names and _MAYBE_ID.fullmatch(name) and (numbers is None or _counts_rows(numbers)):
+        elif names and _MAYBE_ID.fullmatch(name) and (numbers is None or _tells_rows_apart(numbers)):
             if name:
                 _say_left_out([name], "an id", path)
             else:
-                what = "holds words" if numbers is None else "counts the rows"
+                what = "holds words" if numbers is None else "numbers the rows"
                 warn(f"{path}: column {column + 1}, which has no name, {what}, and is left out", DataWarning)
             ids = column if ids is None else ids
         elif names and name == "":
@@ -293,6 +298,12 @@ def settle(
             ends[column] = column_words
         else:
             features.add(column)
+            if names and _SAYS_ID.fullmatch(name):
+                warn(
+                    f"{path}: the column {name[:40]!r} is named as an id, does not number the rows, and is"
+                    f" taken for a feature; leave it out (--drop {option_of(name, column)}) if it is none",
+                    DataWarning,
+                )
     if label is None and not (names and has_words):
         label = _label_at_an_end(ends, names, path)
     if label is not None and roles.label is None:
@@ -329,11 +340,12 @@ def look_like_labels(column: np.ndarray) -> bool:
     return 2 <= len(counts) <= _MOST_CLASSES and counts.min() > 1 and counts.max() < _MOST_OF_ONE_CLASS * counts.sum()
 
 
-def _counts_rows(numbers: np.ndarray) -> bool:
-    """Whether these are consecutive whole numbers, each once, in any order."""
+def _tells_rows_apart(numbers: np.ndarray) -> bool:
+    """Whether these are whole numbers, each once: consecutive ones in any order, or of many rows any."""
     if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
         return False
-    return len(np.unique(numbers)) == len(numbers) and numbers.max() - numbers.min() == len(numbers) - 1
+    are_all = len(numbers) >= _ROWS_TO_TELL or numbers.max() - numbers.min() == len(numbers) - 1
+    return len(np.unique(numbers)) == len(numbers) and bool(are_all)
 
 
 def labels_of(words: Words, where: str) -> np.ndarray:
@@ -354,10 +366,23 @@ def labels_of(words: Words, where: str) -> np.ndarray:
     numbers = words.as_numbers()
     if numbers is not None:
         return as_labels(numbers, where)
+    _say_alike(words.values, where)
     longest = max(words.values, key=len)
     if len(longest) > _LONGEST_WORD:
         raise DataError(f"{where}: {longest!r:.30}... is too long for a label; name another column: --label NAME")
     return np.array(words.values)[words.codes]
+
+
+def _say_alike(words: Sequence[str], where: str) -> None:
+    """Warn of labels that differ in case alone, which are often one class."""
+    first: dict[str, str] = {}
+    for word in words:
+        if word != first.setdefault(word.casefold(), word):
+            pair = f"{first[word.casefold()]!r:.40} and {word!r:.40}"
+            warn(
+                f"{where}: {pair} differ in case alone, and are two classes; write them in one way if not", DataWarning
+            )
+            return
 
 
 def from_columns(
@@ -463,7 +488,7 @@ def feature_of(
         return found, None
     odd = [word for word, value in zip(values.values, numbers, strict=True) if value is None and not is_missing(word)]
     n_words = int(np.isin(values.codes, [c for c, word in enumerate(values.values) if word in set(odd)]).sum())
-    return found, replace(fault, words=tuple(odd[:MOST_WORDS]), n_missing=fault.n_missing - n_words)
+    return found, replace(fault, words=tuple(odd[:MOST_WORDS]), n_missing=fault.n_missing - n_words, n_words=n_words)
 
 
 def _fault_of_numbers(values: np.ndarray, name: str, column: int) -> ColumnFault | None:

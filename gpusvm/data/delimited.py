@@ -122,7 +122,10 @@ class _Odd:
         if is_truth and not self.n_missing:
             return None
         words = () if is_truth else tuple(self.words)
-        return ColumnFault(column, name, f"line {self.first_line}", words, self.n_missing, self.n_infinite, n_rows)
+        n_words = 0 if is_truth else self.n_words
+        return ColumnFault(
+            column, name, f"line {self.first_line}", words, self.n_missing, self.n_infinite, n_rows, n_words=n_words
+        )
 
 
 @dataclass

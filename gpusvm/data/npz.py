@@ -136,7 +136,8 @@ class _Archive(Mapping[str, np.ndarray]):
         # A damaged member makes zipfile and numpy.lib.format raise nearly anything.
         except Exception as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise DataError(f"{where}: cannot be read ({reason:.120}); store it as a plain array") from error
+            cure = "store it as a plain array, words by .astype(str)"
+            raise DataError(f"{where}: cannot be read ({reason:.120}); {cure}") from error
 
 
 def _promised_bytes(stream: IO[bytes], info: zipfile.ZipInfo, archive_bytes: int) -> int:

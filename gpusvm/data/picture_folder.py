@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
@@ -154,16 +154,21 @@ def _say_what_is_left_out(folder: Path) -> None:
 
 
 def _say_what_is_unreadable(folders: Sequence[Path], where: Path) -> None:
-    suffixes = (entry.suffix.lower() for folder in folders for entry in _entries(folder))
-    counts = Counter(suffix for suffix in suffixes if suffix in _UNREADABLE)
-    if counts:
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
+    if kinds := _unreadable_kinds(entry.name for folder in folders for entry in _entries(folder)):
         warn(f"{where}: pictures of unknown formats are left out ({kinds}); save them as PNG or JPEG", DataWarning)
+
+
+def _unreadable_kinds(names: Iterable[str]) -> str:
+    """How many of these files are pictures of which unknown formats; "" for none."""
+    counts = Counter(suffix for name in names if (suffix := Path(name).suffix.lower()) in _UNREADABLE)
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
 
 
 def _found_instead(where: Path) -> str:
     """What a folder without pictures holds, and what it should."""
     deeper = _folders_with_pictures(where)
+    if not deeper and (kinds := _unreadable_kinds(name for _, _, names in os.walk(where) for name in names)):
+        return f" that can be read, but others ({kinds}); save them as PNG or JPEG"
     names = deeper or sorted(entry.name for entry in _entries(where))
     found = f"; it is empty. {_EXPECTED}"
     if deeper:

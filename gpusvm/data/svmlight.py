@@ -132,4 +132,6 @@ class _Lines(io.BufferedIOBase):
 
 
 def _reason(error: Exception) -> str:
+    if found := re.fullmatch(r"could not convert string to float: b(['\"].*)", str(error)):
+        return f"{found[1][:60]} is no number, which labels and values must be"
     return (next(iter(str(error).splitlines()), "") or type(error).__name__)[:120]

@@ -189,6 +189,8 @@ def as_labels(array: np.ndarray, where: str) -> np.ndarray:
             f"{where}: has shape {array.shape}; labels must be (n,), one a sample: of a column for each class, take"
             " y.argmax(axis=1)"
         )
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind not in "uifb":

@@ -643,3 +643,17 @@ def test_a_folder_of_tables_is_trained_and_evaluated_on(wine):
     Path("wine/test.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
     result = done("evaluate", "wine.svm")
     assert "has no labels: evaluating on the train split" in result.stderr and "wine, train split" in result.stdout
+
+
+def test_columns_that_go_by_their_order_are_said(heart):
+    done("train", "heart.csv")
+    X, ill = heart
+    Path("bare.csv").write_text(
+        "".join(f"{a},{b},{c},{word}\n" for (a, b, c), word in zip(X.tolist(), ill, strict=True))
+    )
+    for command in ("predict", "evaluate"):
+        assert "names no columns: they are taken in the order of" in done(command, "heart.svm", "bare.csv").stderr
+        assert "in the order of" not in done(command, "heart.svm", "heart.csv").stderr
+    done("train", "bare.csv", "--label", -1)
+    Path("named.csv").write_text("age,sex,chol,outcome\n" + Path("bare.csv").read_text())
+    assert "names columns, and the training data did not" in done("predict", "bare.svm", "named.csv").stderr

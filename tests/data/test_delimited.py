@@ -207,12 +207,32 @@ class TestWhichColumnsAreFeatures:
         found = read(tmp_path, f"{name},a,label\n1.5,1,0\n7,1,0\n")
         assert found.columns == (name, "a") and found.X[:, 0].tolist() == [1.5, 7.0]
 
+    def test_numbers_that_all_differ_are_ids_by_their_name_and_others_are_said(self, tmp_path):
+        rows = [f"{7000 + 3 * k % 101},{k % 5},{k % 2}\n" for k in range(30)]
+        for name in ("CustomerID", "patient_id"):
+            with pytest.warns(DataWarning, match=f"the column '{name}' is an id, and left out"):
+                assert read(tmp_path, f"{name},a,label\n" + "".join(rows)).columns == ("a",)
+            with pytest.warns(DataWarning, match=f"'{name}' is named as an id, .*--drop {name}"):
+                assert read(tmp_path, f"{name},a,label\n" + "".join(rows + rows)).columns == (name, "a")
+        with pytest.warns(DataWarning, match="column 1, which has no name, numbers the rows"):
+            read(tmp_path, ",a,label\n" + "".join(rows))
+
+    def test_labels_that_differ_in_case_alone_are_said(self, tmp_path):
+        with pytest.warns(DataWarning, match="'yes' and 'Yes' differ in case alone"):
+            assert set(read(tmp_path, "a,label\n1,yes\n2,Yes\n3,no\n").labels) == {"yes", "Yes", "no"}
+
+    @pytest.mark.parametrize("row", ["kg,m,u", "a,b,label", "Total,,u", ",x,v"])
+    def test_one_odd_row_is_named(self, tmp_path, row):
+        rows = [f"{k}.5,{k},{'uv'[k % 2]}" for k in range(6)]
+        with pytest.raises(UnusableColumnsError, match=r"line 5 alone holds no numbers in 'a' .*remove it, or leave"):
+            read(tmp_path, "\n".join(["a,b,label", *rows[:3], row, *rows[3:]]))
+
     def test_acids_are_no_ids(self, tmp_path):
         found = read(tmp_path, "citric acid,humid,label\n1,2,0\n2,3,1\n")
         assert found.columns == ("citric acid", "humid")
 
     def test_pandas_writes_the_row_numbers_without_a_name(self, tmp_path):
-        with pytest.warns(DataWarning, match="column 1, which has no name, counts the rows"):
+        with pytest.warns(DataWarning, match="column 1, which has no name, numbers the rows"):
             assert read(tmp_path, ",a,label\n0,1.5,0\n1,2.5,1\n").columns == ("a",)
 
     def test_r_leaves_out_the_name_of_the_row_names(self, tmp_path):

@@ -249,15 +249,17 @@ def test_pictures_that_belong_to_no_class_are_said(tmp_path):
         (["cat/train/1.png", "cat/test/1.png", "dog/train/1.png"],
          "no pictures that can be used: there are some in cat/test, cat/train, dog/train. Expected one sub-folder"),
         (["readme.png", "set/a/1.png", "set/b/1.png"], "holds pictures itself and in set/a, set/b; name the folder"),
+        (["a/1.heic", "a/2.HEIC", "b/1.avif"], r"that can be read, but others \(1 .avif, 2 .heic\); save them as PNG"),
         (["labels.xls", "a.txt"], "holds no pictures; found a.txt, labels.xls. Expected one sub-folder"),
     ],
-    ids=["splits in classes", "a picture at the top", "none"],
+    ids=["splits in classes", "a picture at the top", "unreadable", "none"],
 )  # fmt: skip
 def test_what_is_found_instead_is_said(tmp_path, files, message):
     for name in files:
         if name.endswith("png"):
             draw(tmp_path / name)
         else:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text("x")
     with pytest.raises(DataError, match=message):
         load_dataset(tmp_path)

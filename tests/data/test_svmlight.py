@@ -70,7 +70,7 @@ class TestFilesThatBelongTogether:
     ("text", "message"),
     [
         ("1 1:2\n1 2:3\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
-        ("1 1:2\n1 2:x\n", r"line 2 cannot be read \(could not convert string to float: b'x'\): '1 2:x'"),
+        ("1 1:2\n1 2:x\n", r"line 2 cannot be read \('x' is no number, which labels and values must be\): '1 2:x'"),
         ("1 1:2\n# c\n\nx 2:1\n", "line 4 cannot be read"),
         ("1 1:2\n1 2\n", "line 2 cannot be read"),
         ("1 1:2\n1 -2:1\n", "line 2 cannot be read.*Invalid index -2"),

@@ -141,3 +141,8 @@ def test_a_table_without_labels_says_how_to_name_them():
     table = Table.of(Contents(X, None, ("age", "bmi")), "heart.csv", "train")
     with pytest.raises(DataError, match=r"heart\.csv: .*--label NAME \(its columns: age, bmi\)"):
         table.require_labels()
+
+
+def test_labels_of_bytes_are_words(tmp_path):
+    found = load_dataset(archive(tmp_path, X=np.full((3, 5), 0.5), y=np.char.encode(["é", "b", "é"], "utf-8")))
+    assert found.labels.tolist() == ["é", "b", "é"]
