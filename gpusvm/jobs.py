@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
+from typing import Any
 
 import joblib
+from joblib.parallel import LokyBackend, MultiprocessingBackend, SequentialBackend, ThreadingBackend
+
+from gpusvm.errors import TrainingError
+
+_ON_THIS_MACHINE = (SequentialBackend, ThreadingBackend, LokyBackend, MultiprocessingBackend)
 
 
 @cache
@@ -31,3 +39,29 @@ def _context_sets_jobs() -> bool:
     """Whether a ``parallel_config`` says how many jobs; joblib's answer is 1 also where nobody said anything."""
     config = getattr(joblib.parallel._backend, "config", joblib.parallel.default_parallel_config)
     return config["n_jobs"] is not joblib.parallel.default_parallel_config["n_jobs"]
+
+
+def run_elsewhere() -> bool:
+    """Whether joblib's context sends tasks past this machine: to dask.distributed, for one."""
+    context, _ = joblib.parallel.get_active_backend(prefer="threads")
+    return not isinstance(context, _ON_THIS_MACHINE)
+
+
+def as_they_finish(tasks: Iterable[Any], n_jobs: int) -> Generator[Any, None, None]:
+    """The results of joblib's delayed calls, wherever its context has them run; in threads if it does not say.
+
+    Raises
+    ------
+    TrainingError
+        A worker process of this machine ended before its task was done.
+    """
+    context, _ = joblib.parallel.get_active_backend(prefer="threads")
+    # For the sake of progress; multiprocessing can only return all at the end.
+    return_as = "generator_unordered" if context.supports_return_generator else "list"
+    try:
+        yield from joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=return_as)(tasks)
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            "a worker process of joblib's ended before its class pair was solved, as where memory runs out; "
+            "give it more memory, or fewer jobs (n_jobs)"
+        ) from error

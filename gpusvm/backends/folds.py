@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import joblib
 import numpy as np
 
 from gpusvm.backends.native import announce_compilation, backend
 from gpusvm.backends.one_vs_one import GroupedData, merge
-from gpusvm.jobs import effective_jobs
+from gpusvm.jobs import as_they_finish, effective_jobs, run_elsewhere
 from gpusvm.kernels import Array, Kernel, largest_norm, near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import class_pairs
@@ -182,6 +184,9 @@ def solve_columns(
         Called in the caller's thread, some ten times a second where trainings are short. What it raises ends the work.
     """
     numbers = range(len(data.folds)) if folds is None else folds
+    if run_elsewhere():
+        _solve_elsewhere(data, columns, stopping, resources, report, numbers, look)
+        return
     if not fits_memory(data, resources):
         _fit_columns(data, columns, stopping, resources, report, numbers, look)
         return
@@ -230,6 +235,37 @@ def _solve(
         budget_mb=resources.cache_size or default_cache_mb(), n_threads=effective_jobs(resources.n_jobs), report=report,
         look=look,
     )  # fmt: skip
+
+
+def _solve_elsewhere(
+    data: FoldedData,
+    columns: Sequence[Column],
+    stopping: Stopping,
+    resources: Resources,
+    report: Callable[[Cell], None],
+    folds: Sequence[int],
+    look: Callable[[], None],
+) -> None:
+    """`solve_columns` by joblib's workers: a column is a task, on one thread, and the bits are the same."""
+    # Every worker gets the memory of this machine: what there is room for decides a problem's path.
+    own = replace(resources, cache_size=resources.cache_size or default_cache_mb(), n_jobs=1)
+    tasks = (joblib.delayed(_solve_column)(place, data, column, stopping, own, list(folds))
+             for place, column in enumerate(columns))  # fmt: skip
+    with closing(as_they_finish(tasks, effective_jobs(resources.n_jobs))) as outcomes:
+        for cells in outcomes:
+            look()
+            for cell in cells:
+                report(cell)
+
+
+def _solve_column(
+    place: int, data: FoldedData, column: Column, stopping: Stopping, resources: Resources, folds: Sequence[int]
+) -> list[Cell]:
+    """What a worker does: it may have other threads for other columns, and sends nothing on."""
+    cells: list[Cell] = []
+    with joblib.parallel_config(backend="threading", n_jobs=1):
+        solve_columns(data, [column], stopping, resources, cells.append, folds)
+    return [cell._replace(column=place) for cell in cells]
 
 
 def _fit_columns(

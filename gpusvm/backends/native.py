@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import joblib
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
@@ -19,8 +20,8 @@ from gpusvm.backends.single import WeightedData, make_model, weigh
 from gpusvm.certificate import SignedCoefficients
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
-from gpusvm.jobs import effective_jobs, n_cores
-from gpusvm.kernels import Array, near_the_origin
+from gpusvm.jobs import as_they_finish, effective_jobs, n_cores, run_elsewhere
+from gpusvm.kernels import Array, Kernel, near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import TASKS, Problem, Resources, Stopping
@@ -160,9 +161,14 @@ class NativeCpuBackend:
             provenance["cache_mb"] = round(budget)
             return budget
 
+        moved = near_the_origin(_in_order(X), problem.kernel)
         try:
+            # A limit on the time is one for all pairs: it is shared out where they are solved.
+            if len(problems) > 1 and stopping.time_limit is None and run_elsewhere():
+                _solve_elsewhere(moved, blocks, problems, problem.kernel, stopping, budget_mb(), keep)
+                return provenance
             solve(
-                near_the_origin(_in_order(X), problem.kernel),
+                moved,
                 blocks,
                 problems,
                 problem.kernel,
@@ -174,6 +180,68 @@ class NativeCpuBackend:
         except MemoryError as error:
             raise TrainingError(f"not enough memory to train: {error}") from error
         return provenance
+
+
+SHARES = 2
+"""Tasks for each worker, where problems are solved elsewhere: none then waits long for the last one."""
+
+
+def _solve_elsewhere(
+    X: Array,
+    blocks: list[np.ndarray],
+    problems: list[QP],
+    kernel: Kernel,
+    stopping: Stopping,
+    budget_mb: float,
+    keep: Callable[[int, int, Solution], None],
+) -> None:
+    """`solve`, by joblib's workers, to the same bits: `keep` is told of each problem's solution.
+
+    Small problems stay here. They take less time than the samples take to get there; and they share their kernel
+    values, whose last digits may depend on which of them there are.
+    """
+    from gpusvm.solver import solve
+    from gpusvm.solver.working_set import SMALL
+
+    small, large = ([k for k, one in enumerate(problems) if (one.n <= SMALL) == is_small] for is_small in (True, False))
+    n_done = 0
+
+    def report(places: Sequence[int], solutions: Sequence[Solution]) -> None:
+        nonlocal n_done
+        for place, solution in zip(places, solutions, strict=True):
+            n_done += 1
+            keep(n_done, place, solution)
+
+    if small:
+        chosen = [problems[k] for k in small]
+        report(small, solve(X, blocks, chosen, kernel, stopping, budget_mb=budget_mb, n_threads=n_cores()))
+    n_workers = effective_jobs(None)
+    n_tasks = min(len(large), SHARES * n_workers)
+    # The largest first, dealt out: tasks are of about one length.
+    order = sorted(large, key=lambda k: -problems[k].n)
+    tasks = (
+        joblib.delayed(_solve_some)(order[t::n_tasks], X, blocks, [problems[k] for k in order[t::n_tasks]], kernel,
+                                    stopping, budget_mb)
+        for t in range(n_tasks)
+    )  # fmt: skip
+    with closing(as_they_finish(tasks, n_workers)) as outcomes:
+        for places, solutions in outcomes:
+            report(places, solutions)
+
+
+def _solve_some(
+    places: list[int],
+    X: Array,
+    blocks: list[np.ndarray],
+    problems: list[QP],
+    kernel: Kernel,
+    stopping: Stopping,
+    budget_mb: float,
+) -> tuple[list[int], list[Solution]]:
+    """What a worker does, on one thread: it may have others for other tasks."""
+    from gpusvm.solver import solve
+
+    return places, solve(X, blocks, problems, kernel, stopping, budget_mb=budget_mb, n_threads=1)
 
 
 def _in_order(X: Array) -> Array:

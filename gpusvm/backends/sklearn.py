@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,8 +25,7 @@ from gpusvm.backends.one_vs_one import (
     pair_block,
 )
 from gpusvm.backends.single import WeightedData, checked, make_model, weigh
-from gpusvm.errors import TrainingError
-from gpusvm.jobs import effective_jobs, n_cores
+from gpusvm.jobs import as_they_finish, effective_jobs, n_cores
 from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, describe_pair
@@ -133,7 +131,7 @@ class SklearnBackend:
         data = pairs.data
         solutions = dict(checkpoint.solved) if checkpoint is not None else {}
         tasks = (joblib.delayed(_solve_pair)(p, *pairs.arguments(p)) for p in sequence if p not in solutions)
-        with _filters_as_they_were, closing(_side_by_side(tasks, n_jobs)) as outcomes:
+        with _filters_as_they_were, closing(as_they_finish(tasks, n_jobs)) as outcomes:
             for p, solution in outcomes:
                 solutions[p] = solution
                 if checkpoint is not None:
@@ -163,16 +161,6 @@ class _Pairs:
         return self.X, first, second, weights, self.problem, self.stopping, self.cache_mb
 
 
-def _side_by_side(tasks: Iterable[Any], n_jobs: int) -> Generator[tuple[int, Solution], None, None]:
-    try:
-        yield from joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as=_return_as())(tasks)
-    except BrokenProcessPool as error:
-        raise TrainingError(
-            "a worker process of joblib's ended before its class pair was solved, as where memory runs out; "
-            "give it more memory, or fewer jobs (n_jobs)"
-        ) from error
-
-
 @contextmanager
 def _keep_filters() -> Iterator[None]:
     """Put back the warning filters, which scikit-learn's validation changes and restores in each of our threads."""
@@ -183,12 +171,6 @@ def _keep_filters() -> Iterator[None]:
 
 
 _filters_as_they_were = HeldTogether(_keep_filters)
-
-
-def _return_as() -> str:
-    """Pairs as they finish, for the sake of progress; multiprocessing can only return all at the end."""
-    context, _ = joblib.parallel.get_active_backend(prefer="threads")
-    return "generator_unordered" if context.supports_return_generator else "list"
 
 
 def _solve_at_once(data: GroupedData, problem: Problem, stopping: Stopping, resources: Resources) -> SVC:
