@@ -34,6 +34,10 @@ REACHED = 1.05
 """Times its target: the gap, computed anew, with which steps on a float32 gradient have done what they could."""
 
 
+MOST_IDLE = 8
+"""Rounds in a row after which a problem is given up: none raised the objective, so that rounding alone moves it."""
+
+
 class ActiveSetSolver(Iterate):
     """Solves one problem.
 
@@ -89,7 +93,8 @@ class ActiveSetSolver(Iterate):
         if self.b.any():
             self.recompute_gradient()
         wanted, gap = self.first_set(), self.gap()
-        verified = Verified()
+        verified, rounding = Verified(), 0.0
+        best, n_idle = -np.inf, 0
         while True:
             self.active.change(wanted, self.each_chunk, clock.interrupted)
             self.chosen = wanted
@@ -103,13 +108,19 @@ class ActiveSetSolver(Iterate):
                 gap = self.gap()
             if gap <= self.tol or self.steps_left <= 0:
                 break
+            rounding = self.error.rounding(*self.arrays(), exact=self.in_float64, final=False)
+            n_idle = 0 if self.objective() > best else n_idle + 1
+            best = max(best, self.objective())
+            if rounding > 0.0 or n_idle >= MOST_IDLE:
+                break
             wanted = self.next_set()
             if taken == 0 and not (wanted & ~self.chosen).any():
                 break
             complete = self.at_once or np.count_nonzero(self.chosen) < self.room_now()
             if complete and target <= self.tol and verified.no_longer_falls(gap):
                 break
-        rounding = self.error.remaining(self.b, self.v, self.lower, self.upper, exact=self.in_float64)
+        if rounding == 0.0:
+            rounding = self.error.rounding(*self.arrays(), exact=self.in_float64, final=True)
         solution = self.solution(self.tol, rounding=rounding, in_float64=self.in_float64)
         return solution._replace(cut_off=clock.is_past() and gap > self.tol)
 

@@ -225,10 +225,11 @@ def _solve_large(
 
 
 class _Begun(NamedTuple):
-    """A problem that is to be solved on an active set, and the steps that it took so far."""
+    """A problem that is to be solved on an active set, its steps so far, and whether float32 is too coarse for it."""
 
     problem: QP
     n_iter: int = 0
+    in_float64: bool = False
 
 
 def _solve_on_active_sets(
@@ -314,15 +315,15 @@ class _Ways:
             n_iter += found.n_iter
             problem = problem._replace(start=found.b)
             if solver.has_left:
-                return _Begun(problem, n_iter)
+                return _Begun(problem, n_iter, dtype == np.float64)
             if not found.too_coarse or clock.says_stop():
                 break
         return found._replace(n_iter=n_iter)
 
     def on_active_set(self, begun: _Begun, clock: Clock, n_shares: int, *, shares_threads: bool) -> Solution:
         """On the kernel values of active variables, in float32 if that is found to be fine enough, else in float64."""
-        problem, n_iter = begun
-        for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
+        problem, n_iter, in_float64 = begun
+        for dtype in (np.float32, np.float64) if self.shared.fits_float32 and not in_float64 else (np.float64,):
             values = self.shared.values(problem.blocks, dtype)
             solver = ActiveSetSolver(
                 problem, values, room=self.room(dtype, n_shares), memory=partial(self._memory, dtype),

@@ -133,22 +133,9 @@ class GrowingSolver(Iterate):
         return bool(working_set.is_hard(*self.state(), self.chosen[None, :], self.tol)[0])
 
     def is_too_coarse(self, *, final: bool) -> bool:
-        """Whether kernel values are too coarse for the tolerance; in float64, which nothing follows, asked at the end.
-
-        There the bound must do: no finer kernel values are at hand to compare with.
-        """
-        if self.in_float64:
-            bound = self.error.bound(self.b) if final else 0.0
-            self.rounding = bound if bound > self.error.allowed else 0.0
-        elif self.error.is_too_large(self.b, self.v, self.worst_two(), final=final):
-            self.rounding = self.error.allowed
+        """Whether kernel values are too coarse for the tolerance."""
+        self.rounding = self.error.rounding(*self.arrays(), exact=self.in_float64, final=final)
         return self.rounding > 0.0
-
-    def worst_two(self) -> np.ndarray:
-        """The variables between which the gap is."""
-        grow = np.where(self.b < self.upper, self.v, -np.inf)
-        shrink = np.where(self.b > self.lower, self.v, np.inf)
-        return np.array([grow.argmax(), shrink.argmin()])
 
     # -- the working set and its kernel values ---------------------------------------------------------
 

@@ -32,9 +32,17 @@ class Iterate:
         self.v = self.p.copy()
         self.n_iter = 0
 
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """b, v and the bounds."""
+        return self.b, self.v, self.lower, self.upper
+
     def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """b, v and the bounds as `working_set` wants them: with an axis for the problem, (1, n) each."""
+        """The same as `working_set` wants them: with an axis for the problem, (1, n) each."""
         return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :]
+
+    def objective(self) -> float:
+        """The dual objective, which every step of SMO raises but for rounding."""
+        return float((self.b * (self.p + self.v)).sum() / 2)
 
     def gap(self) -> float:
         """The largest violation of the optimality conditions (Keerthi et al. 2001)."""

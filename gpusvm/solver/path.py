@@ -198,7 +198,7 @@ class _Setting:
             bounds = C * chain.weights
             problem = QP(chain.blocks, p, np.where(p > 0, 0.0, -bounds), np.where(p > 0, bounds, 0.0), B[c])
             error = shared.gradient_error(problem, K.dtype.type, self.stopping.tol)
-            rounding = error.remaining(B[c], V[c], problem.lower, problem.upper, exact=exact)
+            rounding = error.rounding(B[c], V[c], problem.lower, problem.upper, exact=exact)
             found = make_solution(
                 B[c], V[c], p, problem.lower, problem.upper, n_iter=int(outcome[c, 0]), tol=self.stopping.tol,
                 rounding=rounding, in_float64=exact,
@@ -222,7 +222,7 @@ class _Setting:
         v = problem.p - group.exact[:, : problem.n] @ b
         taken, _ = _solve(group.exact, b, v, problem.lower, problem.upper, self.stopping.tol, steps, self.stop)
         error = self.kernel(chain.kernel).gradient_error(problem, np.float64, self.stopping.tol)
-        rounding = error.remaining(b, v, problem.lower, problem.upper, exact=True)
+        rounding = error.rounding(b, v, problem.lower, problem.upper, exact=True)
         found = make_solution(
             b, v, problem.p, problem.lower, problem.upper, n_iter=begun.n_iter + int(taken), tol=self.stopping.tol,
             rounding=rounding, in_float64=True,

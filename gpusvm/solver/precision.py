@@ -71,16 +71,19 @@ class GradientError:
         self._measured_at = size
         return self.measure(beta, v, extremes) > self.allowed
 
-    def remaining(self, b: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray, *, exact: bool) -> float:
-        """What to add to the gap of a finished problem, on either side, for rounding: 0 where it is small enough.
+    def rounding(
+        self, b: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray, *, exact: bool, final: bool = True
+    ) -> float:
+        """By how much the gradient `v` (n,) at `b` (n,) may be off, or 0 where that is small enough.
 
-        Kernel values that are `exact`, of float64, have nothing to be measured against: there the bound must do.
+        Kernel values that are `exact`, of float64, have nothing to be measured against: there the bound must do, and it
+        is asked for at the end alone, since nothing follows. `final` is as for `is_too_large`.
         """
         if exact:
-            bound = self.bound(b)
+            bound = self.bound(b) if final else 0.0
             return bound if bound > self.allowed else 0.0
         worst = np.array([np.where(b < upper, v, -np.inf).argmax(), np.where(b > lower, v, np.inf).argmin()])
-        return self.allowed if self.is_too_large(b, v, worst, final=True) else 0.0
+        return self.allowed if self.is_too_large(b, v, worst, final=final) else 0.0
 
     def measure(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray) -> float:
         """The largest error of the gradient, judged by samples spread over the pair; twice what was seen in a part."""

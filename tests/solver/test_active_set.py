@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
+import gpusvm
 from gpusvm.kernels import Kernel
 from gpusvm.problem import QP
 from gpusvm.solver import active_set, working_set
 from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.clock import Clock
+from gpusvm.solver.growing import GrowingSolver
 from gpusvm.solver.kernel_rows import EachChunk
 from gpusvm.solver.kernel_values import ActiveMatrix, GivenValues
 from gpusvm.solver.precision import GradientError
@@ -171,3 +173,54 @@ def test_a_gradient_that_steps_may_have_spoilt_is_recomputed(eager, monkeypatch)
     found = solve(K, p, lower, upper, tol=1e-3)
     assert found.kkt_gap == pytest.approx(gap(K, p, lower, upper, found.b), abs=1e-9)
     assert found.converged
+
+
+def far_from_the_origin(rng, n, deviations):
+    """Float64 samples, and their labels. Kernel values of a linear kernel are 10 times the square of `deviations`."""
+    X = deviations + rng.normal(size=(n, 10))
+    return X, (X[:, 0] + rng.normal(size=n) > deviations).astype(int)
+
+
+def test_float32_values_that_are_too_coarse_are_left_at_once(rng, eager, sets):
+    """Their rounding moves the gradient by more than a step does: thousands of rounds went nowhere."""
+    X, y = far_from_the_origin(rng, 150, 1e6)
+    signs, K = np.where(y > 0, 1.0, -1.0), X @ X.T
+    exact = lambda left, right: K[np.ix_(left, right)]  # noqa: E731
+    solver = ActiveSetSolver(
+        QP((0,), signs, np.minimum(0, signs), np.maximum(0, signs), None),
+        GivenValues(K.astype(np.float32), np.arange(150), np.float32),
+        room=10**6, memory=lambda size: np.empty(size, np.float32), tol=1e-3, steps=10**6, each_chunk=EachChunk(),
+        error=GradientError(float(np.finfo(np.float32).eps) * K.max(), exact, 1, signs, 1e-3),
+    )  # fmt: skip
+    found = solver.solve()
+    assert found.too_coarse and not found.converged and len(sets) < 20
+
+
+def test_a_problem_that_no_precision_solves_is_given_up(eager, sets):
+    """Kernel values are 1e300: rounds do not raise the objective, and what rounding leaves is beyond any gap."""
+    rng = np.random.default_rng(0)
+    K = rng.normal(size=(150, 5))
+    K = 1e300 * (K @ K.T)
+    p = np.where(rng.random(150) < 0.5, 1.0, -1.0)
+    found = solve(K, p, np.minimum(0, p), np.maximum(0, p), tol=1e-3, steps=10**7)
+    assert not found.converged and len(sets) < 100
+    assert np.isfinite(found.b).all()
+
+
+def test_what_float32_is_too_coarse_for_stays_in_float64_from_one_way_to_the_next(rng, monkeypatch):
+    begun = []
+    original = ActiveSetSolver.__init__
+
+    def noted(self, problem, values, **more):
+        begun.append(values.dtype)
+        original(self, problem, values, **more)
+
+    monkeypatch.setattr(ActiveSetSolver, "__init__", noted)
+    for module in ("cpu", "working_set"):
+        monkeypatch.setattr(f"gpusvm.solver.{module}.SMALL", 8)
+    monkeypatch.setattr("gpusvm.solver.cpu._Ways.is_solved_at_once", lambda self, n: False)
+    monkeypatch.setattr(GrowingSolver, "is_hard", lambda self, arriving: self.in_float64)
+    X, y = far_from_the_origin(rng, 150, 1e4)
+    model = gpusvm.SVC(kernel="linear", backend="native-cpu").fit(X, y).model_
+    assert begun == [np.float64] and model.converged.all()
+    assert gpusvm.certify(model, X, y).max_kkt_gap < 2e-3
