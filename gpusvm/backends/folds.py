@@ -333,11 +333,19 @@ class _Tasks:
         seconds = self.seconds.pop((column, fold)) / len(self.columns[column].Cs)
         kernel = self.columns[column].kernels[fold]
         grouped = data.fold_data(fold, precomputed=kernel.precomputed)
+        decisions = np.empty((len(test), len(data.pairs)))
         for c, C in enumerate(self.columns[column].Cs):
             solutions = [waiting[p][c] for p in range(len(data.pairs))]
-            model = merge(grouped, solutions, Problem(kernel, C), self.stopping, {})
-            decisions = model.pair_decisions(data.X[test], n_jobs=self.resources.n_jobs)
-            n_iter, converged = int(model.n_iter.sum()), all(found.converged for found in solutions)
+            # Where no coefficient is at its bound a larger C changes nothing: those pairs decide as before.
+            before = [] if c == 0 else [waiting[p][c - 1] for p in range(len(data.pairs))]
+            same = np.array([np.array_equal(a.b, b.b) for a, b in zip(solutions, before, strict=False)] or [False])
+            if not same.all():
+                news = [s._replace(b=np.zeros_like(s.b)) if k else s for s, k in zip(solutions, same, strict=False)]
+                model = merge(grouped, news if same.any() else solutions, Problem(kernel, C), self.stopping, {})
+                found = model.pair_decisions(data.X[test], n_jobs=self.resources.n_jobs)
+                decisions = np.where(same, decisions, found)
+            n_iter = sum(found.n_iter for found in solutions)
+            converged = all(found.converged for found in solutions)
             self.report(Cell(column, c, fold, decisions, n_iter, converged, seconds))
 
 

@@ -76,13 +76,18 @@ class KernelOfBlocks:
     def within(self, block: int) -> np.ndarray:
         """Kernel values (n, n) float32 within a block, computed when a problem first needs them and kept."""
         with self._within_locks[block]:
-            if block not in self._within:
+            K = self._within.get(block)
+            if K is None:
                 rows = self.blocks[block]
                 K = np.empty((len(rows), len(rows)), dtype=np.float32)
                 values = ComputedValues(self.kernel, self.samples, rows, np.float32)
                 values.extend(K, np.arange(len(rows)), 0, EachChunk(), lambda: False)
                 self._within[block] = K
-            return self._within[block]
+            return K
+
+    def give_up_within(self) -> None:
+        """Let go of the values within blocks; whoever needs them again computes them again."""
+        self._within = {}
 
     def gradient_error(self, problem: QP, dtype: type, tol: float) -> GradientError:
         """How to tell whether kernel values of `dtype` are fine enough for the problem."""

@@ -52,6 +52,24 @@ def test_decisions_are_those_of_trainings_one_by_one(n_classes, form, C):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+def test_pairs_that_a_larger_C_does_not_change_decide_as_before():
+    """Of some pairs of these classes coefficients are at their bound, of others none is."""
+    X, y = make_blobs(300, 5, centers=4, cluster_std=[4.0, 4.0, 0.1, 0.1], random_state=3)
+    X, Cs = X.astype(np.float32), (0.3, 1.0, 3.0, 10.0)
+    folded = FoldedData(X, y, [Fold(*fold) for fold in StratifiedKFold(3).split(X, y)])
+    found = {}
+    solve_columns(
+        folded, [Column([KERNEL] * 3, Cs)], Stopping(tol=1e-5), Resources(),
+        lambda cell: found.__setitem__((cell.c, cell.fold), cell.decisions),
+    )  # fmt: skip
+    for c, C in enumerate(Cs):
+        theirs = one_by_one(X, y, [(fold.train, fold.test) for fold in folded.folds], 6, C=C, tol=1e-5)
+        for k, fold in enumerate(folded.folds):
+            np.testing.assert_allclose(found[c, k], theirs[fold.test], atol=1e-4)
+    unchanged = [(found[c, 0] == found[c + 1, 0]).all(axis=0).sum() for c in range(3)]
+    assert any(0 < n < 6 for n in unchanged), unchanged
+
+
 def test_kernel_values_may_be_given():
     X, y = data(3)
     K, folds = KERNEL(X, X), list(StratifiedKFold(3).split(X, y))
