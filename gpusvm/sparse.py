@@ -21,7 +21,9 @@ def as_csr(X: Any, dtype: Any = None) -> Sparse:
     """X (n, n_features), in any of SciPy's sparse formats, in the form described at `Sparse`; X itself stays as it is.
 
     Its values keep their type, or are converted to `dtype`. Memory is shared with X where X has that form already.
+    Raises ValueError where its indices point outside: see `require_indices_inside`.
     """
+    require_indices_inside(X)
     csr = sparse.csr_array(X, dtype=dtype)
     if csr.indices.dtype != np.int32 and max(csr.nnz, *csr.shape) < 2**31:
         narrow = csr.indices.astype(np.int32), csr.indptr.astype(np.int32)
@@ -31,6 +33,30 @@ def as_csr(X: Any, dtype: Any = None) -> Sparse:
         csr.sum_duplicates()  # it sorts too
         csr.eliminate_zeros()
     return csr
+
+
+def require_indices_inside(X: Any) -> None:
+    """Raise ValueError where indices of X, in any of SciPy's formats, point outside: compiled code would write there.
+
+    SciPy itself looks when it makes a matrix, and not at what is written into its arrays afterwards.
+    """
+    if not is_sparse(X) or X.format not in ("csr", "csc", "bsr", "coo"):
+        return
+    if X.format == "coo":
+        inside = all(_below(indices, bound) for indices, bound in zip(X.coords, X.shape, strict=True))
+    else:
+        bound = {"csr": X.shape[-1], "csc": X.shape[0], "bsr": X.shape[-1] // getattr(X, "blocksize", (1, 1))[1]}
+        ends = X.indptr
+        inside = _below(X.indices, bound[X.format]) and ends[0] == 0 and ends[-1] <= len(X.indices)
+        inside = inside and bool((ends[1:] >= ends[:-1]).all())
+    if not inside:
+        raise ValueError(
+            f"the sparse X is damaged: its indices point outside its shape {X.shape}; make it anew from its entries"
+        )
+
+
+def _below(indices: np.ndarray, bound: int) -> bool:
+    return not len(indices) or bool(0 <= indices.min() <= indices.max() < bound)
 
 
 def _is_canonical(csr: Sparse) -> bool:

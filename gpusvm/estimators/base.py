@@ -25,7 +25,7 @@ from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma, wo
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.model_file import load_model, save_model
 from gpusvm.params import RANGES, Problem, Resources, Stopping, constraints
-from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, same_rows
+from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, require_indices_inside, same_rows
 
 
 class KernelMachine(BaseEstimator, metaclass=ABCMeta):
@@ -295,7 +295,9 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
 
     @property
     def coef_(self) -> Any:
-        if self.kernel != "linear":
+        # Of a fitted machine its own kernel counts, not one that set_params has named since.
+        kernel = self.model_.kernel.name if "model_" in self.__dict__ else self.kernel
+        if kernel != "linear":
             raise AttributeError("coef_ is only available when using a linear kernel")
         model = self._fitted("coef_")
         from_sparse = is_sparse(model.support_vectors)
@@ -350,8 +352,10 @@ def _checked_on_device(X: Any) -> Any:
 
 
 def sparse_on_host(X: Any) -> Any:
-    """A sparse matrix of CuPy as SciPy's; anything else as it is."""
-    return X.get() if type(X).__module__.startswith("cupyx.scipy.sparse") else X
+    """A sparse matrix of CuPy as SciPy's; anything else as it is. Raises ValueError for indices that point outside."""
+    X = X.get() if type(X).__module__.startswith("cupyx.scipy.sparse") else X
+    require_indices_inside(X)
+    return X
 
 
 def in_public(values: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
+from sklearn.utils.validation import _num_samples
 
 from gpusvm.estimators.single import SingleFunctionMachine
 from gpusvm.params import Problem, constraints
@@ -146,11 +147,14 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
         ------
         ValueError
             NaN or infinity in X, or a parameter out of its range.
+        TypeError
+            X is no collection of samples: None, say.
         BackendUnavailableError
             The backend asked for cannot run here.
         UsageError
             It does not train this.
         """
+        _num_samples(X)  # else the message about an array of no dimensions would show what None became
         return self._fit(X, None, sample_weight)
 
     def _problem(self, X: Any) -> Problem:

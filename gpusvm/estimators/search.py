@@ -13,13 +13,13 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
-from sklearn.utils import Tags, compute_class_weight
+from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 
 from gpusvm.backends.folds import Cell, Column, Fold, FoldedData, fits_memory, solve_columns, solved_together
 from gpusvm.backends.registry import choose_backend
 from gpusvm.errors import warn
-from gpusvm.estimators.svc import SVC
+from gpusvm.estimators.svc import SVC, factors_of_classes
 from gpusvm.kernels import KERNEL_PARAMETERS, Kernel, resolve_gamma
 from gpusvm.params import Resources
 from gpusvm.voting import one_vs_rest, vote
@@ -391,7 +391,7 @@ def _class_weight(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> tupl
     if class_weight is None:
         return None
     present = np.unique(y)
-    factors = dict(zip(present.tolist(), compute_class_weight(class_weight, classes=present, y=y), strict=True))
+    factors = dict(zip(present.tolist(), factors_of_classes(class_weight, present, y), strict=True))
     return tuple(float(factors.get(label, 1.0)) for label in classes.tolist())
 
 

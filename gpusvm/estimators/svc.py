@@ -292,12 +292,7 @@ class SVC(ClassifierMixin, KernelMachine):
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(self.classes_)} class")
-        if self.class_weight is None:
-            self.class_weight_ = np.ones(len(self.classes_))
-        else:
-            self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-            if (self.class_weight_ < 0).any():
-                raise ValueError(f"class_weight must not be negative; got {self.class_weight}")
+        self.class_weight_ = factors_of_classes(self.class_weight, self.classes_, y)
         return y
 
     def _problem(self, X: Any) -> Problem:
@@ -387,3 +382,21 @@ class SVC(ClassifierMixin, KernelMachine):
     def _public_sign(self) -> float:
         """scikit-learn turns a two-class machine around, so that it favours ``classes_[1]``."""
         return -1.0 if len(self.classes_) == 2 else 1.0
+
+
+def factors_of_classes(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The factor on C of each of the `classes` (n_classes,), as float64, for training labels y (n,).
+
+    Raises
+    ------
+    ValueError
+        One is negative or NaN, or scikit-learn refuses `class_weight`.
+    """
+    if class_weight is None:
+        return np.ones(len(classes))
+    factors: np.ndarray = compute_class_weight(class_weight, classes=classes, y=y)
+    if (factors < 0).any():
+        raise ValueError(f"class_weight must not be negative; got {class_weight}")
+    if np.isnan(factors).any():
+        raise ValueError(f"class_weight must be a number for each class that it names; got {class_weight}")
+    return factors

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.svm
-from scipy.sparse import coo_array, csr_array, lil_array
+from scipy.sparse import bsr_array, coo_array, csc_array, csr_array, lil_array
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_iris, make_blobs, make_classification
@@ -22,7 +22,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gpusvm import SVC, SVR, OneClassSVM, TrainingError, certify, load_model
+from gpusvm import SVC, SVR, OneClassSVM, SVCSearchCV, TrainingError, certify, load_model
 
 BACKENDS = ("native-cpu", "sklearn")
 
@@ -401,6 +401,50 @@ def test_mistakes_are_named_as_before(backend, mistake, monkeypatch):
 def test_a_negative_weight_of_a_class_is_refused(backend):
     with pytest.raises(ValueError, match="class_weight must not be negative"):
         SVC(class_weight={"setosa": -1.0}, backend=backend).fit(X, NAMES)
+
+
+@pytest.mark.parametrize("weight", [np.nan, None])
+def test_a_weight_of_a_class_that_is_no_number_is_refused(backend, weight):
+    with pytest.raises(ValueError, match="class_weight must be a number for each class"):
+        SVC(class_weight={"setosa": weight}, backend=backend).fit(X, NAMES)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan])
+def test_a_search_refuses_weights_of_classes_as_a_fit_does(weight):
+    found = SVCSearchCV({"class_weight": [{"setosa": weight}]}, cv=2, error_score="raise")
+    with pytest.raises(ValueError, match="class_weight must"):
+        found.fit(X, NAMES)
+
+
+@pytest.mark.parametrize("machine", [SVC, SVR, OneClassSVM])
+def test_weights_of_features_are_those_of_the_kernel_that_was_trained(backend, machine):
+    fitted = machine(kernel="rbf", backend=backend).fit(X, IRIS.target).set_params(kernel="linear")
+    assert not hasattr(fitted, "coef_")
+    fitted.fit(X, IRIS.target).set_params(kernel="rbf")
+    assert fitted.coef_.shape[1] == X.shape[1]
+
+
+@pytest.mark.parametrize("given", [None, 3, np.float64(3)])
+def test_what_is_no_collection_of_samples_is_named_as_before(given, backend):
+    for ours, theirs in ((SVC, sklearn.svm.SVC), (SVR, sklearn.svm.SVR), (OneClassSVM, sklearn.svm.OneClassSVM)):
+        with pytest.raises((TypeError, ValueError)) as expected:
+            theirs().fit(given, [0, 1])
+        with pytest.raises(expected.type) as found:
+            ours(backend=backend).fit(given, [0, 1])
+        assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("index", [-1, 150, 2**30])
+@pytest.mark.parametrize("convert", [csr_array, csc_array, bsr_array, coo_array])
+def test_a_sparse_matrix_whose_indices_point_outside_is_refused(backend, convert, index):
+    good, y = convert(X.to_numpy()), IRIS.target
+    bad = good.copy()
+    (bad.coords[0] if bad.format == "coo" else bad.indices)[7] = index
+    for machine in (SVC, SVR, OneClassSVM):
+        fitted = machine(kernel="linear", backend=backend).fit(good, y)
+        for verb in (fitted.predict, lambda samples, fitted=fitted: fitted.fit(samples, y)):
+            with pytest.raises(ValueError, match="indices point outside its shape"):
+                verb(bad)
 
 
 @pytest.mark.parametrize("estimator", [SVC(), SVR(), OneClassSVM()])
