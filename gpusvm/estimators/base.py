@@ -139,12 +139,12 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         if "_callable_kernel" in self.__dict__:
             return self._callable_kernel.against_training(X)
         X = sparse_on_host(X)
-        self._refuse_sparse_kernel_values(X)
         model = self.model_
         # A LIBSVM model does not say which form its training data had.
         if is_sparse(X) and not is_sparse(model.support_vectors) and not model.from_libsvm:  # in scikit-learn's words
             name = type(self).__name__
             raise ValueError(f"cannot use sparse input in {name!r} trained on dense data; give it X.toarray()")
+        self._refuse_sparse_kernel_values(X)
         X_device = as_device_array(X)
         if X_device is not None:
             with on_device(device_of(X_device)):

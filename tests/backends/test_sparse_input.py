@@ -153,7 +153,7 @@ def test_sparse_kernel_values_are_refused_in_the_words_of_scikit_learn(name):
     with pytest.raises(TypeError, match=r"^Sparse precomputed kernels are not supported\.$"):
         svc.fit(sparse.eye_array(4, format="csr"), [0, 1, 0, 1])
     fitted = svc.fit(np.eye(4), [0, 1, 0, 1])
-    with pytest.raises(TypeError, match="Sparse precomputed"):
+    with pytest.raises(ValueError, match="cannot use sparse input in 'SVC' trained on dense data"):
         fitted.predict(sparse.eye_array(4, format="csr"))
     with pytest.raises(TypeError, match="Sparse precomputed"):
         fitted.model_.predict(sparse.eye_array(4, format="csr"))

@@ -134,6 +134,9 @@ def test_weights_of_the_features_cannot_be_changed_in_silence(backend, rng):
 def test_sparse_precomputed_values_are_refused_in_scikit_learns_words():
     with pytest.raises(TypeError, match="Sparse precomputed kernels are not supported"):
         SVC(kernel="precomputed").fit(csr_array(np.eye(4)), [0, 1, 0, 1])
+    for machine in (SVC, SVR, OneClassSVM):
+        with pytest.raises(ValueError, match=r"cannot use sparse input in .* trained on dense data"):
+            machine(kernel="precomputed").fit(np.eye(4), [0, 1, 0, 1]).predict(csr_array(np.eye(4)))
 
 
 def test_an_early_end_is_said_in_words_by_which_scripts_filter(backend, rng):
