@@ -12,6 +12,8 @@
 #   make dist-check   build sdist and wheel, install the wheel where nothing else is, run it
 
 PYTHON ?= python3
+# Processes that run tests. Most tests use several threads by themselves.
+TEST_JOBS ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -36,7 +38,7 @@ train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)

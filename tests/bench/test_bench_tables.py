@@ -171,9 +171,15 @@ def test_a_file_is_found_and_read(text: bytes, zipped: bool, no_files: Path, mon
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"1 1:1\n"), gzip.compress(b"1 9:1\n1 1:1\n"), gzip.compress(b"a b\n1 1:1\n"),
-                gzip.compress(b"1 1:1\n1 1:1\n")[:-9]]
-)  # fmt: skip
+    "content",
+    [
+        b"no gzip",
+        gzip.compress(b"1 1:1\n", mtime=0),
+        gzip.compress(b"1 9:1\n1 1:1\n", mtime=0),
+        gzip.compress(b"a b\n1 1:1\n", mtime=0),
+        gzip.compress(b"1 1:1\n1 1:1\n", mtime=0)[:-9],
+    ],
+)
 def test_a_damaged_file_is_no_table(content: bytes, no_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_ADULT_SHAPE", (2, 3))
     path = no_files / "data" / "adult" / "a9a.t.gz"
