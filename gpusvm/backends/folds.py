@@ -133,6 +133,12 @@ class FoldedData:
             for weights, fold in zip(self.weights, self.folds, strict=True)
         )
 
+    def weights_of_pair(self, fold: int, pair: int) -> np.ndarray:
+        """The factors on C (m,) of a pair's samples in a fold: those of its first class, then those of its second."""
+        i, j = self.pairs[pair]
+        factors: np.ndarray = self.weights[fold][np.concatenate([self.blocks[i], self.blocks[j]])]
+        return factors
+
     def largest_pair(self) -> int:
         """Samples of the largest pair of classes."""
         return int(sum(sorted(map(len, self.blocks))[-2:]))
@@ -184,30 +190,47 @@ def solve_columns(
         Called in the caller's thread, some ten times a second where trainings are short. What it raises ends the work.
     """
     numbers = range(len(data.folds)) if folds is None else folds
+    asked = _Asked(data, columns, stopping, resources, report, numbers, look)
     if run_elsewhere():
-        _solve_elsewhere(data, columns, stopping, resources, report, numbers, look)
-        return
-    if not fits_memory(data, resources):
-        _fit_columns(data, columns, stopping, resources, report, numbers, look)
-        return
+        _solve_elsewhere(asked)
+    elif fits_memory(data, resources):
+        _solve_together(asked)
+    else:
+        _solve_one_by_one(asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `solve_columns` was asked for: its arguments."""
+
+    data: FoldedData
+    columns: Sequence[Column]
+    stopping: Stopping
+    resources: Resources
+    report: Callable[[Cell], None]
+    folds: Sequence[int]
+    look: Callable[[], None]
+
+
+def _solve_together(asked: _Asked) -> None:
+    """`solve_columns` on the kernel values of each pair, which its trainings share."""
     from gpusvm.solver.path import Chain
 
-    tasks = _Tasks(data, columns, stopping, resources, report)
+    data, tasks = asked.data, _Tasks(asked)
     chains, places = [], []
-    for column, wanted in enumerate(columns):
+    for column, wanted in enumerate(asked.columns):
         # Folds whose kernel is the same come one after the other.
-        in_order = sorted(numbers, key=lambda fold: wanted.kernels[fold].gamma)
-        for pair, (i, j) in enumerate(data.pairs):
+        in_order = sorted(asked.folds, key=lambda fold: wanted.kernels[fold].gamma)
+        for pair, blocks in enumerate(data.pairs):
             for fold in in_order:
-                kernel = wanted.kernels[fold]
-                weights = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])]
-                chains.append(Chain((i, j), kernel, weights, np.array(wanted.Cs)))
+                weights = data.weights_of_pair(fold, pair)
+                chains.append(Chain(blocks, wanted.kernels[fold], weights, np.array(wanted.Cs)))
                 places.append((column, fold, pair))
 
     def keep(index: int, solved: Solved) -> None:
         tasks.add(*places[index], solved)
 
-    _solve(data, chains, stopping, resources, keep, look)
+    _solve(data, chains, asked.stopping, asked.resources, keep, asked.look)
 
 
 def _solve(
@@ -237,25 +260,17 @@ def _solve(
     )  # fmt: skip
 
 
-def _solve_elsewhere(
-    data: FoldedData,
-    columns: Sequence[Column],
-    stopping: Stopping,
-    resources: Resources,
-    report: Callable[[Cell], None],
-    folds: Sequence[int],
-    look: Callable[[], None],
-) -> None:
+def _solve_elsewhere(asked: _Asked) -> None:
     """`solve_columns` by joblib's workers: a column is a task, on one thread, and the bits are the same."""
     # Every worker gets the memory of this machine: what there is room for decides a problem's path.
-    own = replace(resources, cache_size=resources.cache_size or default_cache_mb(), n_jobs=1)
-    tasks = (joblib.delayed(_solve_column)(place, data, column, stopping, own, list(folds))
-             for place, column in enumerate(columns))  # fmt: skip
-    with closing(as_they_finish(tasks, effective_jobs(resources.n_jobs))) as outcomes:
+    own = replace(asked.resources, cache_size=asked.resources.cache_size or default_cache_mb(), n_jobs=1)
+    tasks = (joblib.delayed(_solve_column)(place, asked.data, column, asked.stopping, own, list(asked.folds))
+             for place, column in enumerate(asked.columns))  # fmt: skip
+    with closing(as_they_finish(tasks, effective_jobs(asked.resources.n_jobs))) as outcomes:
         for cells in outcomes:
-            look()
+            asked.look()
             for cell in cells:
-                report(cell)
+                asked.report(cell)
 
 
 def _solve_column(
@@ -268,47 +283,33 @@ def _solve_column(
     return [cell._replace(column=place) for cell in cells]
 
 
-def _fit_columns(
-    data: FoldedData,
-    columns: Sequence[Column],
-    stopping: Stopping,
-    resources: Resources,
-    report: Callable[[Cell], None],
-    folds: Sequence[int],
-    look: Callable[[], None],
-) -> None:
+def _solve_one_by_one(asked: _Asked) -> None:
     """`solve_columns` by one training after another."""
-    for column, wanted in enumerate(columns):
-        for fold in folds:
+    data = asked.data
+    for column, wanted in enumerate(asked.columns):
+        for fold in asked.folds:
             kernel, start = wanted.kernels[fold], None
             train, test = data.order[data.weights[fold][data.order] > 0], data.folds[fold].test
             train = np.sort(train)
             X, y = data.X[train], data.classes[data.codes[train]]
             X, held_out = (X[:, train], data.X[test][:, train]) if kernel.precomputed else (X, data.X[test])
             for c, C in enumerate(wanted.Cs):
-                look()
+                asked.look()
                 begun = time.perf_counter()
                 start = backend.fit(
-                    X, y, Problem(kernel, C), stopping, resources, sample_weight=data.weights[fold][train],
-                    progress=lambda *_: look(), start=start,
+                    X, y, Problem(kernel, C), asked.stopping, asked.resources, sample_weight=data.weights[fold][train],
+                    progress=lambda *_: asked.look(), start=start,
                 )  # fmt: skip
-                decisions = start.pair_decisions(held_out, n_jobs=resources.n_jobs)
+                decisions = start.pair_decisions(held_out, n_jobs=asked.resources.n_jobs)
                 seconds, converged = time.perf_counter() - begun, start.fit_status == 0
-                report(Cell(column, c, fold, decisions, int(start.n_iter.sum()), converged, seconds))
+                asked.report(Cell(column, c, fold, decisions, int(start.n_iter.sum()), converged, seconds))
 
 
 class _Tasks:
     """Puts the pairs of each column and fold together, and reports its cells once all are there."""
 
-    def __init__(
-        self,
-        data: FoldedData,
-        columns: Sequence[Column],
-        stopping: Stopping,
-        resources: Resources,
-        report: Callable[[Cell], None],
-    ) -> None:
-        self.data, self.columns, self.stopping, self.resources, self.report = data, columns, stopping, resources, report
+    def __init__(self, asked: _Asked) -> None:
+        self.asked, self.data, self.columns = asked, asked.data, asked.columns
         self.found: dict[tuple[int, int], dict[int, list[Solution]]] = {}
         self.seconds: dict[tuple[int, int], float] = {}
 
@@ -320,10 +321,9 @@ class _Tasks:
             seconds = solved.seconds / len(solved.solutions)
             for c, solution in enumerate(solved.solutions):
                 decisions = solved.decisions[c][place[test]][:, None]
-                self.report(Cell(column, c, fold, decisions, solution.n_iter, solution.converged, seconds))
+                self.asked.report(Cell(column, c, fold, decisions, solution.n_iter, solution.converged, seconds))
             return
-        i, j = data.pairs[pair]
-        trained = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])] > 0
+        trained = data.weights_of_pair(fold, pair) > 0
         waiting = self.found.setdefault((column, fold), {})
         self.seconds[column, fold] = self.seconds.get((column, fold), 0.0) + solved.seconds
         waiting[pair] = [solution._replace(b=solution.b[trained]) for solution in solved.solutions]
@@ -341,12 +341,12 @@ class _Tasks:
             same = np.array([np.array_equal(a.b, b.b) for a, b in zip(solutions, before, strict=False)] or [False])
             if not same.all():
                 news = [s._replace(b=np.zeros_like(s.b)) if k else s for s, k in zip(solutions, same, strict=False)]
-                model = merge(grouped, news if same.any() else solutions, Problem(kernel, C), self.stopping, {})
-                found = model.pair_decisions(data.X[test], n_jobs=self.resources.n_jobs)
+                model = merge(grouped, news if same.any() else solutions, Problem(kernel, C), self.asked.stopping, {})
+                found = model.pair_decisions(data.X[test], n_jobs=self.asked.resources.n_jobs)
                 decisions = np.where(same, decisions, found)
             n_iter = sum(found.n_iter for found in solutions)
             converged = all(found.converged for found in solutions)
-            self.report(Cell(column, c, fold, decisions, n_iter, converged, seconds))
+            self.asked.report(Cell(column, c, fold, decisions, n_iter, converged, seconds))
 
 
 def own_decisions(
@@ -379,10 +379,10 @@ def own_decisions(
     from gpusvm.solver.path import Chain
 
     chains, places = [], []
-    for pair, (i, j) in enumerate(data.pairs):
+    for pair, blocks in enumerate(data.pairs):
         for fold in range(len(data.folds)):
-            weights = data.weights[fold][np.concatenate([data.blocks[i], data.blocks[j]])]
-            chains.append(Chain((i, j), problem.kernel, weights, np.array([problem.C])))
+            weights = data.weights_of_pair(fold, pair)
+            chains.append(Chain(blocks, problem.kernel, weights, np.array([problem.C])))
             places.append((pair, fold))
     found = np.full((len(data.order), len(data.classes) - 1), np.nan)
     held_out = [_mask(fold.test, len(data.order)) for fold in data.folds]

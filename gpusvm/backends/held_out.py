@@ -24,10 +24,18 @@ FEW, FOLDS_OF_FEW, FOLDS = 2000, 3, 2
 
 Halves of many samples give the same log loss as thirds, in half of the time; see docs/probabilities.md."""
 
-KEPT_ROWS, KEPT_BYTES = 5000, 2**28
+KEPT_ROWS, KEPT_BYTES = 5000, 2**26
 """Samples on whose decision values of all pairs the sharpness is fitted; and what these values may take."""
 
-_BLOCK_BYTES = 2**26
+EACH_BY_ITSELF = 64
+"""Held-out samples of a class, on average, from which on each class is evaluated by itself, by the support vectors of
+its own pairs; of fewer, each call costs more than it saves."""
+
+WORTH_A_START = 256
+"""Samples of a class, on average, from which on a fold's training begins where the machine itself ended: small pairs
+are solved as soon from nothing."""
+
+_BLOCK_BYTES = 2**27
 _NAMED = 5
 
 
@@ -238,6 +246,9 @@ def _one_by_one(
             own[part] = 1.0 if left[0] == 0 else -1.0
             continue
         without = _trained_without(backend, training, model, part, fold, len(held), progress)
+        if len(part) < EACH_BY_ITSELF * n_classes:
+            own[part] = _decisions(without, training, part, columns[codes[part]])
+            continue
         for c in np.unique(codes[part]).tolist():
             members = part[codes[part] == c]
             own[members] = _decisions(_of_class(without, c), training, members, columns[c])
@@ -253,11 +264,12 @@ def _trained_without(
     n_folds: int,
     progress: Progress | None,
 ) -> SVMModel:
-    """The machine without the samples `held`: from `model` on, where the backend can do so."""
+    """The machine without the samples `held`: from `model` on, where the backend can do so and it pays."""
     weights = np.ones(len(training.y)) if training.sample_weight is None else training.sample_weight.astype(np.float64)
     weights[held] = 0.0
     limit = training.stopping.time_limit
-    start: dict[str, Any] = {"start": model} if backend.goes_on else {}
+    goes_on = backend.goes_on and len(training.y) >= WORTH_A_START * model.n_classes
+    start: dict[str, Any] = {"start": model} if goes_on else {}
     stopping = replace(training.stopping, time_limit=None if limit is None else limit / n_folds)
     with muted(ConvergenceWarning):  # of which the machine itself has told
         return backend.fit(
@@ -295,12 +307,19 @@ def _of_class(model: SVMModel, c: int) -> SVMModel:
 
 
 def _decisions(model: SVMModel, training: Training, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The decision values of these rows in some pairs, (m, n_columns), on the host."""
-    found = np.empty((len(rows), len(columns)))
+    """The decision values of these rows in some pairs, (m, n_columns), on the host.
+
+    `columns` are the places of the pairs: (n_columns,) int64 of all rows, or (m, n_columns) of each.
+    """
+    found = np.empty((len(rows), columns.shape[-1]))
     step = max(1, _BLOCK_BYTES // (8 * len(model.intercept)))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         samples = training.X[array_module(training.X).asarray(part)]
         decisions = model.pair_decisions(samples, n_jobs=training.resources.n_jobs)
-        found[start : start + step] = (decisions if isinstance(decisions, np.ndarray) else decisions.get())[:, columns]
+        decisions = decisions if isinstance(decisions, np.ndarray) else decisions.get()
+        if columns.ndim == 1:
+            found[start : start + step] = decisions[:, columns]
+        else:
+            found[start : start + step] = np.take_along_axis(decisions, columns[start : start + step], axis=1)
     return found

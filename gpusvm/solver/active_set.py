@@ -22,7 +22,7 @@ from gpusvm.solver.kernel_values import ActiveMatrix, KernelValues
 from gpusvm.solver.panels import PANEL_WIDTH
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.smo import solve_working_set
-from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
+from gpusvm.solver.working_set import STEPS_AT_ONCE, Rising, Verified
 
 ALLOWED_DRIFT = 0.01
 """Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is recomputed."""
@@ -32,10 +32,6 @@ STEPS_IN_FLOAT32 = 5 * STEPS_AT_ONCE
 
 REACHED = 1.05
 """Times its target: the gap, computed anew, with which steps on a float32 gradient have done what they could."""
-
-
-MOST_IDLE = 8
-"""Rounds in a row after which a problem is given up: none raised the objective, so that rounding alone moves it."""
 
 
 class ActiveSetSolver(Iterate):
@@ -93,8 +89,7 @@ class ActiveSetSolver(Iterate):
         if self.b.any():
             self.recompute_gradient()
         wanted, gap = self.first_set(), self.gap()
-        verified, rounding = Verified(), 0.0
-        best, n_idle = -np.inf, 0
+        verified, rising, rounding = Verified(), Rising(), 0.0
         while True:
             self.active.change(wanted, self.each_chunk, clock.interrupted)
             self.chosen = wanted
@@ -109,9 +104,7 @@ class ActiveSetSolver(Iterate):
             if gap <= self.tol or self.steps_left <= 0:
                 break
             rounding = self.error.rounding(*self.arrays(), exact=self.in_float64, final=False)
-            n_idle = 0 if self.objective() > best else n_idle + 1
-            best = max(best, self.objective())
-            if rounding > 0.0 or n_idle >= MOST_IDLE:
+            if rising.has_ended(self.objective()) or rounding > 0.0:
                 break
             wanted = self.next_set()
             if taken == 0 and not (wanted & ~self.chosen).any():

@@ -7,6 +7,7 @@ values of those rows is ever held.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -251,13 +252,11 @@ class DecisionBlocks:
                 rows = slice(start, min(start + step, n_rows))
                 left = arithmetic.pack_left(self._prepared(X[rows], arithmetic))
                 decisions = room_for_all[: rows.stop - start]
-                decisions[:] = self.intercept
-                arithmetic.begin(space)
+                arithmetic.begin(space, decisions, self.intercept)
                 for number, bounds in enumerate(packs):
                     right = packed[number] if packed is not None else self._pack(arithmetic, *bounds)
                     arithmetic.add(left, right, numbers, self.classes, space, decisions)
-                arithmetic.end(space, decisions)
-                consume(rows, decisions)
+                consume(rows, arithmetic.finished(space, decisions))
             finally:
                 spaces.put((space, room_for_all))
 
@@ -322,8 +321,19 @@ class DecisionBlocks:
         return Dense(self.dtype)
 
 
-class Panelled:
-    """What the ways to take inner products have in common. Support vectors are in panels of 16."""
+class Arithmetic(ABC):
+    """How inner products are taken, and what is made of them: in panels of 16 support vectors, if nothing else is said.
+
+    Attributes
+    ----------
+    unit : float
+        What inner products are multiplied with to be those of the samples.
+    exact : bool
+        Whether they are whole numbers, int32.
+    """
+
+    unit: float = 1.0
+    exact = False
 
     tile = TILE_ROWS, TILE_COLUMNS
     packed_at_once = PACKED_AT_ONCE, MOST_COLUMNS
@@ -332,11 +342,13 @@ class Panelled:
         """A thread's memory for that many rows."""
         return Workspace.make(self.tile, n_rows, n_others, inner, values)
 
-    def begin(self, space: Any) -> None:
-        """Get ready for the next rows."""
+    def begin(self, space: Any, decisions: np.ndarray, intercept: np.ndarray) -> None:
+        """Get ready for rows whose decision values (m, n_pairs) begin at the intercepts (n_pairs,)."""
+        decisions[:] = intercept
 
-    def end(self, space: Any, decisions: np.ndarray) -> None:
-        """Give to decisions (m, n_pairs) what they have not been given by `add`."""
+    def finished(self, space: Any, decisions: np.ndarray) -> np.ndarray:
+        """The decision values (m, n_pairs), once all support vectors were added."""
+        return decisions
 
     def bounds(self, ends: np.ndarray, width: int) -> list[tuple[int, int]]:
         """Where those packed together, `width` at most, begin and end; `ends` are those of the classes."""
@@ -350,15 +362,36 @@ class Panelled:
         packed[:, : len(coef)] = coef.T
         return packed
 
+    @abstractmethod
+    def pack_left(self, X: Array) -> tuple[Any, ...]:
+        """Rows of X (m, n_features), as `add` takes them."""
+
+    @abstractmethod
+    def pack_right(self, X: Array) -> tuple[Any, np.ndarray]:
+        """Support vectors (n, n_features): the `panels` and `norms` of `Packed`."""
+
+    @abstractmethod
+    def add(
+        self,
+        left: tuple[Any, ...],
+        right: Packed,
+        numbers: tuple[Any, ...],
+        classes: Classes,
+        space: Any,
+        decisions: np.ndarray,
+    ) -> None:
+        """Add what packed support vectors give to the decision values (m, n_pairs) of packed rows.
+
+        `numbers` are from `kernel_rows.kernel_numbers`, `space` is from `space`.
+        """
+
     def packed_numbers(self, vectors: np.ndarray) -> int:
         """How many numbers a support vector takes as it is packed, at most."""
         return vectors.shape[1]
 
 
-class Dense(Panelled):
+class Dense(Arithmetic):
     """Products of all features, in tiles."""
-
-    unit, exact = 1.0, False
 
     def __init__(self, dtype: np.dtype) -> None:
         self.n_together = rows_of_a_tile(dtype)
@@ -375,10 +408,8 @@ class Dense(Panelled):
         _add_dense(left, right, *rest)
 
 
-class Sparse(Panelled):
+class Sparse(Arithmetic):
     """Products of the non-zeros of float32 rows with the `features` that any support vector has."""
-
-    unit, exact = 1.0, False
 
     def __init__(self, features: np.ndarray, n_features: int) -> None:
         self.features = features
@@ -395,7 +426,7 @@ class Sparse(Panelled):
         _add_sparse(left, right, *rest)
 
 
-class Integers(Panelled):
+class Integers(Arithmetic):
     """Products of pixels, mostly zeros, which are whole numbers over `scale`."""
 
     exact = True
@@ -426,7 +457,7 @@ class Integers(Panelled):
         _add_integers(left, right, *rest)
 
 
-class Summed(Panelled):
+class Summed(Arithmetic):
     """Decision values summed in registers: the support vectors of a class are the rows, X the columns.
 
     `products` says how to multiply.
@@ -434,17 +465,20 @@ class Summed(Panelled):
 
     def __init__(self, products: Dense | Sparse | Integers, n_classes: int) -> None:
         self.products, self.unit, self.exact = products, products.unit, products.exact
+        self.dense = isinstance(products, Dense)
         self.pairs, self.n_pairs = own_pairs(n_classes), n_classes * (n_classes - 1) // 2
 
     def space(self, n_rows: int, n_others: int, inner: Any, values: Any) -> np.ndarray:
         """(n_pairs, n_rows and more) float64."""
         return np.empty((self.n_pairs, _padded(n_rows)))
 
-    def begin(self, space: np.ndarray) -> None:
+    def begin(self, space: np.ndarray, decisions: np.ndarray, intercept: np.ndarray) -> None:
         space[:] = 0.0
+        decisions[:] = intercept
 
-    def end(self, space: np.ndarray, decisions: np.ndarray) -> None:
+    def finished(self, space: np.ndarray, decisions: np.ndarray) -> np.ndarray:
         decisions -= space[:, : len(decisions)].T
+        return decisions
 
     def bounds(self, ends: np.ndarray, width: int) -> list[tuple[int, int]]:
         starts = np.concatenate([[0], ends[:-1]]).tolist()
@@ -459,7 +493,7 @@ class Summed(Panelled):
         return tuple(rows), padded(norms, fused.TOGETHER)
 
     def pack_coef(self, coef: np.ndarray) -> np.ndarray:
-        if not isinstance(self.products, Dense):
+        if not self.dense:
             return np.ascontiguousarray(coef)
         packed = np.zeros((len(coef), -(-coef.shape[1] // fused.TOGETHER) * fused.TOGETHER))
         packed[:, : coef.shape[1]] = coef
@@ -477,15 +511,14 @@ class Summed(Panelled):
         kind, unit, slope = numbers[:3]
         factor = np.float32(unit if kind == fused.SERVED.index("linear") else slope)
         pairs = self.pairs[np.searchsorted(classes.ends, right.begin, side="right")]
-        subtract = fused.subtract_values if isinstance(self.products, Dense) else fused.subtract_values_of_nonzeros
-        rows = right.panels if isinstance(self.products, Dense) else (right.panels,)
+        subtract = fused.subtract_values if self.dense else fused.subtract_values_of_nonzeros
+        rows = right.panels if self.dense else (right.panels,)
         subtract(kind, factor, *rows, right.norms, *left, right.coef, space, pairs)
 
 
-class Listed(Panelled):
+class Listed(Arithmetic):
     """Products of sparse rows with sparse support vectors of many features, as `lists`."""
 
-    unit, exact = 1.0, False
     tile = LISTED_ROWS, BLOCK
     packed_at_once = LISTED_AT_ONCE, BLOCK
 
@@ -514,10 +547,6 @@ class Listed(Panelled):
 
     def add(self, left: tuple[Any, ...], right: Packed, *rest: Any) -> None:
         _add_listed(left, right, places_for(self.n_features), *rest)
-
-
-Arithmetic = Dense | Sparse | Integers | Summed | Listed
-"""How inner products are taken: `pack_left` rows of X, `pack_right` support vectors, `add` what they give."""
 
 
 def _padded(n_others: int) -> int:

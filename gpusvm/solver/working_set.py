@@ -76,6 +76,9 @@ STEPS_AT_ONCE = 20_000
 _MOST_FAILED = 3
 """Recomputed gaps in a row, none much smaller than one before, after which a problem is given up."""
 
+_MOST_IDLE = 8
+"""Rounds in a row after which a problem is given up, where none raised the objective."""
+
 
 def first_set(sizes: Sequence[int], largest: int) -> np.ndarray:
     """The set to start with, as a mask (n,): all variables of a small problem, else some spread over its blocks.
@@ -223,6 +226,19 @@ def target(gap: Array, tol: float, is_whole: bool) -> Array:
 def rounding(b: Array, largest_value: Array) -> Array:
     """Below which gap float64 gradients say nothing, given the largest kernel value; for each problem."""
     return np.finfo(np.float64).eps * (1.0 + abs(b).max(axis=1) * largest_value)
+
+
+class Rising:
+    """Dual objectives, one after another: every step of SMO raises them, and where none does rounding moves them."""
+
+    def __init__(self) -> None:
+        self.largest, self.n_idle = -np.inf, 0
+
+    def has_ended(self, objective: float) -> bool:
+        """Whether `_MOST_IDLE` in a row were no larger than one before."""
+        self.n_idle = 0 if objective > self.largest else self.n_idle + 1
+        self.largest = max(self.largest, objective)
+        return self.n_idle >= _MOST_IDLE
 
 
 class Verified:

@@ -17,7 +17,9 @@ from gpusvm.tuning import Search, Settings
 @pytest.fixture(scope="module")
 def cluster():
     """A client of two workers, which are threads of this process."""
-    distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
+    distributed = pytest.importorskip(
+        "distributed", reason='dask.distributed is not installed: pip install "gpusvm[test]"'
+    )
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
         yield

@@ -93,7 +93,7 @@ def test_the_neighbours_have_no_certificate() -> None:
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("module", ["sklearn.svm", "sklearnex.svm"])
 def test_a_librarys_machine_becomes_the_same_model(module: str, n_classes: int) -> None:
-    svc_class = pytest.importorskip(module).SVC
+    svc_class = pytest.importorskip(module, reason=f'{module} is not installed: pip install "gpusvm[test]"').SVC
     data = load_dataset("digits", limit=400)
     rows = np.flatnonzero(data.require_labels() < n_classes)
     X, y = data.images[rows].reshape(len(rows), -1).astype(np.float32) / 255, data.require_labels()[rows]

@@ -76,7 +76,7 @@ def test_a_lone_file_has_its_own_splits(tmp_path, rng):
 
 def test_parts_of_a_parquet_table(tmp_path, rng):
     pa = pytest.importorskip("pyarrow", reason='pyarrow is not installed: pip install "gpusvm[test]"')
-    pq = pytest.importorskip("pyarrow.parquet")
+    pq = pytest.importorskip("pyarrow.parquet", reason='pyarrow is not installed: pip install "gpusvm[test]"')
     X, y = rng.normal(size=(7, 2)), ["u", "v", "u", "v", "u", "v", "u"]
 
     def write(name, rows, **more):
