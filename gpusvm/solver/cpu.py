@@ -21,7 +21,7 @@ from gpusvm.process_wide import HeldTogether
 from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
-from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
+from gpusvm.solver.kernel_of_blocks import WITHIN_SHARE, KernelOfBlocks
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
 from gpusvm.solver.operands import Operand, make_operand
 from gpusvm.solver.row_store import RowStore
@@ -209,7 +209,7 @@ def _solve_large(
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
     with one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
-        ways = _Ways(_Shared(X, blocks, kernel, plan, pool), stopping, budget_mb, pool)
+        ways = _Ways(_Shared(X, blocks, kernel, plan, pool, WITHIN_SHARE * budget_mb), stopping, budget_mb, pool)
         at_once = {k: _Begun(problem) for k, problem in problems.items() if ways.is_solved_at_once(problem.n)}
         growing = {k: problem for k, problem in problems.items() if k not in at_once}
         _solve_on_active_sets(at_once, ways, shares, n_threads, report)
@@ -389,8 +389,9 @@ class _Shared(KernelOfBlocks):
         kernel: Kernel,
         plan: MemoryPlan,
         pool: Executor | None,
+        within_mb: float,
     ) -> None:
-        super().__init__(X, blocks, kernel)
+        super().__init__(X, blocks, kernel, within_mb)
         self.plan = plan
         self.operands: list[Operand] = []
         if not kernel.precomputed:

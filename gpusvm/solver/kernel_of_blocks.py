@@ -20,6 +20,11 @@ _EXPONENTIAL_UNITS = 4.0
 """By how many times its unit roundoff the compiled float32 exponential is off."""
 
 
+WITHIN_SHARE = 0.25
+"""Of the budget, for kernel values within blocks. Those of MNIST's classes take 1.4 GB, and are half of all that its
+pairs need."""
+
+
 class KernelOfBlocks:
     """Kernel values between samples, and what to know of their rounding.
 

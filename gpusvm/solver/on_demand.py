@@ -17,7 +17,6 @@ from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
 from gpusvm.solver.kernel_rows import _KINDS, _write_kernel, kernel_numbers
 from gpusvm.solver.operands import (
-    MOST_IN_TILES,
     BlasOperand,
     IntegerOperand,
     PanelOperand,
@@ -28,6 +27,12 @@ from gpusvm.solver.operands import (
 )
 from gpusvm.solver.panels import PANEL_WIDTH, multiply, multiply_integers
 from gpusvm.solver.tiles import multiply_row
+
+LONGEST = 100
+"""Numbers of a sample, or non-zeros on average, up to which rows are computed when they are needed. Longer products
+cost more than what surrounds them, and in a whole matrix half are mirrored. With 64, 100, 200 and 400 features, whole
+matrix against rows: eight classes 66 and 53, 103 and 116, 130 and 156, 164 and 278 ms; two classes 15 and 14, 12 and
+13, 16 and 21, 27 and 40."""
 
 _RBF = _KINDS["rbf"]
 
@@ -69,14 +74,18 @@ NONE = ()
 def rows_on_demand(kernel: Kernel, samples: Samples, rows: np.ndarray) -> RowsOnDemand | None:
     """What the float32 kernel values between `rows` of the samples are computed from.
 
-    None for samples of many features: those are multiplied by BLAS or as lists, many at a time.
+    None for long samples (`LONGEST`), and for those multiplied as lists: their matrix is soonest had whole.
     """
     operand = make_operand(samples, rows)
     if isinstance(operand, PanelOperand | IntegerOperand):
         left, panels = operand.products(samples, rows).nonzeros, operand.panels
+        if len(left[1]) > LONGEST * len(rows):
+            return None
+    elif samples.X.shape[1] > LONGEST:
+        return None
     elif isinstance(operand, TileOperand):
         left, panels = samples.X[rows], operand.panels
-    elif isinstance(operand, BlasOperand) and samples.X.shape[1] <= MOST_IN_TILES:
+    elif isinstance(operand, BlasOperand):
         left, panels = operand.X, packed_columns(operand.X)
     else:
         return None

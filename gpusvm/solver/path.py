@@ -24,7 +24,7 @@ from gpusvm.problem import QP, Solution, feasible
 from gpusvm.solver.compilation import compiled
 from gpusvm.solver.cpu import one_blas_thread, solve
 from gpusvm.solver.iterate import make_solution
-from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
+from gpusvm.solver.kernel_of_blocks import WITHIN_SHARE, KernelOfBlocks
 from gpusvm.solver.kernel_rows import EachChunk
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import SMALL
@@ -43,9 +43,6 @@ _REACHED, _LAST_STEP, _STUCK, _STOPPED = 0.0, 1.0, 2.0, 3.0
 
 _MOST_FAILED = 3
 """Gaps in a row, none much smaller than one before, after which float32 steps, then a problem, are given up."""
-
-WITHIN_SHARE = 0.25
-"""Of the budget, for kernel values within classes. MNIST's take 1.4 GB, and are half of all that its pairs need."""
 
 _WAIT_SECONDS = 0.1
 _MB = 2**20

@@ -9,7 +9,7 @@ import pytest
 from gpusvm.kernels import Kernel
 from gpusvm.solver.kernel_rows import EachChunk
 from gpusvm.solver.kernel_values import ActiveMatrix, ComputedValues
-from gpusvm.solver.on_demand import diagonal, row_at, rows_on_demand
+from gpusvm.solver.on_demand import LONGEST, diagonal, row_at, rows_on_demand
 from gpusvm.solver.operands import MOST_IN_TILES, Samples
 from gpusvm.solver.panels import PANEL_WIDTH
 from gpusvm.solver.smo import solve_working_set
@@ -75,8 +75,11 @@ def test_the_curvature_between_equal_samples_is_not_positive(rng):
         np.testing.assert_array_equal(own[k] + own[equal], 2 * row[:150][equal])
 
 
-def test_samples_that_are_not_packed_have_no_rows_on_demand(rng):
-    wide = Samples(rng.normal(size=(20, MOST_IN_TILES + 1)).astype(np.float32))
+@pytest.mark.parametrize("width", [LONGEST + 1, MOST_IN_TILES + 1])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_long_samples_have_no_rows_on_demand(rng, width, share):
+    wide = rng.normal(size=(20, int(width / share))) * (rng.random((20, int(width / share))) < 1.2 * share)
+    wide = Samples(wide.astype(np.float32))
     assert rows_on_demand(KERNELS[0], wide, np.arange(20)) is None
     matrix = ActiveMatrix(ComputedValues(KERNELS[0], wide, np.arange(20), np.float32), np.empty, 20)
     matrix.take_all(20)
