@@ -30,7 +30,8 @@ GPU ?= $(if $(filter-out 8 9 10 11,$(CUDA_MAJOR)),$(if $(filter 12,$(CUDA_MAJOR)
 
 comma := ,
 run_extras := $(GPU)
-dev_extras := dev$(if $(GPU),$(comma)$(GPU))
+# Without a GPU, what its tests take that need none; the GPU packages bring their own of each.
+dev_extras := dev$(comma)$(or $(GPU),gpu-test)
 
 .PHONY: train test lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit dist-check clean
 
