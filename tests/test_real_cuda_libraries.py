@@ -7,10 +7,7 @@ Both import without a driver, so no GPU is needed:
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 import threading
-from importlib.util import find_spec
 
 import fake_cuda
 import numpy as np
@@ -21,7 +18,7 @@ from gpusvm.backends import native_cuda
 from gpusvm.backends.cuml import CumlBackend
 from gpusvm.device import failed_library, training_pool
 from gpusvm.kernels import Kernel
-from tests.solver.reference_kernels import reference_device
+from tests.solver.host_device import host_device
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def real_cupy():
 
 def test_every_function_asked_of_cupy_is_there_and_takes_the_arguments(real_cupy, monkeypatch, digits):
     fake = fake_cuda.install(monkeypatch)
-    device = reference_device()
+    device = host_device()
     monkeypatch.setattr(native_cuda, "solver_device", lambda: type(device)(fake, *list(vars(device).values())[1:]))
     X, y = digits[0][:300], digits[1][:300]
     for kernel in (Kernel("rbf", gamma=0.05), Kernel("poly", gamma=0.05), Kernel("precomputed")):
@@ -84,39 +81,3 @@ def test_what_cupy_raises_without_a_driver_is_known_as_its_own(real_cupy):
         assert failed_library(error) == "CuPy"
     else:
         pytest.skip("there is a driver here: CuPy raises nothing")
-
-
-ROW_STACK = """
-import numpy
-from numba import cuda, types
-from gpusvm.backends import native_cuda
-from gpusvm.device import failed_library
-from gpusvm.solver import cuda_kernels
-
-__name__ = "gpusvm.solver"  # the code that calls numba-cuda must be ours
-if hasattr(numpy, "row_stack"):
-    del numpy.row_stack  # as NumPy 2.5 does
-
-def compile_it():
-    cuda.compile_ptx(cuda_kernels.double.py_func, (types.Array(types.float32, 1, "C"),), cc=(9, 0))
-
-try:
-    compile_it()
-except AttributeError as error:
-    print(failed_library(error), *native_cuda._explained(error), sep="; ")
-else:
-    print("compiled")
-"""
-
-
-@pytest.mark.skipif(
-    find_spec("numba_cuda") is None,
-    reason='numba-cuda is not installed: pip install "numba-cuda[cu13]"',
-)
-def test_a_numpy_without_row_stack_is_found_out_by_compiling_anything():
-    run = subprocess.run([sys.executable, "-c", ROW_STACK], capture_output=True, text=True, timeout=300)
-    found = run.stdout.strip()
-    if found == "compiled":
-        pytest.skip("this numba-cuda no longer asks NumPy for row_stack")
-    assert found.startswith("numba-cuda; numba-cuda "), found + run.stderr[-2000:]
-    assert "too new for it" in found and found.endswith('pip install "numpy<2.5"')

@@ -129,18 +129,14 @@ def _what_is_wrong() -> tuple[str, str]:
 
 
 def _launch_a_kernel() -> None:
-    """Build what training uses, then compile a kernel, launch it on CuPy's memory and check what
-    it wrote.
+    """Compile what training uses, launch a kernel and check what it wrote.
 
-    Raises whatever numba-cuda or CuPy raises, or ArithmeticError for a wrong result.
+    Raises whatever CuPy raises, or ArithmeticError for a wrong result.
     """
     import cupy
 
-    from gpusvm.solver.cuda_kernels import double
-
-    solver_device()
     values = cupy.arange(40, dtype=np.float32)
-    double[2, 32](values)
+    solver_device().kernels.twice(values)
     if not np.array_equal(values.get(), 2.0 * np.arange(40)):
         raise ArithmeticError("a kernel that doubles 40 numbers wrote others")
 
@@ -187,13 +183,13 @@ def free_mb() -> float:
 
 @cache
 def solver_device() -> Device:
-    """CuPy, and the kernels compiled by numba-cuda."""
+    """CuPy, and the kernels compiled by it."""
     import cupy
 
     from gpusvm.solver.cuda import Device
-    from gpusvm.solver.cuda_kernels import LARGEST_ACTIVE, kernels
+    from gpusvm.solver.cuda_kernels import Kernels
 
-    return Device(cupy, *kernels(), LARGEST_ACTIVE)
+    return Device(cupy, Kernels(cupy.RawModule))
 
 
 backend = NativeCudaBackend()

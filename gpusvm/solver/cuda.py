@@ -18,6 +18,7 @@ from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm, squared_n
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
+from gpusvm.solver.cuda_kernels import CHECK, LARGEST_SET, RUN, Kernels
 from gpusvm.solver.iterate import make_solution
 from gpusvm.solver.smo import CUT_SHORT, STUCK
 from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
@@ -34,25 +35,22 @@ _FIRST_KERNEL = 512
 
 @dataclass(frozen=True)
 class Device:
-    """What the loop runs on: an array module, and the three kernels of `cuda_kernels`.
+    """What the loop runs on: an array module, and the kernels of `cuda_kernels`.
 
     Attributes
     ----------
     xp : module
         ``cupy``, or ``numpy`` for kernels that run on the host.
-    gather, optimise, subtract : callables
-        See `cuda_kernels.kernels`.
+    kernels : Kernels
     largest_set : int
-        Variables that `optimise` can take.
+        Variables that a working set may have.
     out_of_memory : tuple of exception types
         What `xp` raises where memory runs out.
     """
 
     xp: ModuleType
-    gather: Callable[..., None]
-    optimise: Callable[..., None]
-    subtract: Callable[..., None]
-    largest_set: int
+    kernels: Kernels
+    largest_set: int = LARGEST_SET
     out_of_memory: tuple[type[BaseException], ...] = (MemoryError,)
 
     def to_host(self, array: Array) -> np.ndarray:
@@ -190,6 +188,9 @@ class _Group:
         # A problem alone exchanges members of its working set rather than outgrow the rows that fit.
         self.largest = min(device.largest_set, self.n, capacity if count == 1 else self.n)
         self.members = xp.zeros((count, self.largest), dtype=np.int32)
+        self.change, self.bounds = xp.zeros((count, self.largest)), xp.empty((count, 2, self.largest))
+        self.support = xp.zeros((count, self.n), dtype=np.int32)
+        self.action = xp.zeros(count, dtype=np.int32)
         self.is_member = xp.zeros((count, self.n), dtype=bool)
         self.n_members, self.n_old = (np.zeros(count, dtype=np.int32) for _ in range(2))
         self.growing = np.ones(count, dtype=bool)
@@ -355,10 +356,12 @@ class _Group:
             grown = self.xp.empty((len(self.problems), size, size), dtype=np.float32)
             grown[:, : self.K.shape[1], : self.K.shape[1]] = self.K
             self.K = grown
-        n_old, n_members = self.on_device(self.n_old), self.on_device(self.n_members)
-        self.device.gather(
-            self.on_device(live), self.rows, self.slot_of, self.member, self.members, n_old, n_members, self.K
-        )
+        self.action[:] = RUN
+        self.device.kernels.gather(
+            self.on_device(live), self.action, self.rows, self.slot_of, self.member, self.members,
+            self.on_device(self.n_old), self.on_device(self.n_members), self.K,
+            most=int(self.n_members[live].max()), most_new=int((self.n_members - self.n_old)[live].max()),
+        )  # fmt: skip
         self.n_old = self.n_members.copy()
 
     def on_device(self, numbers: np.ndarray) -> Array:
@@ -379,21 +382,20 @@ class _Group:
         moved, status = (np.zeros(len(self.problems), dtype=np.int64) for _ in range(2))
         under_way = live[self.steps_left[live] > 0]
         while len(under_way):
-            change = xp.zeros((len(self.problems), self.members.shape[1]))
-            steps, ended = (xp.zeros(len(self.problems), dtype=np.int32) for _ in range(2))
-            allowed = self.on_device(np.minimum(self.steps_left, STEPS_AT_ONCE))
-            self.device.optimise(
-                self.on_device(under_way), self.K, self.members, self.on_device(self.n_members), self.lower, self.upper,
-                self.v, target, allowed, self.b, change, steps, ended,
+            running, n_members = self.on_device(under_way), self.on_device(self.n_members)
+            steps_left, taken = xp.asarray(self.steps_left), xp.zeros(len(self.problems), dtype=np.int64)
+            how = xp.zeros(len(self.problems), dtype=np.int32)
+            self.device.kernels.smo(
+                running, self.action, self.K, self.members, n_members, self.lower, self.upper, self.v, target,
+                STEPS_AT_ONCE, self.b, self.change, self.bounds, steps_left, taken, how,
             )  # fmt: skip
-            n_members = self.on_device(self.n_members)
-            self.device.subtract(
-                self.on_device(under_way), self.rows, self.slot_of, self.member, self.members, change, n_members, self.v
-            )
-            taken, how = self.device.to_host(xp.stack([steps, ended])).astype(np.int64)
-            status[under_way] = how[under_way]
-            moved += taken
-            self.steps_left -= taken
+            self.device.kernels.subtract(
+                running, self.action, self.rows, self.slot_of, self.member, self.members, n_members, self.change,
+                self.support, n_members, self.b, self.v,
+            )  # fmt: skip
+            self.steps_left[under_way] = self.device.to_host(steps_left)[under_way]
+            moved += self.device.to_host(taken)
+            status[under_way] = self.device.to_host(how)[under_way]
             under_way = under_way[(status[under_way] == CUT_SHORT) & (self.steps_left[under_way] > 0)]
         self.n_iter += moved
         return (moved > 0) & (status != STUCK)
@@ -404,19 +406,19 @@ class _Group:
         checked = xp.asarray(check)
         self.v[checked] = self.p[checked]
         counts = self.device.to_host((self.b != 0).sum(axis=1))
-        support = xp.zeros((len(self.problems), max(1, int(counts[check].max()))), dtype=np.int32)
+        most = max(1, int(counts[check].max()))
         is_zero = (self.b[checked] == 0).astype(np.int8)
-        support[checked] = xp.argsort(is_zero, axis=1, kind="stable")[:, : support.shape[1]]
-        coefficients = self.b[self.every, support]
+        self.support[checked] = xp.argsort(is_zero, axis=1, kind="stable")
+        self.action[:] = CHECK
         width = max(1, self.capacity // len(check))
-        for start in range(0, support.shape[1], width):
-            part = support[:, start : start + width]
-            inside = np.clip(counts - start, 0, part.shape[1])
-            valid = xp.arange(part.shape[1])[None, :] < xp.asarray(inside[check])[:, None]
-            self.fetch(part[xp.asarray(check)], valid, check)
-            self.device.subtract(
-                self.on_device(check), self.rows, self.slot_of, self.member, xp.ascontiguousarray(part),
-                xp.ascontiguousarray(coefficients[:, start : start + width]), self.on_device(inside), self.v,
+        for start in range(0, most, width):
+            places = xp.arange(start, min(start + width, most))
+            valid = places[None, :] < xp.asarray(counts[check])[:, None]
+            self.fetch(self.support[checked][:, places], valid, check)
+            n_support = self.on_device(counts)
+            self.device.kernels.subtract(
+                self.on_device(check), self.action, self.rows, self.slot_of, self.member, self.members, n_support,
+                self.change, self.support, n_support, self.b, self.v, begin=start, end=start + width,
             )  # fmt: skip
 
     def gaps(self) -> np.ndarray:

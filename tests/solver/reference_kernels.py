@@ -1,45 +1,36 @@
-"""The kernels of the lockstep solver by their definition, in NumPy and with the CPU's SMO."""
+"""The kernels of pairs.cu by their definition, in NumPy and with the CPU's SMO."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gpusvm.solver.cuda import Device
 from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK, solve_working_set
 
 
-def gather(live, rows, slot_of, member, active, n_old, n_active, K):
-    for p in live:
-        columns = member[p, active[p, : n_active[p]]]
-        new = columns[n_old[p] :]
+def gather(live, rows, slot_of, member, members, n_old, n_members, K):
+    for k in live:
+        columns = member[k, members[k, : n_members[k]]]
+        new = columns[n_old[k] :]
         block = rows[slot_of[new]][:, columns]
-        K[p, n_old[p] : n_active[p], : n_active[p]] = block
-        K[p, : n_active[p], n_old[p] : n_active[p]] = block.T
+        K[k, n_old[k] : n_members[k], : n_members[k]] = block
+        K[k, : n_members[k], n_old[k] : n_members[k]] = block.T
 
 
-def optimise(live, K, active, n_active, lower, upper, v, target, allowed, beta, change, steps, status):
-    for p in live:
-        q = n_active[p]
-        chosen = active[p, :q]
-        b, g, low, high = (array[p, chosen] for array in (beta, v, lower, upper))
-        values = np.ascontiguousarray(K[p, :q, :q])
-        diagonal = np.diagonal(values).astype(np.float64)
-        steps[p] = solve_working_set(values, diagonal, b, g, low, high, target[p], allowed[p])
-        change[p, :q] = b - beta[p, chosen]
-        beta[p, chosen] = b
-        status[p] = CUT_SHORT if steps[p] == allowed[p] else REACHED if gap(b, g, low, high) <= target[p] else STUCK
+def smo(K, b, v, lower, upper, target, allowed):
+    """One problem's coefficients, steps and how it ended."""
+    b, v = b.copy(), v.copy()
+    K = np.ascontiguousarray(K)
+    steps = solve_working_set(K, np.diagonal(K).astype(np.float64), b, v, lower, upper, target, allowed)
+    status = CUT_SHORT if steps == allowed else REACHED if gap(b, v, lower, upper) <= target else STUCK
+    return b, steps, status
 
 
-def gap(beta, v, lower, upper):
-    grow, shrink = v[beta < upper], v[beta > lower]
+def gap(b, v, lower, upper):
+    grow, shrink = v[b < upper], v[b > lower]
     return grow.max() - shrink.min() if len(grow) and len(shrink) else -np.inf
 
 
 def subtract(live, rows, slot_of, member, samples, coefficients, counts, v):
-    for p in live:
-        columns = member[p, samples[p, : counts[p]]]
-        v[p] -= coefficients[p, : counts[p]] @ rows[slot_of[columns]][:, member[p]].astype(np.float64)
-
-
-def reference_device(largest_set: int = 3072) -> Device:
-    return Device(np, gather, optimise, subtract, largest_set)
+    for k in live:
+        columns = member[k, samples[k, : counts[k]]]
+        v[k] -= coefficients[k, : counts[k]] @ rows[slot_of[columns]][:, member[k]].astype(np.float64)

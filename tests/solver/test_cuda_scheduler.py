@@ -1,4 +1,4 @@
-"""The lockstep solver on the host, with kernels by their definition: the outer loop that runs on a GPU."""
+"""The lockstep solver on the host, with its kernels compiled for it: all that runs on a GPU."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from gpusvm.params import Stopping
 from gpusvm.problem import c_svc
 from gpusvm.solver import solve, working_set
 from gpusvm.solver.cuda import solve_in_lockstep
+from gpusvm.solver.cuda_kernels import CHECK
 from gpusvm.solver.kernel_rows import subtract_combination
-from tests.solver.reference_kernels import reference_device
+from tests.solver.cuda_shim.build import needs_compiler
+from tests.solver.host_device import altered, host_device
+
+pytestmark = needs_compiler
 
 RBF = Kernel("rbf", gamma=0.05)
 
@@ -34,7 +38,7 @@ def problem(X, y, C=10.0):
 def check(X, y, kernel=RBF, *, C=10.0, tol=1e-3, device=None, budget_mb=2000.0):
     """Both solvers reach the same optimum; returns the results of the lockstep solver."""
     X, members, bounds = problem(X, y, C)
-    device = device or reference_device()
+    device = device or host_device()
     found = solve_in_lockstep(
         X, members, pair_problems(bounds), kernel, Stopping(tol=tol), device=device, budget_mb=budget_mb
     )
@@ -75,14 +79,14 @@ def test_sets_that_grow_over_many_rounds(digits, monkeypatch):
 
 @pytest.mark.parametrize("gamma", [0.05, 0.5])
 def test_sets_that_must_let_members_go(digits, gamma):
-    found = check(digits[0], digits[1], Kernel("rbf", gamma=gamma), device=reference_device(largest_set=24))
+    found = check(digits[0], digits[1], Kernel("rbf", gamma=gamma), device=host_device(largest_set=24))
     assert max((r.b != 0).sum() for r in found) > 24, "no set was too small: nothing was tested"
 
 
 def test_ties_of_one_kind_only(rng):
     X = rng.normal(size=(300, 20))
     y = (np.arange(300) < 30).astype(int)
-    check(X, y, Kernel("rbf", gamma=50.0), C=1.0, device=reference_device(largest_set=32))
+    check(X, y, Kernel("rbf", gamma=50.0), C=1.0, device=host_device(largest_set=32))
 
 
 def test_classes_of_very_different_size(rng):
@@ -124,7 +128,7 @@ def test_rows_that_do_not_fit_are_computed_again(digits, monkeypatch):
     monkeypatch.setattr("gpusvm.solver.cuda.ROWS_FOR_EACH", 8)
     groups = []
     monkeypatch.setattr("gpusvm.solver.cuda._Group", noted(groups))
-    check(digits[0], digits[1], Kernel("rbf", gamma=0.5), device=reference_device(largest_set=32), budget_mb=3.0)
+    check(digits[0], digits[1], Kernel("rbf", gamma=0.5), device=host_device(largest_set=32), budget_mb=3.0)
     assert len(groups) > 1 and min(groups) >= 1
 
 
@@ -144,7 +148,7 @@ def test_a_pair_alone_never_outgrows_the_rows_that_fit(rng, monkeypatch, budget_
     monkeypatch.setattr("gpusvm.solver.cuda.PRODUCT_BYTES", 2**12)
     monkeypatch.setattr("gpusvm.solver.cuda.ROWS_FOR_EACH", 32)
     X = rng.normal(size=(400, 4))
-    found = check(X, np.arange(400) % 2, Kernel("rbf", gamma=1.0), device=reference_device(128), budget_mb=budget_mb)
+    found = check(X, np.arange(400) % 2, Kernel("rbf", gamma=1.0), device=host_device(128), budget_mb=budget_mb)
     assert (found[0].b != 0).sum() > 300
 
 
@@ -152,16 +156,16 @@ def test_memory_that_runs_out_in_the_middle_is_met_with_smaller_groups(digits):
     class OutOfMemory(Exception):
         pass
 
-    device = reference_device()
+    device = host_device()
     calls = []
 
-    def failing_gather(live, *arrays):
+    def failing_gather(live, *arrays, **sizes):
         calls.append(len(live))
         if len(live) > 10:
             raise OutOfMemory("out of memory allocating 1 byte")
-        device.gather(live, *arrays)
+        device.kernels.gather(live, *arrays, **sizes)
 
-    small = type(device)(np, failing_gather, device.optimise, device.subtract, 3072, (OutOfMemory,))
+    small = replace(altered(device, gather=failing_gather), out_of_memory=(OutOfMemory,))
     check(digits[0][:500], digits[1][:500], device=small)
     assert calls[0] == 45 and min(calls) <= 10
 
@@ -170,7 +174,7 @@ def test_a_pair_that_does_not_fit_is_an_error_that_names_the_budget(digits):
     X, members, bounds = problem(digits[0], digits[1])
     with pytest.raises(MemoryError, match=r"cache_size=1 MB is too little for a pair of classes of \d+ and \d+"):
         solve_in_lockstep(
-            X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=1.0
+            X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=host_device(), budget_mb=1.0
         )
 
 
@@ -182,7 +186,7 @@ def test_max_iter_bounds_the_steps(digits):
         pair_problems(bounds),
         RBF,
         Stopping(tol=1e-3, max_iter=5),
-        device=reference_device(),
+        device=host_device(),
         budget_mb=2000.0,
     )
     assert all(r.n_iter == 5 and not r.converged and r.kkt_gap > 1e-3 for r in found)
@@ -191,7 +195,7 @@ def test_max_iter_bounds_the_steps(digits):
 def test_a_tolerance_that_float64_cannot_reach(digits):
     X, members, bounds = problem(digits[0][:200], digits[1][:200])
     found = solve_in_lockstep(
-        X, members, pair_problems(bounds), RBF, Stopping(tol=1e-17), device=reference_device(), budget_mb=2000.0
+        X, members, pair_problems(bounds), RBF, Stopping(tol=1e-17), device=host_device(), budget_mb=2000.0
     )
     assert max(r.kkt_gap for r in found) < 1e-9 and not all(r.converged for r in found)
 
@@ -200,7 +204,7 @@ def test_progress_names_each_pair_once(digits):
     X, members, bounds = problem(digits[0][:400], digits[1][:400])
     calls = []
     solve_in_lockstep(
-        X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=reference_device(), budget_mb=2000.0,
+        X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=host_device(), budget_mb=2000.0,
         progress=lambda done, pair, result: calls.append((done, pair)),
     )  # fmt: skip
     assert [done for done, _ in calls] == list(range(1, 46)) and len({pair for _, pair in calls}) == 45
@@ -228,9 +232,14 @@ def sets_taken(monkeypatch, run, *names):
 def device_that_sums_as_the_cpu_does(n_first, largest):
     """Two gradients within rounding of each other are common: after a step of SMO, those of its two variables are."""
 
-    def subtract(live, rows, slot_of, member, samples, coefficients, counts, v):
+    def subtract(live, action, rows, slot_of, member, members, n_members, change, support, n_support, b, v,
+                 *, begin=0, end=2**31):  # fmt: skip
         for k in live:
-            chosen, values = samples[k, : counts[k]], coefficients[k, : counts[k]]
+            if action[k] == CHECK:
+                chosen = support[k, begin : min(end, n_support[k])]
+                values = b[k, chosen]
+            else:
+                chosen, values = members[k, : n_members[k]], change[k, : n_members[k]]
             for own in (chosen < n_first, chosen >= n_first):
                 moved = own & (values != 0)
                 slots = slot_of[member[k, chosen[moved]]].astype(np.int64)
@@ -238,7 +247,7 @@ def device_that_sums_as_the_cpu_does(n_first, largest):
                     block = np.ascontiguousarray(rows[:, member[k, part]])
                     subtract_combination(block, slots, values[moved], v[k, part])
 
-    return replace(reference_device(largest_set=largest), subtract=subtract)
+    return altered(host_device(largest_set=largest), subtract=subtract)
 
 
 @pytest.mark.parametrize(

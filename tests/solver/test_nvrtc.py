@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import gpusvm.solver
+from gpusvm.solver.cuda_kernels import options
 
 nvrtc = pytest.importorskip(
     "cuda.bindings.nvrtc", reason='NVRTC is not at hand: pip install "gpusvm[gpu-test]"', exc_type=ImportError
@@ -24,7 +25,7 @@ ARCHITECTURES = (75, 80, 90, 100, 120)
 
 SOURCES = sorted(Path(gpusvm.solver.__file__).parent.rglob("*.cu"))
 
-VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {}
+VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {"pairs.cu": (options("float32"), options("float64"))}
 """With which options a source is compiled, by its name; a source that is not named has one way."""
 
 MOST_REGISTERS = 128
