@@ -20,12 +20,9 @@ from gpusvm.solver.iterate import Iterate
 from gpusvm.solver.kernel_rows import EachChunk
 from gpusvm.solver.kernel_values import ActiveMatrix, KernelValues
 from gpusvm.solver.panels import PANEL_WIDTH
-from gpusvm.solver.precision import GradientError
+from gpusvm.solver.precision import ALLOWED_DRIFT, GradientError, drift_of
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import STEPS_AT_ONCE, Rising, Verified
-
-ALLOWED_DRIFT = 0.01
-"""Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is recomputed."""
 
 STEPS_IN_FLOAT32 = 5 * STEPS_AT_ONCE
 """Steps on a float32 gradient after which it is computed anew."""
@@ -200,9 +197,7 @@ class ActiveSetSolver(Iterate):
         return taken
 
     def drift(self) -> float:
-        """A bound on what the steps' rounding, each at most half a unit, has added to a gradient."""
-        largest = 2.0 * float(np.abs(self.active.diagonal()).max()) * float((self.upper - self.lower).max())
-        return float(np.finfo(np.float64).eps) * self.n_iter * (float(np.abs(self.v).max()) + largest)
+        return float(drift_of(self.v, self.active.diagonal(), self.lower, self.upper, self.n_iter))
 
     def recompute_gradient(self) -> None:
         """The gradient from scratch."""

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,8 +19,10 @@ from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.process_wide import HeldTogether
 from gpusvm.solver.active_set import ActiveSetSolver
+from gpusvm.solver.batches import serves, solve_batches
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
+from gpusvm.solver.iterate import Begun
 from gpusvm.solver.kernel_of_blocks import WITHIN_SHARE, KernelOfBlocks
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
 from gpusvm.solver.operands import Operand, make_operand
@@ -210,13 +212,14 @@ def _solve_large(
     with one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None
         ways = _Ways(_Shared(X, blocks, kernel, plan, pool, WITHIN_SHARE * budget_mb), stopping, budget_mb, pool)
-        at_once = {k: _Begun(problem) for k, problem in problems.items() if ways.is_solved_at_once(problem.n)}
-        growing = {k: problem for k, problem in problems.items() if k not in at_once}
+        whole = {k: problem for k, problem in problems.items() if ways.is_solved_at_once(problem.n)}
+        growing = {k: problem for k, problem in problems.items() if k not in whole}
+        at_once = ways.in_batches(whole, n_threads, report)
         _solve_on_active_sets(at_once, ways, shares, n_threads, report)
         if growing:
             each_chunk = EachChunk(pool if n_threads > plan.n_side_by_side else None)
 
-            def grow(problem: QP, workspace: _Workspace, clock: Clock) -> Solution | _Begun:
+            def grow(problem: QP, workspace: _Workspace, clock: Clock) -> Solution | Begun:
                 return ways.growing(problem, workspace, each_chunk, clock)
 
             hard = _Schedule(growing, len(blocks), plan, shares, grow).run(report)
@@ -224,16 +227,8 @@ def _solve_large(
             _solve_on_active_sets(hard, ways, shares, n_threads, report)
 
 
-class _Begun(NamedTuple):
-    """A problem that is to be solved on an active set, its steps so far, and whether float32 is too coarse for it."""
-
-    problem: QP
-    n_iter: int = 0
-    in_float64: bool = False
-
-
 def _solve_on_active_sets(
-    problems: Mapping[int, _Begun],
+    problems: Mapping[int, Begun],
     ways: _Ways,
     shares: Shares,
     n_threads: int,
@@ -301,7 +296,19 @@ class _Ways:
         """Whether an active set may be larger than a working set that grows."""
         return self.room(dtype) > LARGEST_SET
 
-    def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | _Begun:
+    def in_batches(
+        self, problems: Mapping[int, QP], n_threads: int, report: Callable[[int, Solution], None]
+    ) -> dict[int, Begun]:
+        """Solve what compiled code can solve by itself of `problems`, all at once each; the others come back."""
+        left = {k: Begun(problem) for k, problem in problems.items()}
+        # Within a time limit each problem looks at the time.
+        served = {k: problem for k, problem in problems.items() if serves(problem, self.shared, self.shared.operands)}
+        if served and self.stopping.time_limit is None:
+            begun = solve_batches(self.shared, served, self.stopping, n_threads=n_threads, report=report)
+            left = {k: begun.get(k, one) for k, one in left.items() if k in begun or k not in served}
+        return left
+
+    def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | Begun:
         """On a working set; a problem that had better be solved on an active set comes back, begun."""
         n_iter = 0
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
@@ -315,12 +322,12 @@ class _Ways:
             n_iter += found.n_iter
             problem = problem._replace(start=found.b)
             if solver.has_left:
-                return _Begun(problem, n_iter, dtype == np.float64)
+                return Begun(problem, n_iter, dtype == np.float64)
             if not found.too_coarse or clock.says_stop():
                 break
         return found._replace(n_iter=n_iter)
 
-    def on_active_set(self, begun: _Begun, clock: Clock, n_shares: int, *, shares_threads: bool) -> Solution:
+    def on_active_set(self, begun: Begun, clock: Clock, n_shares: int, *, shares_threads: bool) -> Solution:
         """On the kernel values of active variables, in float32 if that is found to be fine enough, else in float64."""
         problem, n_iter, in_float64 = begun
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 and not in_float64 else (np.float64,):
@@ -455,7 +462,7 @@ class _Schedule:
         n_blocks: int,
         plan: MemoryPlan,
         shares: Shares,
-        solve: Callable[[QP, _Workspace, Clock], Solution | _Begun],
+        solve: Callable[[QP, _Workspace, Clock], Solution | Begun],
     ) -> None:
         self.problems, self.plan, self.shares, self.solve = problems, plan, shares, solve
         place: dict[tuple[int, ...], int] = {pair: k for k, pair in enumerate(tournament(n_blocks))}
@@ -465,11 +472,11 @@ class _Schedule:
             for block in set(problems[k].blocks):
                 self.turns[block].append(k)
         self.changed = threading.Condition()
-        self.finished: list[tuple[int, Solution | _Begun]] = []
+        self.finished: list[tuple[int, Solution | Begun]] = []
         self.failure: BaseException | None = None
         self.stop = False
 
-    def run(self, report: Callable[[int, Solution], None]) -> dict[int, _Begun]:
+    def run(self, report: Callable[[int, Solution], None]) -> dict[int, Begun]:
         """Solve all problems; returns those that are to be solved in another way.
 
         An exception in a thread, or an interrupt in the caller's, ends every thread first.
@@ -501,7 +508,7 @@ class _Schedule:
                     thread.join()
         if self.failure is not None:
             raise self.failure
-        return {index: left for index, left in self.finished if isinstance(left, _Begun)}
+        return {index: left for index, left in self.finished if isinstance(left, Begun)}
 
     def _work(self) -> None:
         try:

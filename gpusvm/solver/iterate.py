@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
+
+
+class Begun(NamedTuple):
+    """A problem that is to be solved on an active set, its steps so far, and whether float32 is too coarse for it."""
+
+    problem: QP
+    n_iter: int = 0
+    in_float64: bool = False
 
 
 class Iterate:

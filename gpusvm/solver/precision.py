@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gpusvm.kernels import MOST_SPREAD
+from gpusvm.solver.compilation import compiled
 
 SAMPLED = 64
 """Samples whose gradients are evaluated in float64, at least. The largest error of all may be twice theirs."""
@@ -23,6 +24,24 @@ SAMPLING_WORK = 2**23
 
 ALLOWED = 0.25
 """Part of the tolerance by which a gradient may be off. A gap is a difference of two: it is then off by half."""
+
+ALLOWED_DRIFT = 0.01
+"""Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is recomputed."""
+
+
+@compiled()
+def drift_of(v: np.ndarray, diagonal: np.ndarray, lower: np.ndarray, upper: np.ndarray, n_iter: int) -> float:
+    """A bound on what the rounding of `n_iter` steps, each at most half a unit, has added to a gradient `v` (n,).
+
+    `diagonal` are the kernel values of variables with themselves, and the bounds are those of all variables.
+    """
+    largest_v, largest_value, largest_range = 0.0, 0.0, 0.0
+    for k in range(v.shape[0]):
+        largest_v = max(largest_v, abs(v[k]))
+        largest_range = max(largest_range, upper[k] - lower[k])
+    for k in range(diagonal.shape[0]):
+        largest_value = max(largest_value, abs(diagonal[k]))
+    return np.finfo(np.float64).eps * n_iter * (largest_v + 2.0 * largest_value * largest_range)
 
 
 class GradientError:

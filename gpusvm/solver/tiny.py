@@ -268,17 +268,33 @@ def _solve_all(
                     n_failed = 0  # it was stopped, not stuck
                 continue
             break
-        total, count, objective = 0.0, 0, 0.0
-        for i in range(n):
-            objective += beta[i] * (linear[i] + v[i]) / 2
-            if low[i] < beta[i] and beta[i] < up[i]:
-                total += v[i]
-                count += 1
-        if count > 0:
-            outcome[k, 0] = total / count
-        elif np.isfinite(gap):
-            outcome[k, 0] = (most + least) / 2
-        else:  # all variables at the same bound: the one end of the interval that optimality allows
-            gap, outcome[k, 0] = 0.0, least if most == -np.inf else most
-        outcome[k, 1], outcome[k, 2], outcome[k, 3] = gap, objective, ended
+        outcome[k, 0], outcome[k, 1], outcome[k, 2] = outcome_of(beta, v, linear, low, up)
+        outcome[k, 3] = ended
     return starts.shape[0] - 1
+
+
+@compiled()
+def outcome_of(
+    b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> tuple[float, float, float]:
+    """Bias, gap and objective of a problem at b, with the gradient v; all arrays (n,) float64.
+
+    As `iterate.make_solution`, but for the order of the sums.
+    """
+    most, least, total, count, objective = -np.inf, np.inf, 0.0, 0, 0.0
+    for i in range(b.shape[0]):
+        objective += b[i] * (p[i] + v[i]) / 2
+        if b[i] < upper[i]:
+            most = max(most, v[i])
+        if b[i] > lower[i]:
+            least = min(least, v[i])
+        if lower[i] < b[i] and b[i] < upper[i]:
+            total += v[i]
+            count += 1
+    gap = most - least
+    if count > 0:
+        return total / count, gap, objective
+    if np.isfinite(gap):
+        return (most + least) / 2, gap, objective
+    # All variables are at the same bound: the one end of the interval that optimality allows.
+    return least if most == -np.inf else most, 0.0, objective

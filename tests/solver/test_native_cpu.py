@@ -132,6 +132,7 @@ def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n, mod
     """It would take ten million steps; the solver looks whether to stop every so many."""
     X, y = rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
     monkeypatch.setattr(cpu._Ways, "is_solved_at_once", lambda self, n: module is not growing)
+    monkeypatch.setattr(cpu, "serves", lambda *arguments: False)
     monkeypatch.setattr(cpu._Ways, "has_room_for_a_hard_one", lambda self, dtype: False)
     calls = []
 
