@@ -23,7 +23,7 @@ from gpusvm.model import SVMModel, TableLayout, in_class_order
 from gpusvm.params import TASKS, Problem, Stopping
 from gpusvm.preprocess import STEP_ARRAYS, check_steps, describe_steps, read_steps
 from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, is_well_formed
-from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
+from gpusvm.tensor_file import UnreadableError, read_header, read_tensors, write_tensors
 
 FORMAT = "gpusvm-model"
 VERSION = 3
@@ -150,6 +150,17 @@ def load_model(path: str | os.PathLike[str]) -> SVMModel:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         text = " ".join(str(error).split())[:120]
         raise ModelFileError(f"{path}: the model's description is damaged ({text}); train the model again") from error
+
+
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether the file begins as a model of gpusvm or LIBSVM does. False where there is no such file."""
+    path = Path(path)
+    if is_libsvm_model(path):
+        return True
+    try:
+        return path.is_file() and f'"format":"{FORMAT}"'.encode() in read_header(path)
+    except (UnreadableError, OSError):
+        return False
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

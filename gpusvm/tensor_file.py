@@ -26,6 +26,18 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[
         temporary.write_bytes(save(dict(tensors), metadata=metadata))
 
 
+def read_header(path: Path) -> bytes:
+    """The JSON text at the file's beginning, unparsed. Raises UnreadableError where it is none, or too long."""
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        first = file.read(1)
+        if first not in (b"{", b""):
+            raise UnreadableError("it does not begin as one does")
+        if header_bytes > LARGEST_HEADER_BYTES:
+            raise UnreadableError(f"its header says it has {header_bytes:,} bytes")
+        return first + file.read(max(0, header_bytes - 1))
+
+
 def read_tensors(
     path: Path, names: Collection[str], check_metadata: Callable[[dict[str, str]], None]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -52,10 +64,7 @@ def read_tensors(
     if not path.is_file():  # opening a pipe waits for whoever writes to it
         raise UnreadableError("not a file")
     try:
-        with path.open("rb") as file:
-            header_bytes = int.from_bytes(file.read(8), "little")
-        if header_bytes > LARGEST_HEADER_BYTES:
-            raise UnreadableError(f"its header says it has {header_bytes:,} bytes")
+        read_header(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             check_metadata(metadata)

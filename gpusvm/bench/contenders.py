@@ -122,7 +122,7 @@ class BackendContender:
         kernel = problem.kernel
         svc = SVC(
             C=problem.C, kernel=kernel.name, gamma=kernel.gamma, degree=kernel.degree, coef0=kernel.coef0,
-            tol=stopping.tol, max_iter=stopping.max_iter, cache_size=resources.cache_size, backend=self.name,
+            tol=stopping.tol, max_iter=stopping.max_iter, cache_size=resources.cache_size or "auto", backend=self.name,
         )  # fmt: skip
         return _Trained(svc.fit(X, y), self.on_gpu)
 

@@ -99,8 +99,8 @@ def tuned(X: np.ndarray, y: np.ndarray, grid: Grid, stopping: Stopping, resource
     search = Search(X, y, Settings(tol=stopping.tol, folds=grid.folds, seed=SEED), resources)
     search.run(grid.Cs, grid.gammas)
     best = search.best()
-    svc = SVC(C=best.C, gamma=best.gamma, tol=stopping.tol, cache_size=resources.cache_size, backend="native-cpu")
-    svc.fit(X, y)
+    cache_size = resources.cache_size or "auto"
+    svc = SVC(C=best.C, gamma=best.gamma, tol=stopping.tol, cache_size=cache_size, backend="native-cpu").fit(X, y)
     return Found(svc, lambda: svc.model_, best.C, best.gamma, search.results[best].mean)
 
 
@@ -109,7 +109,7 @@ def searched(X: np.ndarray, y: np.ndarray, grid: Grid, stopping: Stopping, resou
     from gpusvm.estimators import SVC
     from gpusvm.estimators.search import SVCSearchCV
 
-    svc = SVC(tol=stopping.tol, cache_size=resources.cache_size, backend="native-cpu")
+    svc = SVC(tol=stopping.tol, cache_size=resources.cache_size or "auto", backend="native-cpu")
     search = SVCSearchCV({"C": list(grid.Cs), "gamma": list(grid.gammas)}, svc=svc, cv=_folds(grid)).fit(X, y)
     return _found(search, lambda: search.best_estimator_.model_)
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gpusvm.certificate import certify, describe_certificate
 from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress, size_for
+from gpusvm.cli.model_argument import load_named_model
 from gpusvm.cli.options import DataDir, Drop, Invert, Label, ModelFile, ResizeToModel
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.data.pixels import ImageShape
@@ -27,7 +28,6 @@ from gpusvm.evaluation import (
     predict_samples,
 )
 from gpusvm.model import SVMModel
-from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, write_json
 from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, fitting, load_like, require_kind
@@ -72,7 +72,7 @@ def evaluate(
     if C is not None and not certify_it:
         raise UsageError("--C is what --certify recomputes for; give both, or leave it out")
     check_writable(json_path, None if report is None else report / "index.html")
-    machine = load_model(model)
+    machine = load_named_model(model, source)
     if not machine.problem.classifies:
         raise UsageError(
             f"{model} is a model of {TASKS[machine.problem.task]}, and evaluate takes classifiers; "

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from gpusvm.cli.console import messages, note_raw, warnings_as_notes
+from gpusvm.cli.model_argument import load_named_model
 from gpusvm.cli.options import ModelFile
 from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
 from gpusvm.model import SVMModel
-from gpusvm.model_file import load_model, to_onnx, to_sklearn_pipeline
+from gpusvm.model_file import to_onnx, to_sklearn_pipeline
 from gpusvm.onnx_graph import float32_suffices
 from gpusvm.output import check_writable, replacing
 
@@ -51,7 +52,7 @@ def export(
     if path.resolve() == model.resolve():
         raise UsageError(f"{path} is the model itself; name another file with --out")
     check_writable(path)
-    machine = load_model(model)
+    machine = load_named_model(model)
     use = _write(machine, to, path)
     messages().print(f"Wrote {path}. {use}", soft_wrap=True)
 

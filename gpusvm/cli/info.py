@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gpusvm.backends.registry import ENVIRONMENT_VARIABLE, choose_backend, get_backend, probe_all
 from gpusvm.cli.console import bold, results
+from gpusvm.cli.model_argument import load_named_model
 from gpusvm.data import CATALOGUE, find_local
 from gpusvm.device import dotted, probe_cuda
 from gpusvm.errors import GpuSvmError
@@ -20,7 +21,6 @@ from gpusvm.jobs import n_cores
 from gpusvm.kernels import KERNEL_PARAMETERS
 from gpusvm.memory import available_mb
 from gpusvm.model import SVMModel
-from gpusvm.model_file import load_model
 from gpusvm.packages import package_versions
 from gpusvm.params import TASKS
 from gpusvm.preprocess import step_to_dict
@@ -39,7 +39,7 @@ def info(
     """Show what this machine can run, and why not the rest; or what a model file holds."""
     console = results()
     if model is not None:
-        facts = describe(load_model(model))
+        facts = describe(load_named_model(model))
         if as_json:
             console.print_json(data=facts)
         else:

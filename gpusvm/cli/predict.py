@@ -14,13 +14,13 @@ import numpy as np
 import typer
 
 from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress, size_for
+from gpusvm.cli.model_argument import load_named_model
 from gpusvm.cli.options import Drop, Invert, Label, ModelFile, ResizeToModel
 from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.evaluation import Predictions, agreement, class_indices, predict_samples
 from gpusvm.model import SVMModel, TableLayout
-from gpusvm.model_file import load_model
 from gpusvm.output import check_writable, replacing
 from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, fitting, require_kind, say_by_order
@@ -49,7 +49,7 @@ def predict(
     """Predict the labels of a table's rows or of images: a CSV of ids and labels."""
     notes = messages()
     check_writable(out)
-    machine = load_model(model)
+    machine = load_named_model(model, source)
     if proba or reject is not None:
         require_probabilities(machine, model, "--proba" if proba else "--reject")
     if str(source) not in CATALOGUE:  # whose names are refused in words of their own

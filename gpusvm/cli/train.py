@@ -189,9 +189,8 @@ def train(
     )  # fmt: skip
     svc = SVC(
         kernel=str(kernel), degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit,
-        backend=backend,
-        require_gpu=require_gpu, device=device, class_weight="balanced" if balanced else None, cache_size=cache_size,
-        n_jobs=n_jobs, probability=proba, **plan.parameters,
+        backend=backend, require_gpu=require_gpu, device=device, class_weight="balanced" if balanced else None,
+        cache_size=cache_size or "auto", n_jobs=n_jobs, probability=proba, **plan.parameters,
     )  # fmt: skip
     if preset is Preset.tutorial:
         first = load_dataset(

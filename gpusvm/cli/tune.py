@@ -175,8 +175,8 @@ def tune(
     say_what_was_found(console, notes, search, best)
 
     svc = SVC(
-        C=best.C, kernel=kernel.value, degree=degree, coef0=coef0, tol=tol, backend=backend, cache_size=cache_size,
-        class_weight="balanced" if balanced else None, n_jobs=n_jobs,
+        C=best.C, kernel=kernel.value, degree=degree, coef0=coef0, tol=tol, backend=backend,
+        cache_size=cache_size or "auto", class_weight="balanced" if balanced else None, n_jobs=n_jobs,
         gamma=best.gamma if settings.has_gamma else "scale",
     )  # fmt: skip
     with pair_progress(notes) as progress:

@@ -30,6 +30,7 @@ _OTHERS = (
     (b"\x80\x05", "a pickle, which could run code", "save the table as CSV or parquet, arrays with numpy.savez"),
     (b"%PDF", "a PDF", "save the table as CSV"),
     (b"RDX", "R data", "write the table with write.csv"),
+    (b"svm_type ", "a LIBSVM model and no data", "name the table to use it on"),
     (b"SQLite format", "an SQLite database", "export the table as CSV"),
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "download the data with git lfs pull"),
 )
@@ -42,6 +43,9 @@ def refuse_what_is_no_table(head: bytes, path: Path) -> None:
     for start, what, cure in _OTHERS:
         if head.startswith(start):
             raise DataError(f"{path}: is {what}; {cure}")
+    if head[8:].startswith(b'{"__metadata__":'):
+        of = " of gpusvm" if b'"format":"gpusvm-' in head else ""
+        raise DataError(f"{path}: is a model file{of} (safetensors) and no data; name the table or the pictures")
     if _JSON.match(head):
         raise DataError(f"{path}: is JSON; save the table as CSV (pandas.read_json(...).to_csv(...))")
     if head[:64].lstrip().lower().startswith(_WEB_PAGE):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -35,9 +36,10 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
     """One of `params.TASKS`: what a subclass trains."""
 
     _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
-        **constraints("degree", "coef0", "tol", "max_iter", "time_limit", "cache_size", "n_jobs", "device"),
+        **constraints("degree", "coef0", "tol", "max_iter", "time_limit", "n_jobs", "device"),
         "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],
+        "cache_size": [StrOptions({"auto"}), *replace(RANGES["cache_size"], optional=False).constraints()],
         "shrinking": ["boolean"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
@@ -68,7 +70,8 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         self._refuse_sparse_kernel_values(X)
         X_device = as_device_array(X)
         if X_device is None:
-            checked = validate_data(self, X, y, dtype=_dtypes(X), order="C", accept_sparse="csr")
+            with swapped_named(X, y):
+                checked = validate_data(self, X, y, dtype=_dtypes(X), order="C", accept_sparse="csr")
             X, y = checked if isinstance(checked, tuple) else (checked, None)
             X = as_csr(X) if is_sparse(X) else X
         else:
@@ -125,8 +128,6 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         if sample_weight is None:
             return None
         weights = np.asarray(on_host(sample_weight), dtype=np.float64)
-        if weights.ndim == 0:
-            weights = np.full(X.shape[0], weights)
         if weights.shape != (X.shape[0],):
             raise ValueError(f"sample_weight and X have incompatible shapes: {weights.shape} vs {X.shape}")
         if not np.isfinite(weights).all():
@@ -179,9 +180,14 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
             time_limit=None if self.time_limit is None else float(self.time_limit),
         )
 
+    @property
+    def _cache_mb(self) -> float | None:
+        """What `Resources` call its `cache_size`."""
+        return None if isinstance(self.cache_size, str) else float(self.cache_size)
+
     def _resources(self, X: Any) -> Resources:
         return Resources(
-            cache_size=None if self.cache_size is None else float(self.cache_size),
+            cache_size=self._cache_mb,
             n_jobs=self.n_jobs,
             device=device_of(X) if self.device is None else self.device,
         )
@@ -367,6 +373,24 @@ def in_public(values: Any) -> Any:
         return values
     kind = sparse.csr_array if get_config().get("sparse_interface") == "sparray" else sparse.csr_matrix
     return kind(values)
+
+
+@contextmanager
+def swapped_named(X: Any, y: Any) -> Iterator[None]:
+    """Where X or y is refused inside, and y has rows of several numbers while X has one dimension: say so."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        try:
+            first, second = np.shape(X), np.shape(y)
+        except ValueError:  # lists of different lengths
+            raise error from None
+        if len(first) == 1 and len(second) == 2 and first[0] == second[0] and second[1] > 1:
+            raise ValueError(
+                f"X has one dimension, {first}, and y has two, {second}: they seem to be in each other's place;"
+                " the samples X (n, n_features) come first, then y (n,)"
+            ) from error
+        raise
 
 
 def on_host(values: Any) -> Any:

@@ -36,8 +36,8 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
         At most this share of the samples lies outside, and at least this share are support vectors; in (0, 1].
     shrinking : bool, default=True
         LIBSVM's shrinking heuristic, where the backend is LIBSVM.
-    cache_size : float, optional
-        Memory for kernel values in MB; by default a third of the free memory.
+    cache_size : float or 'auto', default='auto'
+        Memory for kernel values in MB; 'auto' is a third of the free memory.
     verbose : bool, default=False
         Print a line when training is done.
     max_iter : int, default=-1
@@ -105,7 +105,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
         tol: float = 1e-3,
         nu: float = 0.5,
         shrinking: bool = True,
-        cache_size: float | None = None,
+        cache_size: float | str = "auto",
         verbose: bool = False,
         max_iter: int = -1,
         time_limit: float | None = None,

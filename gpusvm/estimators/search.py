@@ -275,7 +275,7 @@ def _task(search: SVCSearchCV, X: Any, X_checked: Any, y: np.ndarray, groups: An
     splits = [(_rows(train), _rows(test)) for train, test in splitter.split(X, y, groups)]
     weights = svc._validated_weights(sample_weight, X_checked)
     task = _Task(svc, y, candidates, splits, np.unique(y), sample_weight)
-    resources = Resources(svc.cache_size, search.n_jobs if search.n_jobs is not None else svc.n_jobs)
+    resources = Resources(svc._cache_mb, search.n_jobs if search.n_jobs is not None else svc.n_jobs)
     members = _by_what_cannot_differ(trials)
     groups_of_trials = [_Group(X_checked, y, splits, [trials[k] for k in own], weights) for own in members]
     if not all(group.may_be_solved(resources) for group in groups_of_trials):

@@ -20,13 +20,13 @@ class SingleFunctionMachine(KernelMachine):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Train on X (n, n_features), and targets y (n,) or None; a fit that fails leaves the estimator as it was."""
+        self._validate_params()
         fitted = copy(self)
         fitted._fit_validated(X, y, sample_weight, print_progress if self.verbose else None)
         self.__dict__ = fitted.__dict__
         return self
 
     def _fit_validated(self, X: Any, y: Any, sample_weight: Any, progress: Progress | None) -> None:
-        self._validate_params()
         choice = choose_backend(self.backend, require_gpu=self.require_gpu, task=self._task)
         X, y = self._validated_for_fit(X, y, on_gpu=choice.backend.name in GPU_BACKENDS)
         y = np.zeros(X.shape[0]) if self._task == "one_class" else y.astype(np.float64, copy=False)

@@ -23,7 +23,7 @@ from gpusvm.backends.estimate import hint
 from gpusvm.backends.held_out import Training, calibrate, default_folds, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
-from gpusvm.estimators.base import KernelMachine, on_host, print_progress
+from gpusvm.estimators.base import KernelMachine, on_host, print_progress, swapped_named
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import array_module
 from gpusvm.model import SVMModel
@@ -55,8 +55,8 @@ class SVC(ClassifierMixin, KernelMachine):
         LIBSVM's shrinking heuristic, where the backend is LIBSVM.
     tol : float, default=1e-3
         Largest KKT violation left when training stops.
-    cache_size : float, optional
-        Memory for kernel values in MB; by default a third of the free memory.
+    cache_size : float or 'auto', default='auto'
+        Memory for kernel values in MB; 'auto' is a third of the free memory.
     class_weight : dict or 'balanced', optional
         Factor on C for each class.
     verbose : bool, default=False
@@ -151,7 +151,7 @@ class SVC(ClassifierMixin, KernelMachine):
         coef0: float = 0.0,
         shrinking: bool = True,
         tol: float = 1e-3,
-        cache_size: float | None = None,
+        cache_size: float | str = "auto",
         class_weight: dict | str | None = None,
         verbose: bool = False,
         max_iter: int = -1,
@@ -208,6 +208,7 @@ class SVC(ClassifierMixin, KernelMachine):
         BackendUnavailableError
             The backend asked for cannot run here.
         """
+        self._validate_params()
         return self.fit_with_progress(X, y, sample_weight, progress=print_progress if self.verbose else None)
 
     def fit_with_progress(
@@ -362,7 +363,8 @@ class SVC(ClassifierMixin, KernelMachine):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on X (n, n_features) with labels y (n,), wherever they lie."""
         weights = None if sample_weight is None else on_host(sample_weight)
-        return float(accuracy_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
+        with swapped_named(X, y):
+            return float(accuracy_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
 
     @classmethod
     def from_model(cls, model: SVMModel) -> SVC:

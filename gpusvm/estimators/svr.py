@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from gpusvm.estimators.base import on_host
+from gpusvm.estimators.base import on_host, swapped_named
 from gpusvm.estimators.single import SingleFunctionMachine
 from gpusvm.params import Problem, constraints
 
@@ -38,8 +38,8 @@ class SVR(RegressorMixin, SingleFunctionMachine):
         Deviation from the target that costs nothing.
     shrinking : bool, default=True
         LIBSVM's shrinking heuristic, where the backend is LIBSVM.
-    cache_size : float, optional
-        Memory for kernel values in MB; by default a third of the free memory.
+    cache_size : float or 'auto', default='auto'
+        Memory for kernel values in MB; 'auto' is a third of the free memory.
     verbose : bool, default=False
         Print a line when training is done.
     max_iter : int, default=-1
@@ -110,7 +110,7 @@ class SVR(RegressorMixin, SingleFunctionMachine):
         C: float = 1.0,
         epsilon: float = 0.1,
         shrinking: bool = True,
-        cache_size: float | None = None,
+        cache_size: float | str = "auto",
         verbose: bool = False,
         max_iter: int = -1,
         time_limit: float | None = None,
@@ -170,4 +170,5 @@ class SVR(RegressorMixin, SingleFunctionMachine):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R squared on X (n, n_features) with targets y (n,), wherever they lie."""
         weights = None if sample_weight is None else on_host(sample_weight)
-        return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
+        with swapped_named(X, y):
+            return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))

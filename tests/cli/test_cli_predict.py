@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gpusvm import SVR, OneClassSVM, save_model
+from gpusvm import SVC, SVR, OneClassSVM, save_model
 from gpusvm.cli.main import app
 from gpusvm.data import load_dataset
+from gpusvm.io.libsvm import write_libsvm_model
 from gpusvm.preprocess import PixelScaler
 
 
@@ -201,3 +202,36 @@ def test_a_regression_and_a_one_class_model_predict_a_table_too(tmp_path):
         np.testing.assert_allclose(found, machine.predict(X))
         refused = CliRunner().invoke(app, ["evaluate", str(tmp_path / "model.svm"), str(table)])
         assert refused.exit_code == 2 and "evaluate takes classifiers" in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_model_and_data_in_each_others_place_are_named(model_path, data, tmp_path, command):
+    table = write_csv(tmp_path / "digits.csv", data.images)
+
+    def said(*arguments):
+        result = CliRunner().invoke(app, [command, *map(str, arguments)])
+        assert "Traceback" not in result.output and result.stderr.count("\n") == 1
+        return result.exit_code, result.stderr
+
+    code, message = said(table, model_path)
+    assert code == 2 and f"the model comes first, then the data ({model_path} {table})" in message
+    code, message = said(table, table)
+    assert code == 1 and f"{table}: is a table and no model" in message
+    code, message = said(model_path, model_path)
+    assert code == 1 and f"{model_path}: is a model file of gpusvm" in message
+    code, message = said(tmp_path, table)
+    assert code == 1 and f"{tmp_path}: is a folder of tables and no model" in message
+
+
+def test_a_model_of_libsvm_is_known_in_either_place(tmp_path, rng):
+    X, model, table = rng.normal(size=(40, 3)), tmp_path / "m.csv", tmp_path / "x.csv"
+    write_libsvm_model(SVC(backend="sklearn").fit(X, (X[:, 0] > 0).astype(int)).model_, model)
+    np.savetxt(table, X, delimiter=",", header="a,b,c", comments="")
+    assert "the model comes first" in run(table, model).stderr
+    assert "is a LIBSVM model and no data" in run(model, model).stderr
+
+
+def test_a_damaged_model_is_not_taken_for_data(model_path):
+    model_path.write_bytes(model_path.read_bytes()[:-40])
+    result = run(model_path, model_path)
+    assert result.exit_code == 1 and "not a readable model file" in result.stderr

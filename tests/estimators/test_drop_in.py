@@ -102,6 +102,8 @@ def test_metrics_of_a_hard_margin_are_json(tmp_path):
         (np.where(np.arange(40) < 20, 1.0, -1.0), "all samples with positive weights belong to the same class"),
         (np.ones(39), "sample_weight and X have incompatible shapes"),
         (np.ones((40, 1)), "sample_weight and X have incompatible shapes"),
+        (2.0, "sample_weight and X have incompatible shapes"),
+        (np.array(1), "sample_weight and X have incompatible shapes"),
         (np.full(40, np.nan), "NaN"),
     ],
 )
@@ -399,6 +401,49 @@ def test_scripts_give_what_they_gave(backend, script, monkeypatch):
 def test_mistakes_are_named_as_before(backend, mistake, monkeypatch):
     monkeypatch.setenv("GPUSVM_BACKEND", backend)
     assert outcome(MISTAKES[mistake], SVC) == outcome(MISTAKES[mistake], sklearn.svm.SVC)
+
+
+ODD = [None, 0, -1, 1, 2.5, np.nan, np.inf, "", "auto", "balanced", "rbf", True, np.float32(1), np.int64(3), 2**31,
+       [1], {}, {0: 1}, {9: 1}, np.arange(2), 1j, b"rbf", "ovo", np.random.RandomState(0), object()]  # fmt: skip
+"""Values of which each is right for some parameters, and wrong for the others."""
+
+WIDER = {"cache_size": ("'auto'",), "verbose": ("2147483648",), "nu": ("1", "True", "np.float32(1.0)")}
+"""What is taken here and refused there; see docs/drop-in.md."""
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(SVC, sklearn.svm.SVC), (SVR, sklearn.svm.SVR), (OneClassSVM, sklearn.svm.OneClassSVM)]
+)
+def test_odd_values_are_refused_of_the_same_parameters(ours, theirs):
+    X, y = np.array([[0.0, 1], [1, 0], [2, 1], [3, 3]]), [0, 0, 1, 1]
+
+    def takes(machine):
+        try:
+            machine.fit(X, y)
+        except (TypeError, ValueError, OverflowError):
+            return False
+        return True
+
+    warnings.simplefilter("ignore", ConvergenceWarning)  # pytest keeps it to this test
+    for name in theirs().get_params():
+        more = {} if name == "max_iter" else {"max_iter": 100}
+        for value in ODD:
+            if repr(value) in WIDER.get(name, ()):
+                continue
+            found = takes(ours(**{name: value}, **more, backend="native-cpu"))
+            assert found == takes(theirs(**{name: value}, **more)), (name, value)
+
+
+def test_arguments_in_each_others_place_are_named(backend):
+    y, message = IRIS.target, "they seem to be in each other's place"
+    for machine, target in ((SVC, NAMES), (SVC, y), (SVR, y)):
+        fitted = machine(backend=backend).fit(X, target)
+        for verb in (fitted.fit, fitted.score):
+            for samples in (X, X.to_numpy(), X.to_numpy().tolist()):
+                with pytest.raises(ValueError, match=message):
+                    verb(target, samples)
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        SVC(backend=backend).fit([[1.0], [2.0, 3.0]], [0, 1])
 
 
 def test_a_negative_weight_of_a_class_is_refused(backend):

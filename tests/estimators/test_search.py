@@ -145,7 +145,7 @@ def test_it_is_the_last_step_of_a_pipeline():
     native(kernel="sigmoid", gamma=0.01),
 ], ids=repr)  # fmt: skip
 def test_what_cannot_be_solved_together_is_fitted_one_by_one(svc):
-    n = 1500 if svc.cache_size else 90
+    n = 90 if svc.cache_size == "auto" else 1500
     X, y = data(n=n)
     compare(X, y, {"C": [0.1, 1.0]}, svc, together=False, cv=3)
 
