@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import gpusvm.solver
+from gpusvm.solver import cuda_rows
 from gpusvm.solver.cuda_kernels import options
 
 nvrtc = pytest.importorskip(
@@ -25,7 +26,10 @@ ARCHITECTURES = (75, 80, 90, 100, 120)
 
 SOURCES = sorted(Path(gpusvm.solver.__file__).parent.rglob("*.cu"))
 
-VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {"pairs.cu": (options("float32"), options("float64"))}
+VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "pairs.cu": (options("float32"), options("float64")),
+    "rows.cu": tuple(cuda_rows.options(real, dtype) for real, dtype in cuda_rows.COMPILED),
+}
 """With which options a source is compiled, by its name; a source that is not named has one way."""
 
 MOST_REGISTERS = 128

@@ -298,3 +298,5 @@ inline int __dp4a(int a, int b, int c) {
 }
 inline float __expf(float x) { return std::exp(x); }
 using std::fmax, std::fmin, std::exp, std::tanh, std::pow, std::sqrt, std::isnan;
+
+#include "mma.hpp"

@@ -1,0 +1,377 @@
+"""Rows of the kernel matrix on a CUDA device: the samples are brought there once, in the form that suits them, and
+the kernels of rows.cu multiply them and turn the products into kernel values on the spot."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm
+from gpusvm.solver.cuda_kernels import source
+from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, whole_numbers
+from gpusvm.solver.sparse_samples import without_empty_features
+from gpusvm.sparse import Sparse, is_sparse, squared_norms
+
+THREADS = 256
+"""Of every block; rows.cu has the same number."""
+
+TILE_COLUMNS = 128
+"""Columns of a block that multiplies dense samples."""
+
+TILE_ROWS = {"rows_of_pixels": 128, "rows_by_tf32": 128, np.dtype(np.float32): 128, np.dtype(np.float64): 64}
+"""Rows of such a block."""
+
+ALIGNMENT = 32
+"""Bytes that a dense sample is padded to: a step of a matrix instruction."""
+
+TOGETHER = 8
+"""Rows of sparse samples that are multiplied at once."""
+
+COPIED = 1024
+"""Columns of a block that copies kernel values that were given."""
+
+SCRATCH_BYTES = 64 * 2**20
+"""Memory for rows of sparse samples with their zeros, if one group of `TOGETHER` does not take more."""
+
+BLOCK_BYTES = 64 * 2**20
+"""Memory on the device for what is brought into another form at a time."""
+
+MOST_CHUNKS = 2**32
+"""Pieces of 16 bytes of all dense samples: they are counted in 32 bits, which reach for 64 GB."""
+
+WHERE_TF32_IS_FASTER = frozenset({(8, 0), (9, 0), (10, 0), (10, 3)})
+"""Devices whose tensor cores make three products of TF32 sooner than the other units make one of float32: A100, H100
+and B200. Those of desktop cards do not."""
+
+EXPONENTIAL_UNITS = 4.0
+"""By how many times its unit roundoff a float32 RBF value is off where its distance is exact: CUDA's ``expf`` is off
+by two, and the rounded argument costs up to two more."""
+
+COMPILED = (("float32", "float32"), ("float64", "float32"), ("float64", "float64"))
+"""What rows.cu is compiled for: the type of products, and that of kernel values."""
+
+_KINDS = {"linear": 0, "rbf": 1, "poly": 2, "sigmoid": 3}
+
+
+def options(real: Any, dtype: Any) -> tuple[str, ...]:
+    """What rows.cu is compiled with, for products and kernel values of these types."""
+    names = {"float32": "float", "float64": "double"}
+    return ("--std=c++17", f"-DREAL={names[np.dtype(real).name]}", f"-DVALUE={names[np.dtype(dtype).name]}")
+
+
+class DeviceRows:
+    """Computes rows of the kernel matrix of samples, which it keeps on the device.
+
+    Parameters
+    ----------
+    X : (n_samples, n_features) array of NumPy or `xp`, uint8, float32 or float64; or CSR
+        For a precomputed kernel, (n_samples, n_samples) kernel values. Neither kept nor written to.
+    kernel : Kernel
+    dtype : float32 or float64
+        Of the kernel values.
+    raw_module : callable
+        ``cupy.RawModule``, or what stands for it.
+    xp : module
+        ``cupy``, or ``numpy`` for kernels that run on the host.
+    capability : (int, int)
+        The device's: what its tensor cores can do.
+
+    Attributes
+    ----------
+    products : str
+        How inner products are taken: "int8", "tf32", "float32", "float64", "sparse float32", "sparse float64", "given".
+    nbytes : int
+        Memory that it holds on the device.
+    largest_norm, largest_value : float
+        Of the squared norms, and a bound on the kernel values.
+    value_error : float
+        About how far rounding puts kernel values off.
+    fits_float32 : bool
+        Whether float32 has exponents for the values.
+
+    Raises MemoryError where dense samples take more than 64 GB.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        kernel: Kernel,
+        dtype: Any,
+        *,
+        raw_module: Callable[..., Any],
+        xp: ModuleType,
+        capability: tuple[int, int],
+    ) -> None:
+        self.kernel, self.dtype, self.xp = kernel, np.dtype(dtype), xp
+        self.n = X.shape[0]
+        self.form = _form_of(X, kernel, self.dtype, xp, capability)
+        self.module = raw_module(code=source("rows.cu"), options=options(self.form.real, self.dtype))
+        self.largest_norm = self.form.measure(self.module, kernel)
+        self.largest_value = self.form.largest_value(kernel, self.largest_norm)
+        self.products = self.form.products
+        self.everything = xp.arange(self.n, dtype=np.int32)
+        self.nbytes = self.form.nbytes + self.everything.nbytes
+
+    @property
+    def fits_float32(self) -> bool:
+        if self.kernel.precomputed:
+            return bool(self.largest_value < np.finfo(np.float32).max)
+        return self.kernel.fits_float32(self.largest_norm)
+
+    @property
+    def value_error(self) -> float:
+        if self.kernel.precomputed:
+            return float(np.finfo(self.dtype).eps) / 2 * self.largest_value
+        if self.dtype == np.float32 and self.form.exact:
+            norm = 0.0 if self.kernel.name == "rbf" else self.largest_norm
+            return EXPONENTIAL_UNITS * self.kernel.value_error(norm, self.dtype)
+        return self.kernel.value_error(self.largest_norm, self.dtype)
+
+    def compute(self, samples: Array, slots: Array, out: Array, columns: Array | None = None) -> None:
+        """Write kernel values of some samples with all: ``out[slots[i], c] = k(columns[samples[i]], columns[c])``.
+
+        Only launches kernels: nothing is waited for, and nothing but launches depends on values on the device.
+
+        Parameters
+        ----------
+        samples : (m,) int32 array
+            Places in `columns` of the samples whose rows are wanted.
+        slots : (m,) int32 array
+            Where to write them, none twice.
+        out : (capacity, width) array of `dtype`, C order
+            Its first n columns are written, of the rows `slots`.
+        columns : (n,) int32 array, optional
+            Rows of X; all of them in their order where it is left out.
+        """
+        columns = self.everything if columns is None else columns
+        assert out.dtype == self.dtype and out.shape[1] >= len(columns), (out.dtype, out.shape, len(columns))
+        if len(samples) and len(columns):
+            self.form.launch(self.module, self.kernel, samples, columns, slots, out)
+
+
+class _Form(ABC):
+    """Samples in the form that some kernels of rows.cu take.
+
+    Attributes
+    ----------
+    real : dtype
+        What products are taken in where they are not of whole numbers.
+    exact : bool
+        Whether products are as good as exact beside float32.
+    """
+
+    products: str
+    real: np.dtype
+    exact: bool
+    nbytes: int
+
+    @abstractmethod
+    def measure(self, module: Any, kernel: Kernel) -> float:
+        """Compute what kernels need to know of each sample; returns the largest squared norm."""
+
+    def largest_value(self, kernel: Kernel, norm: float) -> float:
+        return kernel.largest_value(norm)
+
+    @abstractmethod
+    def launch(self, module: Any, kernel: Kernel, samples: Array, columns: Array, slots: Array, out: Array) -> None:
+        """Compute rows; of one sample and one column at least."""
+
+
+def _form_of(X: Any, kernel: Kernel, dtype: np.dtype, xp: ModuleType, capability: tuple[int, int]) -> _Form:
+    if kernel.precomputed:
+        return _Given(X, xp)
+    if is_sparse(X):
+        return _Nonzeros(X, kernel, dtype, xp)
+    found = _pixels(X, xp)
+    if found is not None:
+        return _Pixels(*found, dtype, xp)
+    real = dtype if dtype == np.float64 else kernel.product_dtype(largest_norm(X))
+    return _Reals(X, real, capability in WHERE_TF32_IS_FASTER, xp)
+
+
+def _function(kernel: Kernel, scale: float = 1.0) -> tuple[Any, ...]:
+    """The arguments that say which kernel, of samples times `scale`."""
+    unit = 1.0 / scale**2
+    slope = unit if kernel.name == "linear" else kernel.gamma * unit
+    return np.int32(_KINDS[kernel.name]), np.int32(kernel.degree), np.float64(slope), np.float64(kernel.coef0)
+
+
+def _blocks(n: int, row_bytes: int) -> list[slice]:
+    """The rows 0 to n in parts of about `BLOCK_BYTES`."""
+    size = max(1, BLOCK_BYTES // max(1, row_bytes))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+# -- dense samples ---------------------------------------------------------------------------------------
+
+
+def _pixels(X: Array, xp: ModuleType) -> tuple[Array, float] | None:
+    """X (n, d) as uint8 with the scale that it is over, where it is pixels whose products fit int32."""
+    if not X.size or X.shape[1] * LARGEST_PIXEL**2 > np.iinfo(np.int32).max:
+        return None
+    if X.dtype == np.uint8:
+        return X, 1.0
+    for scale in PIXEL_SCALES:
+        found = whole_numbers(X, scale) if isinstance(X, np.ndarray) else _whole_numbers_on_device(X, scale, xp)
+        if found is not None:
+            return found, scale
+    return None
+
+
+def _whole_numbers_on_device(X: Array, scale: float, xp: ModuleType) -> Array | None:
+    """As `operands.whole_numbers`, for an array on the device: looks at some rows before it looks at all."""
+    factor = X.dtype.type(scale)
+    pixels = xp.empty(X.shape, dtype=np.uint8)
+    for rows in [slice(0, min(64, len(X))), *_blocks(len(X), 4 * X.itemsize * X.shape[1])]:
+        part = X[rows]
+        whole = xp.rint(part * factor)
+        if not bool(((whole >= 0) & (whole <= LARGEST_PIXEL) & (whole / factor == part)).all()):
+            return None
+        pixels[rows] = whole.astype(np.uint8)
+    return pixels
+
+
+class _Dense(_Form):
+    """Samples in rows of `pitch` bytes, without the features that none of them has."""
+
+    name: str
+    scale = 1.0
+
+    def pack(self, X: Array, dtype: Any, xp: ModuleType) -> None:
+        """Bring X (n, d) into rows of `dtype`, converted by `convert`, zeros behind them."""
+        n, itemsize = X.shape[0], np.dtype(dtype).itemsize
+        present = xp.flatnonzero((X != 0).any(axis=0)) if X.size else xp.zeros(0, dtype=np.int64)
+        self.n_features = len(present)
+        self.pitch = max(ALIGNMENT, -(-self.n_features * itemsize // ALIGNMENT) * ALIGNMENT)
+        if n * self.pitch // 16 >= MOST_CHUNKS:
+            raise MemoryError(f"{n:,} samples of {self.n_features:,} features take more than 64 GB on the device")
+        self.X = xp.zeros((n, self.pitch // itemsize), dtype=dtype)
+        for rows in _blocks(n, self.pitch):
+            self.X[rows, : self.n_features] = self.convert(X[rows][:, present])
+        self.nbytes = self.X.nbytes
+
+    @abstractmethod
+    def convert(self, part: Array) -> Array:
+        """Features in the form that is kept."""
+
+    def measured(self, module: Any, name: str, terms: Array, xp: ModuleType, *flags: Any) -> float:
+        """Launch a kernel that writes the terms of each sample; returns the largest squared norm that it found."""
+        self.terms, norms = terms, xp.zeros(len(self.X), dtype=np.float64)
+        self.nbytes += terms.nbytes
+        if not len(self.X):
+            return 0.0
+        arguments = np.int32(len(self.X)), np.int32(self.n_features), self.X, np.int64(self.pitch)
+        blocks = -(-len(self.X) // (THREADS // 32))
+        module.get_function(name)((blocks,), (THREADS,), (*arguments, *flags, terms, norms))
+        return float(norms.max()) / self.scale**2
+
+    def launch(self, module: Any, kernel: Kernel, samples: Array, columns: Array, slots: Array, out: Array) -> None:
+        m, n = len(samples), len(columns)
+        rows = TILE_ROWS[self.real] if self.name == "rows_of_reals" else TILE_ROWS[self.name]
+        tiles = -(-m // rows) * -(-n // TILE_COLUMNS)
+        sizes, lists = (np.int32(m), np.int32(n)), (samples, columns, slots)
+        data = self.X, np.int64(self.pitch), self.terms
+        arguments = (*sizes, *lists, *data, *_function(kernel, self.scale), out, np.int64(out.shape[1]))
+        module.get_function(self.name)((tiles,), (THREADS,), arguments)
+
+
+class _Pixels(_Dense):
+    """Pixels, kept as signed bytes of 128 less: their distances are those of the pixels, and no byte overflows."""
+
+    name, products, exact = "rows_of_pixels", "int8", True
+
+    def __init__(self, pixels: Array, scale: float, dtype: np.dtype, xp: ModuleType) -> None:
+        self.scale, self.real, self.xp = scale, dtype, xp
+        self.pack(xp.asarray(pixels), np.int8, xp)
+
+    def convert(self, part: Array) -> Array:
+        return (part ^ np.uint8(128)).view(np.int8)
+
+    def measure(self, module: Any, kernel: Kernel) -> float:
+        terms = self.xp.zeros(len(self.X), dtype=np.int32)
+        return self.measured(module, "measure_pixels", terms, self.xp, np.int32(kernel.name == "rbf"))
+
+
+class _Reals(_Dense):
+    """float32 or float64 samples."""
+
+    def __init__(self, X: Array, real: np.dtype, by_tf32: bool, xp: ModuleType) -> None:
+        self.real, self.exact, self.xp = np.dtype(real), real == np.float64, xp
+        by_tf32 = by_tf32 and not self.exact
+        self.name, self.products = ("rows_by_tf32", "tf32") if by_tf32 else ("rows_of_reals", self.real.name)
+        self.pack(xp.asarray(X.astype(real, copy=False)), real, xp)
+
+    def convert(self, part: Array) -> Array:
+        return part
+
+    def measure(self, module: Any, kernel: Kernel) -> float:
+        return self.measured(module, "measure_reals", self.xp.zeros(len(self.X), dtype=self.real), self.xp)
+
+
+# -- other samples ---------------------------------------------------------------------------------------
+
+
+class _Nonzeros(_Form):
+    """Sparse samples, without the features that none of them has, and memory for some of them with their zeros."""
+
+    def __init__(self, X: Sparse, kernel: Kernel, dtype: np.dtype, xp: ModuleType) -> None:
+        X = without_empty_features(X)
+        norms = squared_norms(X.astype(np.float64))
+        self.norm = float(norms.max(initial=0.0))
+        self.real = np.dtype(dtype if dtype == np.float64 else kernel.product_dtype(self.norm))
+        self.exact, self.products = self.real == np.float64, f"sparse {self.real.name}"
+        self.starts = xp.asarray(X.indptr.astype(np.int64))
+        self.features = xp.asarray(X.indices.astype(np.int32))
+        self.values = xp.asarray(X.data.astype(self.real))
+        self.terms = xp.asarray(norms.astype(self.real))
+        group = max(1, X.shape[1]) * TOGETHER
+        self.n_groups = max(1, min(SCRATCH_BYTES // (group * self.real.itemsize), -(-X.shape[0] // TOGETHER)))
+        self.n_features = max(1, X.shape[1])
+        self.unpacked = xp.zeros(self.n_groups * group, dtype=self.real)
+        held = self.starts, self.features, self.values, self.terms, self.unpacked
+        self.nbytes = sum(array.nbytes for array in held)
+
+    def measure(self, module: Any, kernel: Kernel) -> float:
+        return self.norm
+
+    def launch(self, module: Any, kernel: Kernel, samples: Array, columns: Array, slots: Array, out: Array) -> None:
+        spread, multiply = (module.get_function(name) for name in ("spread_nonzeros", "rows_of_nonzeros"))
+        data = self.starts, self.features, self.values, np.int64(self.n_features)
+        n, step = len(columns), self.n_groups * TOGETHER
+        for start in range(0, len(samples), step):
+            part, into = samples[start : start + step], slots[start : start + step]
+            m = len(part)
+            blocks = -(-m // TOGETHER) * -(-n // THREADS)
+            spread((m,), (THREADS,), (part, columns, *data, np.int32(0), self.unpacked))
+            sizes, lists = (np.int32(m), np.int32(n)), (part, columns, into)
+            arguments = (*sizes, *lists, *data, self.unpacked, self.terms, *_function(kernel))
+            multiply((blocks,), (THREADS,), (*arguments, out, np.int64(out.shape[1])))
+            spread((m,), (THREADS,), (part, columns, *data, np.int32(1), self.unpacked))
+
+
+class _Given(_Form):
+    """Kernel values."""
+
+    products, exact = "given", False
+
+    def __init__(self, K: Array, xp: ModuleType) -> None:
+        self.real = np.dtype(np.float64 if K.dtype == np.float64 else np.float32)
+        self.largest = largest_entry(K) if K.size else 0.0
+        self.K = xp.ascontiguousarray(xp.asarray(K.astype(self.real, copy=False)))
+        self.nbytes = self.K.nbytes
+
+    def measure(self, module: Any, kernel: Kernel) -> float:
+        return 0.0
+
+    def largest_value(self, kernel: Kernel, norm: float) -> float:
+        return self.largest
+
+    def launch(self, module: Any, kernel: Kernel, samples: Array, columns: Array, slots: Array, out: Array) -> None:
+        blocks = len(samples) * -(-len(columns) // COPIED)
+        lists = np.int32(len(columns)), samples, columns, slots
+        arguments = (*lists, self.K, np.int64(self.K.shape[1]), out, np.int64(out.shape[1]))
+        module.get_function("rows_as_given")((blocks,), (THREADS,), arguments)
