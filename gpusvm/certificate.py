@@ -12,7 +12,7 @@ import numpy as np
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import Array, Kernel, array_module, near_the_origin, squared_norms
 from gpusvm.model import SVMModel, describe_pair
-from gpusvm.problem import QP, c_svc, from_support, single_function, spread
+from gpusvm.problem import QP, c_svc, from_support, single_function
 from gpusvm.sparse import as_csr, is_sparse, same_rows, unpacked_if_smaller
 
 ACCEPTED = 2.0
@@ -74,16 +74,17 @@ def certify(
 ) -> Certificate:
     """Recompute each pair's KKT violation and objectives from the training data, in float64.
 
-    Every problem is of one form (see `gpusvm.problem.QP`): over variables b, to maximise p' b - 1/2 b' K b for
-    lower <= b <= upper and sum(b) = s. For a pair of classes b is y alpha, with labels y = +1 (its first class) and
-    -1, p = y, and C_k = C class_weight sample_weight on the side of y; for the others see `gpusvm.problem`. With
-    the gradient v = p - K b:
+    Every problem is of one form (see `gpusvm.problem.QP`): over variables b, to maximise
+    p' b - epsilon sum(abs(b)) - 1/2 b' K b for lower <= b <= upper and sum(b) = s. For a pair of classes b is y alpha,
+    with labels y = +1 (its first class) and -1, p = y, and C_k = C class_weight sample_weight on the side of y; for the
+    others see `gpusvm.problem`. With the gradient v = p - K b:
 
-    - ``kkt_gap`` is m(b) - M(b), the largest KKT violation: the maximum of v over variables that may
-      grow, less its minimum over those that may shrink; LIBSVM stops where it falls to ``tol`` [1]_.
-    - ``dual_objective`` is p' b - 1/2 b' K b, which training maximises.
-    - ``primal_objective`` is 1/2 ||w||^2 + s bias + the sum of max over lower_k <= t <= upper_k of t (v_k - bias); no
-      smaller than the dual one, and equal to it at the optimum. The terms of the sum are
+    - ``kkt_gap`` is m(b) - M(b), the largest KKT violation: the maximum over variables that may grow of the slope
+      v - epsilon (v + epsilon below zero), less the minimum over those that may shrink of the slope v + epsilon
+      (v - epsilon above zero); LIBSVM stops where it falls to ``tol`` [1]_.
+    - ``dual_objective`` is what training maximises.
+    - ``primal_objective`` is 1/2 ||w||^2 + s bias + the sum of max over lower_k <= t <= upper_k of
+      t (v_k - bias) - epsilon abs(t); no smaller than the dual one, and equal to it at the optimum. The terms are
       C_k max(0, 1 - y_k f(x_k)) for a pair, C_k max(0, abs(y_k - f(x_k)) - epsilon) for a regression, and
       sample_weight_k max(0, -f(x_k)) for a one-class model. Where C is infinite (a hard margin), f of a pair is
       first multiplied so that no sample is within the margin; the objective is infinite where one is on the wrong
@@ -172,7 +173,7 @@ def _single_function(model: SVMModel, y: np.ndarray, bounds: np.ndarray) -> Iter
     rows = np.flatnonzero(bounds > 0)
     coefficients = from_support(len(bounds), model.support_indices, model.dual_coef[0])[rows]
     problem = single_function(model.problem, y[rows], bounds[rows])
-    yield problem, problem.rows([rows]), spread(problem, coefficients)
+    yield problem, rows, coefficients
 
 
 def _certify_problem(
@@ -189,7 +190,7 @@ def _certify_problem(
         squared_norm = float(b @ outputs)
     return (
         qp_gap(problem, b, p - outputs),
-        float(p @ b - squared_norm / 2),
+        float(p @ b - problem.epsilon * np.abs(b).sum() - squared_norm / 2),
         _primal_objective(problem, squared_norm, outputs + bias, bias, classifies=classifies),
         float(max((b - upper).max(), (lower - b).max(), 0.0) / scale),
         float(abs(b.sum() - problem.total) / scale),
@@ -208,6 +209,7 @@ def _primal_objective(
         factor = max(1.0, 1.0 / least)
         squared_norm, decisions = factor**2 * squared_norm, factor * decisions
     off = problem.p - decisions
+    off = np.sign(off) * np.maximum(np.abs(off) - problem.epsilon, 0.0)
     sides = np.where(off > 0, problem.upper, problem.lower)
     # An infinite side times zero would be no number; of a pair, what is left beyond it is rounding.
     beyond = (off != 0) & (sides != 0) & ~(hard & classifies)
@@ -219,7 +221,9 @@ def qp_gap(problem: QP, b: np.ndarray, v: np.ndarray) -> float:
     at_bound = 1 - _BOUND_TOLERANCE
     up = np.where(problem.upper > 0, b < problem.upper * at_bound, b < problem.upper)
     down = np.where(problem.lower < 0, b > problem.lower * at_bound, b > problem.lower)
-    return float(v[up].max() - v[down].min()) if up.any() and down.any() else 0.0
+    kink = problem.epsilon
+    grow, shrink = v + np.where(b < 0, kink, -kink), v + np.where(b > 0, -kink, kink)
+    return float(grow[up].max() - shrink[down].min()) if up.any() and down.any() else 0.0
 
 
 def pair_gap(
@@ -255,7 +259,7 @@ def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> floa
         The samples of the problem's blocks, each once and in their order; (n, n) values of a precomputed kernel.
     problem : QP
     b : (n,) float64 array
-        The sum of the variables of each sample.
+        Its variables.
     """
     X = unpacked_if_smaller(X, 8 * _BLOCK_VALUES)
     xp, n = array_module(X), X.shape[0]
@@ -272,8 +276,7 @@ def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> floa
         values = part[:, rows].astype(np.float64) if kernel.precomputed else kernel(part, vectors, Y_norms=norms)
         outputs[start : start + step] = values @ coefficients
     on_host = outputs if xp is np else outputs.get()
-    repeated = problem.n // n
-    return qp_gap(problem, spread(problem, b), problem.p - np.tile(on_host, repeated))
+    return qp_gap(problem, b, problem.p - on_host)
 
 
 def gaps_of_all_pairs(kernel: Kernel, X: Array, starts: np.ndarray, bounds: np.ndarray, coef: np.ndarray) -> np.ndarray:

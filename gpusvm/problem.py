@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class QP(NamedTuple):
-    """A problem over variables b, one or more for each sample of some blocks of the data:
+    """A problem over variables b, one for each sample of some blocks of the data:
 
-        minimise  1/2 b' K b - p' b    subject to  lower <= b <= upper,  sum(b) = sum(start)
+        minimise  1/2 b' K b - p' b + epsilon sum(abs(b))    subject to  lower <= b <= upper,  sum(b) = sum(start)
 
     K holds kernel values between the variables' samples. Several problems over the same samples share kernel rows:
     the samples are cut into blocks (the classes, for one-vs-one), and a problem names the blocks that it is about.
@@ -23,11 +23,13 @@ class QP(NamedTuple):
     ----------
     blocks : tuple of int
         The blocks whose samples the variables belong to: first all samples of the first one, in their order, then of
-        the second. A block named twice has two variables for each sample.
+        the second.
     p, lower, upper : (n,) float64 arrays
         Linear term and bounds.
     start : (n,) float64 array, optional
         Where to begin, within the bounds; zeros if not given. Its sum is the fixed sum.
+    epsilon : float
+        Not negative; where it is positive, no variable's bounds are on the same side of zero.
     """
 
     blocks: tuple[int, ...]
@@ -35,6 +37,7 @@ class QP(NamedTuple):
     lower: np.ndarray
     upper: np.ndarray
     start: np.ndarray | None = None
+    epsilon: float = 0.0
 
     @property
     def n(self) -> int:
@@ -58,8 +61,8 @@ class Solution(NamedTuple):
     ----------
     b : (n,) float64 array
     bias : float
-        Of the decision function sum(b k(x_i, x)) + bias: the mean of p - K b over the variables between their bounds,
-        the middle of the interval that optimality allows where there are none.
+        Of the decision function sum(b k(x_i, x)) + bias: the mean of the objective's slope over the variables that are
+        free, the middle of the interval that optimality allows where there are none.
     n_iter : int
         Steps of sequential minimal optimisation.
     converged : bool
@@ -68,7 +71,7 @@ class Solution(NamedTuple):
         That violation, from a gradient recomputed when the solver stopped; with what rounding may add to it where
         that is more than the tolerance allows. None until it is known.
     objective : float, optional
-        p' b - 1/2 b' K b, which was maximised; None from a library that does not tell.
+        p' b - epsilon sum(abs(b)) - 1/2 b' K b, which was maximised; None from a library that does not tell.
     too_coarse : bool
         Whether it is the precision of the kernel values that keeps the solver from the tolerance.
     in_float64 : bool
@@ -151,8 +154,8 @@ def epsilon_svr(y: np.ndarray, bounds: np.ndarray, epsilon: float, start: np.nda
     """Epsilon-SVR (LIBSVM, svm.cpp, `solve_epsilon_svr`), all samples in the one block.
 
     Its dual is to maximise y' (alpha - alpha*) - epsilon sum(alpha + alpha*) - 1/2 (alpha - alpha*)' K (alpha - alpha*)
-    for 0 <= alpha, alpha* <= C and equal sums. So each sample has two variables, b = (alpha, -alpha*), and
-    p = (y - epsilon, y + epsilon).
+    for 0 <= alpha, alpha* <= C and equal sums. One of a sample's two is zero at the optimum, and so b = alpha - alpha*
+    says both: alpha + alpha* is abs(b).
 
     Parameters
     ----------
@@ -165,12 +168,7 @@ def epsilon_svr(y: np.ndarray, bounds: np.ndarray, epsilon: float, start: np.nda
     start : (n,) float64 array, optional
         alpha - alpha* to begin with; what lies beyond the bounds is put on them.
     """
-    zeros = np.zeros(len(y))
-    p, lower, upper = (
-        np.concatenate(halves) for halves in ((y - epsilon, y + epsilon), (zeros, -bounds), (bounds, zeros))
-    )
-    problem = QP((0, 0), p, lower, upper)
-    return problem if start is None else problem._replace(start=spread(problem, feasible(start, -bounds, bounds)))
+    return QP((0,), y, -bounds, bounds, None if start is None else feasible(start, -bounds, bounds), float(epsilon))
 
 
 def one_class(bounds: np.ndarray, nu: float, start: np.ndarray | None = None) -> QP:
@@ -215,13 +213,6 @@ def single_function(problem: Problem, y: np.ndarray, bounds: np.ndarray, start: 
         return one_class(bounds, problem.nu, start)
     assert problem.epsilon is not None
     return epsilon_svr(y, bounds, problem.epsilon, start)
-
-
-def spread(problem: QP, coefficients: np.ndarray) -> np.ndarray:
-    """The variables (problem.n,) of which each sample's sum to `coefficients` (n,): the positive part comes first."""
-    if problem.n == len(coefficients):
-        return coefficients
-    return np.concatenate([np.maximum(coefficients, 0.0), np.minimum(coefficients, 0.0)])
 
 
 def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

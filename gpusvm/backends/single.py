@@ -83,12 +83,6 @@ def weigh(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray |
     return WeightedData(X, problem.kernel.precomputed, rows, y[rows], weights)
 
 
-def coefficients(solution: Solution, n: int) -> np.ndarray:
-    """Each sample's coefficient (n,): the sum of its variables."""
-    total: np.ndarray = solution.b.reshape(-1, n).sum(axis=0)
-    return total
-
-
 def checked(
     data: WeightedData, problem: Problem, stopping: Stopping, solution: Solution, *, tells_the_end: bool = True
 ) -> Solution:
@@ -107,7 +101,7 @@ def make_model(
     if not solution.converged:
         lead, cause, cure = why_early(solution, stopping, problem.C)
         warn(f"{lead}Training {cause} tol={stopping.tol:g}. {cure}", ConvergenceWarning)
-    b, intercept = coefficients(solution, len(data.rows)), np.array([solution.bias])
+    b, intercept = solution.b, np.array([solution.bias])
     require_finite(b[None, :], intercept, problem.C)
     support = np.flatnonzero(b)
     return SVMModel(

@@ -134,7 +134,7 @@ class ActiveSetSolver(Iterate):
         return found
 
     def room_now(self) -> int:
-        n_free = np.count_nonzero((self.b > self.lower) & (self.b < self.upper))
+        n_free = np.count_nonzero(working_set.free(self.b, self.lower, self.upper, self.epsilon))
         return working_set.active_room(self.n, int(n_free), self.room)
 
     def target(self, gap: float) -> float:
@@ -154,7 +154,7 @@ class ActiveSetSolver(Iterate):
             taken += self.take_steps(b, v, lower, upper, target, clock, in_float32=in_float32)
             if not in_float32:
                 break
-            most, least = working_set.extremes(b[None, :], v[None, :], lower[None, :], upper[None, :])
+            most, least = working_set.extremes(b[None, :], v[None, :], lower[None, :], upper[None, :], self.epsilon)
             gap = float(most[0] - least[0])
             if gap <= REACHED * target or self.steps_left <= 0 or clock.says_stop():
                 break
@@ -185,7 +185,7 @@ class ActiveSetSolver(Iterate):
         taken = 0
         while self.steps_left > 0:
             allowed = min(self.steps_left, STEPS_AT_ONCE)
-            done = solve_working_set(K, diagonal, b, gradient, lower, upper, target, allowed, on_demand)
+            done = solve_working_set(K, diagonal, b, gradient, lower, upper, target, allowed, on_demand, self.kink)
             taken += done
             self.steps_left -= done
             if done < allowed or clock.says_stop() or (in_float32 and taken >= STEPS_IN_FLOAT32):

@@ -38,8 +38,10 @@ CHUNKS_PER_THREAD = 8
 
 def serves(problem: QP, values: KernelOfBlocks, operands: Sequence[Operand]) -> bool:
     """Whether a problem can be solved here: from zero, on dense samples of few numbers, all of its variables at
-    once."""
-    if problem.start is not None or problem.n > AT_ONCE or values.kernel.precomputed or not values.fits_float32:
+    once. A regression comes alone, and gains nothing by it."""
+    if problem.start is not None or problem.epsilon > 0 or problem.n > AT_ONCE:
+        return False
+    if values.kernel.precomputed or not values.fits_float32:
         return False
     used = [operands[block] for block in problem.blocks]
     return all(isinstance(operand, TileOperand) and operand.n_features <= LONGEST for operand in used)
@@ -218,7 +220,7 @@ def _solve_some(
         now = min(steps[k], allowed)
         taken[k] = solve_working_set(K, own_diagonal, beta, gradient, low, up, tol, now, on_demand)
         steps_left -= taken[k]
-        bias, gap, objective = outcome_of(beta, gradient, p[start:end], low, up)
+        bias, gap, objective = outcome_of(beta, gradient, p[start:end], low, up, 0.0)
         drift = drift_of(gradient, own_diagonal, low, up, taken[k])
         is_done = drift <= ALLOWED_DRIFT * tol if gap <= tol else taken[k] == steps[k]
         outcome[k, 0], outcome[k, 1], outcome[k, 2], outcome[k, 3] = bias, gap, objective, is_done

@@ -243,9 +243,9 @@ class _Group:
 
     # -- working sets ----------------------------------------------------------------------------------
 
-    def state(self) -> tuple[Array, Array, Array, Array]:
-        """b, v and the bounds, as `working_set` wants them."""
-        return self.b, self.v, self.lower, self.upper
+    def state(self) -> tuple[Array, Array, Array, Array, float]:
+        """b, v, the bounds and epsilon, as `working_set` wants them."""
+        return self.b, self.v, self.lower, self.upper, 0.0
 
     def first_sets(self, blocks: Sequence[np.ndarray]) -> Array:
         chosen = np.zeros((len(self.problems), self.n), dtype=bool)
@@ -254,7 +254,7 @@ class _Group:
             largest = min(self.largest, problem.n)
             chosen[row, : problem.n] = working_set.first_set(sizes, largest)
             if problem.start is not None and problem.n > working_set.SMALL:
-                warm = working_set.warm_set(problem.start, problem.lower, problem.upper, largest)
+                warm = working_set.warm_set(problem.start, problem.lower, problem.upper, 0.0, largest)
                 if warm.any():
                     chosen[row, : problem.n] = warm
         return self.xp.asarray(chosen)
@@ -283,8 +283,8 @@ class _Group:
         changing = np.intersect1d(np.flatnonzero(~self.growing), live)
         if len(changing):
             rows = xp.asarray(changing)
-            b, v, lower, upper = (array[rows] for array in self.state())
-            wanted = working_set.exchanged(b, v, lower, upper, self.is_member[rows], self.tol, self.largest)
+            b, v, lower, upper = (array[rows] for array in (self.b, self.v, self.lower, self.upper))
+            wanted = working_set.exchanged(b, v, lower, upper, 0.0, self.is_member[rows], self.tol, self.largest)
             kept[changing] = self.keep(changing, wanted)
             arriving[rows] = wanted & ~self.is_member[rows]
             self.is_member[rows] = wanted

@@ -16,6 +16,7 @@ from gpusvm.solver import working_set
 from gpusvm.solver.clock import Clock
 from gpusvm.solver.iterate import Iterate
 from gpusvm.solver.kernel_rows import EachChunk, RowSource, gather, subtract_combination
+from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.smo import solve_working_set
@@ -118,7 +119,7 @@ class GrowingSolver(Iterate):
 
     def first_set(self) -> np.ndarray:
         if self.b.any() and self.n > working_set.SMALL:
-            warm = working_set.warm_set(self.b, self.lower, self.upper, self.largest)
+            warm = working_set.warm_set(self.b, self.lower, self.upper, self.epsilon, self.largest)
             if warm.any():
                 return warm
         return working_set.first_set([side.n for side in self.sides], self.largest)
@@ -208,7 +209,7 @@ class GrowingSolver(Iterate):
         )
         while self.steps_left > 0:
             allowed = min(self.steps_left, STEPS_AT_ONCE)
-            steps = solve_working_set(self.K, diagonal, b, v, lower, upper, target, allowed)
+            steps = solve_working_set(self.K, diagonal, b, v, lower, upper, target, allowed, NONE, self.kink)
             self.n_iter += steps
             self.steps_left -= steps
             if steps < allowed or clock.says_stop():
@@ -217,7 +218,7 @@ class GrowingSolver(Iterate):
         changed = np.flatnonzero(change)
         self.b[members] = b
         self.subtract(members[changed], change[changed])
-        most, least = working_set.extremes(b[None, :], v[None, :], lower[None, :], upper[None, :])
+        most, least = working_set.extremes(b[None, :], v[None, :], lower[None, :], upper[None, :], self.epsilon)
         return len(changed) > 0 and bool(most[0] - least[0] <= target)
 
     def subtract(self, samples: np.ndarray, coefficients: np.ndarray) -> None:

@@ -19,7 +19,7 @@ class Begun(NamedTuple):
 
 
 class Iterate:
-    """The coefficients b of a problem, and the gradient v = p - K b at them.
+    """The coefficients b of a problem, and the gradient v = p - K b at them, without what `epsilon` adds to it.
 
     Parameters
     ----------
@@ -31,6 +31,10 @@ class Iterate:
     n : int
     p, lower, upper : (n,) float64 arrays
         Of the problem.
+    epsilon : float
+        Of the problem.
+    kink : tuple
+        The same for `solve_working_set`.
     b, v : (n,) float64 arrays
     n_iter : int
         Steps of SMO so far.
@@ -38,21 +42,23 @@ class Iterate:
 
     def __init__(self, problem: QP) -> None:
         self.n, self.p, self.lower, self.upper = problem.n, problem.p, problem.lower, problem.upper
+        self.epsilon = problem.epsilon
+        self.kink: tuple[float] | tuple[()] = (self.epsilon,) if self.epsilon > 0 else ()
         self.b = np.zeros(self.n) if problem.start is None else problem.start.copy()
         self.v = self.p.copy()
         self.n_iter = 0
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """b, v and the bounds."""
-        return self.b, self.v, self.lower, self.upper
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+        """b, v, the bounds and epsilon."""
+        return self.b, self.v, self.lower, self.upper, self.epsilon
 
-    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
         """The same as `working_set` wants them: with an axis for the problem, (1, n) each."""
-        return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :]
+        return self.b[None, :], self.v[None, :], self.lower[None, :], self.upper[None, :], self.epsilon
 
     def objective(self) -> float:
         """The dual objective, which every step of SMO raises but for rounding."""
-        return float((self.b * (self.p + self.v)).sum() / 2)
+        return float((self.b * (self.p + self.v)).sum() / 2 - self.epsilon * np.abs(self.b).sum())
 
     def gap(self) -> float:
         """The largest violation of the optimality conditions (Keerthi et al. 2001)."""
@@ -65,7 +71,7 @@ class Iterate:
         `rounding` is by how much the gradient may be off, where that is more than `tol` allows; else 0.
         """
         return make_solution(
-            self.b, self.v, self.p, self.lower, self.upper,
+            self.b, self.v, self.p, self.lower, self.upper, epsilon=self.epsilon,
             n_iter=self.n_iter, tol=tol, rounding=rounding, in_float64=in_float64,
         )  # fmt: skip
 
@@ -79,6 +85,7 @@ def make_solution(
     *,
     n_iter: int,
     tol: float,
+    epsilon: float = 0.0,
     rounding: float = 0.0,
     in_float64: bool = False,
 ) -> Solution:
@@ -86,11 +93,11 @@ def make_solution(
 
     `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
     """
-    most = float(v[b < upper].max(initial=-np.inf))
-    least = float(v[b > lower].min(initial=np.inf))
-    free = (b > lower) & (b < upper)
+    grow, shrink = working_set.slopes(b, v, lower, upper, epsilon)
+    most, least = float(grow.max(initial=-np.inf)), float(shrink.min(initial=np.inf))
+    free = working_set.free(b, lower, upper, epsilon)
     if free.any():
-        bias = v[free].mean()
+        bias = grow[free].mean()
     else:  # the middle of the interval that optimality allows; its end where it has but one
         bias = least if most == -np.inf else most if least == np.inf else (most + least) / 2
     # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
@@ -100,7 +107,7 @@ def make_solution(
         bias=float(bias),
         n_iter=n_iter,
         kkt_gap=(most - least if np.isfinite(most - least) else 0.0) + 2 * rounding,
-        objective=float((b * p).sum() - quadratic / 2),
+        objective=float((b * p).sum() - epsilon * np.abs(b).sum() - quadratic / 2),
         converged=most - least <= tol and rounding == 0.0,
         too_coarse=rounding > 0.0,
         in_float64=in_float64,

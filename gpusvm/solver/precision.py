@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gpusvm.kernels import MOST_SPREAD
+from gpusvm.solver import working_set
 from gpusvm.solver.compilation import compiled
 
 SAMPLED = 64
@@ -91,7 +92,15 @@ class GradientError:
         return self.measure(beta, v, extremes) > self.allowed
 
     def rounding(
-        self, b: np.ndarray, v: np.ndarray, lower: np.ndarray, upper: np.ndarray, *, exact: bool, final: bool = True
+        self,
+        b: np.ndarray,
+        v: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        epsilon: float = 0.0,
+        *,
+        exact: bool,
+        final: bool = True,
     ) -> float:
         """By how much the gradient `v` (n,) at `b` (n,) may be off, or 0 where that is small enough.
 
@@ -101,7 +110,8 @@ class GradientError:
         if exact:
             bound = self.bound(b) if final else 0.0
             return bound if bound > self.allowed else 0.0
-        worst = np.array([np.where(b < upper, v, -np.inf).argmax(), np.where(b > lower, v, np.inf).argmin()])
+        grow, shrink = working_set.slopes(b, v, lower, upper, epsilon)
+        worst = np.array([grow.argmax(), shrink.argmin()])
         return self.allowed if self.is_too_large(b, v, worst, final=final) else 0.0
 
     def measure(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray) -> float:

@@ -10,6 +10,11 @@ C-SVC is of this form with signed coefficients beta = y alpha, p = y and bounds 
 (2001) read: with up = {k: beta_k < upper_k} and low = {k: beta_k > lower_k}, the gap
 max(v[up]) - min(v[low]) is not positive.
 
+A regression's objective has another term, - epsilon sum |beta|. It makes the slope of the objective another one
+where a variable grows than where it shrinks: v - epsilon and v + epsilon at zero, the same sign of epsilon for both
+elsewhere. A step ends where a variable reaches zero, as at a bound. So the path is that of LIBSVM, which has two
+variables for each sample.
+
 The loops of a step are written in LLVM's own terms, vectors of 64 bytes: a compiler that is given a
 loop over scalars does not vectorise the search for a maximum and its place. Nothing in them belongs
 to one processor: LLVM makes two registers of a vector where a register holds half of it.
@@ -28,7 +33,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from gpusvm.solver.compilation import compiled
 from gpusvm.solver.on_demand import NONE, row_at
@@ -67,6 +72,7 @@ def solve_working_set(
     tol: float,
     max_iter: int,
     on_demand: tuple = NONE,
+    kink: tuple = NONE,
 ) -> int:
     """Sequential minimal optimisation with second-order selection, on the first q variables of K.
 
@@ -94,6 +100,8 @@ def solve_working_set(
         Stop after so many steps.
     on_demand : RowsOnDemand, optional
         What rows of K are computed from, where K is not complete yet.
+    kink : (float,), optional
+        The positive epsilon of a regression. No variable's bounds are then on the same side of zero.
 
     Returns
     -------
@@ -108,10 +116,9 @@ def solve_working_set(
     gradient, diagonals = np.zeros(filled, v.dtype), np.ones(filled, v.dtype)
     gradient[:q], diagonals[:q] = v, diagonal
     end_i, end_j = np.zeros(block, K.dtype), np.zeros(block, K.dtype)
-    up, low = np.zeros(filled, np.int8), np.zeros(filled, np.int8)
+    up, low = _unmarked(kink, gradient, -1.0), _unmarked(kink, gradient, 1.0)
     for k in range(q):
-        up[k] = -1 if beta[k] < upper[k] else 0
-        low[k] = -1 if beta[k] > lower[k] else 0
+        _mark(kink, k, beta, lower, upper, up, low)
     varies = np.int64(0)
     for k in range(q):
         if diagonal[k] != diagonal[0]:
@@ -133,36 +140,98 @@ def solve_working_set(
         curvature = diagonal[i] + diagonal[j] - 2.0 * np.float64(row_i[j])
         if curvature <= 0.0:
             curvature = CURVATURE_FLOOR
-        step = (v_i - np.float64(gradient[j])) / curvature
-        room_i, room_j = upper[i] - beta[i], beta[j] - lower[j]
+        step = (v_i - _slope(kink, gradient, low, j)) / curvature
+        highest, lowest = _end(kink, beta[i], upper[i]), _end(kink, beta[j], lower[j])
+        room_i, room_j = highest - beta[i], beta[j] - lowest
         if step >= room_i or step >= room_j:
             step = min(room_i, room_j)
         # A variable that reaches its bound is put on it exactly, whatever the rounding.
-        beta_i = upper[i] if step == room_i else beta[i] + step
-        beta_j = lower[j] if step == room_j else beta[j] - step
+        beta_i = highest if step == room_i else beta[i] + step
+        beta_j = lowest if step == room_j else beta[j] - step
         if beta_i == beta[i] and beta_j == beta[j]:
             break  # a tolerance finer than float64 can follow
         beta[i], beta[j] = beta_i, beta_j
         for k in (i, j):
-            up[k] = -1 if beta[k] < upper[k] else 0
-            low[k] = -1 if beta[k] > lower[k] else 0
+            _mark(kink, k, beta, lower, upper, up, low)
         n_steps += 1
         i, v_i, least_low = _move(row_i, end_i, row_j, end_j, whole, step, gradient, up, low)
     v[:] = gradient[:q]
     return n_steps
 
 
+# -- what may move, and how far ------------------------------------------------------------------------
+#
+# `up` and `low` are an int8 for each variable, -1 for those that may grow or shrink, else 0. Where there is a kink,
+# they are what to add to the gradient for the slope: epsilon or its opposite, and a number beyond all gradients for
+# what may not.
+
+
+def _unmarked(kink, gradient, sign):  # type: ignore[no-untyped-def]
+    """Marks, as many as the gradient has numbers, of variables that may not grow (`sign` -1) or not shrink (1)."""
+
+
+def _mark(kink, k, beta, lower, upper, up, low):  # type: ignore[no-untyped-def]
+    """Mark whether variable k may grow and shrink."""
+
+
+def _slope(kink, gradient, marks, k):  # type: ignore[no-untyped-def]
+    """The slope, float64, of variable k, which may move as its mark tells."""
+
+
+def _end(kink, beta, bound):  # type: ignore[no-untyped-def]
+    """How far a variable may go towards `bound` in one step: to zero, if that is on the way."""
+
+
+@overload(_unmarked)
+def _unmarked_of(kink, gradient, sign):  # type: ignore[no-untyped-def]
+    if len(kink) == 0:
+        return lambda kink, gradient, sign: np.zeros(gradient.shape[0], np.int8)
+    beyond = -_FORMS[gradient.dtype].none
+    return lambda kink, gradient, sign: np.full(gradient.shape[0], sign * beyond, gradient.dtype)
+
+
+@overload(_mark)
+def _mark_of(kink, k, beta, lower, upper, up, low):  # type: ignore[no-untyped-def]
+    def by_bounds(kink, k, beta, lower, upper, up, low):  # type: ignore[no-untyped-def]
+        up[k] = -1 if beta[k] < upper[k] else 0
+        low[k] = -1 if beta[k] > lower[k] else 0
+
+    if len(kink) == 0:
+        return by_bounds
+    beyond = -_FORMS[up.dtype].none
+
+    def by_slopes(kink, k, beta, lower, upper, up, low):  # type: ignore[no-untyped-def]
+        epsilon = kink[0]
+        up[k] = -beyond if beta[k] >= upper[k] else epsilon if beta[k] < 0.0 else -epsilon
+        low[k] = beyond if beta[k] <= lower[k] else -epsilon if beta[k] > 0.0 else epsilon
+
+    return by_slopes
+
+
+@overload(_slope)
+def _slope_of(kink, gradient, marks, k):  # type: ignore[no-untyped-def]
+    if len(kink) == 0:
+        return lambda kink, gradient, marks, k: np.float64(gradient[k])
+    return lambda kink, gradient, marks, k: np.float64(gradient[k]) + np.float64(marks[k])
+
+
+@overload(_end)
+def _end_of(kink, beta, bound):  # type: ignore[no-untyped-def]
+    if len(kink) == 0:
+        return lambda kink, beta, bound: bound
+    return lambda kink, beta, bound: 0.0 if beta * bound < 0.0 else bound
+
+
 # -- the loops of a step -------------------------------------------------------------------------------
 #
 # They take the variables in blocks. Arrays are filled up to a whole number of them; only rows of K are
-# not, and their part in the last block is read from a copy, `end`, of as many values as a block has. `up` and `low` are
-# an int8 for each variable, -1 for those that may grow or shrink, else 0. What may not is given a value
-# that is never chosen: to combine comparisons instead would be cheap with AVX-512 alone.
+# not, and their part in the last block is read from a copy, `end`, of as many values as a block has. What may not grow
+# or shrink is given a value that is never chosen: to combine comparisons instead would be cheap with AVX-512 alone.
 
 
 @intrinsic
 def _most_violating(typing_context, v, up, low):  # type: ignore[no-untyped-def]
-    """(i, v_i, least): the largest v of those in `up`, the last of equals, and the least of those in `low`."""
+    """(i, v_i, least): the largest slope of those in `up`, the last of equals, and the least of those in `low`."""
     return types.Tuple((types.int64, types.float64, types.float64))(v, up, low), _selecting_code(moving=False)
 
 
@@ -179,7 +248,7 @@ def _move(typing_context, row_i, end_i, row_j, end_j, whole, step, v, up, low): 
 
 @intrinsic
 def _most_gaining(typing_context, row_i, end_i, whole, v, diagonal, varies, low, v_i, K_ii):  # type: ignore[no-untyped-def]
-    """The j in `low` of the largest (v_i - v_j)^2 / (K_ii + K_jj - 2 K_ij), the last of equals, or -1.
+    """The j in `low` of the largest (v_i - v_j)^2 / (K_ii + K_jj - 2 K_ij), the last of equals, or -1; v are slopes.
 
     Where `varies` is 0, all K_jj are the first numbers of `diagonal`.
     """
@@ -254,9 +323,11 @@ class _Block:
         pointer = builder.gep(data, [builder.add(self.here, _word(form.lanes * vector))])
         builder.store(value, builder.bitcast(pointer, form.reals.as_pointer())).align = 4
 
-    def chosen(self, marks: Any, vector: int, value: Any, otherwise: float) -> Any:
-        """`value` where there is a mark, else `otherwise`."""
+    def chosen(self, marks: Any, element: Any, vector: int, value: Any, otherwise: float) -> Any:
+        """`value` where there is a mark, else `otherwise`; or its sum with marks that are numbers."""
         builder, form = self.builder, self.form
+        if element == form.element:
+            return builder.fadd(value, self.load(marks, element, vector))
         start = builder.add(self.here, _word(form.lanes * vector))
         bytes_ = ir.VectorType(ir.IntType(8), form.lanes)
         loaded = builder.load(builder.bitcast(builder.gep(marks, [start]), bytes_.as_pointer()))
@@ -397,7 +468,7 @@ def _as_double(builder: Any, number: Any) -> Any:
 def _selecting_code(moving: bool) -> Callable[..., Any]:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         arguments, elements = _arguments(context, builder, signature, values)
-        v, up, low = arguments[-3:]
+        (v, up, low), marks = arguments[-3:], elements[-1]
         form = _FORMS[signature.args[-3].dtype]
         n = _length(context, builder, signature.args[-3], values[-3])
         if moving:
@@ -414,9 +485,9 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
                     difference = builder.fsub(row_i.load(block, vector), row_j.load(block, vector))
                     gradient = builder.fsub(gradient, builder.fmul(step, difference, flags=_CONTRACT), flags=_CONTRACT)
                     block.store(gradient, v, vector)
-                grows = block.chosen(up, vector, gradient, form.none)
+                grows = block.chosen(up, marks, vector, gradient, form.none)
                 larger = builder.fcmp_ordered(">=", grows, most)
-                shrinks = block.chosen(low, vector, gradient, -form.none)
+                shrinks = block.chosen(low, marks, vector, gradient, -form.none)
                 after += [
                     builder.select(larger, grows, most),
                     builder.select(larger, places, at),
@@ -459,7 +530,7 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
             K_jj = block.load(diagonal, form.element, vector, builder.mul(block.here, varies))
             twice = builder.fmul(_constant(form.reals, 2.0), row.load(block, vector), flags=_CONTRACT)
             curvature = builder.fsub(builder.fadd(K_ii, K_jj), twice, flags=_CONTRACT)
-            shrinks = block.chosen(low, vector, block.load(v, form.element, vector), -form.none)
+            shrinks = block.chosen(low, elements[6], vector, block.load(v, form.element, vector), -form.none)
             difference = _most(builder, zero, builder.fsub(v_i, shrinks))
             square = builder.fmul(difference, difference)
             least_square = builder.fmul(threshold, curvature, flags=_CONTRACT)

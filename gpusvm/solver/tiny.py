@@ -19,6 +19,7 @@ from gpusvm.problem import QP, Solution
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.compilation import compiled
 from gpusvm.solver.kernel_rows import write_kernel
+from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.precision import ALLOWED
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import STEPS_AT_ONCE
@@ -166,6 +167,7 @@ def _solve_chunk(
         np.concatenate([getattr(problem, name) for problem in problems]) for name in ("p", "lower", "upper")
     )
     b = np.concatenate([np.zeros(problem.n) if problem.start is None else problem.start for problem in problems])
+    epsilon = np.array([problem.epsilon for problem in problems])
     steps = np.array([stopping.iterations_allowed(problem.n) for problem in problems], dtype=np.int64)
     taken, outcome = np.zeros(len(problems), dtype=np.int64), np.empty((len(problems), 4))
     K, first, hurried = chunk.matrix(), 0, False
@@ -174,7 +176,20 @@ def _solve_chunk(
             # A step for each variable still, so that every problem has a solution that is better than none.
             hurried, steps = True, np.minimum(steps, taken + sizes)
         first = _solve_all(
-            K, chunk.rows, starts, p, lower, upper, b, stopping.tol, steps, taken, outcome, first, STEPS_AT_ONCE
+            K,
+            chunk.rows,
+            starts,
+            p,
+            lower,
+            upper,
+            epsilon,
+            b,
+            stopping.tol,
+            steps,
+            taken,
+            outcome,
+            first,
+            STEPS_AT_ONCE,
         )
     with np.errstate(over="ignore"):  # coefficients of a hard margin that does not exist
         rounding = MOST_SPREAD * value_error * np.sqrt(np.add.reduceat(b * b, starts[:-1]))
@@ -210,6 +225,7 @@ def _solve_all(
     p: np.ndarray,
     lower: np.ndarray,
     upper: np.ndarray,
+    epsilon: np.ndarray,
     b: np.ndarray,
     tol: float,
     steps: np.ndarray,
@@ -226,7 +242,7 @@ def _solve_all(
     """
     for k in range(first, starts.shape[0] - 1):
         start, end = starts[k], starts[k + 1]
-        n = end - start
+        n, kink = end - start, epsilon[k]
         own, linear = rows[start:end], p[start:end]
         low, up, beta = lower[start:end], upper[start:end], b[start:end]
         values = np.empty((n, n), dtype=np.float64)
@@ -247,9 +263,9 @@ def _solve_all(
             most, least = -np.inf, np.inf
             for i in range(n):
                 if beta[i] < up[i]:
-                    most = max(most, v[i])
+                    most = max(most, v[i] + kink if beta[i] < 0.0 else v[i] - kink)
                 if beta[i] > low[i]:
-                    least = min(least, v[i])
+                    least = min(least, v[i] - kink if beta[i] > 0.0 else v[i] + kink)
             gap = most - least
             n_failed = 0 if gap < 0.9 * smallest else n_failed + 1
             smallest = min(smallest, gap)
@@ -261,21 +277,24 @@ def _solve_all(
                 if allowed <= 0:
                     return k
                 now = min(steps[k] - taken[k], allowed)
-                moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now)
+                if kink > 0.0:
+                    moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now, NONE, (kink,))
+                else:
+                    moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now)
                 taken[k] += moved
                 allowed -= moved
                 if moved == now:
                     n_failed = 0  # it was stopped, not stuck
                 continue
             break
-        outcome[k, 0], outcome[k, 1], outcome[k, 2] = outcome_of(beta, v, linear, low, up)
+        outcome[k, 0], outcome[k, 1], outcome[k, 2] = outcome_of(beta, v, linear, low, up, kink)
         outcome[k, 3] = ended
     return starts.shape[0] - 1
 
 
 @compiled()
 def outcome_of(
-    b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray, epsilon: float
 ) -> tuple[float, float, float]:
     """Bias, gap and objective of a problem at b, with the gradient v; all arrays (n,) float64.
 
@@ -283,13 +302,15 @@ def outcome_of(
     """
     most, least, total, count, objective = -np.inf, np.inf, 0.0, 0, 0.0
     for i in range(b.shape[0]):
-        objective += b[i] * (p[i] + v[i]) / 2
+        objective += b[i] * (p[i] + v[i]) / 2 - epsilon * abs(b[i])
+        grow = v[i] + epsilon if b[i] < 0.0 else v[i] - epsilon
+        shrink = v[i] - epsilon if b[i] > 0.0 else v[i] + epsilon
         if b[i] < upper[i]:
-            most = max(most, v[i])
+            most = max(most, grow)
         if b[i] > lower[i]:
-            least = min(least, v[i])
-        if lower[i] < b[i] and b[i] < upper[i]:
-            total += v[i]
+            least = min(least, shrink)
+        if lower[i] < b[i] and b[i] < upper[i] and (b[i] != 0.0 or epsilon == 0.0):
+            total += grow
             count += 1
     gap = most - least
     if count > 0:

@@ -4,9 +4,9 @@ A problem is solved on a working set that grows by the worst violators of the op
 left. A set that would outgrow its memory changes instead: half of it is exchanged for the worst violators of all
 (the decomposition of Joachims 1998). Nothing here knows where the arrays are, how large the data, or what a class is.
 
-Arrays have a row for each problem: (n_problems, n), NumPy or CuPy. Variables that a shorter problem lacks have equal
-bounds, between which nothing can move. Sets are masks, and of equal variables the first is taken: so two schedulers
-that have the same gradients take the same sets.
+Arrays have a row for each problem: (n_problems, n), NumPy or CuPy. `epsilon` is of all problems, see `QP`. Variables
+that a shorter problem lacks have equal bounds, between which nothing can move. Sets are masks, and of equal variables
+the first is taken: so two schedulers that have the same gradients take the same sets.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LEAST_ROOM = 0.3
 processes: 20,000 x 54 1.63, 1.58, 1.58 s; 30,000 x 100 2.07, 2.07, 2.21; Adult 0.57, 0.54, 0.56; 12,000 x 30 0.61,
 0.50, 0.47. The kernel values take the square of it."""
 
-LIKELY_ROOM = 0.4
+LIKELY_ROOM = 0.7
 """Share of the variables for whose kernel values memory is asked for at once: what is not used is not touched."""
 
 MARGIN, LARGEST_MARGIN = 0.5, 0.05
@@ -97,50 +97,70 @@ def first_set(sizes: Sequence[int], largest: int) -> np.ndarray:
     return chosen
 
 
-def warm_set(b: np.ndarray, lower: np.ndarray, upper: np.ndarray, largest: int) -> np.ndarray:
-    """The set to go on with from `b` (n,), as a mask: variables between their bounds; empty where there are none."""
-    chosen = (b > lower) & (b < upper)
+def warm_set(b: np.ndarray, lower: np.ndarray, upper: np.ndarray, epsilon: float, largest: int) -> np.ndarray:
+    """The set to go on with from `b` (n,), as a mask: the free variables; empty where there are none."""
+    chosen = free(b, lower, upper, epsilon)
     chosen[np.flatnonzero(chosen)[largest // 2 :]] = False
     return chosen
 
 
-def extremes(b: Array, v: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
-    """For each problem, the largest gradient v of those that may grow, and the smallest of those that may shrink.
+def free(b: Array, lower: Array, upper: Array, epsilon: float) -> Array:
+    """Whether each variable is where the objective has one slope: between its bounds, and not at a kink."""
+    between = (b > lower) & (b < upper)
+    return between & (b != 0) if epsilon > 0 else between
+
+
+def slopes(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tuple[Array, Array]:
+    """The slope of the objective where a variable grows, and where it shrinks; -inf and inf for one that may not.
+
+    That is the gradient v = p - K b, but for the kink at zero that a positive epsilon makes.
+    """
+    xp = array_module(v)
+    grow = shrink = v
+    if epsilon > 0:
+        grow, shrink = v + xp.where(b < 0, epsilon, -epsilon), v + xp.where(b > 0, -epsilon, epsilon)
+    return xp.where(b < upper, grow, -np.inf), xp.where(b > lower, shrink, np.inf)
+
+
+def extremes(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tuple[Array, Array]:
+    """For each problem, the largest slope of those that may grow, and the smallest of those that may shrink.
 
     Their difference is the gap, the largest violation of the optimality conditions (Keerthi et al. 2001).
     """
-    xp = array_module(v)
-    most = xp.where(b < upper, v, -np.inf).max(axis=1)
-    return most, xp.where(b > lower, v, np.inf).min(axis=1)
+    grow, shrink = slopes(b, v, lower, upper, epsilon)
+    return grow.max(axis=1), shrink.min(axis=1)
 
 
-def violations(b: Array, v: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
+def violations(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tuple[Array, Array]:
     """By how much each variable is on the wrong side of the middle of its problem's gap: if it may grow, if shrink.
 
     -inf for a variable that may not.
     """
-    xp = array_module(v)
-    most, least = extremes(b, v, lower, upper)
-    off = v - ((most + least) / 2)[:, None]
-    return xp.where(b < upper, off, -np.inf), xp.where(b > lower, -off, -np.inf)
+    grow, shrink = slopes(b, v, lower, upper, epsilon)
+    middle = ((grow.max(axis=1) + shrink.min(axis=1)) / 2)[:, None]
+    return grow - middle, middle - shrink
 
 
-def joining(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol: float, largest: int) -> Array:
+def joining(
+    b: Array, v: Array, lower: Array, upper: Array, epsilon: float, chosen: Array, tol: float, largest: int
+) -> Array:
     """The worst violators outside the sets `chosen`, as a mask; no more than half of `largest`."""
     xp = array_module(v)
-    score = xp.where(chosen, -np.inf, xp.maximum(*violations(b, v, lower, upper)))
+    score = xp.where(chosen, -np.inf, xp.maximum(*violations(b, v, lower, upper, epsilon)))
     return worst(score, min(MOST_JOINING, max(1, largest // 2)), 0.5 * tol)
 
 
-def is_hard(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol: float) -> Array:
+def is_hard(b: Array, v: Array, lower: Array, upper: Array, epsilon: float, chosen: Array, tol: float) -> Array:
     """Whether so many variables outside a set of `HARD_FROM` violate the conditions that most will have to join."""
     xp = array_module(v)
-    score = xp.where(chosen, -np.inf, xp.maximum(*violations(b, v, lower, upper)))
+    score = xp.where(chosen, -np.inf, xp.maximum(*violations(b, v, lower, upper, epsilon)))
     return (chosen.sum(axis=1) >= HARD_FROM) & ((score > 0.5 * tol).sum(axis=1) > HARD_SHARE * v.shape[1])
 
 
-def exchanged(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol: float, largest: int) -> Array:
-    """Sets anew, as a mask: the worst violators of both kinds, then members between their bounds, then other members.
+def exchanged(
+    b: Array, v: Array, lower: Array, upper: Array, epsilon: float, chosen: Array, tol: float, largest: int
+) -> Array:
+    """Sets anew, as a mask: the worst violators of both kinds, then members that are free, then other members.
 
     Half of a set at most is new, and a quarter are variables of one kind: however many violations are equal, SMO
     finds two to exchange. The set holds the most violating two, with which decomposition converges (Keerthi and
@@ -148,9 +168,9 @@ def exchanged(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, tol
     """
     xp = array_module(v)
     size = min(CHANGING, largest)
-    grow, shrink = violations(b, v, lower, upper)
+    grow, shrink = violations(b, v, lower, upper, epsilon)
     rank = xp.where(chosen, xp.maximum(grow, shrink), -np.inf)
-    rank = xp.where(chosen & (b > lower) & (b < upper), 1e300, rank)
+    rank = xp.where(chosen & free(b, lower, upper, epsilon), 1e300, rank)
     for kind in (grow, shrink):
         rank = xp.where(worst(kind, max(1, size // 4), 0.5 * tol), np.inf, rank)
     return worst(rank, size, -np.inf)
@@ -168,7 +188,7 @@ def first_active(n: int, room: int) -> np.ndarray:
 
 
 def active_room(n: int, n_free: int, most: int) -> int:
-    """How many of `n` variables, of which `n_free` are between their bounds, may be active; `most` at most."""
+    """How many of `n` variables, of which `n_free` are free, may be active; `most` at most."""
     return min(most, max(int(LEAST_ROOM * n), int(1.5 * n_free), AT_ONCE))
 
 
@@ -177,19 +197,28 @@ def likely_room(n: int, most: int) -> int:
     return min(most, max(int(LIKELY_ROOM * n), AT_ONCE))
 
 
-def active(b: Array, v: Array, lower: Array, upper: Array, chosen: Array, scale: float, tol: float, room: int) -> Array:
-    """The active variables of hard problems, as a mask: those between their bounds, violators, and what may become one.
+def active(
+    b: Array,
+    v: Array,
+    lower: Array,
+    upper: Array,
+    epsilon: float,
+    chosen: Array,
+    scale: float,
+    tol: float,
+    room: int,
+) -> Array:
+    """The active variables of hard problems, as a mask: those that are free, violators, and what may become one.
 
-    They are no more than `room`, see `active_room`; of too many, those between their bounds and the worst violators.
+    They are no more than `room`, see `active_room`; of too many, the free ones and the worst violators.
     Variables already `chosen` stay while that is cheaper than to let them go.
     """
     xp = array_module(v)
-    most, least = extremes(b, v, lower, upper)
-    grow, shrink = violations(b, v, lower, upper)
+    most, least = extremes(b, v, lower, upper, epsilon)
+    grow, shrink = violations(b, v, lower, upper, epsilon)
     floor = 0.25 * tol - xp.minimum(MARGIN * (most - least), LARGEST_MARGIN * scale)
     rank = xp.maximum(grow, shrink) - floor[:, None]
-    free = (b > lower) & (b < upper)
-    rank = xp.where(free, 1e300, rank)
+    rank = xp.where(free(b, lower, upper, epsilon), 1e300, rank)
     for kind in (grow, shrink):  # with the most violating two among them, decomposition converges
         rank = xp.where(worst(kind, max(1, room // 4), 0.25 * tol), np.inf, rank)
     wanted = worst(rank, room, 0.0)

@@ -1,4 +1,4 @@
-"""Regression and one-class problems in each way of the solver: two variables a sample, and a sum that is not zero."""
+"""Regression and one-class problems in each way of the solver: a kink at zero, and a sum that is not zero."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpusvm.sparse import as_csr
 
 KERNEL = Kernel("rbf", gamma=0.3)
 
-WAYS = {"tiny": (200, 2.0), "at once": (600, 2.0), "growing": (1500, 0.5), "active set": (1500, 5.0)}
+WAYS = {"tiny": (200, 2.0), "at once": (600, 2.0), "growing": (2000, 0.5), "active set": (2000, 5.0)}
 """Samples and gamma of a regression that is solved in each way."""
 
 
@@ -45,7 +45,7 @@ def solved(X, problem, kernel=KERNEL, budget_mb=200.0, **stopping):
     (found,) = solve(
         X, [np.arange(X.shape[0])], [problem], kernel, Stopping(**stopping), budget_mb=budget_mb, n_threads=2
     )
-    b = found.b.reshape(-1, X.shape[0]).sum(axis=0)
+    b = found.b
     assert (found.b >= problem.lower).all() and (found.b <= problem.upper).all()
     assert found.b.sum() == pytest.approx(problem.total, abs=1e-12 * (problem.upper - problem.lower).sum())
     assert found.converged and recomputed_gap(kernel, X, problem, b) <= 2 * Stopping(**stopping).tol
@@ -70,7 +70,6 @@ def test_a_regression_in_each_way(rng, taken, monkeypatch, way, dtype):
     objective = y @ beta - epsilon * abs(beta).sum() - beta @ kernel(Xd, Xd) @ beta / 2
     assert found.objective == pytest.approx(objective, rel=1e-4)
     assert found.bias == pytest.approx(theirs.intercept_[0], abs=5e-3)
-    assert not (found.b[:n] * found.b[n:]).any(), "of a sample's two variables one is zero"
 
 
 @pytest.mark.parametrize("n", [200, 600, 2500])
@@ -106,13 +105,13 @@ def test_whatever_the_samples_are(rng, n, kind):
 
 def test_small_memory_and_large_coefficients(rng, taken):
     """Little memory: a working set that is exchanged. Coefficients of 1e5: float64 kernel values."""
-    X, y = samples(rng, 1500)
-    free, _ = solved(X, epsilon_svr(y, np.full(1500, 2.0), 0.1))
-    tight, _ = solved(X, epsilon_svr(y, np.full(1500, 2.0), 0.1), budget_mb=6.0)
+    X, y = samples(rng, 2000)
+    free, _ = solved(X, epsilon_svr(y, np.full(2000, 2.0), 0.1))
+    tight, _ = solved(X, epsilon_svr(y, np.full(2000, 2.0), 0.1), budget_mb=6.0)
     assert tight.objective == pytest.approx(free.objective, rel=1e-4)
-    large, _ = solved(X.astype(np.float32), epsilon_svr(1e5 * y, np.full(1500, 2e5), 1e4), tol=1.0)
+    large, _ = solved(X.astype(np.float32), epsilon_svr(1e5 * y, np.full(2000, 2e5), 1e4), tol=1.0)
     assert large.objective == pytest.approx(
-        1e10 * solved(X, epsilon_svr(y, np.full(1500, 2.0), 0.1))[0].objective, rel=1e-3
+        1e10 * solved(X, epsilon_svr(y, np.full(2000, 2.0), 0.1))[0].objective, rel=1e-3
     )
 
 

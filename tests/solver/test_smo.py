@@ -7,6 +7,7 @@ import pytest
 from reference_smo import solve_by_definition
 
 from gpusvm.kernels import Kernel
+from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.smo import BLOCK_BYTES, solve_working_set
 
 BLOCK = BLOCK_BYTES // 8
@@ -68,6 +69,46 @@ def test_every_step_is_that_of_the_definition(kind, n, dtype):
         assert steps == solve_by_definition(K, diagonal, *expected, lower, upper, 1e-3, STEPS), f"seed {seed}"
         np.testing.assert_array_equal(found[0], expected[0], f"seed {seed}")
         np.testing.assert_array_equal(found[1], expected[1], f"seed {seed}")
+
+
+def random_regression(rng, kind, n, dtype):
+    """The same with a kink at zero: K, diagonal, beta, v, lower, upper, epsilon."""
+    K, diagonal, beta, v, lower, upper = random_problem(rng, kind, n, dtype)
+    p, width = v + K.astype(np.float64) @ beta + rng.normal(size=n), upper - lower
+    beta = np.zeros(n) if rng.random() < 0.5 else width * rng.choice([-1.0, -0.25, 0.0, 0.5, 1.0], n)
+    return K, diagonal, beta, p - K.astype(np.float64) @ beta, -width, width, rng.choice([0.01, 0.5])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_step_of_a_regression_is_that_of_the_definition(kind, n, dtype):
+    for seed in range(5):
+        K, diagonal, beta, v, *bounds, epsilon = random_regression(np.random.default_rng(seed), kind, n, dtype)
+        found, expected = (beta.copy(), v.copy()), (beta.copy(), v.copy())
+        steps = solve_working_set(K, diagonal, *found, *bounds, 1e-3, STEPS, NONE, (epsilon,))
+        assert steps == solve_by_definition(K, diagonal, *expected, *bounds, 1e-3, STEPS, epsilon), f"seed {seed}"
+        np.testing.assert_array_equal(found[0], expected[0], f"seed {seed}")
+        np.testing.assert_array_equal(found[1], expected[1], f"seed {seed}")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [7, BLOCK + 1, 200])
+@pytest.mark.parametrize("kind", [rbf, duplicates], ids=lambda kind: kind.__name__)
+def test_a_regression_ends_where_that_of_two_variables_a_sample_does(kind, n, dtype):
+    """LIBSVM's statement: b = (alpha, -alpha*), p = (y - epsilon, y + epsilon). The gradient may be float32."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        K, diagonal, _, p, _, upper, epsilon = random_regression(rng, kind, n, np.float32)
+        upper, zeros = np.minimum(upper, 10.0), np.zeros(n)
+        once, twice = np.zeros(n), np.zeros(2 * n)
+        solve_working_set(K, diagonal, once, p.astype(dtype), -upper, upper, 1e-3, 10**6, NONE, (epsilon,))
+        doubled = np.concatenate([p - epsilon, p + epsilon])
+        bounds = np.concatenate([zeros, -upper]), np.concatenate([upper, zeros])
+        solve_working_set(np.tile(K, (2, 2)), np.tile(diagonal, 2), twice, doubled, *bounds, 1e-3, 10**6)
+        betas = once, twice[:n] + twice[n:]
+        objectives = [p @ b - epsilon * abs(b).sum() - b @ K.astype(np.float64) @ b / 2 for b in betas]
+        assert objectives[0] == pytest.approx(objectives[1], rel=1e-4, abs=1e-3), f"seed {seed}"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
