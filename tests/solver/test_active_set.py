@@ -18,6 +18,7 @@ from gpusvm.solver.growing import GrowingSolver
 from gpusvm.solver.kernel_rows import EachChunk
 from gpusvm.solver.kernel_values import ActiveMatrix, GivenValues
 from gpusvm.solver.precision import GradientError
+from gpusvm.solver.working_set import HARD_FROM
 
 KERNELS = [Kernel("rbf", gamma=0.2), Kernel("linear"), Kernel("poly", gamma=0.2, degree=2, coef0=1.0)]
 
@@ -224,3 +225,20 @@ def test_what_float32_is_too_coarse_for_stays_in_float64_from_one_way_to_the_nex
     model = gpusvm.SVC(kernel="linear", backend="native-cpu").fit(X, y).model_
     assert begun == [np.float64] and model.converged.all()
     assert gpusvm.certify(model, X, y).max_kkt_gap < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("n_chosen", "share", "is_hard"),
+    [(128, 0.8, False), (128, 0.9, True), (800, 0.6, False), (HARD_FROM, 0.6, True), (HARD_FROM, 0.3, False)],
+)
+def test_a_hard_problem_is_told_by_its_violators_at_once_where_most_are(rng, n_chosen, share, is_hard):
+    """A share of all variables, outside the set, has gradients beyond the gap's middle; the others have its middle."""
+    n = 4000
+    order = rng.permutation(n)
+    chosen, v = np.zeros(n, dtype=bool), np.zeros(n)
+    chosen[order[:n_chosen]] = True
+    violating = order[n_chosen : n_chosen + int(share * n)]
+    v[violating] = np.resize([1.0, -1.0], len(violating))
+    b, lower, upper = np.zeros(n), -np.ones(n), np.ones(n)
+    found = working_set.is_hard(*(a[None, :] for a in (b, v, lower, upper)), 0.0, chosen[None, :], 1e-3)
+    assert found.tolist() == [is_hard]
