@@ -18,12 +18,15 @@ from gpusvm.errors import DataError, DataWarning, warn
 from gpusvm.evaluation import class_indices
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.preprocess import check_image_shape
-from gpusvm.sparse import is_sparse, widened
+from gpusvm.sparse import is_sparse, nonzeros_of_row, widened
 
 DEFAULT_TEST_SIZE = 0.2
 
 MOST_RARE_CLASSES = 20
 """So many classes are believed of the smallest table; more must have two rows each, on average."""
+
+_NAMED = 5
+"""So many columns are named in a message."""
 
 Samples = Dataset | Table
 """Images or rows, with their labels."""
@@ -88,8 +91,9 @@ def load_split(
     Raises
     ------
     DataError
-        A source cannot be read, has no labels or such as are no classes, is too small to split, or its test samples
-        do not go with the others: another size, other columns, or classes that are not among the training samples.
+        A source cannot be read, has no labels or such as are no classes, is too small to split, its training samples
+        are all the same, or its test samples do not go with the others: another size, other columns, or classes that
+        are not among the training samples.
     """
     data = load_dataset(
         source, "train", data_dir=reading.data_dir, progress=progress, kind=reading.kind,
@@ -102,10 +106,12 @@ def load_split(
     if test_source is not None or test_size is None:
         data, test, where = _find_test(source, test_source, data, reading)
         if test is not None:
+            _require_differences(data)
             return Split(data, test, f"the {counted(test, 'test ')} of {where}", drawn, numbered)
     fraction = DEFAULT_TEST_SIZE if test_size is None else test_size
     stratified = isinstance(data, Table) and _can_stratify(data.require_labels(), fraction)
     train, test = _hold_out(data, fraction, seed, stratified)
+    _require_differences(train)
     how = f"{fraction:.0%}, seed {seed}{', stratified' if stratified else ''}"
     return Split(train, test, f"{counted(test)} held out ({how})", drawn, numbered)
 
@@ -134,6 +140,23 @@ def counted(data: Samples, kind: str = "") -> str:
 def plural(n: int, one: str, many: str | None = None) -> str:
     """A count of things, by the word for one of them: "1 class", "2 classes"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def _require_differences(train: Samples) -> None:
+    """Raise DataError where all samples are the same, so that no machine can tell their classes apart."""
+    if isinstance(train, Dataset):
+        same = all(np.array_equal(image, train.images[0]) for image in train.images)
+        what, cure = f"all {counted(train, 'training ')} are the same picture", "check the file"
+    else:
+        X = train.X
+        first = nonzeros_of_row(X, 0)
+        same = all(np.array_equal(first, nonzeros_of_row(X, r)) for r in range(X.shape[0]))
+        named = f" ({', '.join(train.columns)})" if 0 < len(train.columns) <= _NAMED else ""
+        features = "the only feature is" if train.n_features == 1 else f"all {train.n_features:,} features are"
+        what = f"{features} constant in the {counted(train, 'training ')}{named}"
+        cure = "check the file, its labels (--label), and what is left out (--drop)"
+    if same:
+        raise DataError(f"{train.name}: {what}, so there is nothing to tell classes by; {cure}")
 
 
 def _find_test(

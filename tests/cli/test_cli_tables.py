@@ -8,6 +8,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy import sparse
@@ -657,3 +658,37 @@ def test_columns_that_go_by_their_order_are_said(heart):
     done("train", "bare.csv", "--label", -1)
     Path("named.csv").write_text("age,sex,chol,outcome\n" + Path("bare.csv").read_text())
     assert "names columns, and the training data did not" in done("predict", "bare.svm", "named.csv").stderr
+
+
+def constant(name):
+    y = np.arange(60) % 2
+    X = np.array([[1.0, 2.5]]).repeat(len(y), axis=0)
+    if name == "pictures.npz":
+        np.savez(name, images=np.full((len(y), 8, 8), 7, np.uint8), labels=y)
+    elif name == "sparse.svmlight":
+        dump_svmlight_file(sparse.csr_array(X), y, name)
+    else:
+        X = X[:, :1] if name == "one.csv" else X
+        pd.DataFrame(X, columns=["width", "height"][: X.shape[1]]).assign(label=y).to_csv(name, index=False)
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("two.csv", "all 2 features are constant in the 48 training rows (width, height), so there is nothing"),
+     ("one.csv", "the only feature is constant in the 48 training rows (width), so"),
+     ("sparse.svmlight", "all 2 features are constant in the 48 training rows, so"),
+     ("pictures.npz", "all 48 training images are the same picture, so there is nothing to tell classes by")],
+)  # fmt: skip
+def test_samples_that_are_all_the_same_are_refused(name, message, command):
+    constant(name)
+    assert message in one_line_error(command, name)
+    assert not list(Path().glob("*.svm"))
+
+
+def test_one_column_that_is_not_constant_is_enough():
+    constant("two.csv")
+    table = pd.read_csv("two.csv")
+    table.loc[table.index[:30], "width"] = 3.0
+    table.to_csv("two.csv", index=False)
+    done("train", "two.csv")
