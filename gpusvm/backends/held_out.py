@@ -35,6 +35,9 @@ WORTH_A_START = 256
 """Samples of a class, on average, from which on a fold's training begins where the machine itself ended: small pairs
 are solved as soon from nothing."""
 
+CERTAIN = 1e6
+"""The logarithm of the odds against a class that took no part in training."""
+
 _BLOCK_BYTES = 2**27
 _NAMED = 5
 
@@ -111,7 +114,11 @@ def calibrate(
     probA, probB = fit_sigmoids(
         found.own.ravel(), pair.ravel(), is_first.ravel(), np.repeat(weights, others), len(classes) * others // 2
     )
+    untrained = np.bincount(own, minlength=len(classes)) == 0
+    _rule_out(probA, probB, untrained)
     calibration = Calibration(probA, probB, "price")
+    if np.count_nonzero(~untrained) == 2:
+        return calibration  # the sigmoid itself
     logits = calibration.logits(found.decisions)
     return replace(calibration, sharpness=fit_sharpness(logits, own[found.kept], weights[found.kept], len(classes)))
 
@@ -134,7 +141,7 @@ def factors(training: Training, codes: np.ndarray) -> np.ndarray:
 
 def _warn_of_few(classes: np.ndarray, codes: np.ndarray, n_folds: int) -> None:
     counts = np.bincount(codes, minlength=len(classes))
-    few = np.flatnonzero(counts < n_folds)
+    few = np.flatnonzero((counts < n_folds) & (counts > 0))
     if len(few):
         named = ", ".join(f"{classes[c]} ({counts[c]})" for c in few[:_NAMED].tolist())
         more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
@@ -143,6 +150,17 @@ def _warn_of_few(classes: np.ndarray, codes: np.ndarray, n_folds: int) -> None:
             f" {named}{more}; their probabilities say little. Train on more samples of them",
             DataWarning,
         )
+
+
+def _rule_out(probA: np.ndarray, probB: np.ndarray, untrained: np.ndarray) -> None:
+    """Set the sigmoids of the pairs of classes that took no part (where `untrained`, (n_classes,) bool).
+
+    Their probability is zero, and that of the others is as if they were not there.
+    """
+    first, second = np.triu_indices(len(untrained), 1)
+    without = untrained[first] | untrained[second]
+    probA[without] = 0.0
+    probB[without] = CERTAIN * (untrained[first].astype(float) - untrained[second])[without]
 
 
 def folds(codes: np.ndarray, n_folds: int, random: np.random.RandomState) -> Iterator[np.ndarray]:

@@ -346,7 +346,8 @@ class SVC(ClassifierMixin, KernelMachine):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithms of `predict_proba`, (n, n_classes)."""
         probabilities = self.predict_proba(X)
-        return array_module(probabilities).log(probabilities)
+        with np.errstate(divide="ignore"):  # of a class that took no part
+            return array_module(probabilities).log(probabilities)
 
     @property
     def probA_(self) -> np.ndarray:

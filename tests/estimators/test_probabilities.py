@@ -93,12 +93,20 @@ def test_weights_of_zero_take_samples_out_of_the_probabilities_too(backend):
     np.testing.assert_allclose(with_them.predict_proba(X), without, atol=0.05)
 
 
-def test_a_class_without_weight_is_never_probable(backend):
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+@pytest.mark.parametrize("by", ["sample_weight", "class_weight"])
+def test_a_class_without_weight_is_never_probable_and_changes_nothing(backend, left_out, by):
     X, y = overlapping(300)
-    svc = SVC(backend=backend, probability=True)
-    with pytest.warns(UserWarning, match="fewer samples"):
-        svc.fit(X, y, np.where(y == 1, 0.0, 1.0))
-    assert check(svc, X)[:, 1].max() < 0.34
+    there = y != left_out
+    expected = SVC(backend=backend, probability=True, gamma=0.2).fit(X[there], y[there])
+    svc = SVC(backend=backend, probability=True, gamma=0.2)
+    if by == "class_weight":
+        svc.set_params(class_weight={left_out: 0.0}).fit(X, y)
+    else:
+        svc.fit(X, y, there.astype(float))
+    p = check(svc, X)
+    assert (p[:, left_out] == 0).all() and (svc.predict_log_proba(X)[:, left_out] == -np.inf).all()
+    np.testing.assert_allclose(np.delete(p, left_out, axis=1), expected.predict_proba(X), atol=1e-6)
 
 
 def test_a_class_of_one_sample_is_told_of(backend):
