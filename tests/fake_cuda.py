@@ -15,7 +15,7 @@ import functools
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,32 @@ import sklearn.svm
 
 
 class FakeArray(np.ndarray):
-    """A "device" array."""
+    """A "device" array. As CuPy's it refuses to be mixed with arrays of the host."""
 
     def get(self) -> np.ndarray:
         return np.asarray(self).copy()
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        refuse_arrays_of_the_host(ufunc.__name__, (*inputs, *(out or ())))
+        if out is not None:
+            kwargs["out"] = tuple(None if array is None else np.asarray(array) for array in out)
+        result = getattr(ufunc, method)(*map(_of_the_host, inputs), **kwargs)
+        if out is not None:
+            return out[0]
+        return result.view(FakeArray) if isinstance(result, np.ndarray) else result
+
+
+def _of_the_host(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, FakeArray) else value
+
+
+def refuse_arrays_of_the_host(name: str, arguments: Iterable[Any]) -> None:
+    """Raise TypeError, as CuPy does, where an argument is a NumPy array that is more than a number."""
+    for argument in arguments:
+        if isinstance(argument, (list, tuple)):
+            refuse_arrays_of_the_host(name, argument)
+        elif type(argument) is np.ndarray and argument.ndim:
+            raise TypeError(f"{name}: Unsupported type {type(argument)}")
 
 
 FakeArray.__module__ = "cupy"
@@ -163,6 +185,10 @@ class FakeCuda:
             self._of_thread.allocator = before
 
 
+TAKE_ARRAYS_OF_THE_HOST = ("array", "asarray", "ascontiguousarray", "asfortranarray", "asnumpy")
+"""Functions of CuPy that take NumPy's arrays; all others refuse them."""
+
+
 class FakeCupy(types.ModuleType):
     """NumPy's functions, returning FakeArray.
 
@@ -197,6 +223,8 @@ class FakeCupy(types.ModuleType):
 
         def on_device(*args: Any, **kwargs: Any) -> Any:
             self.calls.add((name, len(args), tuple(sorted(kwargs))))
+            if name not in TAKE_ARRAYS_OF_THE_HOST:
+                refuse_arrays_of_the_host(name, (*args, *kwargs.values()))
             result = found(*args, **kwargs)
             if isinstance(result, np.ndarray):
                 self.cuda.get_allocator()(result.nbytes)

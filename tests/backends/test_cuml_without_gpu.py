@@ -76,7 +76,7 @@ def test_the_model_predicts_device_arrays_on_the_device(cupy, digits_model, digi
     bound = MOST_SPREAD * error * np.linalg.norm(digits_model.dual_coef, axis=1).max()
     assert bound < 5e-5
     np.testing.assert_allclose(on_device.get(), digits_model.pair_decisions(digits[2]), rtol=0, atol=bound)
-    np.testing.assert_array_equal(digits_model.predict(cupy.asarray(digits[2])), digits_model.predict(digits[2]))
+    np.testing.assert_array_equal(digits_model.predict(cupy.asarray(digits[2])).get(), digits_model.predict(digits[2]))
 
 
 @pytest.mark.parametrize("error", [MemoryError("out of memory allocating"), RuntimeError("cudaErrorMemoryAllocation")])
