@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.errors import GpuSvmError, TrainingError, UsageError
+from gpusvm.packages import package_versions
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,6 @@ def probe_cuda() -> Availability:
 
 
 def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
-    hint = extra_for(driver.cuda_version)
     try:
         import cupy
 
@@ -125,32 +126,86 @@ def _ask_cupy(driver: Driver, detail: dict[str, Any]) -> Availability:
         count = runtime.getDeviceCount()
         detail["devices"] = [_describe_device(runtime, index) for index in range(count)]
         if count:
-            _compute_something(cupy)
+            _compute_something(cupy, detail["devices"][0]["compute_capability"])
     except Exception as error:
         if is_interrupt(error):
             raise
-        if "InsufficientDriver" in str(error):
-            reason = (
-                f"the NVIDIA driver runs CUDA {dotted(driver.cuda_version)}, too old for the installed CuPy "
-                f"(built for CUDA {dotted(detail.get('runtime_cuda_version', 0))})"
-            )
-            return Availability(False, reason, hint, detail)
-        return Availability(False, f"CuPy is installed but fails: {one_line(error)}", hint, detail)
+        reason, hint = _explained(error, driver, detail)
+        return Availability(False, reason, hint, detail)
     if count == 0:
         return Availability(False, "CuPy finds no CUDA device", detail=detail)
     first = detail["devices"][0]
     return Availability(True, f"{first['name']}, {first['memory_mb'] / 1024:.0f} GB", detail=detail)
 
 
-def _compute_something(cupy: Any) -> None:
-    """A kernel that CuPy compiles and a product by cuBLAS: CuPy imports without what either needs.
+_TWICE = """
+extern "C" __global__ void twice(float* values, int n) {
+    int k = blockIdx.x * blockDim.x + threadIdx.x;
+    if (k < n) values[k] *= 2.0f;
+}
+"""
+
+_OLDEST_CAPABILITY = (7, 5)
+"""Of devices that the solver's kernels are compiled for, and that CUDA 13 knows."""
+
+
+def _compute_something(cupy: Any, capability: str) -> None:
+    """A kernel in CUDA C, one that CuPy writes, and a product by cuBLAS: CuPy imports without what each of them needs.
 
     Raises whatever CuPy raises, or ArithmeticError for a wrong result.
     """
+    if tuple(map(int, capability.split("."))) < _OLDEST_CAPABILITY:
+        oldest = ".".join(map(str, _OLDEST_CAPABILITY))
+        raise _DeviceTooOldError(f"the GPU is too old: its compute capability is {capability}, {oldest} is needed")
+    values = cupy.asarray(np.arange(40, dtype=np.float32))
+    kernel = cupy.RawModule(code=_TWICE, options=("--std=c++17",)).get_function("twice")
+    kernel((2,), (32,), (values, np.int32(40)))
+    if not np.array_equal(values.get(), 2.0 * np.arange(40)):
+        raise ArithmeticError("a kernel that doubles 40 numbers wrote others")
     a = cupy.arange(4, dtype=np.float32).reshape(2, 2)
     found = ((a + 1) @ a).get().tolist()
     if found != [[4.0, 7.0], [8.0, 15.0]]:
         raise ArithmeticError(f"a product of two small matrices came out as {found}")
+
+
+class _DeviceTooOldError(Exception):
+    """Says all that there is to say."""
+
+
+_PARTS_OF_CUDA = {"nvrtc": "the compiler NVRTC", "cublas": "cuBLAS", "cudart": "the CUDA runtime"}
+
+
+def _explained(error: Exception, driver: Driver, detail: dict[str, Any]) -> tuple[str, str]:
+    """What CuPy raised while it was tried, as a phrase, and the command that mends it, empty where none does."""
+    runtime = detail.get("runtime_cuda_version", 0)
+    whole = f'pip install "cupy-cuda{13 if (runtime or driver.cuda_version) >= 13000 else 12}x[ctk]"'
+    text = str(error)
+    if isinstance(error, _DeviceTooOldError):
+        return text, ""
+    both = [name for name in ("cupy-cuda12x", "cupy-cuda13x") if package_versions((name,))]
+    if len(both) == 2:
+        mend = f"pip uninstall -y {' '.join(both)}; {extra_for(driver.cuda_version)}"
+        return "CuPy is installed twice, for CUDA 12 and for CUDA 13: they are in each other's way", mend
+    if "InsufficientDriver" in text:
+        reason = (
+            f"the NVIDIA driver runs CUDA {dotted(driver.cuda_version)}, too old for the installed CuPy "
+            f"(built for CUDA {dotted(runtime)})"
+        )
+        return reason, extra_for(driver.cuda_version)
+    if re.search("UnsupportedPtxVersion|UNSUPPORTED_PTX_VERSION|PTX .* unsupported toolchain", text):
+        runs = dotted(driver.cuda_version)
+        mend = f'pip install "cuda-toolkit=={runs}.*"; or update the NVIDIA driver'
+        return f"the compiler NVRTC is newer than the NVIDIA driver, which runs CUDA {runs}", mend
+    header = re.search(r'open source file "([^"]+)"', text)
+    if header is not None:
+        return f"CuPy is installed, but CUDA's headers are not ({header[1]} is missing)", whole
+    missing = re.search(r"lib(nvrtc|cublas|cudart)\w*(?:\.so[.\d]*)?", text) or re.search(
+        r"\"(nvrtc|cublas|cudart)\w*\"|'(nvrtc|cublas|cudart)\w*'", text
+    )
+    if missing is not None:
+        part = _PARTS_OF_CUDA[next(group for group in missing.groups() if group)]
+        return f"CuPy is installed, but {part} is not ({one_line(error)})", whole
+    return f"CuPy is installed but fails: {one_line(error)}", extra_for(driver.cuda_version)
 
 
 def _describe_device(runtime: Any, index: int) -> dict[str, Any]:
@@ -195,9 +250,9 @@ def training_on_gpu(index: int | None) -> Iterator[Any]:
     """Train on CUDA device `index` (None: the current one), after all that the caller's stream
     has yet to do.
 
-    Inside, CuPy works on the null stream. numba-cuda launches there; cuML works on the stream of
-    the thread, which waits for the null stream and no other, and is waited for by it. At the end
-    the device has done everything.
+    Inside, CuPy works on the null stream; cuML works on the stream of the thread, which waits for
+    the null stream and no other, and is waited for by it. At the end the device has done
+    everything.
 
     CuPy's memory comes from `training_pool`, which is yielded. Other threads are not touched:
     CuPy keeps the allocator of a ``using_allocator`` for each thread. ``import cuml`` sets CuPy's
@@ -239,8 +294,6 @@ _GPU_LIBRARIES = {
     "cupy": "CuPy",
     "cupy_backends": "CuPy",
     "cupyx": "CuPy",
-    "numba": "numba-cuda",
-    "numba_cuda": "numba-cuda",
     "cuda": "CUDA",
     "cuml": "cuML",
     "cudf": "cuDF",
@@ -315,7 +368,7 @@ _DLPACK_CUDA = 2
 def as_device_array(X: Any) -> Any | None:
     """X as a CuPy array that shares its memory, where it lies on a CUDA device; None for anything else.
 
-    Takes CuPy arrays, whatever has ``__cuda_array_interface__`` (numba, PyTorch), and DLPack (PyTorch, JAX).
+    Takes CuPy arrays, whatever has ``__cuda_array_interface__`` (Numba, PyTorch), and DLPack (PyTorch, JAX).
     """
     if type(X).__module__.partition(".")[0] == "cupy":
         return X

@@ -185,6 +185,24 @@ class FakeCuda:
             self._of_thread.allocator = before
 
 
+class FakeRawModule:
+    """``cupy.RawModule`` of a source with one kernel, ``twice``, which doubles the first n of float32 values."""
+
+    def __init__(self, code: str, *, options: tuple[str, ...] = ()) -> None:
+        assert 'extern "C" __global__ void twice(float' in code and isinstance(options, tuple)
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        assert name == "twice"
+
+        def launch(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+            values, n = args
+            assert type(values) is FakeArray and values.dtype == np.float32 and type(n) is np.int32
+            assert grid[0] * block[0] >= n, "not every number has a thread"
+            np.asarray(values)[:n] *= 2
+
+        return launch
+
+
 TAKE_ARRAYS_OF_THE_HOST = ("array", "asarray", "ascontiguousarray", "asfortranarray", "asnumpy")
 """Functions of CuPy that take NumPy's arrays; all others refuse them."""
 
@@ -204,7 +222,7 @@ class FakeCupy(types.ModuleType):
         super().__init__("cupy")
         self.__version__ = "14.2.0"
         self.__spec__ = types.SimpleNamespace(name="cupy")  # type: ignore[assignment]
-        self.ndarray = FakeArray
+        self.ndarray, self.RawModule = FakeArray, FakeRawModule
         self.calls: set[tuple[str, int, tuple[str, ...]]] = set()
         self.events: list[str] = []
         self.cuda = FakeCuda(self.events, runtime or FakeRuntime())

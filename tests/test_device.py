@@ -99,7 +99,7 @@ def test_cupy_missing(machine):
 
 def test_cupy_broken(machine):
     machine(WORKING, packages=BOTH, runtime=fake_cuda.FakeRuntime(error=OSError("libcublas.so.13: no such file")))
-    assert "CuPy is installed but fails: OSError: libcublas" in probe_cuda().reason
+    assert "but cuBLAS is not (OSError: libcublas" in probe_cuda().reason
 
 
 def test_cuml_missing(machine):
@@ -118,13 +118,63 @@ def test_cuml_broken(machine, monkeypatch):
 # -- a probe that says yes has run something ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [RuntimeError("NVRTC_ERROR_COMPILATION"), OSError("libcublas.so.13: cannot open")])
-def test_cupy_that_imports_and_computes_nothing_is_no_device(machine, error):
+WHOLE = 'pip install "cupy-cuda13x[ctk]"'
+
+
+@pytest.mark.parametrize("asked", ["RawModule", "arange"])
+@pytest.mark.parametrize(
+    ("error", "reason", "hint"),
+    [
+        (RuntimeError("NVRTC_ERROR_COMPILATION"), "CuPy is installed but fails: RuntimeError", "gpusvm[cuda13]"),
+        (OSError("libcublas.so.13: cannot open"), "CuPy is installed, but cuBLAS is not (OSError: libcublas", WHOLE),
+        (
+            RuntimeError('Failure finding "libnvrtc.so": No such file: libnvrtc.so*'),
+            "CuPy is installed, but the compiler NVRTC is not (RuntimeError: Failure finding",
+            WHOLE,
+        ),
+        (
+            RuntimeError('cupy/complex.cuh(8): catastrophic error: cannot open source file "cuda_fp16.h"'),
+            "CuPy is installed, but CUDA's headers are not (cuda_fp16.h is missing)",
+            WHOLE,
+        ),
+        (
+            RuntimeError(
+                "CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with an unsupported toolchain."
+            ),
+            "the compiler NVRTC is newer than the NVIDIA driver, which runs CUDA 13.0",
+            'pip install "cuda-toolkit==13.0.*"',
+        ),
+    ],
+    ids=["anything", "cuBLAS", "NVRTC", "headers", "a driver too old for NVRTC"],
+)
+def test_cupy_that_imports_and_computes_nothing_is_no_device(machine, asked, error, reason, hint):
     cupy = machine(WORKING, packages=BOTH)
-    cupy.arange = fake_cuda.raising_inside("cupy._core.core", error)
+    setattr(cupy, asked, fake_cuda.raising_inside("cupy._core.core", error))
     found = probe_cuda()
-    assert not found.ok and f"CuPy is installed but fails: {type(error).__name__}" in found.reason
-    assert found.hint == 'pip install "gpusvm[cuda13]"'
+    assert not found.ok and found.reason.startswith(reason) and hint in found.hint and "\n" not in found.reason
+
+
+def test_cupy_for_both_cudas_at_once_is_named(machine, monkeypatch):
+    cupy = machine(WORKING, packages=BOTH)
+    cupy.arange = fake_cuda.raising_inside("cupy._core.core", ImportError("undefined symbol"))
+    monkeypatch.setattr(device, "package_versions", lambda names: dict.fromkeys(names, "14.2.0"))
+    found = probe_cuda()
+    assert "CuPy is installed twice" in found.reason
+    assert found.hint == 'pip uninstall -y cupy-cuda12x cupy-cuda13x; pip install "gpusvm[cuda13]"'
+
+
+def test_a_device_too_old_for_the_kernels_is_named(machine):
+    runtime = fake_cuda.FakeRuntime()
+    properties = runtime.getDeviceProperties(0) | {"major": 7, "minor": 0}
+    runtime.getDeviceProperties = lambda index: properties
+    machine(WORKING, packages=BOTH, runtime=runtime)
+    assert probe_cuda().reason == "the GPU is too old: its compute capability is 7.0, 7.5 is needed"
+
+
+def test_a_kernel_that_writes_nothing_is_no_device(machine):
+    cupy = machine(WORKING, packages=BOTH)
+    cupy.RawModule = lambda **given: types.SimpleNamespace(get_function=lambda name: lambda *launch: None)
+    assert "a kernel that doubles 40 numbers wrote others" in probe_cuda().reason
 
 
 def test_cupy_that_computes_wrong_results_is_no_device(machine):
@@ -203,8 +253,7 @@ def test_what_an_asynchronous_kernel_raises_at_the_end_is_a_training_error(monke
 @pytest.mark.parametrize(
     ("module", "library"),
     [
-        ("numba.cuda.np.arrayobj", "numba-cuda"),
-        ("numba_cuda.numba.cuda.compiler", "numba-cuda"),
+        ("cupyx.scipy.sparse._csr", "CuPy"),
         ("cuda.bindings.driver", "CUDA"),
         ("cupy._core.core", "CuPy"),
         ("cupy_backends.cuda.api.runtime", "CuPy"),
@@ -217,7 +266,7 @@ def test_what_an_asynchronous_kernel_raises_at_the_end_is_a_training_error(monke
 )
 @pytest.mark.parametrize("kind", [AttributeError, TypeError, RuntimeError, NotImplementedError])
 def test_whose_failure_an_error_is_shows_in_its_traceback(module, library, kind):
-    """As where numba-cuda, asked by us, asks NumPy for a function that NumPy no longer has."""
+    """As where a library, asked by us, asks NumPy for a function that NumPy no longer has."""
     inner = fake_cuda.raising_inside("numpy", kind("module 'numpy' has no attribute 'row_stack'"))
     called = fake_cuda.calling_inside(module, inner)
     ours = fake_cuda.calling_inside("gpusvm.solver.cuda", called)
@@ -233,12 +282,11 @@ def interrupted() -> RuntimeError:
 
 
 def test_an_interrupt_that_a_library_wraps_is_no_failure_of_it(machine, monkeypatch):
-    cupy = machine(WORKING, packages=(*BOTH, "numba_cuda"))
+    cupy = machine(WORKING, packages=BOTH)
     with pytest.raises(RuntimeError, match="__set_name__"), gpu_failures("do this"):
-        fake_cuda.raising_inside("numba.core.options", interrupted())()
+        fake_cuda.raising_inside("cupy._core.core", interrupted())()
     monkeypatch.setattr(fake_cuda.FakeCumlSVC, "fit", fake_cuda.raising_inside("cuml.svm.svc", interrupted()))
-    monkeypatch.setattr(native_cuda, "_launch_a_kernel", fake_cuda.raising_inside("numba.cuda", interrupted()))
-    monkeypatch.setattr(native_cuda, "installed", lambda name: True)
+    monkeypatch.setattr(native_cuda, "_launch_a_kernel", fake_cuda.raising_inside("cupy._core.raw", interrupted()))
     for backend in (cuml_backend.backend, native_cuda.backend):
         with pytest.raises(RuntimeError, match="__set_name__"):
             backend.probe()

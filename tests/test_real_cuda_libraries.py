@@ -1,7 +1,6 @@
-"""What the stand-ins of fake_cuda pretend, held against CuPy and numba-cuda themselves.
+"""What the stand-ins of fake_cuda pretend, held against CuPy itself.
 
-Both import without a driver, so no GPU is needed:
-``pip install cupy-cuda13x "numba-cuda[cu13]" "numpy<2.5"``.
+It imports without a driver, so no GPU is needed: ``pip install "gpusvm[gpu-test]"``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tests.solver.host_device import host_device
 
 @pytest.fixture
 def real_cupy():
-    return pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda13x")
+    return pytest.importorskip("cupy", reason='CuPy is not installed: pip install "gpusvm[gpu-test]"')
 
 
 def test_every_function_asked_of_cupy_is_there_and_takes_the_arguments(real_cupy, monkeypatch, digits):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,7 @@ import numpy as np
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.native import pair_problems, report_pairs
 from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
-from gpusvm.device import (
-    extra_for,
-    gpu_failures,
-    installed,
-    is_interrupt,
-    one_line,
-    probe_cuda,
-    training_on_gpu,
-)
+from gpusvm.device import gpu_failures, is_interrupt, one_line, probe_cuda, training_on_gpu
 from gpusvm.errors import TrainingError
 from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb
@@ -48,11 +39,8 @@ class NativeCudaBackend:
         device = probe_cuda()
         if not device.ok:
             return device
-        hint = extra_for(device.detail["driver_cuda_version"])
-        if not installed("numba_cuda"):
-            return Availability(False, f"{device.reason}, but numba-cuda is not installed", hint, device.detail)
-        wrong, mend = _what_is_wrong()
-        return Availability(False, f"{device.reason}, but {wrong}", mend or hint, device.detail) if wrong else device
+        wrong = _what_is_wrong()
+        return Availability(False, f"{device.reason}, but {wrong}", detail=device.detail) if wrong else device
 
     def fit(
         self,
@@ -104,7 +92,7 @@ class NativeCudaBackend:
             ) from error
         provenance = {
             "backend": self.name,
-            **package_versions(("cupy", "numba-cuda")),
+            **package_versions(("cupy",)),
             "cache_mb": round(budget_mb),
             "peak_gpu_mb": round(pool.total_bytes() / 2**20),
         }
@@ -112,11 +100,10 @@ class NativeCudaBackend:
 
 
 @cache
-def _what_is_wrong() -> tuple[str, str]:
-    """Why numba-cuda runs no kernel on the current device, and the command that mends it; asked
-    once in a process.
+def _what_is_wrong() -> str:
+    """Why the solver's kernels do not run on the current device, empty where they do; asked once in a process.
 
-    Both are empty where it runs one; the command is where none is known. Never raises.
+    Never raises.
     """
     try:
         with training_on_gpu(None):
@@ -124,8 +111,8 @@ def _what_is_wrong() -> tuple[str, str]:
     except Exception as error:
         if is_interrupt(error):
             raise
-        return _explained(error)
-    return "", ""
+        return f"its kernels do not run there: {one_line(error)}"
+    return ""
 
 
 def _launch_a_kernel() -> None:
@@ -135,30 +122,10 @@ def _launch_a_kernel() -> None:
     """
     import cupy
 
-    values = cupy.arange(40, dtype=np.float32)
+    values = cupy.asarray(np.arange(40, dtype=np.float32))
     solver_device().kernels.twice(values)
     if not np.array_equal(values.get(), 2.0 * np.arange(40)):
         raise ArithmeticError("a kernel that doubles 40 numbers wrote others")
-
-
-_GONE_FROM_NUMPY = {"row_stack": "2.5", "trapz": "2.4"}
-"""What numba-cuda looks for in NumPy while it compiles its first kernel, and the version that no
-longer has it: every numba-cuda up to 0.30.4 asks for row_stack, those before 0.26 for trapz
-too."""
-
-
-def _explained(error: Exception) -> tuple[str, str]:
-    """What `_launch_a_kernel` raised as a phrase, and the command that mends it, empty where none
-    is known."""
-    found = package_versions(("numba-cuda", "numpy"))
-    numba_cuda = f"numba-cuda {found.get('numba-cuda', '')}".rstrip()
-    missing = re.search(r"module 'numpy' has no attribute '(\w+)'", str(error))
-    if missing is None:
-        return f"{numba_cuda} cannot run a kernel: {one_line(error)}", ""
-    numpy_version = found.get("numpy", np.__version__)
-    limit = _GONE_FROM_NUMPY.get(missing[1], ".".join(numpy_version.split(".")[:2]))
-    why = f"{numba_cuda} does not work with NumPy {numpy_version}, which is too new for it ({one_line(error)})"
-    return why, f'pip install "numpy<{limit}"'
 
 
 def _checked(data: GroupedData, results: Sequence[Solution], problem: Problem, stopping: Stopping) -> list[Solution]:
