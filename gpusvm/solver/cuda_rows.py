@@ -25,6 +25,9 @@ TILE_COLUMNS = 128
 TILE_ROWS = {"rows_of_pixels": 128, "rows_by_tf32": 128, np.dtype(np.float32): 128, np.dtype(np.float64): 64}
 """Rows of such a block."""
 
+HIGHEST = 65_535
+"""Blocks of a grid in y."""
+
 ALIGNMENT = 32
 """Bytes that a dense sample is padded to: a step of a matrix instruction."""
 
@@ -272,11 +275,12 @@ class _Dense(_Form):
     def launch(self, module: Any, kernel: Kernel, samples: Array, columns: Array, slots: Array, out: Array) -> None:
         m, n = len(samples), len(columns)
         rows = TILE_ROWS[self.real] if self.name == "rows_of_reals" else TILE_ROWS[self.name]
-        tiles = -(-m // rows) * -(-n // TILE_COLUMNS)
+        high = min(-(-n // TILE_COLUMNS), HIGHEST)
+        grid = -(-m // rows), high, -(-n // (TILE_COLUMNS * high))
         sizes, lists = (np.int32(m), np.int32(n)), (samples, columns, slots)
         data = self.X, np.int64(self.pitch), self.terms
         arguments = (*sizes, *lists, *data, *_function(kernel, self.scale), out, np.int64(out.shape[1]))
-        module.get_function(self.name)((tiles,), (THREADS,), arguments)
+        module.get_function(self.name)(grid, (THREADS,), arguments)
 
 
 class _Pixels(_Dense):

@@ -7,7 +7,8 @@
 //
 //     out[slots[i], c] = kernel(X[columns[samples[i]]], X[columns[c]])    for i < m, c < n
 //
-// A block computes a tile of `out`. Tiles of the same columns follow one another, so that these are read once.
+// A block computes a tile of `out`. Tiles of the same columns follow one another in x, so that these are read once;
+// columns go on in y, and where a grid is not that high, in z.
 
 #ifndef REAL
 #define REAL float
@@ -62,12 +63,6 @@ __device__ __forceinline__ void multiply_tf32(float (&c)[4], const unsigned (&a)
     asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-__device__ __forceinline__ unsigned to_tf32(float x) {
-    unsigned rounded;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
-    return rounded;
 }
 
 // c (8 x 8) += a (8 x 4) b (4 x 8), of doubles.
@@ -169,21 +164,27 @@ __device__ __forceinline__ double argument(bool is_rbf, double product, double l
     return is_rbf ? left + right - 2.0 * product : product;
 }
 
-template <class P>
-__device__ __forceinline__ VALUE kernel_value(const Function &function, P product, P left, P right) {
-    typedef typename Arithmetic<P>::type A;
-    const bool is_rbf = function.kind == RBF;
-    const A x = (A)argument(is_rbf, product, left, right), slope = (A)function.slope;
-    if (is_rbf) {
-        const A y = -slope * x;
-        return (VALUE)exponential(y < (A)0 ? y : (A)0);
+// Kernel values of the arguments x, several at once so that they are computed side by side.
+template <int COUNT, class A>
+__device__ __forceinline__ void apply(const Function &function, A (&x)[COUNT]) {
+    const A factor = (A)(function.kind == RBF ? -function.slope : function.slope), coef0 = (A)function.coef0;
+#pragma unroll
+    for (int k = 0; k < COUNT; k++) x[k] *= factor;
+    if (function.kind == RBF) {
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) x[k] = exponential(x[k] < (A)0 ? x[k] : (A)0);
+    } else if (function.kind == SIGMOID) {
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) x[k] = tangent(x[k] + coef0);
+    } else if (function.kind == POLY) {
+        A base[COUNT];
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) base[k] = x[k] + coef0, x[k] = (A)1;
+#pragma unroll 1
+        for (int d = 0; d < function.degree; d++)
+#pragma unroll
+            for (int k = 0; k < COUNT; k++) x[k] *= base[k];
     }
-    if (function.kind == LINEAR) return (VALUE)(slope * x);
-    const A y = slope * x + (A)function.coef0;
-    if (function.kind == SIGMOID) return (VALUE)tangent(y);
-    A power = (A)1;
-    for (int k = 0; k < function.degree; k++) power *= y;
-    return (VALUE)power;
 }
 
 // Where rows come from and go to; `terms` holds a number for each sample: see `measure_pixels` and `measure_reals`.
@@ -292,24 +293,36 @@ template <int ROWS, class P, class Product>
 __device__ __forceinline__ void write_tile(
     const Rows<P> &rows, const Function &function, int first_row, int first_column, P *half, const Product &product
 ) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int column = first_column + lane;
-    P right[4];
-#pragma unroll
-    for (int k = 0; k < 4; k++) right[k] = rows.terms[rows.right(column + 32 * k)];
+    typedef typename Arithmetic<P>::type A;
+    // Rows of a warp in each half, every 8th; values computed side by side, of which registers hold fewer doubles.
+    enum { EACH = ROWS / 16, AT_ONCE = sizeof(A) == 4 ? 4 : 1 };
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, column = first_column + lane;
+    // A lane asks after a row of its warp: one by one, the warp would wait for each.
+    const int own = first_row + lane / EACH * (ROWS / 2) + lane % EACH * 8 + warp;
+    const P own_term = rows.terms[rows.left(own)];
+    const int own_slot = rows.slots[own < rows.m ? own : rows.m - 1];
+    P *right = half + ROWS / 2 * LINE;  // the terms of columns
     for (int pass = 0; pass < 2; pass++) {
         __syncthreads();
         if (warp / 4 == pass) product.put(half);
+        if (pass == 0 && threadIdx.x < 128) right[threadIdx.x] = rows.terms[rows.right(first_column + threadIdx.x)];
         __syncthreads();
-        for (int r = warp; r < ROWS / 2; r += THREADS / 32) {
-            const int i = first_row + pass * (ROWS / 2) + r;
-            if (i >= rows.m) break;
-            const P left = rows.terms[rows.left(i)], *from = half + r * LINE + lane;
-            VALUE *into = rows.row(i);
+        for (int r = 0; r < EACH && first_row + pass * (ROWS / 2) + r * 8 + warp < rows.m; r++) {
+            const P left = __shfl_sync(0xffffffffu, own_term, pass * EACH + r);
+            const int slot = __shfl_sync(0xffffffffu, own_slot, pass * EACH + r);
+            const P *from = half + (r * 8 + warp) * LINE + lane;
+            VALUE *into = rows.out + slot * rows.stride + column;
+#pragma unroll 1
+            for (int k = 0; k < 4; k += AT_ONCE) {
+                A x[AT_ONCE];
 #pragma unroll
-            for (int k = 0; k < 4; k++)
-                if (column + 32 * k < rows.n)
-                    into[column + 32 * k] = kernel_value(function, from[32 * k], left, right[k]);
+                for (int e = 0; e < AT_ONCE; e++)
+                    x[e] = argument(function.kind == RBF, from[32 * (k + e)], left, right[lane + 32 * (k + e)]);
+                apply(function, x);
+#pragma unroll
+                for (int e = 0; e < AT_ONCE; e++)
+                    if (column + 32 * (k + e) < rows.n) into[32 * (k + e)] = (VALUE)x[e];
+            }
         }
     }
 }
@@ -320,15 +333,15 @@ struct Tile {
     enum {
         ROWS = Product::ROWS,
         IN_STAGES = STAGES * (ROWS + 128) * CHUNKS,
-        IN_HALF = ROWS / 2 * LINE * sizeof(P) / sizeof(uint4),
+        IN_HALF = (ROWS / 2 * LINE + 128) * sizeof(P) / sizeof(uint4),
         SIZE = IN_STAGES > IN_HALF ? IN_STAGES : IN_HALF
     };
 
     static __device__ __forceinline__ void compute(
         const Rows<P> &rows, const Function &function, const uint4 *X, long long pitch, uint4 *shared
     ) {
-        const int tiles = (rows.m + ROWS - 1) / ROWS, first_row = blockIdx.x % tiles * ROWS;
-        const int first_column = blockIdx.x / tiles * 128;
+        const int first_row = blockIdx.x * ROWS, first_column = (blockIdx.z * gridDim.y + blockIdx.y) * 128;
+        if (first_column >= rows.n) return;
         Product product = {};
         multiply_tile<ROWS, 128>(rows, X, pitch, first_row, first_column, shared, product);
         write_tile<ROWS>(rows, function, first_row, first_column, (P *)shared, product);
@@ -401,12 +414,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rows_of_pixels(
 
 #if __CUDA_ARCH__ >= 800
 
+// A float32 as the sum of two TF32, but for a rest of 2^-24 of it: rounded to the nearest, then what is left cut off.
+// In integers, since cvt.rna takes five instructions for infinities that are not here.
 __device__ __forceinline__ void split(unsigned x, unsigned &high, unsigned &low) {
-    high = to_tf32(__uint_as_float(x));
-    low = to_tf32(__uint_as_float(x) - __uint_as_float(high));
+    high = (x + 0x1000u) & 0xffffe000u;
+    low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high)) & 0xffffe000u;
 }
 
-// A float32 as the sum of two TF32; a product as three, without that of both rests. Tensor cores cut off what they
+// A product is three of TF32, without that of both rests. Tensor cores cut off what they
 // sum instead of rounding it, so only 8 products are summed there, and float32 adds that up.
 struct SplitProducts {
     typedef float Sum;
@@ -461,27 +476,32 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rows_by_tf32(
 // float32: tiles of 128 x 128, of which a warp has 32 x 64 and a lane every 4th row and every 8th column.
 struct FloatProducts {
     typedef float Sum;
-    enum { ROWS = 128 };
+    // Features at once: what copies past the registers leave free is enough for four.
+    enum { ROWS = 128, WIDTH = COPIES_ASYNCHRONOUSLY ? 4 : 2 };
+    struct alignas(4 * WIDTH) Portion { float at[WIDTH]; };
     float sums[8][8];
+
+    static __device__ __forceinline__ Portion portion(const uint4 *samples, int sample, int chunk, int at) {
+        return *(const Portion *)((const float *)(samples + place_of(sample, chunk)) + at);
+    }
 
     __device__ __forceinline__ int row() const { return 32 * (threadIdx.x >> 6) + ((threadIdx.x & 31) >> 3); }
     __device__ __forceinline__ int column() const { return 64 * ((threadIdx.x >> 5) & 1) + (threadIdx.x & 7); }
 
     __device__ __forceinline__ void step(const uint4 *rows, const uint4 *columns, int step) {
 #pragma unroll 1
-        for (int two = 0; two < 4; two++) {  // features at once: of four, the operands want too many registers
-            const int chunk = 2 * step + two / 2;
-            float2 left[8];
+        for (int part = 0; part < 8 / WIDTH; part++) {
+            const int chunk = 2 * step + part * WIDTH / 4, at = part * WIDTH % 4;
+            Portion left[8];
 #pragma unroll
-            for (int i = 0; i < 8; i++) left[i] = ((const float2 *)(rows + place_of(row() + 4 * i, chunk)))[two % 2];
+            for (int i = 0; i < 8; i++) left[i] = portion(rows, row() + 4 * i, chunk, at);
 #pragma unroll
             for (int j = 0; j < 8; j++) {
-                const float2 right = ((const float2 *)(columns + place_of(column() + 8 * j, chunk)))[two % 2];
+                const Portion right = portion(columns, column() + 8 * j, chunk, at);
 #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    sums[i][j] = fmaf(left[i].x, right.x, sums[i][j]);
-                    sums[i][j] = fmaf(left[i].y, right.y, sums[i][j]);
-                }
+                for (int i = 0; i < 8; i++)
+#pragma unroll
+                    for (int f = 0; f < WIDTH; f++) sums[i][j] = fmaf(left[i].at[f], right.at[f], sums[i][j]);
             }
         }
     }
@@ -599,7 +619,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) rows_of_nonzeros(
 #pragma unroll
             for (int r = 0; r < TOGETHER; r++) sums[r] = fma(x, factors[r], sums[r]);
         }
-        values[warp][own][at] = kernel_value(function, total_of_lane(sums), left_term, terms[sample]);
+        typename Arithmetic<REAL>::type x[1] = {
+            argument(function.kind == RBF, total_of_lane(sums), left_term, terms[sample])};
+        apply(function, x);
+        values[warp][own][at] = (VALUE)x[0];
     }
     __syncwarp();
     for (int r = 0; r < TOGETHER && group * TOGETHER + r < m; r++)

@@ -233,16 +233,28 @@ def test_sparse_rows_are_multiplied_in_parts_where_memory_is_short(rng, monkeypa
     assert not parts.form.unpacked.any(), "the next rows would begin with these"
 
 
-@pytest.mark.parametrize("way", ["int8", "tf32", "float32", "sparse float32"])
-def test_more_columns_than_a_grid_is_high(way, rng):
+@pytest.mark.parametrize("way", ["int8", "tf32", "float32", "float64", "sparse float32"])
+def test_more_columns_than_a_grid_is_high(way, rng, monkeypatch):
+    from gpusvm.solver import cuda_rows
+
+    monkeypatch.setattr(cuda_rows, "HIGHEST", 3)
     make, dtype, capability = WAYS[way]
-    few = make(rng, 5, 4)
-    many = np.arange(65_700) % 5
+    few, many, places = make(rng, 5, 4), np.arange(1300) % 5, np.array([1299, 3])
     rows = make_rows(few, KERNELS[0], dtype, capability)
-    places = np.array([65_699, 3])
-    out = compute(rows, places, np.arange(2), 2, many, len(many))
+    out = compute(rows, places, np.arange(2), 2, many, 1301)
     expected = reference(few, KERNELS[0], np.arange(5), np.arange(5))[many[places]][:, many]
-    np.testing.assert_allclose(out, expected, rtol=0, atol=allowed(rows, 4))
+    np.testing.assert_allclose(out[:, :1300], expected, rtol=0, atol=allowed(rows, 4))
+    assert np.isnan(out[:, 1300]).all()
+
+
+def test_more_than_65535_rows_and_columns(rng):
+    few, many = pixels(rng, 5, 4), np.arange(65_700) % 5
+    rows = make_rows(few, KERNELS[0], np.float32)
+    for places, columns in ((np.array([65_699, 3]), many), (np.arange(65_700), many[:1])):
+        out = compute(rows, places % len(columns), np.arange(len(places)), len(places), columns, len(columns))
+        values = reference(few, KERNELS[0], np.arange(5), np.arange(5))
+        expected = values[columns[places % len(columns)]][:, columns]
+        np.testing.assert_allclose(out, expected, rtol=0, atol=allowed(rows, 4))
 
 
 def test_rows_lie_beyond_the_reach_of_32_bits(tmp_path, rng):

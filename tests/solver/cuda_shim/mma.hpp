@@ -54,9 +54,6 @@ inline void multiply_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned 
     }
 }
 
-// Rounded to nearest, halves away from zero.
-inline unsigned to_tf32(float x) { return (std::bit_cast<unsigned>(x) + 0x1000u) & 0xffffe000u; }
-
 inline void multiply_doubles_8(double (&c)[2], double a, double b) {
     struct Own { double a, b; };
     int lane = shim::lane();
