@@ -182,7 +182,20 @@ def squared_norms(X: Array) -> Array:
     """The squared Euclidean norm of each row of `X` (n, n_features), as (n,) in X's dtype."""
     if sparse.is_sparse(X):
         return sparse.squared_norms(X)
-    return array_module(X).einsum("ij,ij->i", X, X)
+    xp = array_module(X)
+    if xp is np:
+        return np.einsum("ij,ij->i", X, X)
+    # CuPy makes n products of 1 x 1 of this einsum, in a batch: a reduction is what it should be.
+    norms = xp.empty(len(X), dtype=X.dtype)
+    step = max(1, SQUARES_BYTES // max(1, X.dtype.itemsize * X.shape[1]))
+    for start in range(0, len(X), step):
+        rows = X[start : start + step]
+        (rows * rows).sum(axis=1, out=norms[start : start + step])
+    return norms
+
+
+SQUARES_BYTES = 256 * 2**20
+"""Memory on a device for the squares that `squared_norms` sums, some rows at a time."""
 
 
 PRODUCT_ERROR = 2e-6

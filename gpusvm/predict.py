@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 BUDGET = 64 * 2**20
 """Bytes that a call on a CPU may take beside its result, unless the decision values of one row are more."""
 
-DEVICE_BUDGET = 2**30
-"""The same on a GPU, which is busy only with large products; at most a quarter of its free memory."""
+DEVICE_BUDGET = 3 * 2**29
+"""The same on a GPU, which is busy only with large products: 1.5 GB, at most a quarter of its free memory."""
 
 COMPILED_WORK = 5e8
 """Operations (see `_work`) from which on compiled code is used, where it is kept on disk: 50 ms of NumPy.
@@ -293,6 +293,10 @@ class ArrayEvaluator:
         sparse = not self.kernel.precomputed and is_sparse(X) and is_sparse(self.given)
         values, row = (5 * widest, 1) if sparse else (3 * widest, 2 * X.shape[1])
         step = _rows_within(self.budget / 2, 8 * max(values, row, 3 * len(self.intercept)))
+        if not self.on_host:
+            # There a kernel block is made in place, in its own precision: the budget is for all that is there at once.
+            held = widest + 2 * X.shape[1] + len(self.intercept)
+            step = _rows_within(self.budget, self.dtype.itemsize * held + 8 * 2 * len(self.intercept))
         for start in range(0, X.shape[0], step):
             rows = slice(start, min(start + step, X.shape[0]))
             consume(rows, self._decide(X[rows], parts))

@@ -30,6 +30,11 @@ class FakeArray(np.ndarray):
     def get(self) -> np.ndarray:
         return np.asarray(self).copy()
 
+    def set(self, array: np.ndarray) -> None:
+        assert type(array) is np.ndarray and (array.shape, array.dtype) == (self.shape, self.dtype)
+        assert array.flags.c_contiguous if self.flags.c_contiguous else array.flags.f_contiguous
+        np.asarray(self)[...] = array
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         refuse_arrays_of_the_host(ufunc.__name__, (*inputs, *(out or ())))
         if out is not None:

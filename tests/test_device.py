@@ -314,3 +314,29 @@ def test_asking_the_real_driver_imports_nothing_and_never_raises():
     status, imported = done.stdout.strip().split(" ", 1)
     assert imported == "[]"
     assert status == "None" or int(status) >= 0
+
+
+# -- copies to the device --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["C", "F", "neither"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_a_large_array_is_copied_without_page_locked_memory(monkeypatch, rng, order, dtype):
+    """``cupy.asarray`` would take page-locked memory of its size."""
+    cupy = fake_cuda.install(monkeypatch)
+    X = rng.integers(0, 255, (600, 2000)).astype(dtype)
+    given = {"C": X, "F": np.asfortranarray(X), "neither": X[::2, ::2]}[order]
+    monkeypatch.setattr(device, "LARGE_BYTES", 1000)
+    found = device.to_device(given)
+    assert type(found) is fake_cuda.FakeArray and found.dtype == dtype
+    np.testing.assert_array_equal(found.get(), given)
+    assert found.flags.f_contiguous == (order == "F")
+    assert {name for name, *_ in cupy.calls} == {"empty"}
+
+
+def test_small_arrays_and_arrays_of_the_device_go_the_usual_way(monkeypatch):
+    cupy = fake_cuda.install(monkeypatch)
+    there = cupy.zeros((2000, 2000))
+    assert np.shares_memory(device.to_device(there), there)
+    assert type(device.to_device(np.arange(5))) is fake_cuda.FakeArray
+    assert {name for name, *_ in cupy.calls} == {"zeros", "asarray"}

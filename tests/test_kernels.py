@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import fake_cuda
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import pairwise_kernels
 
+from gpusvm import kernels
 from gpusvm.kernels import Kernel, resolve_gamma, squared_norms
 
 PARAMETERS = {
@@ -55,3 +57,16 @@ def test_wrong_parameters_are_refused(wrong):
 def test_a_precomputed_kernel_cannot_be_evaluated():
     with pytest.raises(ValueError, match="precomputed"):
         Kernel("precomputed")(np.eye(2), np.eye(2))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (7, 0), (1, 5), (70_000, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_norms_on_a_device_are_a_reduction(monkeypatch, rng, shape, dtype):
+    """CuPy makes of an einsum as many products as there are rows."""
+    cupy = fake_cuda.install(monkeypatch)
+    monkeypatch.setattr(kernels, "SQUARES_BYTES", 100_000)
+    X = rng.normal(size=shape).astype(dtype)
+    found = kernels.squared_norms(cupy.asarray(X))
+    assert type(found) is fake_cuda.FakeArray and found.dtype == dtype and found.shape == shape[:1]
+    np.testing.assert_allclose(found.get(), (X.astype(np.float64) ** 2).sum(axis=1), rtol=1e-5)
+    assert "einsum" not in {name for name, *_ in cupy.calls}

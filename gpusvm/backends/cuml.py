@@ -42,6 +42,7 @@ from gpusvm.device import (
     is_interrupt,
     one_line,
     probe_cuda,
+    to_device,
     training_on_gpu,
 )
 from gpusvm.errors import TrainingError
@@ -219,13 +220,11 @@ def _on_device(
 
     Sparse samples stay on the host, where each problem's gap is recomputed too, until cuML is given them.
     """
-    import cupy
-
     if is_sparse(X):
         return prepare(X, y, problem, sample_weight)
 
     try:
-        return prepare(cupy.asarray(X), y, problem, sample_weight)
+        return prepare(to_device(X), y, problem, sample_weight)
     except Exception as error:
         if failed_library(error) is None and not isinstance(error, MemoryError):
             raise

@@ -15,6 +15,7 @@ from gpusvm.backends.one_vs_one import from_library, group_by_class
 from gpusvm.backends.registry import GPU_BACKENDS, backend_names, get_backend
 from gpusvm.backends.sklearn import library_arguments
 from gpusvm.bench.searches import Searcher, grid_search, searched, tuned
+from gpusvm.device import to_device
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
 from gpusvm.model import SVMModel
@@ -139,7 +140,7 @@ class _Trained:
         if self.on_gpu:
             import cupy
 
-            return cupy.asnumpy(self.svc.predict(cupy.asarray(X)))
+            return cupy.asnumpy(self.svc.predict(to_device(X)))
         return self.svc.predict(X)
 
     def to_model(self) -> SVMModel:

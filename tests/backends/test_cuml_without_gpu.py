@@ -12,7 +12,7 @@ from asking import asked, asked_again
 from scipy.sparse import csr_array, csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 
-from gpusvm import SVC, certify
+from gpusvm import SVC, certify, predict
 from gpusvm.backends.cuml import CumlBackend
 from gpusvm.errors import TrainingError
 from gpusvm.kernels import MOST_SPREAD, Kernel, largest_norm
@@ -77,6 +77,26 @@ def test_the_model_predicts_device_arrays_on_the_device(cupy, digits_model, digi
     assert bound < 5e-5
     np.testing.assert_allclose(on_device.get(), digits_model.pair_decisions(digits[2]), rtol=0, atol=bound)
     np.testing.assert_array_equal(digits_model.predict(cupy.asarray(digits[2])).get(), digits_model.predict(digits[2]))
+
+
+@pytest.mark.parametrize("n_classes", [2, 10])
+def test_a_device_decides_large_blocks_by_one_product_for_all_pairs(cupy, digits, monkeypatch, n_classes):
+    """Small blocks are a CPU's: there is a launch for each step of each block."""
+    keep = digits[1] < n_classes
+    model = CumlBackend().fit(digits[0][keep][:300], digits[1][keep][:300], *PARAMS)
+    blocks, rows = [], np.tile(digits[2], (10, 1))
+    decide = predict.ArrayEvaluator._decide
+    monkeypatch.setattr(
+        predict.ArrayEvaluator, "_decide", lambda self, X, parts: (blocks.append(len(X)), decide(self, X, parts))[1]
+    )
+    found = model.pair_decisions(cupy.asarray(rows))
+    assert blocks == [len(rows)], "the rows are cut though memory is there"
+    blocks.clear()
+    monkeypatch.setattr(predict, "DEVICE_BUDGET", 2**20)
+    model._evaluators.clear()
+    np.testing.assert_allclose(model.pair_decisions(cupy.asarray(rows)).get(), found.get(), atol=1e-6)
+    values = model.n_support_vectors + 2 * 64 + len(model.intercept)
+    assert 2**19 < blocks[0] * 4 * values <= 2**20, "the kernel values of a block fill the budget, and no more"
 
 
 @pytest.mark.parametrize("error", [MemoryError("out of memory allocating"), RuntimeError("cudaErrorMemoryAllocation")])
