@@ -9,9 +9,11 @@ from sklearn.datasets import make_blobs
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from gpusvm import SVC
+from gpusvm.backends import held_out
 from gpusvm.backends.folds import Column, Fold, FoldedData, shares_values, solve_columns, solved_together
 from gpusvm.kernels import Kernel
 from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.voting import own_pairs
 
 KERNEL = Kernel("rbf", 0.1)
 
@@ -124,3 +126,22 @@ def test_folds_share_kernel_values_where_a_training_needs_all_of_them(n, cache_s
     X, y = data(2, n)
     folded = FoldedData(X, y, [Fold(*fold) for fold in StratifiedKFold(3).split(X, y)])
     assert shares_values(folded, Problem(KERNEL), Stopping(), Resources(cache_size)) == shares
+
+
+@pytest.mark.parametrize("form", ["float64", "float32", "sparse", "precomputed"])
+@pytest.mark.parametrize("kernel", ["rbf", "linear", "sigmoid"])
+@pytest.mark.parametrize("n_classes", [2, 3, 17])
+def test_values_in_own_pairs_are_those_of_all_pairs(rng, form, kernel, n_classes):
+    y = np.append(np.arange(n_classes), rng.integers(0, n_classes, 6 * n_classes))
+    X = rng.normal(size=(n_classes, 4))[y] + rng.normal(size=(len(y), 4))
+    weights = np.ones(len(y))
+    if n_classes > 2:
+        weights[y == 1] = 0  # a class that has no support vectors
+    X = {"sparse": scipy.sparse.csr_array(X), "precomputed": X @ X.T}.get(
+        form, X.astype("f4" if form == "float32" else "f8")
+    )
+    svc = SVC(kernel="precomputed" if form == "precomputed" else kernel, gamma=0.2, backend="sklearn")
+    model = svc.fit(X, y, weights).model_
+    rows = rng.permutation(len(y))[: len(y) // 2]
+    expected = np.take_along_axis(model.pair_decisions(X[rows]), own_pairs(n_classes)[y[rows]], axis=1)
+    np.testing.assert_allclose(held_out._own_decisions(model, X, rows, y[rows]), expected, rtol=1e-5, atol=1e-5)
