@@ -1,36 +1,57 @@
 #!/usr/bin/env bash
-# On a machine with a CUDA GPU: the tests that need one, then full MNIST over the GPU's backends, then what came out.
+# On a machine with a CUDA GPU: what works, the tests that need one, full MNIST and ordinary problems over the GPU's
+# backends, and last what came out, as a table.
 #
 #     bash benchmarks/on_gpu.sh OUT
 #
-# Needs Python with gpusvm's packages (CuPy, numba-cuda, cuML), pytest and Hypothesis, the four MNIST files in
-# GPUSVM_DATA_DIR, and no network. Leaves test logs and the suite's JSON and Markdown in OUT. Ends with status 1 where
-# a test fails, a backend cannot run, or backends disagree. Each part has its time limit: eight minutes in all.
+# Needs Python with gpusvm's packages (CuPy and cuML), pytest and Hypothesis, the four MNIST files in GPUSVM_DATA_DIR,
+# and no network. Leaves logs and JSON in OUT, all of it together in OUT/gpu.json. Ends with status 1 where a test
+# fails, a part cannot run, or backends disagree. Each part has its time limit; no part begins after eight minutes.
+# native-cuda goes first: what fails in cuML then takes nothing from it.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: bash benchmarks/on_gpu.sh OUT}
 mkdir -p "$out"
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+fits=(--dataset "${GPU_DATASET:-mnist}" --limit "${GPU_LIMIT:-60000}" --warmup "${GPU_WARMUP:-3000}")
+limit=${GPU_SECONDS:-470}
 failed=0
 
-$python -m gpusvm.cli.main info --json > "$out/info.json" || failed=1
+# run SECONDS NAME COMMAND...: into OUT/NAME.log, for so long, or for what is left of the eight minutes.
+run() {
+    local left=$((limit - SECONDS)) seconds=$1 name=$2
+    shift 2
+    if ((left < 5)); then
+        echo "== $name: no time left" | tee "$out/$name.log"
+        failed=1
+        return
+    fi
+    echo "== $name"
+    timeout $((seconds < left ? seconds : left)) "$@" > "$out/$name.log" 2>&1 || { failed=1; echo "failed"; }
+    tail -n "${lines:-3}" "$out/$name.log"
+}
+part() { run "$1" "fits-$2" "$python" benchmarks/gpu_fits.py "$2" "$out/fits-$2.json" "${fits[@]}"; }
 
-echo "== tests that need a GPU"
+run 40 info "$python" -m gpusvm.cli.main info --json
+$python -m pip list > "$out/packages.log" 2>&1
 # Named, since collecting the others takes packages that such a machine need not have.
 tests=$(grep -rl --include='test_*.py' 'mark\.gpu' tests)
-timeout 150 $python -m pytest -q -m gpu -p no:cacheprovider $tests > "$out/gpu-tests.log" 2>&1 || failed=1
-tail -n 15 "$out/gpu-tests.log"
-
-echo "== full MNIST"
-timeout 270 $python -m gpusvm.cli.main bench benchmarks/gpu.toml --timeout 120 --out "$out" > "$out/bench.log" 2>&1 \
-    || failed=1
-tail -n 5 "$out/bench.log"
-
-echo "== where native-cuda spends its time"
-timeout 50 $python benchmarks/profile_gpu.py > "$out/profile.log" 2>&1 || failed=1
-tail -n 15 "$out/profile.log"
-
-echo "== agreement"
-$python benchmarks/agreement.py "$(ls -t "$out"/gpu-*.json | head -n 1)" || failed=1
+run 70 tests-native-cuda "$python" -m pytest -q -m gpu -k "not cuml" -p no:cacheprovider $tests
+if command -v compute-sanitizer > /dev/null; then
+    run 40 racecheck compute-sanitizer --tool racecheck --error-exitcode 1 \
+        "$python" -m gpusvm.cli.main train digits --limit 300 --backend native-cuda --out "$out/race.svm"
+fi
+part 60 native-cuda
+part 40 native-cuda-device
+lines=15 run 40 profile "$python" benchmarks/profile_gpu.py "${fits[@]:0:4}"
+run 60 tests-cuml "$python" -m pytest -q -m gpu -k cuml -p no:cacheprovider $tests
+part 70 cuml
+part 60 cuml-pool
+part 60 cuml-own
+part 40 native-cuda-after-cuml
+run 120 workloads "$python" -m gpusvm.cli.main bench benchmarks/workloads.toml --backends native-cuda,cuml \
+    --repeats 1 --timeout 30 --out "$out"
+echo "== what came out, after $SECONDS s"
+$python benchmarks/gpu_table.py "$out" || failed=1
 exit $failed
