@@ -30,6 +30,8 @@ class QP(NamedTuple):
         Where to begin, within the bounds; zeros if not given. Its sum is the fixed sum.
     epsilon : float
         Not negative; where it is positive, no variable's bounds are on the same side of zero.
+    any_start : bool
+        Whether `start` is as good as any other of its sum: who knows a better one may begin there.
     """
 
     blocks: tuple[int, ...]
@@ -38,6 +40,7 @@ class QP(NamedTuple):
     upper: np.ndarray
     start: np.ndarray | None = None
     epsilon: float = 0.0
+    any_start: bool = False
 
     @property
     def n(self) -> int:
@@ -185,15 +188,23 @@ def one_class(bounds: np.ndarray, nu: float, start: np.ndarray | None = None) ->
     start : (n,) float64 array, optional
         alpha to begin with: what lies beyond the bounds is put on them. By default the first samples are at theirs.
     """
-    zeros, total = np.zeros(len(bounds)), nu * bounds.sum()
+    zeros, total, any_start = np.zeros(len(bounds)), nu * bounds.sum(), start is None
     start = zeros if start is None else np.clip(start, 0.0, bounds)
     if not np.isclose(start.sum(), total, rtol=_ROUNDING, atol=0.0):  # else variables would leave their bounds
         if start.sum() > total:
             start = start * (total / start.sum())
-        room = bounds - start
-        before = np.cumsum(room) - room
-        start = np.minimum(start + np.clip(total - start.sum() - before, 0.0, room), bounds)
-    return QP((0,), zeros, zeros, bounds, start)
+        start = raised(start, bounds, total, np.arange(len(bounds)))
+    return QP((0,), zeros, zeros, bounds, start, any_start=any_start)
+
+
+def raised(b: np.ndarray, upper: np.ndarray, total: float, order: np.ndarray) -> np.ndarray:
+    """`b` (n,) with a sum raised to `total`: variables go to their upper bounds, one after another in `order` (n,)."""
+    b, upper = b[order], upper[order]
+    room = upper - b
+    before = np.cumsum(room) - room
+    raised = np.empty_like(b)
+    raised[order] = np.minimum(b + np.clip(total - b.sum() - before, 0.0, room), upper)
+    return raised
 
 
 def single_function(problem: Problem, y: np.ndarray, bounds: np.ndarray, start: np.ndarray | None = None) -> QP:

@@ -73,8 +73,6 @@ class ActiveSetSolver(Iterate):
         self.at_once = self.n <= working_set.AT_ONCE and self.room == self.n
         if self.at_once:
             self.active.take_all(self.n)
-        # The gap at b = 0 if all variables may move either way: what a large gap is.
-        self.scale = float(np.ptp(self.p)) or 1.0
         self.steps_left = steps
         self.in_float64 = values.dtype == np.float64
         # What is solved at once takes LIBSVM's own path.
@@ -85,6 +83,7 @@ class ActiveSetSolver(Iterate):
         clock = clock or Clock()
         if self.b.any():
             self.recompute_gradient()
+        self.scale = working_set.scale(self.p, self.v, self.epsilon)
         wanted, gap = self.first_set(), self.gap()
         verified, rising, rounding = Verified(), Rising(), 0.0
         while True:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from gpusvm.kernels import Kernel
 from gpusvm.params import Stopping
-from gpusvm.problem import QP, Solution
+from gpusvm.problem import QP, Solution, raised
 from gpusvm.process_wide import HeldTogether
 from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.batches import serves, solve_batches
@@ -26,6 +26,7 @@ from gpusvm.solver.iterate import Begun
 from gpusvm.solver.kernel_of_blocks import WITHIN_SHARE, KernelOfBlocks
 from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
 from gpusvm.solver.operands import Operand, make_operand
+from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.tiny import solve_tiny
 from gpusvm.solver.working_set import AT_ONCE, LEAST_ROOM, SMALL
@@ -39,8 +40,15 @@ COMFORTABLE_ROOM = 8192
 LEAST_SET = 64
 """Size that a working set must be able to reach; below that the budget is refused."""
 
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The process's libraries. To look for them takes 3 ms; NumPy's BLAS, the one that is called, is among them."""
+    return ThreadpoolController()
+
+
 # BLAS is called from our threads; threads of its own would only compete with them.
-one_blas_thread = HeldTogether(lambda: threadpool_limits(1, user_api="blas"))
+one_blas_thread = HeldTogether(lambda: _libraries().limit(limits=1, user_api="blas"))
 
 _MB = 2**20
 _WAIT_SECONDS = 0.1
@@ -214,8 +222,11 @@ def _solve_large(
         ways = _Ways(_Shared(X, blocks, kernel, plan, pool, WITHIN_SHARE * budget_mb), stopping, budget_mb, pool)
         whole = {k: problem for k, problem in problems.items() if ways.is_solved_at_once(problem.n)}
         growing = {k: problem for k, problem in problems.items() if k not in whole}
-        at_once = ways.in_batches(whole, n_threads, report)
-        _solve_on_active_sets(at_once, ways, shares, n_threads, report)
+        begun = ways.in_batches(whole, n_threads, report)
+        for k, problem in list(growing.items()):
+            if problem.any_start and ways.has_room_for_a_hard_one(np.float32):
+                begun[k] = Begun(ways.from_outliers(growing.pop(k)))
+        _solve_on_active_sets(begun, ways, shares, n_threads, report)
         if growing:
             each_chunk = EachChunk(pool if n_threads > plan.n_side_by_side else None)
 
@@ -307,6 +318,26 @@ class _Ways:
             begun = solve_batches(self.shared, served, self.stopping, n_threads=n_threads, report=report)
             left = {k: begun.get(k, one) for k, one in left.items() if k in begun or k not in served}
         return left
+
+    def from_outliers(self, problem: QP) -> QP:
+        """A one-class problem with a start near its solution: those at their bounds whose f is least, where f is the
+        solution of the same problem about some of the samples."""
+        dtype = np.float32 if self.shared.fits_float32 else np.float64
+        part = np.linspace(0, problem.n - 1, min(AT_ONCE, problem.n // 4)).astype(np.int64)
+        lower, upper = problem.lower[part], problem.upper[part]
+        total = problem.total * upper.sum() / problem.upper.sum()
+        about = QP(problem.blocks, problem.p[part], lower, upper, raised(lower, upper, total, np.arange(len(part))))
+        rows = problem.rows(self.shared.blocks)[part]
+        solver = ActiveSetSolver(
+            about, self.shared.values_of(rows, dtype), room=len(part), memory=partial(self._memory, dtype),
+            tol=self.stopping.tol, steps=self._steps_left(about, 0), each_chunk=self.each_chunk,
+            error=GradientError.none(),
+        )  # fmt: skip
+        found, f = solver.solve(), np.zeros(problem.n)
+        values = self.shared.values(problem.blocks, dtype)
+        values.subtract(f, np.arange(problem.n), part[found.support], -found.dual_coef, self.each_chunk)
+        start = raised(problem.lower, problem.upper, problem.total, np.argsort(f, kind="stable"))
+        return problem._replace(start=start, any_start=False)
 
     def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | Begun:
         """On a working set; a problem that had better be solved on an active set comes back, begun."""

@@ -73,7 +73,10 @@ class KernelOfBlocks:
         parts = [self.blocks[block] for block in blocks]
         if self.keeps_within and dtype == np.float32 and len(set(blocks)) == 2:
             return ValuesOfTwoBlocks(self.kernel, self.samples, parts, dtype, lambda k: self.within(blocks[k]))
-        rows = np.concatenate(parts)
+        return self.values_of(np.concatenate(parts), dtype)
+
+    def values_of(self, rows: np.ndarray, dtype: type) -> KernelValues:
+        """Kernel values in `dtype` between the samples `rows` (n,) of X."""
         if self.kernel.precomputed:
             return GivenValues(self.X, rows, dtype)
         return ComputedValues(self.kernel, self.exact_samples() if dtype == np.float64 else self.samples, rows, dtype)

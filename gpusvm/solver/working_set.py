@@ -193,6 +193,17 @@ def first_active(n: int, room: int) -> np.ndarray:
     return chosen
 
 
+def scale(p: np.ndarray, v: np.ndarray, epsilon: float) -> float:
+    """What a large gap of a hard problem is: that at b = 0 if all variables may move either way.
+
+    Of a regression, not that of the two targets furthest apart but of two that are both their deviation off. One class
+    has p = 0, and the same is asked of the gradient v where it begins.
+    """
+    if epsilon > 0:
+        return float(2.0 * p.std()) or 1.0
+    return float(np.ptp(p)) or float(2.0 * v.std()) or 1.0
+
+
 def active_room(n: int, n_free: int, most: int) -> int:
     """How many of `n` variables, of which `n_free` are free, may be active; `most` at most."""
     return min(most, max(int(LEAST_ROOM * n), int(1.5 * n_free), AT_ONCE))

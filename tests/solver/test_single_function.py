@@ -84,7 +84,30 @@ def test_one_class_in_each_way(rng, n, nu):
     assert found.bias == pytest.approx(theirs.intercept_[0], abs=5e-3)
 
 
-@pytest.mark.parametrize("n", [100, 1200])
+@pytest.mark.parametrize("problem", ["regression", "regression of weights", "one class", "one class of weights"])
+def test_the_number_of_threads_changes_no_bit(rng, problem):
+    n = 2000
+    X, y = samples(rng, n)
+    weights = rng.uniform(0.1, 3.0, n) if "weights" in problem else np.ones(n)
+    stated = one_class(weights, 0.3) if "class" in problem else epsilon_svr(y, weights, 0.1)
+    kernel = Kernel("rbf", gamma=1.0)
+    found = [solve(X, [np.arange(n)], [stated], kernel, Stopping(), budget_mb=200.0, n_threads=k)[0] for k in (1, 2, 3)]
+    assert found[0].converged and recomputed_gap(kernel, X, stated, found[0].b) <= 2e-3
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].b, other.b)
+        assert found[0].bias == other.bias
+
+
+def test_one_class_begins_near_its_solution(rng, monkeypatch):
+    """Beyond what is solved at once, from the solution of a part of the samples: fewer steps, and the same end."""
+    X = rng.normal(size=(3000, 4)) + 4 * rng.normal(size=(5, 4))[rng.integers(5, size=3000)]
+    direct, _ = solved(X, one_class(np.ones(3000), 0.2)._replace(any_start=False))
+    near, _ = solved(X, one_class(np.ones(3000), 0.2))
+    assert near.objective == pytest.approx(direct.objective, rel=1e-6)
+    assert near.n_iter < direct.n_iter
+
+
+@pytest.mark.parametrize("n", [100, 1200, 2000])
 @pytest.mark.parametrize("kind", ["sparse", "precomputed", "whole numbers"])
 def test_whatever_the_samples_are(rng, n, kind):
     X, y = samples(rng, n)
