@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm
+from gpusvm.device import to_device
+from gpusvm.kernels import Array, Kernel, array_module, largest_entry, largest_norm
 from gpusvm.solver.cuda_kernels import source
 from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, whole_numbers
 from gpusvm.solver.sparse_samples import without_empty_features
@@ -72,7 +73,8 @@ class DeviceRows:
     Parameters
     ----------
     X : (n_samples, n_features) array of NumPy or `xp`, uint8, float32 or float64; or CSR
-        For a precomputed kernel, (n_samples, n_samples) kernel values. Neither kept nor written to.
+        For a precomputed kernel, (n_samples, n_samples) kernel values. Neither kept nor written to. What is far from
+        the origin goes through `kernels.near_the_origin` first. Pixels on the host travel as bytes.
     kernel : Kernel
     dtype : float32 or float64
         Of the kernel values.
@@ -203,6 +205,11 @@ def _function(kernel: Kernel, scale: float = 1.0) -> tuple[Any, ...]:
     return np.int32(_KINDS[kernel.name]), np.int32(kernel.degree), np.float64(slope), np.float64(kernel.coef0)
 
 
+def _brought(array: Any, xp: ModuleType) -> Array:
+    """The array, of NumPy or of the device, as one of the device."""
+    return np.asarray(array) if xp is np else to_device(array)
+
+
 def _blocks(n: int, row_bytes: int) -> list[slice]:
     """The rows 0 to n in parts of about `BLOCK_BYTES`."""
     size = max(1, BLOCK_BYTES // max(1, row_bytes))
@@ -219,7 +226,7 @@ def _pixels(X: Array, xp: ModuleType) -> tuple[Array, float] | None:
     if X.dtype == np.uint8:
         return X, 1.0
     for scale in PIXEL_SCALES:
-        found = whole_numbers(X, scale) if isinstance(X, np.ndarray) else _whole_numbers_on_device(X, scale, xp)
+        found = whole_numbers(X, scale) if array_module(X) is np else _whole_numbers_on_device(X, scale, xp)
         if found is not None:
             return found, scale
     return None
@@ -290,7 +297,7 @@ class _Pixels(_Dense):
 
     def __init__(self, pixels: Array, scale: float, dtype: np.dtype, xp: ModuleType) -> None:
         self.scale, self.real, self.xp = scale, dtype, xp
-        self.pack(xp.asarray(pixels), np.int8, xp)
+        self.pack(_brought(pixels, xp), np.int8, xp)
 
     def convert(self, part: Array) -> Array:
         return (part ^ np.uint8(128)).view(np.int8)
@@ -307,7 +314,7 @@ class _Reals(_Dense):
         self.real, self.exact, self.xp = np.dtype(real), real == np.float64, xp
         by_tf32 = by_tf32 and not self.exact
         self.name, self.products = ("rows_by_tf32", "tf32") if by_tf32 else ("rows_of_reals", self.real.name)
-        self.pack(xp.asarray(X.astype(real, copy=False)), real, xp)
+        self.pack(_brought(X.astype(real, copy=False), xp), real, xp)
 
     def convert(self, part: Array) -> Array:
         return part
@@ -328,10 +335,10 @@ class _Nonzeros(_Form):
         self.norm = float(norms.max(initial=0.0))
         self.real = np.dtype(dtype if dtype == np.float64 else kernel.product_dtype(self.norm))
         self.exact, self.products = self.real == np.float64, f"sparse {self.real.name}"
-        self.starts = xp.asarray(X.indptr.astype(np.int64))
-        self.features = xp.asarray(X.indices.astype(np.int32))
-        self.values = xp.asarray(X.data.astype(self.real))
-        self.terms = xp.asarray(norms.astype(self.real))
+        self.starts = _brought(X.indptr.astype(np.int64), xp)
+        self.features = _brought(X.indices.astype(np.int32), xp)
+        self.values = _brought(X.data.astype(self.real), xp)
+        self.terms = _brought(norms.astype(self.real), xp)
         group = max(1, X.shape[1]) * TOGETHER
         self.n_groups = max(1, min(SCRATCH_BYTES // (group * self.real.itemsize), -(-X.shape[0] // TOGETHER)))
         self.n_features = max(1, X.shape[1])
@@ -365,7 +372,7 @@ class _Given(_Form):
     def __init__(self, K: Array, xp: ModuleType) -> None:
         self.real = np.dtype(np.float64 if K.dtype == np.float64 else np.float32)
         self.largest = largest_entry(K) if K.size else 0.0
-        self.K = xp.ascontiguousarray(xp.asarray(K.astype(self.real, copy=False)))
+        self.K = xp.ascontiguousarray(_brought(K.astype(self.real, copy=False), xp))
         self.nbytes = self.K.nbytes
 
     def measure(self, module: Any, kernel: Kernel) -> float:

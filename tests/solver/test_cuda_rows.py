@@ -3,6 +3,7 @@ against float64 on fresh random samples; and a barrier left out is noticed."""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import sparse
 from gpusvm.kernels import Kernel
 from gpusvm.solver.cuda_kernels import source
 from gpusvm.solver.cuda_rows import DeviceRows, _whole_numbers_on_device
+from tests.fake_cuda import FakeArray, FakeCupy
 from tests.solver.cuda_shim.build import Module, barrier_lines, needs_compiler
 
 pytestmark = needs_compiler
@@ -26,14 +28,14 @@ KERNELS = [
 ]
 
 
-def make_rows(X, kernel, dtype, capability=A100, *, seed=0, skipped_line=0):
+def make_rows(X, kernel, dtype, capability=A100, *, seed=0, skipped_line=0, xp=np):
     """DeviceRows of NumPy and the shim, which is the device that `capability` says."""
     arch = f"-D__CUDA_ARCH__={100 * capability[0] + 10 * capability[1]}"
 
     def raw_module(code, options):
         return Module(code, (*options, arch), seed=seed, skipped_line=skipped_line)
 
-    return DeviceRows(X, kernel, dtype, raw_module=raw_module, xp=np, capability=capability)
+    return DeviceRows(X, kernel, dtype, raw_module=raw_module, xp=xp, capability=capability)
 
 
 def pixels(rng, n, d, dtype=np.float32):
@@ -70,7 +72,7 @@ WAYS = {
 
 
 def dense64(X):
-    return (X.toarray() if sparse.issparse(X) else X).astype(np.float64)
+    return np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float64)
 
 
 def reference(X, kernel, places, columns):
@@ -186,6 +188,52 @@ def test_pixels_are_recognised_wherever_they_are(scale, rng):
         other[150, 7] = wrong
         assert make_rows(other, KERNELS[0], np.float32).products != "int8"
         assert _whole_numbers_on_device(other, scale, np) is None
+
+
+@pytest.mark.parametrize(
+    ("way", "where"),
+    [(way, where) for way in WAYS for where in ("host", "device") if where == "host" or "sparse" not in way],
+)
+def test_arrays_of_the_host_and_of_the_device_are_kept_apart(way, where, rng, monkeypatch):
+    """CuPy refuses them together, and so does what stands for it."""
+    make, dtype, capability = WAYS[way]
+    X, cupy = make(rng, 70, 12), FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    if where == "device":
+        X = X.view(FakeArray)
+    rows = make_rows(X, KERNELS[0], dtype, capability, xp=cupy)
+    samples, slots, columns = (cupy.asarray(np.int32(places)) for places in ([3, 60], [1, 0], np.arange(70)))
+    out = cupy.zeros((2, 70), dtype=dtype)
+    rows.compute(samples, slots, out, columns)
+    expected = reference(X, KERNELS[0], np.array([60, 3]), np.arange(70))
+    np.testing.assert_allclose(out.get(), expected, rtol=0, atol=allowed(rows, 12))
+    assert rows.products == way.removesuffix(" of a T4").removesuffix(" in float64")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_value_of_rbf_exceeds_one(way, rng):
+    """Rounding makes distances of equal samples negative."""
+    make, dtype, capability = WAYS[way]
+    X, places = make(rng, 40, 150), np.repeat(np.arange(40), 2)
+    out = compute(make_rows(X, KERNELS[0], dtype, capability), places, np.arange(80), 80, np.arange(40), 40)
+    assert out.min() >= 0 and out.max() <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("way", [way for way in WAYS if not way.endswith("T4")])
+def test_a_device_computes_the_same(way, kernel, rng):
+    import cupy
+
+    make, dtype, capability = WAYS[way]
+    for n, d, m in [(7, 3, 5), (1500, 45, 300), (3000, 784, 129)]:
+        X = make(rng, n, d)
+        rows = DeviceRows(X, kernel, dtype, raw_module=cupy.RawModule, xp=cupy, capability=capability)
+        places = rng.permutation(n)[:m].astype(np.int32)
+        out = cupy.zeros((m, n), dtype=dtype)
+        rows.compute(cupy.asarray(places), cupy.arange(m, dtype=np.int32), out)
+        expected = reference(X, kernel, places, np.arange(n))
+        np.testing.assert_allclose(out.get(), expected, rtol=0, atol=allowed(rows, d))
 
 
 def test_three_products_of_tf32_are_as_fine_as_one_of_float32(rng):
