@@ -9,6 +9,7 @@
 #   make fuzz    200,000 hostile inputs for every reader (FUZZ_ARGS="--count 1000 --reader csv --seed 1")
 #   make truth   500 random problems: no model claims more than its certificate finds
 #   make audit   bandit, and pip-audit where it reaches its source
+#   make gpu-extras   the packages of cuda12 and cuda13, each in an environment of its own: do they meet?
 #   make dist-check   build sdist and wheel, install the wheel where nothing else is, run it
 
 PYTHON ?= python3
@@ -33,7 +34,7 @@ run_extras := $(GPU)
 # Without a GPU, what its tests take that need none; the GPU packages bring their own of each.
 dev_extras := dev$(comma)$(or $(GPU),gpu-test)
 
-.PHONY: train test lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit dist-check clean
+.PHONY: train test lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit gpu-extras dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
@@ -74,6 +75,9 @@ truth: $(VENV)/.installed-dev
 audit: $(VENV)/.installed-audit
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gpusvm
 	$(BIN)/python tools/audit.py
+
+gpu-extras: $(BIN)/python
+	tools/gpu_extras.sh $(BIN)/python
 
 dist-check: $(VENV)/.installed-audit
 	tools/dist_check.sh $(BIN)/python
