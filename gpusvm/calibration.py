@@ -40,6 +40,9 @@ LEAST_PROBABILITY = 1e-7
 LEAD = 1e-6
 """By what share the predicted class is put above others that would be as probable: float32 shows it too."""
 
+LARGEST_EXPONENT = 600.0
+"""Of an exponential, and its inverse, that are far from the ends of float64, and the sum of many too."""
+
 MOST_SHARPNESS = 1e3
 _COUPLED_VALUES = 2**20
 """Entries of the rows' matrices that are coupled at a time: 8 MB, a few times over."""
@@ -197,6 +200,13 @@ def fit_sharpness(logits: np.ndarray, classes: np.ndarray, weights: np.ndarray, 
 
 def log_shares(logits: np.ndarray, n_classes: int) -> np.ndarray:
     """log q_i of the pairs' logits (n, n_pairs), (n, n_classes) float64: see "price" at `Calibration`."""
+    if np.abs(logits).max(initial=0.0) <= LARGEST_EXPONENT:  # one exponential for both classes of a pair
+        sums = np.ones((len(logits), n_classes))
+        for i, columns in pair_columns(n_classes):
+            odds = np.exp(-logits[:, columns])
+            sums[:, i] += odds.sum(axis=1)
+            sums[:, i + 1 :] += 1 / odds
+        return -np.log(sums)
     total = np.zeros((len(logits), n_classes))  # log(1 + ...), one class after the other
     for i, columns in pair_columns(n_classes):
         against = logits[:, columns]

@@ -12,6 +12,12 @@ from sklearn.utils import check_random_state
 
 from gpusvm.backends.base import Backend, Progress
 from gpusvm.backends.folds import Fold, FoldedData, own_decisions, shares_values
+from gpusvm.backends.own_pairs import (
+    coefficients_against,
+    has_many_small_pairs,
+    in_own_pairs,
+    own_decisions_of_small,
+)
 from gpusvm.calibration import Calibration, fit_sharpness, fit_sigmoids
 from gpusvm.errors import DataWarning, muted, warn
 from gpusvm.kernels import array_module, working_dtype
@@ -207,10 +213,11 @@ def held_out_decisions(
     rows, n_classes = np.flatnonzero(weights > 0), int(codes.max()) + 1
     n_pairs, columns = n_classes * (n_classes - 1) // 2, own_pairs(n_classes)
     held = [rows[places] for places in folds(codes[rows], n_folds, random)]
-    data = _folded(backend, training, rows, held)
-    if data is not None:
+    folded = _folded(backend, training, rows, held)
+    if folded is not None:
+        data, solve = folded
         report = _pair_of_fold(data, progress)
-        own = own_decisions(data, training.problem, training.stopping, training.resources, report)[rows]
+        own = solve(data, training.problem, training.stopping, training.resources, report)[rows]
     else:
         own = _one_by_one(backend, training, model, codes, rows, held, progress)
     room = max(1, min(KEPT_ROWS, KEPT_BYTES // (8 * n_pairs)))
@@ -220,15 +227,19 @@ def held_out_decisions(
     return HeldOut(rows, own, kept, decisions)
 
 
-def _folded(backend: Backend, training: Training, rows: np.ndarray, held: Sequence[np.ndarray]) -> FoldedData | None:
-    """The samples in folds that are solved together; None where each fold is to be trained by itself."""
+def _folded(
+    backend: Backend, training: Training, rows: np.ndarray, held: Sequence[np.ndarray]
+) -> tuple[FoldedData, Callable[..., np.ndarray]] | None:
+    """The samples in folds that are solved together, and what does so; None where each is to be trained by itself."""
     if not backend.shares_folds:
         return None
     data = FoldedData(
         training.X, training.y, [Fold(np.setdiff1d(rows, part), part) for part in held],
         training.problem.class_weight, training.sample_weight,
     )  # fmt: skip
-    return data if shares_values(data, training.problem, training.stopping, training.resources) else None
+    if shares_values(data, training.problem, training.stopping, training.resources):
+        return data, own_decisions
+    return (data, own_decisions_of_small) if has_many_small_pairs(data, training.stopping) else None
 
 
 def _pair_of_fold(data: FoldedData, progress: Progress | None) -> Callable[[int, int], None]:
@@ -340,43 +351,6 @@ def _own_decisions(model: SVMModel, X: Any, rows: np.ndarray, codes: np.ndarray)
         values = _kernel_values(model, X, rows[block])
         found[block] = in_own_pairs(values, codes[block], model.dual_coef, model.n_support, model.intercept)
     return found
-
-
-def in_own_pairs(
-    values: np.ndarray, codes: np.ndarray, dual_coef: np.ndarray, n_support: np.ndarray, intercept: np.ndarray
-) -> np.ndarray:
-    """Decision values (m, n_classes - 1) of samples in the pairs of their class with each other one.
-
-    Coefficients of a sample's own pairs alone meet its kernel values: of 200 classes a hundredth of all.
-
-    Parameters
-    ----------
-    values : (m, n) float64 array
-        Kernel values of the samples and the support vectors.
-    codes : (m,) int64 array
-        The samples' classes, ascending.
-    dual_coef : (n_classes - 1, n) float64 array
-        As `SVMModel` has them, and the next two.
-    n_support : (n_classes,) int64 array
-    intercept : (n_pairs,) float64 array
-    """
-    n_classes = len(n_support)
-    intercepts, owners = intercept[own_pairs(n_classes)], np.repeat(np.arange(n_classes), n_support)
-    found, filled = np.empty((len(values), n_classes - 1)), np.flatnonzero(n_support)
-    starts = np.searchsorted(owners, filled)
-    for c in np.unique(codes).tolist():
-        places, own = (slice(*np.searchsorted(among, [c, c + 1])) for among in (codes, owners))
-        of_others = np.zeros((places.stop - places.start, n_classes))
-        if len(filled):
-            against = values[places] * coefficients_against(dual_coef, owners, c)
-            of_others[:, filled] = np.add.reduceat(against, starts, axis=1)
-        found[places] = intercepts[c] + np.delete(of_others, c, axis=1) + values[places, own] @ dual_coef[:, own].T
-    return found
-
-
-def coefficients_against(dual_coef: np.ndarray, owners: np.ndarray, c: int) -> np.ndarray:
-    """The coefficient (n,) of each support vector in the pair of its class with `c`; any one of those of `c` itself."""
-    return dual_coef[np.where(owners < c, c - 1, min(c, len(dual_coef) - 1)), np.arange(len(owners))]
 
 
 def _kernel_values(model: SVMModel, X: Any, rows: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from gpusvm import SVC
 from gpusvm.backends import held_out
 from gpusvm.backends.folds import Column, Fold, FoldedData, shares_values, solve_columns, solved_together
+from gpusvm.backends.own_pairs import has_many_small_pairs, own_decisions_of_small
 from gpusvm.kernels import Kernel
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.voting import own_pairs
@@ -145,3 +146,38 @@ def test_values_in_own_pairs_are_those_of_all_pairs(rng, form, kernel, n_classes
     rows = rng.permutation(len(y))[: len(y) // 2]
     expected = np.take_along_axis(model.pair_decisions(X[rows]), own_pairs(n_classes)[y[rows]], axis=1)
     np.testing.assert_allclose(held_out._own_decisions(model, X, rows, y[rows]), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["float64", "float32", "sparse", "precomputed"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_folds_of_many_small_classes_decide_as_trainings_one_by_one(rng, form, weighted):
+    y = np.append(np.arange(12), rng.integers(0, 12, 90))  # of the smallest classes a fold may hold out all
+    X = rng.normal(size=(12, 4))[y] * 2 + rng.normal(size=(len(y), 4))
+    weights = rng.uniform(0.2, 2, len(y)) if weighted else np.ones(len(y))
+    folds = [np.flatnonzero(np.arange(len(y)) % 3 == k) for k in range(3)]
+    parts = [Fold(np.setdiff1d(np.arange(len(y)), part), part) for part in folds]
+    kernel = Kernel("precomputed") if form == "precomputed" else KERNEL
+    X = {"sparse": scipy.sparse.csr_array(X), "precomputed": X @ X.T}.get(
+        form, X.astype("f4" if "32" in form else "f8")
+    )
+    folded = FoldedData(X, y, parts, None, weights)
+    stopping = Stopping(tol=1e-6)
+    assert has_many_small_pairs(folded, stopping)
+    reports = []
+    found = own_decisions_of_small(
+        folded, Problem(kernel, C=3.0), stopping, Resources(n_jobs=2), lambda *pair: reports.append(pair)
+    )
+    assert len(reports) == 3 * 66
+    for part in folds:
+        without = np.where(np.isin(np.arange(len(y)), part), 0.0, weights)
+        svc = SVC(kernel=kernel.name, gamma=KERNEL.gamma, C=3.0, tol=1e-6, backend="native-cpu").fit(X, y, without)
+        expected = np.take_along_axis(svc.model_.pair_decisions(X[part]), own_pairs(12)[y[part]], axis=1)
+        np.testing.assert_allclose(found[part], expected, atol=2e-5)
+
+
+def test_few_large_or_limited_pairs_are_not_solved_as_many_small_ones():
+    for n_classes, n, stopping in ((3, 90, Stopping()), (12, 4800, Stopping()), (12, 90, Stopping(time_limit=9.0))):
+        y = np.arange(n) % n_classes
+        rows = np.arange(n)
+        folded = FoldedData(np.zeros((n, 2)), y, [Fold(rows[::2], rows[1::2])])
+        assert not has_many_small_pairs(folded, stopping)
