@@ -84,3 +84,12 @@ def test_no_file_is_read_by_what_can_run_code():
                 assert ast.unparse(node.value) == "False", file
             if isinstance(node, ast.keyword) and node.arg == "verify":
                 assert ast.unparse(node.value) != "False", f"{file}: TLS certificates are not checked"
+
+
+def test_numba_cuda_is_not_used():
+    """It does not work beside a current NumPy: kernels for a GPU are CUDA C, compiled by CuPy."""
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            whole = [f"{getattr(node, 'module', None) or ''}.{name}".lstrip(".") for name in names]
+            assert not [name for name in whole if name.startswith(("numba.cuda", "numba_cuda"))], file
