@@ -22,6 +22,10 @@ LEAST_PARTS, MOST_TARGETS = 8, 4096
 """Parts into which the variables of a sum are cut, for the threads, and how many are in one at most."""
 
 
+TOUCHED, _PAGE = 2**20, 512
+"""Values of memory that a thread touches at once, and how many of float64 are a page."""
+
+
 class KernelValues(Protocol):
     """Kernel values between the variables of a problem, which are counted from 0."""
 
@@ -268,6 +272,7 @@ class ActiveMatrix:
             _keep(self.flat, self.width, kept, flat, width)
             self.flat = flat
         else:
+            self._touch(before * self.width, len(members) * width, each)
             narrower = min(width, self.width)
             if old < before or narrower < self.width:
                 _keep(self.flat, self.width, kept, self.flat, narrower)
@@ -276,6 +281,15 @@ class ActiveMatrix:
         self.members, self.width = members, width
         if old < len(members):
             self.values.extend(self.K, members, old, each, stopped)
+
+    def _touch(self, start: int, stop: int, each: EachChunk) -> None:
+        """Touch memory that is new, on all threads: a system may take 2 s for a GB of it, and much less in parallel."""
+
+        def part(first: int, last: int) -> None:
+            self.flat[start + first : start + last : _PAGE] = 0.0
+
+        if stop - start > TOUCHED:
+            each(part, stop - start, TOUCHED)
 
     def subtract(self, v: np.ndarray, places: np.ndarray, coefficients: np.ndarray, each: EachChunk) -> None:
         """v -= K[:, places] @ coefficients, summed in float64; v (q,) and coefficients float64, places int64."""
