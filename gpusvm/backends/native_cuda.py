@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,13 +150,16 @@ def free_mb() -> float:
 
 @cache
 def solver_device() -> Device:
-    """CuPy, and the kernels compiled by it."""
+    """CuPy, and the kernels compiled by it for the current device."""
     import cupy
 
     from gpusvm.solver.cuda import Device
     from gpusvm.solver.cuda_kernels import Kernels
+    from gpusvm.solver.cuda_rows import DeviceRows
 
-    return Device(cupy, Kernels(cupy.RawModule))
+    major, minor = divmod(int(cupy.cuda.Device().compute_capability), 10)
+    rows = partial(DeviceRows, raw_module=cupy.RawModule, xp=cupy, capability=(major, minor))
+    return Device(cupy, Kernels(cupy.RawModule), rows, out_of_memory=(MemoryError, cupy.cuda.memory.OutOfMemoryError))
 
 
 backend = NativeCudaBackend()

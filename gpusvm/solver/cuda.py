@@ -1,47 +1,55 @@
 """Many problems in lockstep, over an array module: the scheduler for a GPU.
 
-A GPU is only full when many problems work at once. Here every step of the algorithm is taken for all problems of a
-group together: an array has a row for each, and a kernel a block for each. The policy is that of `growing`: both take
-it from `working_set`. Rows of the kernel matrix are computed once for all problems of the group, since a sample's
-row serves every problem of its block.
+A GPU is only full when many problems work at once. Here every problem of a group takes part in every round: arrays
+have a row for each, and a kernel one or more blocks. A round is a handful of launches, and the host reads one small
+array: what each problem does (`select`), which kernel rows are missing (`want`, `allocate`, then the read), those rows,
+and for the problems that run the values of what joined their working sets (`gather`), SMO, and its effect on all
+gradients (`subtract`). A problem that seems finished has its gradient computed from scratch in a round. The policy is
+that of `growing`: both take it from `working_set`, and `select` in pairs.cu is its form for a GPU. Rows of the kernel
+matrix are computed once for all problems of the group, since a sample's row serves every problem of its block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpusvm.kernels import Array, Kernel, largest_entry, largest_norm, squared_norms
+from gpusvm.kernels import Array, Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
-from gpusvm.solver.cuda_kernels import CHECK, LARGEST_SET, RUN, Kernels
+from gpusvm.solver.clock import Clock, Shares
+from gpusvm.solver.cuda_kernels import CHECK, FIELDS, FINISHED, GRADIENT, LARGEST_SET, START, WARM, Kernels
 from gpusvm.solver.iterate import make_solution
-from gpusvm.solver.smo import CUT_SHORT, STUCK
+from gpusvm.solver.precision import GradientError
 from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
 
 ROWS_FOR_EACH = 512
-"""Kernel rows that the budget should hold for each problem of a group; a group that turns out to need more is split."""
-
-PRODUCT_BYTES = 256 * 2**20
-"""Memory for the inner products from which kernel rows are made, some rows at a time."""
+"""Kernel rows that the budget should hold for each problem of a group, to begin with; of a group whose working sets
+turn out to need more than there is room for, some problems wait for the others."""
 
 _FIRST_KERNEL = 512
 """Size of the working sets' kernel values to begin with; it doubles as they grow."""
 
+_SELECTED = 64
+"""Bytes of each variable of a problem: six float64 arrays, two of int32, its mask, and what fills them up."""
+
 
 @dataclass(frozen=True)
 class Device:
-    """What the loop runs on: an array module, and the kernels of `cuda_kernels`.
+    """What the loop runs on.
 
     Attributes
     ----------
     xp : module
         ``cupy``, or ``numpy`` for kernels that run on the host.
     kernels : Kernels
+    rows : callable
+        ``rows(X, kernel, dtype)`` gives a `DeviceRows`, which computes kernel rows of `dtype`.
     largest_set : int
         Variables that a working set may have.
     out_of_memory : tuple of exception types
@@ -50,15 +58,17 @@ class Device:
 
     xp: ModuleType
     kernels: Kernels
+    rows: Callable[[Any, Kernel, Any], Any]
     largest_set: int = LARGEST_SET
     out_of_memory: tuple[type[BaseException], ...] = (MemoryError,)
 
     def to_host(self, array: Array) -> np.ndarray:
-        return array if isinstance(array, np.ndarray) else array.get()
+        found: np.ndarray = array.get() if hasattr(array, "get") else array
+        return found
 
 
 class _RowsDoNotFit(Exception):
-    """The working sets of a group have more rows than the budget holds."""
+    """The budget does not hold the rows to begin with."""
 
 
 def solve_in_lockstep(
@@ -74,9 +84,11 @@ def solve_in_lockstep(
 ) -> list[Solution]:
     """Solve several problems over the same samples, as many at a time as the budget allows.
 
+    Kernel values are float32; the problems for which that proves too coarse go on with float64.
+
     Parameters
     ----------
-    X : (n_samples, n_features) array of the device's module, float32 or float64
+    X : (n_samples, n_features) array of NumPy or of the device's module, float32 or float64; or CSR
         For a precomputed kernel, (n_samples, n_samples) kernel values.
     blocks, problems, kernel, stopping, progress
         As for `gpusvm.solver.solve`; on the host.
@@ -93,334 +105,383 @@ def solve_in_lockstep(
     MemoryError
         Not even one problem fits.
     """
-    if not kernel.precomputed:
-        X = X.astype(kernel.product_dtype(largest_norm(X)), copy=False)
     found: dict[int, Solution] = {}
-    waiting = [list(range(len(problems)))]
-    too_large: tuple[type[BaseException], ...] = (_RowsDoNotFit, *device.out_of_memory)
+    left, steps = (
+        {index: without_kink(problem) for index, problem in enumerate(problems)},
+        np.zeros(len(problems), dtype=np.int64),
+    )
+    shares = Shares(stopping.time_limit, {index: float(problem.n) ** 2 for index, problem in left.items()})
+
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        rows = device.rows(X, kernel, dtype)
+        if dtype == np.float32 and not rows.fits_float32:
+            continue
+        too_coarse: dict[int, QP] = {}
+
+        def finished(index: int, solution: Solution, dtype: Any = dtype, too_coarse: dict = too_coarse) -> None:
+            steps[index] += solution.n_iter
+            if solution.too_coarse and dtype == np.float32 and not solution.cut_off:
+                too_coarse[index] = without_kink(problems[index])._replace(start=solution.b)
+                shares.give_back(index)
+                return
+            n = problems[index].n
+            folded = solution.b if len(solution.b) == n else solution.b[:n] + solution.b[n:]
+            found[index] = solution._replace(b=folded, n_iter=int(steps[index]))
+            if progress is not None:
+                progress(len(found), index, found[index])
+
+        shared = _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares)
+        _solve_groups(left, shared, steps, finished)
+        left = too_coarse
+        if not left:
+            break
+    return [found[index] for index in range(len(problems))]
+
+
+def without_kink(problem: QP) -> QP:
+    """The problem with two variables for each sample in place of a kink at zero: for what is above, and for what below.
+
+    The first n have the bounds (0, upper), the others (lower, 0); the coefficients are their sums (LIBSVM's form).
+    """
+    if problem.epsilon == 0.0:
+        return problem
+    zeros, p, epsilon = np.zeros(problem.n), problem.p, problem.epsilon
+    start = None if problem.start is None else [np.maximum(problem.start, 0.0), np.minimum(problem.start, 0.0)]
+    return QP(
+        problem.blocks + problem.blocks,
+        np.concatenate([p - epsilon, p + epsilon]),
+        np.concatenate([zeros, problem.lower]),
+        np.concatenate([problem.upper, zeros]),
+        None if start is None else np.concatenate(start),
+    )
+
+
+class _Shared(NamedTuple):
+    """What groups of problems have in common."""
+
+    X: Array
+    blocks: Sequence[np.ndarray]
+    kernel: Kernel
+    stopping: Stopping
+    rows: Any
+    device: Device
+    budget_mb: float
+    shares: Shares
+
+
+def _solve_groups(
+    problems: Mapping[int, QP], shared: _Shared, steps: np.ndarray, report: Callable[[int, Solution], None]
+) -> None:
+    """Solve problems together, or where memory runs out in halves; `steps` (n,) are those that each has taken."""
+    done: set[int] = set()
+    too_large: tuple[type[BaseException], ...] = (_RowsDoNotFit, *shared.device.out_of_memory)
 
     def finished(index: int, solution: Solution) -> None:
-        found[index] = solution
-        if progress is not None:
-            progress(len(found), index, solution)
+        done.add(index)
+        report(index, solution)
 
+    waiting = [list(problems)]
     while waiting:
-        group = [index for index in waiting.pop() if index not in found]
+        group = [index for index in waiting.pop() if index not in done]
         if not group:
             continue
         chosen = {index: problems[index] for index in group}
         try:
-            capacity = _rows_that_fit(chosen.values(), blocks, device, budget_mb)
-            _Group(X, blocks, chosen, kernel, capacity, device, stopping).solve(finished)
+            capacity = _rows_that_fit(chosen.values(), shared)
+            clock = Clock(deadline=shared.shares.deadline(group, 1))
+            _Group(chosen, shared, steps[group], capacity).solve(finished, clock)
         except too_large as error:
-            left = [index for index in group if index not in found]
+            left = [index for index in group if index not in done]
             if left and len(group) == 1:
-                sizes = " and ".join(f"{len(blocks[b]):,}" for b in problems[group[0]].blocks)
+                sizes = " and ".join(f"{len(shared.blocks[b]):,}" for b in dict.fromkeys(problems[group[0]].blocks))
                 raise MemoryError(
-                    f"cache_size={budget_mb:.0f} MB is too little for a pair of classes of {sizes} samples "
+                    f"cache_size={shared.budget_mb:.0f} MB is too little for a problem of {sizes} samples "
                     f"({str(error) or type(error).__name__})"
                 ) from error
+            for index in left:
+                shared.shares.give_back(index)
             half = max(1, len(left) // 2)
             waiting += [left[half:], left[:half]]
-    return [found[index] for index in range(len(problems))]
 
 
-def _rows_that_fit(problems: Collection[QP], blocks: Sequence[np.ndarray], device: Device, budget_mb: float) -> int:
+def _rows_that_fit(problems: Collection[QP], shared: _Shared) -> int:
     """How many kernel rows the budget holds for this group beside what else it needs.
 
     Raises _RowsDoNotFit where they are too few to begin with.
     """
-    n_columns = sum(len(blocks[b]) for b in {b for problem in problems for b in problem.blocks})
+    itemsize = shared.rows.dtype.itemsize
+    n_columns = sum(len(shared.blocks[b]) for b in {b for problem in problems for b in problem.blocks})
     n = max(problem.n for problem in problems)
-    q = min(device.largest_set, n)
-    # Six float64 and two int32 arrays of all variables, and the working sets' kernel values.
-    fixed = len(problems) * (56 * n + 4 * q * q) + PRODUCT_BYTES
-    capacity = int((budget_mb * 2**20 - fixed) / (4 * n_columns))
+    q = min(shared.device.largest_set, n)
+    fixed = len(problems) * (_SELECTED * n + (itemsize * q + 28) * q) + shared.rows.nbytes
+    capacity = int((shared.budget_mb * 2**20 - fixed) / (itemsize * n_columns))
     if capacity < min(n_columns, ROWS_FOR_EACH * len(problems)):
         raise _RowsDoNotFit(f"{max(0, capacity):,} kernel rows of {n_columns:,} values fit beside the rest")
     return min(capacity, n_columns)
 
 
+class _Report(NamedTuple):
+    """What the host reads in a round: (n_problems,) arrays, and how many columns have no row, and are wanted."""
+
+    gaps: np.ndarray
+    norms: np.ndarray
+    n_members: np.ndarray
+    n_new: np.ndarray
+    action: np.ndarray
+    steps_left: np.ndarray
+    n_support: np.ndarray
+    n_missing: int
+    n_wanted: int
+
+
 class _Group:
     """Problems that are solved together. Arrays have a row for each; `n` is the size of the largest.
 
-    What is left of a shorter problem's row has bounds of zero, which no variable can leave: it never takes part.
+    `steps` (n_problems,) are those that each has taken before.
     """
 
-    def __init__(
-        self,
-        X: Array,
-        blocks: Sequence[np.ndarray],
-        problems: Mapping[int, QP],
-        kernel: Kernel,
-        capacity: int,
-        device: Device,
-        stopping: Stopping,
-    ) -> None:
-        self.device, self.xp, self.kernel, self.tol = device, device.xp, kernel, stopping.tol
+    def __init__(self, problems: Mapping[int, QP], shared: _Shared, steps: np.ndarray, capacity: int) -> None:
+        self.shared, self.device, self.xp = shared, shared.device, shared.device.xp
+        self.tol, self.dtype = shared.stopping.tol, shared.rows.dtype
         self.indices, self.problems = list(problems), list(problems.values())
-        xp, count = self.xp, len(self.problems)
-        present = sorted({b for problem in self.problems for b in problem.blocks})
-        chosen = xp.asarray(np.concatenate([blocks[b] for b in present]))
-        self.X, self.chosen = X if kernel.precomputed else X[chosen], chosen
-        self.norms = squared_norms(self.X) if kernel.uses_norms else None
-        self.largest_value = largest_entry(self.X) if kernel.precomputed else kernel.largest_value(largest_norm(self.X))
-        self.sizes = [problem.n for problem in self.problems]
-        self.n = max(self.sizes)
-        starts = dict(zip(present, np.cumsum([0, *(len(blocks[b]) for b in present)]), strict=False))
-        columns = {b: starts[b] + np.arange(len(blocks[b])) for b in present}
-        member = np.zeros((count, self.n), dtype=np.int32)
-        p, lower, upper, b = (np.zeros((count, self.n)) for _ in range(4))
-        for row, (problem, n) in enumerate(zip(self.problems, self.sizes, strict=True)):
-            member[row, :n] = np.concatenate([columns[block] for block in problem.blocks])
-            p[row, :n], lower[row, :n], upper[row, :n] = problem.p, problem.lower, problem.upper
-            if problem.start is not None:
-                b[row, :n] = problem.start
-        self.member, self.p, self.lower, self.upper, self.b = (xp.asarray(a) for a in (member, p, lower, upper, b))
-        self.v = self.p.copy()
-        self.every = xp.arange(count)[:, None]
+        self.sizes = np.array([problem.n for problem in self.problems])
+        xp, count, self.n = self.xp, len(problems), int(self.sizes.max())
+        self.largest = min(self.device.largest_set, self.n, capacity)
+        self.place_columns()
+        self.place_problems()
+        self.place_first_sets()
 
         self.capacity = capacity
-        self.rows = xp.empty((capacity, len(chosen)), dtype=np.float32)
-        self.slot_of = xp.full(len(chosen) + 1, -1, dtype=np.int32)
-        self.n_rows = 0
+        n_columns = len(self.columns)
+        self.rows = xp.empty((capacity, n_columns), dtype=self.dtype)
+        self.slot_of = xp.full(n_columns, -1, dtype=np.int32)
+        self.wanted = xp.zeros(n_columns, dtype=np.uint8)
+        self.missing, self.slots = (xp.empty(n_columns, dtype=np.int32) for _ in range(2))
+        self.held = xp.zeros(1, dtype=np.int32)
 
-        # A problem alone exchanges members of its working set rather than outgrow the rows that fit.
-        self.largest = min(device.largest_set, self.n, capacity if count == 1 else self.n)
-        self.members = xp.zeros((count, self.largest), dtype=np.int32)
-        self.change, self.bounds = xp.zeros((count, self.largest)), xp.empty((count, 2, self.largest))
-        self.support = xp.zeros((count, self.n), dtype=np.int32)
-        self.action = xp.zeros(count, dtype=np.int32)
-        self.is_member = xp.zeros((count, self.n), dtype=bool)
-        self.n_members, self.n_old = (np.zeros(count, dtype=np.int32) for _ in range(2))
-        self.growing = np.ones(count, dtype=bool)
         size = min(_FIRST_KERNEL, self.largest)
-        self.K = xp.empty((count, size, size), dtype=np.float32)
-        self.steps_left = np.array([stopping.iterations_allowed(n) for n in self.sizes], dtype=np.int64)
-        self.n_iter = np.zeros(count, dtype=np.int64)
+        self.K = xp.empty((count, size, size), dtype=self.dtype)
+        self.change, self.bounds = xp.zeros((count, self.largest)), xp.empty((count, 2, self.largest))
+        self.support = xp.empty((count, self.n), dtype=np.int32)
+        self.keys = xp.empty((count, self.n), dtype=np.uint64)
+        self.n_old, self.status, self.n_support = (xp.zeros(count, dtype=np.int32) for _ in range(3))
+        self.growing = xp.ones(count, dtype=np.int32)
+        self.gaps, self.norms, self.target = (xp.zeros(count) for _ in range(3))
+        allowed = [shared.stopping.iterations_allowed(problem.n) for problem in self.problems]
+        self.allowed = np.maximum(np.array(allowed, dtype=np.int64) - steps, 0)
+        self.steps_left, self.moved = xp.array(self.allowed), xp.zeros(count, dtype=np.int64)
+        self.lines = xp.zeros((count + 1, FIELDS))
+        self.was_checked = np.zeros(count, dtype=bool)
         self.verified = [Verified() for _ in self.problems]
-        self.first = self.first_sets(blocks)
+        self.errors = [self.gradient_error(problem) for problem in self.problems]
+        self._listed: tuple[bytes, Array] = (b"", None)
+
+    def place_columns(self) -> None:
+        """Which rows of X are the columns of the kernel rows, and which of these each variable has: `member`."""
+        blocks = self.shared.blocks
+        present = sorted({b for problem in self.problems for b in problem.blocks})
+        self.columns = np.concatenate([blocks[b] for b in present]).astype(np.int32)
+        starts = dict(zip(present, np.cumsum([0, *(len(blocks[b]) for b in present)]), strict=False))
+        member = np.zeros((len(self.problems), self.n), dtype=np.int32)
+        for line, problem in zip(member, self.problems, strict=True):
+            start = 0
+            for block in problem.blocks:
+                line[start : start + len(blocks[block])] = starts[block] + np.arange(len(blocks[block]))
+                start += len(blocks[block])
+        self.member, self.chosen = self.xp.asarray(member), self.xp.asarray(self.columns)
+
+    def place_problems(self) -> None:
+        xp, count = self.xp, len(self.problems)
+        p, lower, upper = (np.zeros((count, self.n)) for _ in range(3))
+        for k, problem in enumerate(self.problems):
+            p[k, : problem.n], lower[k, : problem.n], upper[k, : problem.n] = problem.p, problem.lower, problem.upper
+        self.p, self.lower, self.upper = (xp.asarray(a) for a in (p, lower, upper))
+        self.b, self.v = xp.zeros((count, self.n)), self.p.copy()
+        self.n_variables = xp.asarray(self.sizes.astype(np.int32))
+        action = np.full(count, START, dtype=np.int32)
+        for k, problem in enumerate(self.problems):
+            if problem.start is not None and problem.start.any():
+                self.b[k, : problem.n] = xp.asarray(problem.start)
+                action[k] = WARM
+        self.action = xp.asarray(action)
+
+    def place_first_sets(self) -> None:
+        is_member = np.zeros((len(self.problems), self.n), dtype=np.uint8)
+        members = np.zeros((len(self.problems), self.largest), dtype=np.int32)
+        counts = np.zeros(len(self.problems), dtype=np.int32)
+        for k, problem in enumerate(self.problems):
+            chosen = np.flatnonzero(self.first_set(problem))
+            members[k, : len(chosen)], is_member[k, chosen], counts[k] = chosen, 1, len(chosen)
+        self.is_member, self.members, self.n_members = (self.xp.asarray(a) for a in (is_member, members, counts))
+
+    def first_set(self, problem: QP) -> np.ndarray:
+        largest = min(self.largest, problem.n)
+        if problem.start is not None and problem.start.any() and problem.n > working_set.SMALL:
+            warm = working_set.warm_set(problem.start, problem.lower, problem.upper, 0.0, largest)
+            if warm.any():
+                return warm
+        return working_set.first_set([len(self.shared.blocks[b]) for b in problem.blocks], largest)
+
+    def gradient_error(self, problem: QP) -> GradientError:
+        X, kernel, to_host = self.shared.X, self.shared.kernel, self.device.to_host
+        rows = problem.rows(self.shared.blocks)
+
+        def exact(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            if kernel.precomputed:
+                return to_host(X[rows[left]][:, rows[right]]).astype(np.float64)
+            return to_host(kernel(X[rows[left]].astype(np.float64), X[rows[right]].astype(np.float64)))
+
+        work = 1 if kernel.precomputed else X.shape[1]
+        return GradientError(self.shared.rows.value_error, exact, work, problem.p, self.tol)
 
     # -- the loop --------------------------------------------------------------------------------------
 
-    def solve(self, finished: Callable[[int, Solution], None]) -> None:
-        """Run every problem to the tolerance or to its last step."""
-        live = np.arange(len(self.problems))
-        started = np.array([k for k, problem in enumerate(self.problems) if problem.start is not None], dtype=np.int64)
-        if len(started):
-            self.recompute_gradients(started)
-        arriving = self.first
-        while len(live):
-            self.join(arriving, live)
-            self.fetch_members(live)
-            self.gather(live)
-            progressed = self.optimise(live)
-            arriving, counts, gaps = self.violators(live)
-            stuck = ~progressed & ~(self.growing & (counts > 0))
-            check = live[(gaps[live] <= self.tol) | (self.steps_left[live] <= 0) | stuck[live]]
-            if len(check):
-                done = self.verify(check)
-                for k in done:
-                    finished(self.indices[k], self.result(int(k)))
-                live = np.setdiff1d(live, done)
-                arriving, _, _ = self.violators(live)
+    def solve(self, finished: Callable[[int, Solution], None], clock: Clock) -> None:
+        """Run every problem to the tolerance, to its last step, until `clock` says so, or until float32 is too coarse.
 
-    def verify(self, check: np.ndarray) -> np.ndarray:
-        """Recompute the gradients of these problems; returns those among them that are finished."""
-        self.recompute_gradients(check)
-        gaps = self.gaps()
-        finished = [
-            k
-            for k in check
-            if gaps[k] <= self.tol or self.steps_left[k] <= 0 or self.verified[k].no_longer_falls(gaps[k])
-        ]
-        return np.array(finished, dtype=np.int64)
-
-    def result(self, k: int) -> Solution:
-        arrays = (self.b, self.v, self.p, self.lower, self.upper)
-        on_host = [self.device.to_host(array[k, : self.sizes[k]]) for array in arrays]
-        return make_solution(*on_host, n_iter=int(self.n_iter[k]), tol=self.tol)
-
-    # -- working sets ----------------------------------------------------------------------------------
-
-    def state(self) -> tuple[Array, Array, Array, Array, float]:
-        """b, v, the bounds and epsilon, as `working_set` wants them."""
-        return self.b, self.v, self.lower, self.upper, 0.0
-
-    def first_sets(self, blocks: Sequence[np.ndarray]) -> Array:
-        chosen = np.zeros((len(self.problems), self.n), dtype=bool)
-        for row, problem in enumerate(self.problems):
-            sizes = [len(blocks[b]) for b in problem.blocks]
-            largest = min(self.largest, problem.n)
-            chosen[row, : problem.n] = working_set.first_set(sizes, largest)
-            if problem.start is not None and problem.n > working_set.SMALL:
-                warm = working_set.warm_set(problem.start, problem.lower, problem.upper, 0.0, largest)
-                if warm.any():
-                    chosen[row, : problem.n] = warm
-        return self.xp.asarray(chosen)
-
-    def violators(self, live: np.ndarray) -> tuple[Array, np.ndarray, np.ndarray]:
-        """The variables that would join the working sets, as a mask; their numbers; the gaps.
-
-        Only the `live` problems have any.
+        Problems take part together as long as there is room for their rows; then some wait until others are done.
         """
-        xp = self.xp
-        arriving = working_set.joining(*self.state(), self.is_member, self.tol, self.largest)
-        is_live = np.zeros(len(self.problems), dtype=bool)
-        is_live[live] = True
-        arriving &= xp.asarray(is_live)[:, None]
-        most, least = working_set.extremes(*self.state())
-        numbers = self.device.to_host(xp.stack([arriving.sum(axis=1).astype(np.float64), most - least]))
-        return arriving, numbers[0].astype(np.int32), numbers[1]
+        waiting = [(np.arange(len(self.problems)), False)]
+        while waiting:
+            live, is_selected = waiting.pop()
+            while len(live):
+                report = self.select(live, is_selected=is_selected)
+                if not is_selected:
+                    ended = self.ended(live, report, clock)
+                    for k, solution in self.results(live[ended], report, clock):
+                        finished(self.indices[k], solution)
+                    live = live[~ended]
+                is_selected = False
+                if report.n_wanted <= self.capacity:
+                    self.take_steps(live, report)
+                elif len(live) > 1:  # each does later what it was to do now
+                    half = len(live) // 2
+                    waiting.append((live[half:], True))
+                    live, is_selected = live[:half], True
+                elif len(live):
+                    self.compute_gradient_in_parts(live, report)
 
-    def join(self, arriving: Array, live: np.ndarray) -> None:
-        """Let these variables into the working sets; a set that would grow too large exchanges half of its members."""
-        xp = self.xp
-        counts = self.device.to_host(arriving.sum(axis=1)).astype(np.int32)
-        limits = np.minimum(self.largest, self.sizes)
-        self.growing &= self.n_members + counts <= limits
-        kept = self.n_members.copy()
-        changing = np.intersect1d(np.flatnonzero(~self.growing), live)
-        if len(changing):
-            rows = xp.asarray(changing)
-            b, v, lower, upper = (array[rows] for array in (self.b, self.v, self.lower, self.upper))
-            wanted = working_set.exchanged(b, v, lower, upper, 0.0, self.is_member[rows], self.tol, self.largest)
-            kept[changing] = self.keep(changing, wanted)
-            arriving[rows] = wanted & ~self.is_member[rows]
-            self.is_member[rows] = wanted
-            counts = self.device.to_host(arriving.sum(axis=1)).astype(np.int32)
-            self.n_old[changing] = 0
-        # In the order of the variables, behind those that are there.
-        order = xp.argsort(~arriving, axis=1, kind="stable")[:, : max(1, int(counts.max()))]
-        places = xp.asarray(kept)[:, None] + xp.arange(order.shape[1])[None, :]
-        valid = xp.arange(order.shape[1])[None, :] < xp.asarray(counts)[:, None]
-        rows = xp.broadcast_to(self.every, order.shape)[valid]
-        self.members[rows, places[valid]] = order[valid].astype(np.int32)
-        self.is_member |= arriving
-        self.n_members = kept + counts
+    def select(self, live: np.ndarray, *, is_selected: bool) -> _Report:
+        """What each problem does in this round, which rows that needs, and which of them are missing."""
+        listed, kernels = self.listed(live), self.device.kernels
+        if not is_selected:
+            kernels.select(
+                listed, self.n_variables, self.p, self.lower, self.upper, self.b, self.v, self.is_member, self.members,
+                self.n_members, self.n_old, self.growing, self.action, self.target, self.gaps, self.norms, self.status,
+                self.steps_left, self.moved, self.support, self.n_support, self.keys,
+                largest=self.largest, tol=self.tol, largest_value=self.shared.rows.largest_value,
+            )  # fmt: skip
+        return self.allocate(listed)
 
-    def keep(self, changing: np.ndarray, wanted: Array) -> np.ndarray:
-        """Move the members that stay, (m, n) as a mask, to the front in their order; returns how many they are."""
-        xp, rows = self.xp, self.xp.asarray(changing)
-        members = self.members[rows]
-        inside = xp.arange(members.shape[1])[None, :] < xp.asarray(self.n_members[changing])[:, None]
-        stays = xp.take_along_axis(wanted, members.astype(np.int64), axis=1) & inside
-        order = xp.argsort(~stays, axis=1, kind="stable")
-        self.members[rows] = xp.take_along_axis(members, order, axis=1)
-        return self.device.to_host(stays.sum(axis=1)).astype(np.int32)
+    def allocate(self, listed: Array, **part: int) -> _Report:
+        kernels = self.device.kernels
+        kernels.want(
+            listed, self.action, self.member, self.members, self.n_members, self.support, self.n_support, self.wanted,
+            **part,
+        )  # fmt: skip
+        kernels.allocate(
+            self.wanted, self.slot_of, self.held, self.missing, self.slots, self.gaps, self.norms, self.n_members,
+            self.n_old, self.action, self.steps_left, self.n_support, self.lines, capacity=self.capacity,
+        )  # fmt: skip
+        lines = self.device.to_host(self.lines).copy()
+        gaps, norms = lines[:-1, 0], lines[:-1, 1]
+        return _Report(gaps, norms, *lines[:-1, 2:7].astype(np.int64).T, *(int(x) for x in lines[-1, :2]))
 
-    # -- kernel values ---------------------------------------------------------------------------------
+    def take_steps(self, live: np.ndarray, report: _Report) -> None:
+        """Compute the rows that are missing; then SMO, or gradients from scratch."""
+        if not len(live):
+            return
+        listed, kernels = self.listed(live), self.device.kernels
+        self.compute_rows(report.n_missing)
+        runs = (report.action[live] != CHECK) & (report.action[live] != GRADIENT)
+        self.was_checked[live] = report.action[live] == CHECK
+        if runs.any():
+            running = live[runs]
+            self.make_room(int(report.n_members[running].max()))
+            most_new = int(report.n_new[running].max())
+            if most_new:
+                kernels.gather(
+                    listed, self.action, self.rows, self.slot_of, self.member, self.members, self.n_old, self.n_members,
+                    self.K, most=int(report.n_members[running].max()), most_new=most_new,
+                )  # fmt: skip
+            kernels.smo(
+                listed, self.action, self.K, self.members, self.n_members, self.lower, self.upper, self.v, self.target,
+                STEPS_AT_ONCE, self.b, self.change, self.bounds, self.steps_left, self.moved, self.status,
+            )  # fmt: skip
+        self.subtract(listed)
 
-    def fetch_members(self, live: np.ndarray) -> None:
-        """See that the rows of all members of these working sets are there."""
-        mask = self.xp.arange(self.members.shape[1])[None, :] < self.xp.asarray(self.n_members[live])[:, None]
-        self.fetch(self.members[self.xp.asarray(live)], mask, live)
+    def subtract(self, listed: Array, **part: int) -> None:
+        self.device.kernels.subtract(
+            listed, self.action, self.rows, self.slot_of, self.member, self.members, self.n_members, self.change,
+            self.support, self.n_support, self.b, self.v, **part,
+        )  # fmt: skip
 
-    def fetch(self, samples: Array, valid: Array, problems: np.ndarray) -> None:
-        """Compute the rows of samples (m, k) where `valid`, unless they are there.
+    def compute_rows(self, n_missing: int) -> None:
+        self.shared.rows.compute(self.missing[:n_missing], self.slots[:n_missing], self.rows, self.chosen)
 
-        Where they do not fit beside those that are, all others are given up.
-        """
-        xp = self.xp
-        n_columns = len(self.slot_of) - 1
-        columns = self.member[xp.asarray(problems)[:, None], samples]
-        wanted = xp.zeros(n_columns + 1, dtype=bool)
-        wanted[xp.where(valid, columns, n_columns)] = True
-        missing = xp.flatnonzero(wanted[:-1] & (self.slot_of[:-1] < 0))
-        if self.n_rows + len(missing) > self.capacity:
-            missing = xp.flatnonzero(wanted[:-1])
-            if len(missing) > self.capacity:
-                raise _RowsDoNotFit(f"{len(missing):,} kernel rows are needed and {self.capacity:,} fit")
-            self.slot_of[:] = -1
-            self.n_rows = 0
-        self.slot_of[missing] = xp.arange(self.n_rows, self.n_rows + len(missing), dtype=np.int32)
-        step = max(16, PRODUCT_BYTES // (self.X.dtype.itemsize * n_columns))
-        for start in range(0, len(missing), step):
-            part = missing[start : start + step]
-            self.rows[self.n_rows : self.n_rows + len(part)] = self.kernel_rows(part)
-            self.n_rows += len(part)
+    def compute_gradient_in_parts(self, live: np.ndarray, report: _Report) -> None:
+        """The gradient from scratch of a problem with more variables that are not zero than rows fit."""
+        listed = self.listed(live)
+        self.was_checked[live] = report.action[live] == CHECK
+        for begin in range(0, int(report.n_support[live].max()), self.capacity):
+            part = {"begin": begin, "end": begin + self.capacity}
+            self.compute_rows(self.allocate(listed, **part).n_missing)
+            self.subtract(listed, **part)
 
-    def kernel_rows(self, samples: Array) -> Array:
-        """Kernel values (m, n_columns) of some of the group's samples against all of them."""
-        if self.kernel.precomputed:
-            return self.X[self.chosen[samples]][:, self.chosen]
-        left = None if self.norms is None else self.norms[samples]
-        return self.kernel.from_inner_products(self.X[samples] @ self.X.T, left, self.norms)
-
-    def gather(self, live: np.ndarray) -> None:
-        """Complete the kernel values of the working sets, for what has joined."""
+    def make_room(self, n_members: int) -> None:
+        """Let K hold the kernel values of so many members."""
         size = self.K.shape[1]
-        if self.n_members.max() > size:
-            while size < self.n_members.max():
+        if n_members > size:
+            while size < n_members:
                 size = min(2 * size, self.largest)
-            grown = self.xp.empty((len(self.problems), size, size), dtype=np.float32)
+            grown = self.xp.empty((len(self.problems), size, size), dtype=self.dtype)
             grown[:, : self.K.shape[1], : self.K.shape[1]] = self.K
             self.K = grown
-        self.action[:] = RUN
-        self.device.kernels.gather(
-            self.on_device(live), self.action, self.rows, self.slot_of, self.member, self.members,
-            self.on_device(self.n_old), self.on_device(self.n_members), self.K,
-            most=int(self.n_members[live].max()), most_new=int((self.n_members - self.n_old)[live].max()),
-        )  # fmt: skip
-        self.n_old = self.n_members.copy()
 
-    def on_device(self, numbers: np.ndarray) -> Array:
-        return self.xp.asarray(numbers.astype(np.int32))
+    def listed(self, live: np.ndarray) -> Array:
+        """The problems on the device, where the list changes but seldom."""
+        key = live.tobytes()
+        if self._listed[0] != key:
+            self._listed = key, self.xp.asarray(live.astype(np.int32))
+        return self._listed[1]
 
-    # -- optimisation ----------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------
 
-    def optimise(self, live: np.ndarray) -> np.ndarray:
-        """SMO on the working sets, and its effect on every gradient.
+    def ended(self, live: np.ndarray, report: _Report, clock: Clock) -> np.ndarray:
+        """Which of the problems that selected have ended, as a mask of them."""
+        if clock.says_stop():
+            return np.ones(len(live), dtype=bool)
+        ended = report.action[live] == FINISHED
+        for place, k in enumerate(live):
+            if not ended[place] and self.was_checked[k]:
+                ended[place] = self.verified[k].no_longer_falls(float(report.gaps[k]))
+            if not ended[place] and self.dtype == np.float32 and self.errors[k].is_due(report.norms[k], final=False):
+                b, v = self.read(np.array([k]))[:, 0]
+                ended[place] = self.rounding(k, b, v, final=False) > 0.0
+        return ended
 
-        Returns which problems moved, and as far as they should.
-        """
-        xp = self.xp
-        most, least = working_set.extremes(*self.state())
-        is_whole = xp.asarray(self.n_members == np.array(self.sizes))
-        target = xp.where(is_whole, self.tol, working_set.target(most - least, self.tol, False))
-        target = xp.maximum(target, working_set.rounding(self.b, self.largest_value))
-        moved, status = (np.zeros(len(self.problems), dtype=np.int64) for _ in range(2))
-        under_way = live[self.steps_left[live] > 0]
-        while len(under_way):
-            running, n_members = self.on_device(under_way), self.on_device(self.n_members)
-            steps_left, taken = xp.asarray(self.steps_left), xp.zeros(len(self.problems), dtype=np.int64)
-            how = xp.zeros(len(self.problems), dtype=np.int32)
-            self.device.kernels.smo(
-                running, self.action, self.K, self.members, n_members, self.lower, self.upper, self.v, target,
-                STEPS_AT_ONCE, self.b, self.change, self.bounds, steps_left, taken, how,
+    def read(self, problems: np.ndarray) -> np.ndarray:
+        """b and v of some problems, (2, m, n), on the host."""
+        rows = self.xp.asarray(problems)
+        return self.device.to_host(self.xp.stack([self.b[rows], self.v[rows]]))
+
+    def rounding(self, k: int, b: np.ndarray, v: np.ndarray, *, final: bool) -> float:
+        problem, n = self.problems[k], self.problems[k].n
+        in_float64 = self.dtype == np.float64
+        return self.errors[k].rounding(b[:n], v[:n], problem.lower, problem.upper, exact=in_float64, final=final)
+
+    def results(self, ended: np.ndarray, report: _Report, clock: Clock) -> Iterator[tuple[int, Solution]]:
+        """The solutions of problems that have ended."""
+        if not len(ended):
+            return
+        b, v = self.read(ended)
+        is_past = clock.is_past()
+        for place, k in enumerate(ended.tolist()):
+            problem = self.problems[k]
+            rounding = self.rounding(k, b[place], v[place], final=True)
+            solution = make_solution(
+                b[place, : problem.n], v[place, : problem.n], problem.p, problem.lower, problem.upper,
+                n_iter=int(self.allowed[k] - report.steps_left[k]), tol=self.tol, rounding=rounding,
+                in_float64=self.dtype == np.float64,
             )  # fmt: skip
-            self.device.kernels.subtract(
-                running, self.action, self.rows, self.slot_of, self.member, self.members, n_members, self.change,
-                self.support, n_members, self.b, self.v,
-            )  # fmt: skip
-            self.steps_left[under_way] = self.device.to_host(steps_left)[under_way]
-            moved += self.device.to_host(taken)
-            status[under_way] = self.device.to_host(how)[under_way]
-            under_way = under_way[(status[under_way] == CUT_SHORT) & (self.steps_left[under_way] > 0)]
-        self.n_iter += moved
-        return (moved > 0) & (status != STUCK)
-
-    def recompute_gradients(self, check: np.ndarray) -> None:
-        """The gradients of these problems from scratch, free of what rounding has added up to."""
-        xp = self.xp
-        checked = xp.asarray(check)
-        self.v[checked] = self.p[checked]
-        counts = self.device.to_host((self.b != 0).sum(axis=1))
-        most = max(1, int(counts[check].max()))
-        is_zero = (self.b[checked] == 0).astype(np.int8)
-        self.support[checked] = xp.argsort(is_zero, axis=1, kind="stable")
-        self.action[:] = CHECK
-        width = max(1, self.capacity // len(check))
-        for start in range(0, most, width):
-            places = xp.arange(start, min(start + width, most))
-            valid = places[None, :] < xp.asarray(counts[check])[:, None]
-            self.fetch(self.support[checked][:, places], valid, check)
-            n_support = self.on_device(counts)
-            self.device.kernels.subtract(
-                self.on_device(check), self.action, self.rows, self.slot_of, self.member, self.members, n_support,
-                self.change, self.support, n_support, self.b, self.v, begin=start, end=start + width,
-            )  # fmt: skip
-
-    def gaps(self) -> np.ndarray:
-        most, least = working_set.extremes(*self.state())
-        return self.device.to_host(most - least)
+            yield k, solution._replace(cut_off=is_past and report.gaps[k] > self.tol)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.kernels import Array
+from gpusvm.solver import working_set
 from gpusvm.solver.smo import CURVATURE_FLOOR, CUT_SHORT, REACHED, STUCK
 
 THREADS = 512
@@ -25,12 +26,25 @@ ITEMS = 6
 LARGEST_SET = THREADS * ITEMS
 """Members of a working set: 48 KB of shared memory hold their coefficients and gradients."""
 
-RUN, CONTINUE, CHECK, GRADIENT, FINISHED, START = range(6)
+SELECTING, ALLOCATING = 512, 1024
+"""Threads of a block of `select`, and of `allocate`, which has but one."""
+
+RUN, CONTINUE, CHECK, GRADIENT, FINISHED, START, WARM = range(7)
 """What a problem does in a round: SMO on its working set; SMO again, which was cut short; its gradient from scratch,
-to see whether it is finished; the same, before it begins; nothing any more; SMO on its first set."""
+to see whether it is finished; the same, before it begins; nothing any more. START and WARM are what it begins with: the
+first set is there, the gradient is that of zero; the first set is there, the gradient is not."""
+
+FIELDS = 8
+"""Numbers of a line of the report that `allocate` makes; see pairs.cu."""
+
+EVERYTHING = 2**31 - 1
+"""The end of a list, however long."""
 
 _TILE, _TILE_ROWS, _PORTION = 32, 8, 256
 """As in pairs.cu."""
+
+_STRIPES = 16
+"""Blocks that go through the list of one problem."""
 
 
 @cache
@@ -40,7 +54,7 @@ def source(name: str) -> str:
 
 
 def options(dtype: Any = np.float32, threads: int = THREADS) -> tuple[str, ...]:
-    """What pairs.cu is compiled with, for kernel values of `dtype`."""
+    """What pairs.cu is compiled with, for kernel values of `dtype` and so many threads of a block of SMO."""
     names: dict[str, Any] = {
         "VALUE": {"float32": "float", "float64": "double"}[np.dtype(dtype).name],
         "THREADS": threads,
@@ -54,6 +68,9 @@ def options(dtype: Any = np.float32, threads: int = THREADS) -> tuple[str, ...]:
         "GRADIENT": GRADIENT,
         "FINISHED": FINISHED,
         "START": START,
+        "WARM": WARM,
+        "SELECTING": min(SELECTING, threads),
+        "ALLOCATING": min(ALLOCATING, 2 * threads),
         "CURVATURE_FLOOR": CURVATURE_FLOOR,
     }
     return ("--std=c++17", *(f"-D{name}={value}" for name, value in names.items()))
@@ -62,24 +79,62 @@ def options(dtype: Any = np.float32, threads: int = THREADS) -> tuple[str, ...]:
 class Kernels:
     """The kernels of pairs.cu, called with arrays of the module that they are compiled for.
 
+    Each is compiled when it is first called, for kernel values of float32 or float64 as the arrays have them. `live`
+    (m,) int32 lists the problems that take part; other arrays have a row for each problem of the group.
+
     Parameters
     ----------
     module : callable
         ``cupy.RawModule``, or what takes its place.
-    dtype : dtype
-        Of kernel values: float32 or float64.
     threads : int
         Of a block of SMO; a power of two that divides `LARGEST_SET`.
     """
 
-    def __init__(self, module: Callable[..., Any], dtype: Any = np.float32, threads: int = THREADS) -> None:
-        self.dtype, self.threads = np.dtype(dtype), threads
-        compiled = module(code=source("pairs.cu"), options=options(dtype, threads))
-        self._gather, self._smo, self._subtract, self._twice = (
-            compiled.get_function(name) for name in ("gather", "smo", "subtract", "twice")
-        )
+    def __init__(self, module: Callable[..., Any], threads: int = THREADS) -> None:
+        self.module, self.threads = module, threads
+        self._functions: dict[tuple[str, np.dtype], Any] = {}
         self._shared_bytes = 2 * 8 * LARGEST_SET
-        self._smo.max_dynamic_shared_size_bytes = self._shared_bytes
+
+    def function(self, name: str, dtype: Any = np.float32) -> Any:
+        """A kernel, compiled for values of `dtype`."""
+        found = self._functions.get((name, np.dtype(dtype)))
+        if found is None:
+            compiled = self.module(code=source("pairs.cu"), options=options(dtype, self.threads))
+            for each in ("select_variables", "want", "allocate", "gather", "smo", "subtract", "twice"):
+                self._functions[each, np.dtype(dtype)] = compiled.get_function(each)
+            self._functions["smo", np.dtype(dtype)].max_dynamic_shared_size_bytes = self._shared_bytes
+            found = self._functions[name, np.dtype(dtype)]
+        return found
+
+    def select(self, live: Array, sizes: Array, p: Array, lower: Array, upper: Array, b: Array, v: Array,
+               is_member: Array, members: Array, n_members: Array, n_old: Array, growing: Array, action: Array,
+               target: Array, gaps: Array, norms: Array, status: Array, steps_left: Array, moved: Array,
+               support: Array, n_support: Array, keys: Array, *, largest: int, tol: float,
+               largest_value: float) -> None:  # fmt: skip
+        """Say what each problem does in this round, and let variables join its working set; see pairs.cu."""
+        self.function("select_variables")((len(live),), (min(SELECTING, self.threads),), (
+            live, sizes, _int(v.shape[1]), p, lower, upper, b, v, _int(largest), _int(working_set.MOST_JOINING),
+            _int(working_set.CHANGING), np.float64(tol), np.float64(largest_value), is_member, members,
+            _int(members.shape[1]), n_members, n_old, growing, action, target, gaps, norms, status, steps_left, moved,
+            support, n_support, keys,
+        ))  # fmt: skip
+
+    def want(self, live: Array, action: Array, member: Array, members: Array, n_members: Array, support: Array,
+             n_support: Array, wanted: Array, *, begin: int = 0, end: int = EVERYTHING) -> None:  # fmt: skip
+        """Mark in `wanted` (n_columns,) the columns whose rows the round needs."""
+        self.function("want")((_STRIPES, len(live)), (_PORTION,), (
+            live, action, member, _int(member.shape[1]), members, _int(members.shape[1]), n_members, support,
+            n_support, _int(begin), _int(end), wanted,
+        ))  # fmt: skip
+
+    def allocate(self, wanted: Array, slot_of: Array, held: Array, missing: Array, slots: Array, gaps: Array,
+                 norms: Array, n_members: Array, n_old: Array, action: Array, steps_left: Array, n_support: Array,
+                 report: Array, *, capacity: int) -> None:  # fmt: skip
+        """Give the wanted columns that have no row a slot each, list both, and write the report of the round."""
+        self.function("allocate")((1,), (min(ALLOCATING, 2 * self.threads),), (
+            wanted, slot_of, _int(len(slot_of)), _int(capacity), held, missing, slots, _int(len(gaps)), gaps, norms,
+            n_members, n_old, action, steps_left, n_support, report,
+        ))  # fmt: skip
 
     def gather(self, live: Array, action: Array, rows: Array, slot_of: Array, member: Array, members: Array,
                n_old: Array, n_members: Array, K: Array, *, most: int, most_new: int) -> None:  # fmt: skip
@@ -87,10 +142,8 @@ class Kernels:
 
         No set has more than `most` members, and to none more than `most_new` have come.
         """
-        if not len(live) or not most_new:
-            return
         grid = (-(-most // _TILE), -(-most_new // _TILE), len(live))
-        self._gather(grid, (_TILE, _TILE_ROWS), (
+        self.function("gather", rows.dtype)(grid, (_TILE, _TILE_ROWS), (
             live, action, rows, _int(rows.shape[1]), slot_of, member, _int(member.shape[1]), members,
             _int(members.shape[1]), n_old, n_members, K, _int(K.shape[1]),
         ))  # fmt: skip
@@ -102,29 +155,25 @@ class Kernels:
 
         Changes b, and writes by how much it did, (n_problems, width). Takes from `steps_left` and adds to `moved`.
         """
-        if not len(live):
-            return
-        self._smo((len(live),), (self.threads,), (
+        self.function("smo", K.dtype)((len(live),), (self.threads,), (
             live, action, K, _int(K.shape[1]), members, _int(members.shape[1]), n_members, lower, upper, v,
             _int(v.shape[1]), target, _int(at_once), b, change, bounds, steps_left, moved, status,
         ), shared_mem=self._shared_bytes)  # fmt: skip
 
     def subtract(self, live: Array, action: Array, rows: Array, slot_of: Array, member: Array, members: Array,
                  n_members: Array, change: Array, support: Array, n_support: Array, b: Array, v: Array, *,
-                 begin: int = 0, end: int = 2**31 - 1) -> None:  # fmt: skip
+                 begin: int = 0, end: int = EVERYTHING) -> None:  # fmt: skip
         """v -= K[:, changed] change for problems that run, v -= K[:, support] b for those whose gradient is computed
         from scratch, from place `begin` of the list to `end`."""
-        if not len(live):
-            return
         grid = (-(-v.shape[1] // _PORTION), len(live))
-        self._subtract(grid, (_PORTION,), (
+        self.function("subtract", rows.dtype)(grid, (_PORTION,), (
             live, action, rows, _int(rows.shape[1]), slot_of, member, _int(member.shape[1]), members,
             _int(members.shape[1]), n_members, change, support, n_support, _int(begin), _int(end), b, v,
         ))  # fmt: skip
 
     def twice(self, values: Array) -> None:
         """Double `values` (n,) float32: no part of the solver, but how a probe learns whether kernels run here."""
-        self._twice((-(-len(values) // 256),), (256,), (values, _int(len(values))))
+        self.function("twice")((-(-len(values) // 256),), (256,), (values, _int(len(values))))
 
 
 def _int(value: int) -> np.int32:

@@ -4,8 +4,8 @@
 // this round, and a kernel passes over a problem that does something else. `member` (n_problems, n) gives the column of
 // each variable in `rows` (capacity, n_columns), whose row slot_of[column] holds that sample's kernel values.
 //
-// The host gives the constants: VALUE, the type of kernel values; THREADS and ITEMS of `smo`; how SMO ends (REACHED,
-// CUT_SHORT, STUCK); the actions; CURVATURE_FLOOR. See cuda_kernels.py.
+// The host gives the constants: VALUE, the type of kernel values; threads of a block; ITEMS of each in `smo`; how SMO
+// ends (REACHED, CUT_SHORT, STUCK); the actions; CURVATURE_FLOOR. See cuda_kernels.py.
 
 #ifndef SHARED
 #define SHARED(type, name, size) __shared__ type name size
@@ -79,6 +79,351 @@ __device__ Extreme block_largest(double value, int place, Extreme *slots) {
         if (other.value > best.value || (other.value == best.value && other.place > best.place)) best = other;
     }
     return best;
+}
+
+__device__ double block_sum(double value, Extreme *slots) {
+    for (int bits = 16; bits > 0; bits /= 2) value += __shfl_xor_sync(ALL_LANES, value, bits);
+    __syncthreads(); // the slots may still be read
+    if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32].value = value;
+    __syncthreads();
+    double sum = 0.0;
+    for (int w = 0; w < (int)blockDim.x / 32; w++) sum += slots[w].value;
+    return sum;
+}
+
+// What the threads before this one have together, and what all have.
+__device__ int block_before(int mine, int *slots, int *all) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int sum = mine;
+    for (int by = 1; by < 32; by *= 2) {
+        int other = __shfl_up_sync(ALL_LANES, sum, by);
+        if (lane >= by) sum += other;
+    }
+    __syncthreads(); // the slots may still be read
+    if (lane == 31) slots[warp] = sum;
+    __syncthreads();
+    int before = 0, total = 0;
+    for (int w = 0; w < (int)blockDim.x / 32; w++) {
+        if (w < warp) before += slots[w];
+        total += slots[w];
+    }
+    *all = total;
+    return before + sum - mine;
+}
+
+// -- the policy of working_set.py --------------------------------------------------------------------------------
+
+#define MOST_WARPS 32
+
+struct Scratch { // of a block that selects
+    Extreme extremes[MOST_WARPS];
+    int slots[MOST_WARPS];
+    int counts[256];
+    int found[2];
+};
+
+// Of some keys, those above `key`, and of those that equal it the first `equal`.
+struct Cut {
+    u64 key;
+    int equal;
+};
+
+// The `most` largest keys of those above `floor`: working_set.worst, by their digits, the highest first. At first a thread
+// looks at the keys t, t + step and so on, which it may just have written.
+__device__ Cut largest_keys(const u64 *keys, int n, int most, u64 floor, Scratch &scratch) {
+    const int t = threadIdx.x, step = blockDim.x;
+    int above = 0, total;
+#pragma unroll 1
+    for (int c = t; c < n; c += step) above += keys[c] > floor;
+    block_before(above, scratch.slots, &total);
+    if (total <= most) return Cut{floor, 0};
+    u64 prefix = 0;
+    int left = most;
+#pragma unroll 1
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        for (int d = t; d < 256; d += step) scratch.counts[d] = 0;
+        __syncthreads();
+#pragma unroll 1
+        for (int c = t; c < n; c += step) {
+            u64 key = keys[c];
+            bool fits = shift == 56 || (key ^ prefix) >> (shift + 8) == 0;
+            if (key > floor && fits) atomicAdd(&scratch.counts[key >> shift & 255], 1);
+        }
+        __syncthreads();
+        if (t < 32) { // a lane for eight digits, the largest first
+            int own = 0, digit = 255 - 8 * t;
+            for (int d = 0; d < 8; d++) own += scratch.counts[digit - d];
+            int upto = own;
+            for (int by = 1; by < 32; by *= 2) {
+                int other = __shfl_up_sync(ALL_LANES, upto, by);
+                if (t >= by) upto += other;
+            }
+            if (upto >= left && upto - own < left) {
+                int rest = left - (upto - own);
+                while (scratch.counts[digit] < rest) rest -= scratch.counts[digit--];
+                scratch.found[0] = digit, scratch.found[1] = rest;
+            }
+        }
+        __syncthreads();
+        prefix |= (u64)scratch.found[0] << shift;
+        left = scratch.found[1];
+    }
+    return Cut{prefix, left};
+}
+
+// Which of the variables begin..end, this thread's, are taken; they follow each other, so that the order is kept.
+struct Taking {
+    Cut cut;
+    int equal_before, before, total;
+
+    __device__ Taking(const u64 *keys, int begin, int end, Cut at, Scratch &scratch) : cut(at) {
+        int above = 0, equal = 0, all;
+#pragma unroll 1
+        for (int c = begin; c < end; c++) above += keys[c] > cut.key, equal += keys[c] == cut.key;
+        equal_before = block_before(equal, scratch.slots, &all);
+        int left = cut.equal - equal_before;
+        before = block_before(above + (left < 0 ? 0 : left < equal ? left : equal), scratch.slots, &total);
+    }
+
+    __device__ bool takes(u64 key) { return key > cut.key || (key == cut.key && equal_before++ < cut.equal); }
+};
+
+// One problem, as a block that selects sees it.
+struct Selection {
+    const double *b, *v, *lower, *upper;
+    int size;
+    double middle;
+
+    __device__ bool may_grow(int c) const { return b[c] < upper[c]; }
+    __device__ bool may_shrink(int c) const { return b[c] > lower[c]; }
+    // By how much a variable is on the wrong side of the middle of the gap: working_set.violations.
+    __device__ double grows(int c) const { return may_grow(c) ? v[c] - middle : -INFINITE; }
+    __device__ double shrinks(int c) const { return may_shrink(c) ? -(v[c] - middle) : -INFINITE; }
+    __device__ double worse(int c) const {
+        double grow = grows(c), shrink = shrinks(c);
+        return grow > shrink ? grow : shrink;
+    }
+};
+
+#define MEMBER 1
+#define FORCED 2
+#define WANTED 4
+
+// working_set.exchanged, and what of the set stays moved to its front. Returns how many stay, and how many come.
+__device__ int exchange(const Selection &problem, u64 *keys, u8 *is_member, int *mine, int n_mine, int *kept, int most,
+                        double tol, int *n_coming, Scratch &scratch)
+{
+    const int t = threadIdx.x, step = blockDim.x, size = problem.size;
+    const int span = (size + step - 1) / step, begin = min(t * span, size), end = min(begin + span, size);
+    const u64 floor = key_of(0.5 * tol);
+#pragma unroll 1
+    for (int kind = 0; kind < 2; kind++) { // however many violations are equal, SMO finds two to exchange
+#pragma unroll 1
+        for (int c = t; c < size; c += step) keys[c] = key_of(kind == 0 ? problem.grows(c) : problem.shrinks(c));
+        Cut cut = largest_keys(keys, size, max(1, most / 4), floor, scratch);
+        Taking taking(keys, begin, end, cut, scratch);
+#pragma unroll 1
+        for (int c = begin; c < end; c++)
+            if (taking.takes(keys[c])) is_member[c] |= FORCED;
+        __syncthreads();
+    }
+#pragma unroll 1
+    for (int c = t; c < size; c += step) {
+        double rank = -INFINITE;
+        if (is_member[c] & MEMBER) rank = problem.may_grow(c) && problem.may_shrink(c) ? 1e300 : problem.worse(c);
+        if (is_member[c] & FORCED) rank = INFINITE;
+        keys[c] = key_of(rank);
+    }
+    Cut cut = largest_keys(keys, size, most, key_of(-INFINITE), scratch);
+    Taking taking(keys, begin, end, cut, scratch);
+#pragma unroll 1
+    for (int c = begin; c < end; c++) is_member[c] = (is_member[c] & MEMBER) | (taking.takes(keys[c]) ? WANTED : 0);
+    __syncthreads();
+    // Members that stay, in their order.
+    const int part = (n_mine + step - 1) / step, first = min(t * part, n_mine), last = min(first + part, n_mine);
+    int stay = 0, n_staying;
+#pragma unroll 1
+    for (int place = first; place < last; place++) stay += (is_member[mine[place]] & WANTED) != 0;
+    int at = block_before(stay, scratch.slots, &n_staying);
+#pragma unroll 1
+    for (int place = first; place < last; place++)
+        if (is_member[mine[place]] & WANTED) kept[at++] = mine[place];
+    __syncthreads();
+#pragma unroll 1
+    for (int place = t; place < n_staying; place += step) mine[place] = kept[place];
+    int come = 0;
+#pragma unroll 1
+    for (int c = begin; c < end; c++) come += is_member[c] == WANTED;
+    at = n_staying + block_before(come, scratch.slots, n_coming);
+#pragma unroll 1
+    for (int c = begin; c < end; c++) {
+        if (is_member[c] == WANTED) mine[at++] = c;
+        is_member[c] = (is_member[c] & WANTED) ? MEMBER : 0;
+    }
+    return n_staying;
+}
+
+// What each problem does in this round; a block a problem.
+//
+// After SMO: it goes on if it was cut short; else the worst violators join the working set (working_set.joining), or
+// half of it is exchanged; where the gap is closed, steps are spent or nothing moves, the gradient is to be computed
+// from scratch: v = p, and the variables that are not zero are listed in `support`. After that a problem is FINISHED, or
+// violators join. The target of SMO is working_set.target, no less than working_set.rounding.
+extern "C" __global__ void __launch_bounds__(SELECTING, 1)
+select_variables(const int *live, const int *sizes, int n, const double *p, const double *lower, const double *upper,
+                 const double *b, double *v, int largest, int most_joining, int changing, double tol, double
+                 largest_value, u8 *is_member, int *members, int width, int *n_members, int *n_old, int *growing, int
+                 *action, double *target, double *gaps, double *norms, const int *status, const i64 *steps_left, i64
+                 *moved, int *support, int *n_support, u64 *keys)
+{
+    SHARED(Scratch, scratch, );
+    const int k = live[blockIdx.x], t = threadIdx.x, step = blockDim.x, size = sizes[k], was = action[k];
+    if (was == FINISHED) return;
+    const int limit = min(largest, size), n_mine = n_members[k];
+    const i64 start = (i64)k * n;
+    p += start, v += start, is_member += start, support += start, keys += start;
+    Selection problem = {b + start, v, lower + start, upper + start, size, 0.0};
+    const int span = (size + step - 1) / step, begin = min(t * span, size), end = min(begin + span, size);
+
+    double most = -INFINITE, least = -INFINITE, largest_b = 0.0, squares = 0.0;
+#pragma unroll 1
+    for (int c = t; c < size; c += step) {
+        double coefficient = problem.b[c], gradient = v[c];
+        if (problem.may_grow(c) && gradient > most) most = gradient;
+        if (problem.may_shrink(c) && -gradient > least) least = -gradient;
+        double absolute = coefficient < 0.0 ? -coefficient : coefficient;
+        if (absolute > largest_b) largest_b = absolute;
+        squares += coefficient * coefficient;
+    }
+    most = block_largest(most, 0, scratch.extremes).value;
+    least = -block_largest(least, 0, scratch.extremes).value;
+    largest_b = block_largest(largest_b, 0, scratch.extremes).value;
+    squares = block_sum(squares, scratch.extremes);
+    const double gap = most - least;
+    problem.middle = (most + least) / 2;
+    if (t == 0) gaps[k] = gap, norms[k] = sqrt(squares);
+
+    const bool has_moved = was == RUN || was == CONTINUE, begins = was == START || was == GRADIENT;
+    if (has_moved && status[k] == CUT_SHORT && steps_left[k] > 0) {
+        if (t == 0) action[k] = CONTINUE;
+        return;
+    }
+    Cut cut = {0, 0};
+    int n_joining = 0;
+    bool lists = was == WARM;
+    if (!begins && !lists) {
+#pragma unroll 1
+        for (int c = t; c < size; c += step) keys[c] = key_of(is_member[c] ? -INFINITE : problem.worse(c));
+        cut = largest_keys(keys, size, min(most_joining, max(1, limit / 2)), key_of(0.5 * tol), scratch);
+        Taking taking(keys, begin, end, cut, scratch);
+        n_joining = taking.total;
+        const bool stuck = (moved[k] == 0 || status[k] == STUCK) && !(growing[k] && n_joining > 0);
+        if (has_moved)
+            lists = gap <= tol || steps_left[k] <= 0 || stuck;
+        else if (gap <= tol || steps_left[k] <= 0) {
+            if (t == 0) action[k] = FINISHED;
+            return;
+        }
+    }
+    if (lists) {
+        int own = 0, total;
+#pragma unroll 1
+        for (int c = begin; c < end; c++) own += problem.b[c] != 0.0;
+        int at = block_before(own, scratch.slots, &total);
+#pragma unroll 1
+        for (int c = begin; c < end; c++) {
+            if (problem.b[c] != 0.0) support[at++] = c;
+            v[c] = p[c];
+        }
+        if (t == 0) n_support[k] = total, action[k] = was == WARM ? GRADIENT : CHECK;
+        return;
+    }
+    int old = begins ? 0 : n_mine, count = n_mine;
+    if (!begins) {
+        const bool grows = growing[k] && n_mine + n_joining <= limit;
+        int *mine = members + (i64)k * width;
+        if (grows) {
+            Taking taking(keys, begin, end, cut, scratch);
+            int at = n_mine + taking.before;
+#pragma unroll 1
+            for (int c = begin; c < end; c++)
+                if (taking.takes(keys[c])) mine[at++] = c, is_member[c] = MEMBER;
+            count = n_mine + taking.total;
+        } else {
+            int n_coming;
+            count = exchange(problem, keys, is_member, mine, n_mine, support, min(changing, limit), tol, &n_coming, scratch);
+            count += n_coming;
+            old = 0;
+        }
+        if (t == 0) growing[k] = grows;
+    }
+    if (t == 0) {
+        double goal = count == size ? tol : fmax(0.1 * gap, 0.5 * tol);
+        target[k] = fmax(goal, 2.220446049250313e-16 * (1.0 + largest_b * largest_value));
+        n_members[k] = count, n_old[k] = old, moved[k] = 0, action[k] = RUN;
+    }
+}
+
+// -- which kernel rows are missing ---------------------------------------------------------------------------------
+
+// Mark the columns whose rows this round needs: of all members, or of the variables that are not zero, from place
+// `begin` of the list to `end`.
+extern "C" __global__ void
+want(const int *live, const int *action, const int *member, int n, const int *members, int width, const int *n_members,
+     const int *support, const int *n_support, int begin, int end, u8 *wanted)
+{
+    const int k = live[blockIdx.y];
+    const bool moves = action[k] == RUN || action[k] == CONTINUE;
+    if (!moves && action[k] != CHECK && action[k] != GRADIENT) return;
+    const int *list = moves ? members + (i64)k * width : support + (i64)k * n;
+    const int last = min(end, moves ? n_members[k] : n_support[k]);
+    for (int place = begin + blockIdx.x * blockDim.x + threadIdx.x; place < last; place += gridDim.x * blockDim.x)
+        wanted[member[(i64)k * n + list[place]]] = 1;
+}
+
+#define FIELDS 8
+
+// Give the columns that are wanted and have no row a slot each, in their order, and list both; one block.
+//
+// Where they do not fit beside those that are there, all others are given up. `held` is how many slots are taken. What
+// the host must know of the round goes into `report` (n_problems + 1, FIELDS), so that one copy brings it: each problem's
+// gap, norm of b, members, how many of them came, action, steps left, variables that are not zero; then the numbers of
+// columns that are missing and that are wanted. If more are wanted than there are slots, nothing else changes.
+extern "C" __global__ void __launch_bounds__(ALLOCATING)
+allocate(u8 *wanted, int *slot_of, int n_columns, int capacity, int *held, int *missing, int *slots, int n_problems,
+         const double *gaps, const double *norms, const int *n_members, const int *n_old, const int *action,
+         const i64 *steps_left, const int *n_support, double *report)
+{
+    SHARED(int, sums, [MOST_WARPS]);
+    const int t = threadIdx.x, step = blockDim.x;
+    for (int k = t; k < n_problems; k += step) {
+        double *line = report + (i64)k * FIELDS;
+        line[0] = gaps[k], line[1] = norms[k], line[2] = n_members[k], line[3] = n_members[k] - n_old[k];
+        line[4] = action[k], line[5] = (double)steps_left[k], line[6] = n_support[k], line[7] = 0.0;
+    }
+    const int span = (n_columns + step - 1) / step, begin = min(t * span, n_columns), end = min(begin + span, n_columns);
+    int own = 0, lacking = 0, n_wanted, n_missing;
+    for (int c = begin; c < end; c++) own += wanted[c], lacking += wanted[c] && slot_of[c] < 0;
+    int wanted_before = block_before(own, sums, &n_wanted), at = block_before(lacking, sums, &n_missing);
+    int first = *held;
+    const bool anew = first + n_missing > capacity, fits = n_wanted <= capacity;
+    if (anew) n_missing = n_wanted, at = wanted_before, first = 0;
+    for (int c = begin; c < end; c++) {
+        bool is_wanted = wanted[c];
+        wanted[c] = 0;
+        if (!fits) continue;
+        if (anew) slot_of[c] = -1;
+        if (is_wanted && slot_of[c] < 0) {
+            missing[at] = c, slots[at] = slot_of[c] = first + at;
+            at++;
+        }
+    }
+    __syncthreads(); // all have read how many slots are taken
+    if (t == 0) {
+        double *line = report + (i64)n_problems * FIELDS;
+        line[0] = fits ? n_missing : 0, line[1] = n_wanted;
+        if (fits) *held = first + n_missing;
+    }
 }
 
 // -- kernel values of the working sets ---------------------------------------------------------------------------

@@ -88,13 +88,17 @@ class GradientError:
         `extremes` are the samples that define the gap: they are always among those looked at. On the way to the
         optimum, not `final`, the samples are only looked at again once the coefficients have doubled.
         """
-        if self.bound(beta) <= self.allowed:
-            return False
         size = float(np.linalg.norm(beta))
-        if not final and size < 2 * self._measured_at:
+        if not self.is_due(size, final=final):
             return False
         self._measured_at = size
         return self.measure(beta, v, extremes) > self.allowed
+
+    def is_due(self, size: float, *, final: bool) -> bool:
+        """Whether coefficients of this norm are so large that the error must be measured (again)."""
+        if MOST_SPREAD * self.value_error * size <= self.allowed:
+            return False
+        return final or size >= 2 * self._measured_at
 
     def rounding(
         self,

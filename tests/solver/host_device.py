@@ -8,21 +8,47 @@ from typing import Any
 
 import numpy as np
 
+from gpusvm.kernels import Kernel, largest_entry, largest_norm
 from gpusvm.solver.cuda import Device
 from gpusvm.solver.cuda_kernels import Kernels
+from gpusvm.solver.cuda_rows import DeviceRows
+from gpusvm.sparse import is_sparse
 from tests.solver.cuda_shim.build import Module
 
 THREADS = 64
 """Of a block of SMO: with fewer than a GPU has, the host is quicker."""
 
 
-def host_kernels(dtype: Any = np.float32, threads: int = THREADS, **how: Any) -> Kernels:
-    return Kernels(partial(Module, **how), dtype, threads)
+def host_kernels(threads: int = THREADS, **how: Any) -> Kernels:
+    return Kernels(partial(Module, **how), threads)
+
+
+class ProductRows:
+    """Kernel rows by their definition, from NumPy's products."""
+
+    def __init__(self, X: Any, kernel: Kernel, dtype: Any) -> None:
+        self.X, self.kernel, self.dtype, self.nbytes = X, kernel, np.dtype(dtype), 0
+        norm = 0.0 if kernel.precomputed else largest_norm(X)
+        self.largest_value = largest_entry(X) if kernel.precomputed else kernel.largest_value(norm)
+        self.fits_float32 = kernel.precomputed or kernel.fits_float32(norm)
+        self.value_error = kernel.value_error(norm, dtype) if norm else self.largest_value * np.finfo(dtype).eps / 2
+
+    def compute(self, samples: Any, slots: Any, out: Any, columns: Any) -> None:
+        if not len(samples):
+            return
+        rows = columns[samples]
+        exact = self.X.astype(np.float64) if not is_sparse(self.X) else self.X.toarray().astype(np.float64)
+        out[slots] = exact[rows][:, columns] if self.kernel.precomputed else self.kernel(exact[rows], exact[columns])
 
 
 def host_device(largest_set: int = 3072, **how: Any) -> Device:
     """`how` is for `Module`: ``seed``, ``skipped_line``."""
-    return Device(np, host_kernels(**how), largest_set)
+    return Device(np, host_kernels(**how), ProductRows, largest_set)
+
+
+def host_rows(X: Any, kernel: Kernel, dtype: Any) -> DeviceRows:
+    """Rows by the kernels that run on a GPU."""
+    return DeviceRows(X, kernel, dtype, raw_module=Module, xp=np, capability=(8, 0))
 
 
 class Altered:

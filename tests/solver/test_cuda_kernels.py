@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import signal
+
 import numpy as np
 import pytest
 
-from gpusvm.solver.cuda_kernels import CHECK, FINISHED, LARGEST_SET, RUN, Kernels, source
+from gpusvm.solver import working_set
+from gpusvm.solver.cuda_kernels import (
+    CHECK,
+    CONTINUE,
+    FINISHED,
+    GRADIENT,
+    LARGEST_SET,
+    RUN,
+    START,
+    WARM,
+    Kernels,
+    source,
+)
 from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK
 from tests.solver import reference_kernels
 from tests.solver.cuda_shim.build import Module, barrier_lines, needs_compiler
@@ -46,7 +62,7 @@ def test_gather(rng, dtype, n_old):
     rows, slot_of, member, members, n_members = stores(rng, dtype)
     live, old = np.array([1, 0, 2, 3], dtype=INT), np.full(4, n_old, dtype=INT)
     found, expected = (np.full((4, 75, 75), np.nan, dtype=dtype) for _ in range(2))
-    host_kernels(dtype).gather(
+    host_kernels().gather(
         live, actions(4, p3=FINISHED), rows, slot_of, member, members, old, n_members, found, most=70, most_new=70
     )
     reference_kernels.gather(live[:3], rows, slot_of, member, members, old, n_members, expected)
@@ -59,7 +75,7 @@ def test_subtract_what_changed(rng, dtype):
     change = rng.normal(size=members.shape) * (rng.random(members.shape) < 0.7)
     found = rng.normal(size=member.shape)
     expected = found.copy()
-    host_kernels(dtype).subtract(
+    host_kernels().subtract(
         np.arange(4, dtype=INT), actions(4, p3=FINISHED), rows, slot_of, member, members, n_members, change,
         np.zeros_like(member), np.zeros_like(n_members), np.full_like(found, np.nan), found,
     )  # fmt: skip
@@ -132,7 +148,7 @@ def test_smo_takes_the_steps_of_the_cpu(rng, monkeypatch, dtype, allowed):
     # As Python computes it: compiled code rounds a product and a sum once, and of nearly equals then takes another.
     monkeypatch.setattr(reference_kernels, "solve_working_set", solve_by_definition.py_func)
     problems = small_problems(rng, dtype)
-    found, expected = run(host_kernels(dtype), problems, allowed=allowed), by_definition(problems, allowed=allowed)
+    found, expected = run(host_kernels(), problems, allowed=allowed), by_definition(problems, allowed=allowed)
     for mine, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-9)
 
@@ -141,7 +157,7 @@ def test_smo_takes_the_steps_of_the_cpu(rng, monkeypatch, dtype, allowed):
 @pytest.mark.parametrize("target", [1e-3, 1e-7])
 def test_smo_reaches_the_optimum(rng, dtype, target):
     problems = K, members, n_members, lower, upper, v = small_problems(rng, dtype)
-    b, change, steps, status = run(host_kernels(dtype), problems, target=target)
+    b, change, steps, status = run(host_kernels(), problems, target=target)
     expected = by_definition(problems, target=target)
     assert (status == REACHED).all()
     for k, q in enumerate(n_members):
@@ -161,8 +177,8 @@ def test_smo_resolves_gradients_far_from_zero(rng):
     """Floats around a million are 0.06 apart: the search must not take what they cannot tell for reached."""
     problems = small_problems(rng, np.float64)
     far = (*problems[:5], problems[5] + 1e6)
-    b, _, _, status = run(host_kernels(np.float64), far, target=1e-6)
-    near = run(host_kernels(np.float64), problems, target=1e-6)
+    b, _, _, status = run(host_kernels(), far, target=1e-6)
+    near = run(host_kernels(), problems, target=1e-6)
     assert (status == REACHED).all()
     np.testing.assert_allclose(b, near[0], atol=1e-3)
 
@@ -222,6 +238,166 @@ def test_the_kernel_of_the_probe():
     np.testing.assert_array_equal(values, 2.0 * np.arange(300))
 
 
+# -- which variables, and which rows -----------------------------------------------------------------------
+
+
+class Selecting:
+    """The state of some problems in the middle of training, and `select` on it. Many gradients are equal."""
+
+    def __init__(self, rng, *, n=700, largest=300, n_mine=100, decimals=1, action=RUN, largest_value=2.0):
+        self.largest_value = largest_value
+        self.sizes = np.array([n, n - 13, 40, n, n], dtype=INT)
+        self.largest, self.tol, count = largest, 0.05, len(self.sizes)
+        shape = (count, n)
+        self.p, self.v = rng.normal(size=shape), np.round(rng.normal(size=shape), decimals)
+        self.lower, self.upper = -rng.choice([0.0, 1.0], size=shape), rng.choice([1.0, 2.0], size=shape)
+        self.b = np.where(rng.random(shape) < 0.5, self.lower, self.upper)
+        self.b = np.where(rng.random(shape) < 0.3, 0.5 * self.upper, self.b)
+        for array in (self.v, self.b, self.lower, self.upper):
+            for k, size in enumerate(self.sizes):
+                array[k, size:] = 0.0
+        self.is_member = np.zeros(shape, dtype=np.uint8)
+        self.members = np.full((count, largest), -1, dtype=INT)
+        self.n_members = np.minimum(n_mine, self.sizes // 2).astype(INT)
+        for k, size in enumerate(self.sizes):
+            mine = rng.permutation(size)[: self.n_members[k]]
+            self.members[k, : len(mine)], self.is_member[k, mine] = mine, 1
+        self.n_old, self.growing = np.zeros(count, INT), np.ones(count, INT)
+        self.action, self.status = np.full(count, action, dtype=INT), np.full(count, REACHED, dtype=INT)
+        self.target, self.gaps, self.norms = np.zeros(count), np.zeros(count), np.zeros(count)
+        self.steps_left, self.moved = np.full(count, 1000, np.int64), np.full(count, 5, np.int64)
+        self.support, self.n_support = np.full(shape, -1, dtype=INT), np.zeros(count, dtype=INT)
+        self.keys = np.zeros(shape, dtype=np.uint64)
+
+    def run(self, kernels):
+        self.before = {name: value.copy() for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        kernels.select(
+            np.arange(len(self.sizes), dtype=INT)[::-1].copy(), self.sizes, self.p, self.lower, self.upper, self.b,
+            self.v, self.is_member, self.members, self.n_members, self.n_old, self.growing, self.action, self.target,
+            self.gaps, self.norms, self.status, self.steps_left, self.moved, self.support, self.n_support, self.keys,
+            largest=self.largest, tol=self.tol, largest_value=self.largest_value,
+        )  # fmt: skip
+
+    def state(self, k):
+        """As `working_set` wants it."""
+        return [*(array[k : k + 1, : self.sizes[k]] for array in (self.b, self.v, self.lower, self.upper)), 0.0]
+
+    def set_before(self, k):
+        return self.before["members"][k, : self.before["n_members"][k]]
+
+    def expected_members(self, k):
+        """By the definition, in their order."""
+        mine, limit = self.set_before(k), min(self.largest, self.sizes[k])
+        chosen = self.before["is_member"][k : k + 1, : self.sizes[k]].astype(bool)
+        coming = working_set.joining(*self.state(k), chosen, self.tol, limit)
+        if self.before["growing"][k] and len(mine) + coming.sum() <= limit:
+            return np.r_[mine, np.flatnonzero(coming[0])], len(mine), 1
+        wanted = working_set.exchanged(*self.state(k), chosen, self.tol, limit)
+        return np.r_[mine[wanted[0, mine]], np.flatnonzero(wanted[0] & ~chosen[0])], 0, 0
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+@pytest.mark.parametrize(("largest", "n_mine"), [(700, 100), (300, 100), (300, 250), (64, 30)])
+def test_the_sets_are_those_of_the_policy(rng, monkeypatch, largest, n_mine, decimals):
+    monkeypatch.setattr(working_set, "CHANGING", 200)
+    found = Selecting(rng, largest=largest, n_mine=n_mine, decimals=decimals)
+    found.growing[3] = 0
+    found.run(host_kernels())
+    most, least = working_set.extremes(found.b, found.v, found.lower, found.upper, 0.0)
+    np.testing.assert_array_equal(found.gaps, most - least)
+    np.testing.assert_allclose(found.norms, np.linalg.norm(found.b, axis=1))
+    for k in range(len(found.sizes)):
+        members, old, growing = found.expected_members(k)
+        np.testing.assert_array_equal(found.members[k, : found.n_members[k]], members, err_msg=str(k))
+        np.testing.assert_array_equal(np.flatnonzero(found.is_member[k]), np.sort(members))
+        assert set(found.is_member[k].tolist()) <= {0, 1}
+        assert (found.n_old[k], found.growing[k], found.action[k], found.moved[k]) == (old, growing, RUN, 0)
+        target = working_set.target(found.gaps[k : k + 1], found.tol, len(members) == found.sizes[k])
+        assert found.target[k] == max(target, working_set.rounding(found.b[k : k + 1], 2.0))
+
+
+def test_what_a_problem_does_next(rng):
+    found = Selecting(rng)
+    found.status[0] = CUT_SHORT  # goes on
+    found.moved[1], found.growing[1] = 0, 0  # nothing moves
+    found.steps_left[3] = 0
+    found.v[4] = 0.0  # at its optimum
+    found.run(host_kernels())
+    assert found.action.tolist() == [CONTINUE, CHECK, RUN, CHECK, CHECK]
+    np.testing.assert_array_equal(found.n_members[[0, 1, 3, 4]], found.before["n_members"][[0, 1, 3, 4]])
+    for k in (1, 3, 4):
+        np.testing.assert_array_equal(found.support[k, : found.n_support[k]], np.flatnonzero(found.b[k]))
+        np.testing.assert_array_equal(found.v[k, : found.sizes[k]], found.p[k, : found.sizes[k]])
+    found.v[[3, 4]] = found.before["v"][[3, 4]]
+    found.run(host_kernels())
+    assert found.action.tolist() == [CONTINUE, RUN, found.action[2], FINISHED, FINISHED]
+
+
+def test_how_a_problem_begins(rng):
+    found = Selecting(rng, action=START)
+    found.action[1:] = WARM
+    found.run(host_kernels())
+    assert found.action.tolist() == [RUN, *[GRADIENT] * 4]
+    np.testing.assert_array_equal(found.n_support[1:], (found.b[1:] != 0).sum(axis=1))
+    found.run(host_kernels())
+    assert found.action.tolist()[1:] == [RUN] * 4
+    np.testing.assert_array_equal(found.n_members[1:], found.before["n_members"][1:])
+    assert (found.n_old[1:] == 0).all()
+
+
+def allocated(kernels, rng, capacity, held, n_columns=500):
+    """`want` and `allocate` on random lists; returns what was asked for and all that was written."""
+    n_problems, n = 3, 300
+    member = np.stack([rng.permutation(n_columns)[:n] for _ in range(n_problems)]).astype(INT)
+    members, n_members = member[:, :80] % n, np.array([80, 60, 70], dtype=INT)
+    support, n_support = np.stack([rng.permutation(n) for _ in range(3)]).astype(INT), np.full(3, 90, dtype=INT)
+    action = np.array([RUN, CHECK, FINISHED], dtype=INT)
+    slot_of = np.full(n_columns, -1, dtype=INT)
+    slot_of[rng.permutation(n_columns)[:held]] = rng.permutation(held)
+    before, wanted = slot_of.copy(), np.zeros(n_columns, dtype=np.uint8)
+    taken, missing, slots = np.array([held], dtype=INT), np.full(n_columns, -1, INT), np.full(n_columns, -1, INT)
+    report, gaps = np.full((4, 8), np.nan), rng.normal(size=3)
+    steps = np.array([2**40, 5, 0], dtype=np.int64)
+    kernels.want(np.arange(3, dtype=INT), action, member, members, n_members, support, n_support, wanted)
+    asked = np.flatnonzero(wanted)
+    kernels.allocate(wanted, slot_of, taken, missing, slots, gaps, gaps + 1, n_members, np.full(3, 10, INT), action,
+                     steps, n_support, report, capacity=capacity)  # fmt: skip
+    expected = np.union1d(member[0, members[0]], member[1, support[1, :90]])
+    np.testing.assert_array_equal(asked, expected)
+    assert not wanted.any()
+    np.testing.assert_array_equal(report[:3].T, [gaps, gaps + 1, n_members, n_members - 10, action, steps, n_support,
+                                                 np.zeros(3)])  # fmt: skip
+    return asked, before, slot_of, int(taken[0]), missing, slots, report[3, :2].astype(int)
+
+
+def test_missing_rows_get_slots_in_their_order(rng):
+    asked, before, slot_of, held, missing, slots, (n_missing, n_wanted) = allocated(host_kernels(), rng, 450, 120)
+    lacking = asked[before[asked] < 0]
+    assert (n_missing, n_wanted, held) == (len(lacking), len(asked), 120 + len(lacking)) and 0 < len(lacking) < len(
+        asked
+    )
+    np.testing.assert_array_equal(missing[:n_missing], lacking)
+    np.testing.assert_array_equal(slots[:n_missing], 120 + np.arange(n_missing))
+    np.testing.assert_array_equal(slot_of[lacking], slots[:n_missing])
+    others = np.setdiff1d(np.arange(500), lacking)
+    np.testing.assert_array_equal(slot_of[others], before[others])
+
+
+def test_rows_that_no_longer_fit_are_given_up(rng):
+    asked, _, slot_of, held, missing, slots, (n_missing, n_wanted) = allocated(host_kernels(), rng, 200, 120)
+    assert n_missing == n_wanted == held == len(asked)
+    np.testing.assert_array_equal(missing[:n_missing], asked)
+    np.testing.assert_array_equal(np.flatnonzero(slot_of >= 0), asked)
+    np.testing.assert_array_equal(slot_of[asked], np.arange(len(asked)))
+    np.testing.assert_array_equal(slots[:n_missing], np.arange(len(asked)))
+
+
+def test_more_rows_than_fit_change_nothing(rng):
+    asked, before, slot_of, held, _, _, (n_missing, n_wanted) = allocated(host_kernels(), rng, 100, 90)
+    assert (n_missing, n_wanted, held) == (0, len(asked), 90)
+    np.testing.assert_array_equal(slot_of, before)
+
+
 # -- the order of threads ------------------------------------------------------------------------------
 
 
@@ -236,9 +412,17 @@ def everything(rng, **how):
     v, change = rng.normal(size=member.shape), rng.normal(size=members.shape)
     support, none = np.zeros_like(member), np.zeros_like(n_members)
     kernels.subtract(live, actions(4), rows, slot_of, member, members, n_members, change, support, none, v, v)
+    written = []
+    for largest, n_mine in ((300, 100), (300, 250)):
+        state = Selecting(rng, largest=largest, n_mine=n_mine, largest_value=1e16)
+        state.action[4], state.v[3] = WARM, 0.0
+        state.run(kernels)
+        written += [state.members, state.is_member, state.support[3:, :40], state.gaps, state.norms, state.v]
+        written += [state.action, state.n_members, state.n_support, state.target]
+    written += allocated(kernels, rng, 450, 120)[2:]
     problems = small_problems(rng, q=60)
     problems[5][:] += 3.0  # the middle of the gap is not zero
-    return K, v, *run(kernels, problems, allowed=30)
+    return *written, K, v, *run(kernels, problems, allowed=30)
 
 
 def same(found, expected):
@@ -251,17 +435,32 @@ def test_results_do_not_depend_on_the_order_of_threads():
         assert same(everything(np.random.default_rng(0), seed=seed), expected), seed
 
 
-@pytest.mark.parametrize("line", barrier_lines(source("pairs.cu")))
-def test_a_barrier_that_is_missing_is_noticed(line):
-    """Each of them: the shim's order of threads brings to light what would be a race."""
+def notices(line):
+    """Whether anything changes without the barrier in this line."""
     expected = everything(np.random.default_rng(0))
     for seed in range(1, 30):
         try:
             if not same(everything(np.random.default_rng(0), seed=seed, skipped_line=line), expected):
-                return
+                return True
         except AssertionError:
-            return
-    pytest.fail(f"nothing changes without the barrier in line {line}")
+            return True
+    return False
+
+
+@pytest.mark.parametrize("line", barrier_lines(source("pairs.cu")))
+def test_a_barrier_that_is_missing_is_noticed(line):
+    """Each of them: the shim's order of threads brings to light what would be a race.
+
+    In a process of its own, since places that are wrong may end it, or keep it from ending.
+    """
+    everything(np.random.default_rng(0))  # compiles, once for all
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        signal.alarm(30)
+        os._exit(int(notices(line)))
+    _, status = os.waitpid(child, 0)
+    assert status != 0, f"nothing changes without the barrier in line {line}"
 
 
 def test_a_barrier_that_some_threads_miss_is_an_error():
@@ -283,7 +482,7 @@ def test_a_barrier_that_some_threads_miss_is_an_error():
     ],
 )
 def test_arguments_that_a_gpu_would_misread_are_errors(argument, words):
-    function = host_kernels()._twice
+    function = host_kernels().function("twice")
     with pytest.raises(AssertionError, match=words):
         function((1,), (32,), (argument, INT(4)))
     with pytest.raises(AssertionError, match="not a scalar of NumPy"):

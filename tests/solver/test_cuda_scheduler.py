@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from gpusvm.kernels import Kernel
 from gpusvm.model import class_pairs
 from gpusvm.params import Stopping
-from gpusvm.problem import c_svc
+from gpusvm.problem import c_svc, epsilon_svr, one_class
 from gpusvm.solver import solve, working_set
-from gpusvm.solver.cuda import solve_in_lockstep
-from gpusvm.solver.cuda_kernels import CHECK
+from gpusvm.solver.cuda import Device, _Group, solve_in_lockstep
+from gpusvm.solver.cuda_kernels import CHECK, RUN
+from gpusvm.solver.growing import GrowingSolver
 from gpusvm.solver.kernel_rows import subtract_combination
-from tests.solver.cuda_shim.build import needs_compiler
-from tests.solver.host_device import altered, host_device
+from tests.solver import reference_kernels
+from tests.solver.cuda_shim.build import Function, needs_compiler
+from tests.solver.host_device import altered, host_device, host_kernels, host_rows
 
 pytestmark = needs_compiler
 
@@ -122,30 +124,24 @@ def test_any_small_problem(seed, n, n_classes, C):
 # -- limits --------------------------------------------------------------------------------------------
 
 
-def test_rows_that_do_not_fit_are_computed_again(digits, monkeypatch):
-    """A group whose rows outgrow the budget is split; a pair alone gives rows up and computes them again."""
-    monkeypatch.setattr("gpusvm.solver.cuda.PRODUCT_BYTES", 2**16)
+def test_problems_wait_where_not_all_their_rows_fit(digits, monkeypatch):
+    """Some wait for the others with what they have; a problem alone gives rows up and computes them again."""
     monkeypatch.setattr("gpusvm.solver.cuda.ROWS_FOR_EACH", 8)
-    groups = []
-    monkeypatch.setattr("gpusvm.solver.cuda._Group", noted(groups))
-    check(digits[0], digits[1], Kernel("rbf", gamma=0.5), device=host_device(largest_set=32), budget_mb=3.0)
-    assert len(groups) > 1 and min(groups) >= 1
+    device, n_live = host_device(largest_set=32), []
 
+    def smo(live, *arrays):
+        n_live.append(len(live))
+        device.kernels.smo(live, *arrays)
 
-def noted(sizes):
-    from gpusvm.solver.cuda import _Group
-
-    class Noted(_Group):
-        def __init__(self, X, blocks, problems, *rest):
-            sizes.append(len(problems))
-            super().__init__(X, blocks, problems, *rest)
-
-    return Noted
+    few = digits[1] < 5
+    X, y = digits[0][few][:250], digits[1][few][:250]
+    check(X, y, Kernel("rbf", gamma=0.5), device=altered(device, smo=smo), budget_mb=0.2)
+    assert n_live[0] == 10 and min(n_live) < 5
+    assert len(n_live) > n_live.index(min(n_live)) + 1, "those that waited went on"
 
 
 @pytest.mark.parametrize("budget_mb", [0.4, 0.6, 1.0])
 def test_a_pair_alone_never_outgrows_the_rows_that_fit(rng, monkeypatch, budget_mb):
-    monkeypatch.setattr("gpusvm.solver.cuda.PRODUCT_BYTES", 2**12)
     monkeypatch.setattr("gpusvm.solver.cuda.ROWS_FOR_EACH", 32)
     X = rng.normal(size=(400, 4))
     found = check(X, np.arange(400) % 2, Kernel("rbf", gamma=1.0), device=host_device(128), budget_mb=budget_mb)
@@ -172,9 +168,9 @@ def test_memory_that_runs_out_in_the_middle_is_met_with_smaller_groups(digits):
 
 def test_a_pair_that_does_not_fit_is_an_error_that_names_the_budget(digits):
     X, members, bounds = problem(digits[0], digits[1])
-    with pytest.raises(MemoryError, match=r"cache_size=1 MB is too little for a pair of classes of \d+ and \d+"):
+    with pytest.raises(MemoryError, match=r"cache_size=0 MB is too little for a problem of \d+ and \d+ samples"):
         solve_in_lockstep(
-            X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=host_device(), budget_mb=1.0
+            X, members, pair_problems(bounds), RBF, Stopping(tol=1e-3), device=host_device(), budget_mb=0.3
         )
 
 
@@ -210,51 +206,66 @@ def test_progress_names_each_pair_once(digits):
     assert [done for done, _ in calls] == list(range(1, 46)) and len({pair for _, pair in calls}) == 45
 
 
-def sets_taken(monkeypatch, run, *names):
-    """The sets that a scheduler takes, one after another: what its policy functions gave."""
-    taken = []
-    for name in names:
-        original = getattr(working_set, name)
+def sets_of_the_cpu(monkeypatch, run):
+    """The working sets one after another, members in their order."""
+    taken, join = [], GrowingSolver.join
 
-        def noted(*args, original=original, **kwargs):
-            found = original(*args, **kwargs)
-            mask = np.atleast_2d(np.asarray(found))
-            assert len(mask) == 1, "one problem at a time, for this comparison"
-            taken.append(np.flatnonzero(mask[0]))
-            return found
+    def noted(self, arriving):
+        join(self, arriving)
+        taken.append(self.members.copy())
 
-        monkeypatch.setattr(working_set, name, noted)
-    run()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(GrowingSolver, "join", noted)
+        run()
     return taken
 
 
-def device_that_sums_as_the_cpu_does(n_first, largest):
-    """Two gradients within rounding of each other are common: after a step of SMO, those of its two variables are."""
+def device_that_computes_as_the_cpu_does(n_first, largest, taken):
+    """Two gradients within rounding of each other are common: after a step of SMO, those of its two variables are.
 
-    def subtract(live, action, rows, slot_of, member, members, n_members, change, support, n_support, b, v,
-                 *, begin=0, end=2**31):  # fmt: skip
-        for k in live:
-            if action[k] == CHECK:
-                chosen = support[k, begin : min(end, n_support[k])]
-                values = b[k, chosen]
-            else:
-                chosen, values = members[k, : n_members[k]], change[k, : n_members[k]]
-            for own in (chosen < n_first, chosen >= n_first):
-                moved = own & (values != 0)
-                slots = slot_of[member[k, chosen[moved]]].astype(np.int64)
-                for part in (slice(0, n_first), slice(n_first, v.shape[1])):
-                    block = np.ascontiguousarray(rows[:, member[k, part]])
-                    subtract_combination(block, slots, values[moved], v[k, part])
+    Notes the sets that `select` takes.
+    """
+    device = host_device(largest_set=largest)
 
-    return altered(host_device(largest_set=largest), subtract=subtract)
+    def select(live, *arrays, **numbers):
+        device.kernels.select(live, *arrays, **numbers)
+        members, n_members, action = arrays[7], arrays[8], arrays[11]
+        if action[0] == RUN:
+            taken.append(members[0, : n_members[0]].copy())
+
+    def smo(
+        live, action, K, members, n_members, lower, upper, v, target, at_once, b, change, bounds, left, moved, status
+    ):
+        if action[0] == RUN:
+            chosen = members[0, : n_members[0]]
+            own = K[0, : len(chosen), : len(chosen)]
+            found, steps, status[0] = reference_kernels.smo(
+                own, *(a[0, chosen] for a in (b, v, lower, upper)), target[0], min(at_once, left[0])
+            )
+            change[0, : len(chosen)], b[0, chosen] = found - b[0, chosen], found
+            left[0], moved[0] = left[0] - steps, moved[0] + steps
+
+    def subtract(live, action, rows, slot_of, member, members, n_members, change, support, n_support, b, v):
+        if action[0] == CHECK:
+            chosen = support[0, : n_support[0]]
+            values = b[0, chosen]
+        else:
+            chosen, values = members[0, : n_members[0]], change[0, : n_members[0]]
+        for own in (chosen < n_first, chosen >= n_first):
+            moved = own & (values != 0)
+            slots = slot_of[member[0, chosen[moved]]].astype(np.int64)
+            for part in (slice(0, n_first), slice(n_first, v.shape[1])):
+                block = np.ascontiguousarray(rows[:, member[0, part]])
+                subtract_combination(block, slots, values[moved], v[0, part])
+
+    return altered(device, select=select, smo=smo, subtract=subtract)
 
 
 @pytest.mark.parametrize(
     ("gamma", "C", "largest"), [(0.05, 10.0, 3072), (0.05, 10.0, 200), (0.5, 1.0, 64), (0.02, 100.0, 3072)]
 )
 def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, largest):
-    """The same problem, round by round: sets that start, that join, and that are exchanged."""
+    """The same problem, round by round: sets that start, that grow, and that are exchanged."""
     keep = np.isin(digits[1], [3, 8])
     X, members, bounds = problem(np.tile(digits[0][keep], (3, 1)), np.tile(digits[1][keep], 3), C)
     X += np.random.default_rng(0).normal(scale=0.05, size=X.shape).astype(np.float32)
@@ -263,17 +274,125 @@ def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, large
     K = Kernel("rbf", gamma=gamma)(X, X)
     K = np.maximum(K, K.T)  # products of BLAS are not symmetric to the last bit
     arguments = (K, members, pair_problems(bounds), Kernel("precomputed"), Stopping())
-    names = ("first_set", "joining", "exchanged")
     monkeypatch.setattr("gpusvm.solver.cpu.LARGEST_SET", largest)
     monkeypatch.setattr("gpusvm.solver.cpu.LEAST_SET", 8)
     # The CPU has another way for problems like these, which the GPU has not.
     monkeypatch.setattr("gpusvm.solver.cpu._Ways.is_solved_at_once", lambda self, n: False)
     monkeypatch.setattr("gpusvm.solver.cpu._Ways.has_room_for_a_hard_one", lambda self, dtype: False)
-    with monkeypatch.context() as patch:
-        ours = sets_taken(patch, lambda: solve(*arguments, budget_mb=2000.0, n_threads=1), *names)
-    device = device_that_sums_as_the_cpu_does(len(members[0]), largest)
-    with monkeypatch.context() as patch:
-        theirs = sets_taken(patch, lambda: solve_in_lockstep(*arguments, device=device, budget_mb=2000.0), *names)
-    assert len(ours) > 5
+    ours = sets_of_the_cpu(monkeypatch, lambda: solve(*arguments, budget_mb=2000.0, n_threads=1))
+    theirs = []
+    device = device_that_computes_as_the_cpu_does(len(members[0]), largest, theirs)
+    solve_in_lockstep(*arguments, device=device, budget_mb=2000.0)
+    assert len(ours) > 3
     for round_, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         np.testing.assert_array_equal(mine, other, err_msg=f"round {round_}")
+
+
+# -- what a problem may be ------------------------------------------------------------------------------
+
+
+def check_single(X, problem, kernel=RBF, *, tol=1e-3, device=None):
+    """One problem over all samples, by both solvers."""
+    arguments = (X, [np.arange(X.shape[0])], [problem], kernel, Stopping(tol=tol))
+    found = solve_in_lockstep(*arguments, device=device or host_device(), budget_mb=500.0)[0]
+    expected = solve(*arguments, budget_mb=500.0, n_threads=1)[0]
+    assert found.converged and found.kkt_gap <= tol
+    assert found.objective == pytest.approx(expected.objective, rel=1e-4, abs=1e-6)
+    assert found.b.sum() == pytest.approx(expected.b.sum(), abs=1e-6)
+    return found, expected
+
+
+@pytest.mark.parametrize("n", [150, 700])
+@pytest.mark.parametrize("centre", [0.0, 1e4])
+def test_regression(rng, n, centre):
+    """Two variables for each sample on a GPU, and targets far from zero."""
+    X = rng.normal(size=(n, 3)).astype(np.float32)
+    y = np.sin(X[:, 0]) + 0.1 * rng.normal(size=n) + centre
+    found, expected = check_single(X, epsilon_svr(y, np.full(n, 2.0), 0.1))
+    assert found.bias == pytest.approx(expected.bias, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [150, 700])
+def test_one_class(rng, n):
+    check_single(rng.normal(size=(n, 3)).astype(np.float32), one_class(np.ones(n), 0.2))
+
+
+def test_a_warm_start_saves_steps(digits):
+    X, members, bounds = problem(digits[0], digits[1])
+    cold = solve_in_lockstep(X, members, pair_problems(bounds), RBF, Stopping(), device=host_device(), budget_mb=500.0)
+    warm_problems = [p._replace(start=s.b) for p, s in zip(pair_problems(bounds), cold, strict=True)]
+    warm = solve_in_lockstep(X, members, warm_problems, RBF, Stopping(), device=host_device(), budget_mb=500.0)
+    for mine, other in zip(warm, cold, strict=True):
+        assert mine.converged and mine.objective == pytest.approx(other.objective, rel=1e-4)
+    assert sum(s.n_iter for s in warm) < 0.2 * sum(s.n_iter for s in cold)
+
+
+def test_a_problem_that_is_too_hard_for_float32_goes_on_in_float64(rng):
+    X = rng.normal(size=(300, 4)) * np.array([1e3, 1.0, 1.0, 1.0])
+    y = (X[:, 1] + 0.1 * rng.normal(size=300) > 0).astype(int)
+    members = [np.flatnonzero(y == c) for c in range(2)]
+    for C, in_float64 in ((1e-7, False), (10.0, True)):
+        arguments = (X, members, c_svc([(0, 1)], [np.full(len(m), C) for m in members]), Kernel("linear"), Stopping())
+        found = solve_in_lockstep(*arguments, device=host_device(), budget_mb=500.0)[0]
+        assert found.converged and found.in_float64 == in_float64
+        rows = np.concatenate(members)
+        signs = np.repeat([1.0, -1.0], [len(m) for m in members])
+        v = signs - X[rows] @ (X[rows].T @ found.b)
+        upper = np.maximum(signs, 0) * C
+        assert v[found.b < upper].max() - v[found.b > upper - C].min() <= 1.5e-3
+
+
+def test_time_that_runs_out_leaves_a_solution(digits):
+    X, members, bounds = problem(digits[0], digits[1])
+    found = solve_in_lockstep(
+        X, members, pair_problems(bounds), RBF, Stopping(time_limit=1e-9), device=host_device(), budget_mb=500.0
+    )
+    assert len(found) == 45 and all(s.cut_off and not s.converged and s.kkt_gap > 1e-3 for s in found)
+
+
+def test_an_interrupt_ends_it_between_two_launches(digits):
+    X, members, bounds = problem(digits[0], digits[1])
+    device = host_device()
+
+    def smo(*arrays):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        solve_in_lockstep(
+            X, members, pair_problems(bounds), RBF, Stopping(), device=altered(device, smo=smo), budget_mb=500.0
+        )
+
+
+# -- what a round costs ---------------------------------------------------------------------------------
+
+
+class Counted(Device):
+    """A device that counts what is copied to the host; `Module` counts the launches."""
+
+    n_reads = 0
+
+    def to_host(self, array):
+        Counted.n_reads += 1
+        return super().to_host(array)
+
+
+def test_a_round_is_at_most_eight_launches_and_one_small_read(digits, monkeypatch):
+    X, members, bounds = problem(digits[0][:500], digits[1][:500])
+    launches, results, original, read = [], [], Function.__call__, _Group.read
+    for name, few in (("SMALL", 20), ("FIRST", 16), ("MOST_JOINING", 8)):
+        monkeypatch.setattr(working_set, name, few)
+
+    def counted(self, *arguments, **more):
+        launches.append(self.name)
+        original(self, *arguments, **more)
+
+    monkeypatch.setattr(Function, "__call__", counted)
+    monkeypatch.setattr(_Group, "read", lambda self, ended: (results.append(len(ended)), read(self, ended))[1])
+    monkeypatch.setattr(Counted, "n_reads", 0)
+    device = Counted(np, host_kernels(), host_rows)
+    solve_in_lockstep(X, members, pair_problems(bounds), RBF, Stopping(), device=device, budget_mb=2000.0)
+    n_rounds = launches.count("select_variables")
+    in_rounds = launches[launches.index("select_variables") :]
+    assert n_rounds > 6 and len(in_rounds) <= 8 * n_rounds
+    assert sum(results) == 45, "each solution is read once, with those that end in the same round"
+    assert Counted.n_reads == n_rounds + len(results) and len(results) < n_rounds
