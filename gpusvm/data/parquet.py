@@ -120,6 +120,10 @@ class _Opened:
         for name, file in zip(self._names, self._files, strict=True):
             self._path = name
             tables.append(file.read(columns=columns))
+            if missing := [column for column in columns if column not in tables[-1].column_names]:
+                raise ValueError(f"its schema names the column {missing[0]!r:.40}, which is not there")
+            if tables[-1].num_rows != file.metadata.num_rows:
+                raise ValueError(f"it has {tables[-1].num_rows:,} rows in place of {file.metadata.num_rows:,}")
         return pyarrow.concat_tables(tables, promote_options="permissive")
 
     def __enter__(self) -> _Opened:
@@ -133,7 +137,12 @@ class _Opened:
                 self._files.append(pyarrow.parquet.ParquetFile(name))
             except (pyarrow.ArrowException, OSError, ValueError) as error:
                 raise self._damaged(error) from error
-            if self._files[-1].schema_arrow.names != self.schema.names:
+            found = self._files[-1].schema_arrow.names
+            if len(set(found)) < len(found):
+                twice = next(name for name in found if found.count(name) > 1)
+                first, second = [k for k, name in enumerate(found, 1) if name == twice][:2]
+                raise DataError(f"{self._path}: columns {first} and {second} are both named {twice:.40}; rename one")
+            if found != self.schema.names:
                 raise DataError(f"{name}: has other columns than {self._names[0].name}; they are no parts of one table")
         return self
 

@@ -122,3 +122,11 @@ def test_what_to_install_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UsageError, match=r'pip install "gpusvm\[parquet\]"'):
         load_dataset(path)
+
+
+def test_columns_of_one_name_are_told(tmp_path):
+    path = tmp_path / "a.parquet"
+    values = [pa.array([1.0, 2.0])] * 2 + [pa.array([0, 1])]
+    pq.write_table(pa.table(values, names=["a", "a", "label"]), path)
+    with pytest.raises(DataError, match="columns 1 and 2 are both named a; rename one"):
+        load_dataset(path)

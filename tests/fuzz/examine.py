@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -38,6 +39,7 @@ READERS = {
     "table": Reader(tables.generate, tables.read, tables.use),
     "svmlight": Reader(tables.generate_svmlight, tables.read, tables.use),
     "arff": Reader(tables.generate_arff, tables.read, tables.use),
+    **({"parquet": Reader(tables.generate_parquet, tables.read, tables.use)} if find_spec("pyarrow") else {}),
     "pictures": Reader(pictures.generate, pictures.read, pictures.use),
     "model": Reader(model_file.generate, model_file.read, model_file.use),
     "libsvm": Reader(libsvm_model.generate, libsvm_model.read, libsvm_model.use),

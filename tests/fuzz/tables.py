@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -79,6 +81,38 @@ def generate_arff(rng: Random) -> tuple[str, bytes]:
 def generate_npy(rng: Random) -> tuple[str, bytes]:
     content = member(rng)
     return "a.npy", mutate(rng, content) if rng.random() < 0.4 else content
+
+
+@cache
+def _parquet_seeds() -> tuple[bytes, ...]:
+    """Tables of numbers, words, gaps, lists, dates and pictures, in every way that parquet packs them."""
+    import pyarrow
+    from pyarrow import parquet
+
+    n, numbers = 8, np.linspace(-1, 1, 8)
+    labels = pyarrow.array([0, 1] * 4)
+    picture = b"P5 2 2 255\n0123"
+    tables: tuple[dict[str, Any], ...] = (
+        {"a": numbers, "b": np.arange(n), "label": labels},
+        {"a": numbers.astype(np.float32), "label": ["x", "y"] * 4},
+        {"a": [1.0, None] * 4, "label": labels},
+        {"a": [[1, 2]] * n, "label": labels},
+        {"image": [{"bytes": picture, "path": "a.pgm"}] * n, "label": labels},
+        {"image": [picture] * n, "label": labels},
+        {"a": pyarrow.array(["q"] * n).dictionary_encode(), "b": [True, False] * 4, "label": labels},
+        {"a": np.arange(n).astype("datetime64[s]"), "label": labels},
+    )
+    seeds = []
+    for table in tables:
+        for compression in ("none", "snappy", "gzip", "zstd"):
+            buffer = io.BytesIO()
+            parquet.write_table(pyarrow.table(table), buffer, compression=compression)
+            seeds.append(buffer.getvalue())
+    return tuple(seeds)
+
+
+def generate_parquet(rng: Random) -> tuple[str, bytes]:
+    return "a.parquet", mutate(rng, rng.choice(_parquet_seeds()))
 
 
 def read(path: Path) -> Any:
