@@ -36,7 +36,7 @@ def test_every_function_asked_of_cupy_is_there_and_takes_the_arguments(real_cupy
         params = asked(kernel=kernel, C=0.5, class_weight=tuple(np.linspace(0.5, 2, 10)))
         for backend in (CumlBackend(), native_cuda.NativeCudaBackend()):
             backend.fit(given, y, *params).decision_function(fake.asarray(given))
-    assert len(fake.calls) >= 20
+    assert {"asarray", "asfortranarray", "zeros"} <= {name for name, *_ in fake.calls}
     for name, n_arguments, named in sorted(fake.calls):
         function = getattr(real_cupy, name)
         if isinstance(function, real_cupy.ufunc):
