@@ -123,7 +123,8 @@ class ActiveSetSolver(Iterate):
             return spread
         wanted = self.next_set()
         # Where so much is open yet that there is no room for it, its worst part says little about the rest.
-        return spread if np.count_nonzero(wanted) >= self.room_now() else wanted
+        # Where nothing is open, none free and none near the middle, there must be something to look at all the same.
+        return spread if not wanted.any() or np.count_nonzero(wanted) >= self.room_now() else wanted
 
     def next_set(self) -> np.ndarray:
         if self.at_once:
