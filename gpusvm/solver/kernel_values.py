@@ -286,7 +286,8 @@ class ActiveMatrix:
         """Touch memory that is new, on all threads: a system may take 2 s for a GB of it, and much less in parallel."""
 
         def part(first: int, last: int) -> None:
-            self.flat[start + first : start + last : _PAGE] = 0.0
+            touched = self.flat[start + first : start + last : _PAGE]
+            touched[:] = touched.copy()
 
         if stop - start > TOUCHED:
             each(part, stop - start, TOUCHED)
