@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from gpusvm.kernels import largest_norm, near_the_origin
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
 from gpusvm.voting import own_pairs
+
+if TYPE_CHECKING:
+    from gpusvm.solver.stack import Stack
 
 MANY_PAIRS = 45
 """Pairs of classes from which on it pays to solve those of a fold without Python in between."""
@@ -78,7 +82,7 @@ def own_decisions_of_small(
     Kernel values between all samples serve all folds. Pairs of classes that a fold leaves out have constant values, as
     in a model: see `one_vs_one.merge`.
     """
-    from gpusvm.solver.tiny import _matrix_of
+    from gpusvm.solver.tiny import matrix_of
 
     announce_compilation()
     n_threads, kernel, order = effective_jobs(resources.n_jobs), problem.kernel, data.order
@@ -87,7 +91,7 @@ def own_decisions_of_small(
     else:
         kernel.require_range(largest_norm(data.X))
         X = near_the_origin(unpacked_if_smaller(data.X), kernel)
-        K = _matrix_of(X if is_sparse(X) else np.ascontiguousarray(X), order, kernel, n_threads)
+        K = matrix_of(X if is_sparse(X) else np.ascontiguousarray(X), order, kernel, n_threads)
     found, codes = np.full((len(order), len(data.classes) - 1), np.nan), data.codes[order]
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
@@ -126,52 +130,39 @@ def _solve_fold(
     dual_coef : (n_classes - 1, m) float64 array
     intercept : (n_pairs,) float64 array
     """
+    from gpusvm.solver.stack import at_zero
+
     first, second = np.triu_indices(len(counts), 1)
     solved = (counts[first] > 0) & (counts[second] > 0)
     i, j = first[solved], second[solved]
-    starts = np.concatenate([[0], np.cumsum(counts[i] + counts[j])])
-    pair = np.repeat(np.arange(len(i)), np.diff(starts))
-    within, of_first, class_starts = np.arange(starts[-1]) - starts[pair], counts[i][pair], np.cumsum(counts) - counts
+    sizes = counts[i] + counts[j]
+    pair = np.repeat(np.arange(len(i)), sizes)
+    within = np.arange(len(pair)) - (np.cumsum(sizes) - sizes)[pair]
+    of_first, class_starts = counts[i][pair], np.cumsum(counts) - counts
     is_first = within < of_first
     sample = np.where(is_first, class_starts[i][pair] + within, class_starts[j][pair] + within - of_first)
     p, upper = np.where(is_first, 1.0, -1.0), np.where(is_first, bounds[sample], 0.0)
-    lower = np.where(is_first, 0.0, -bounds[sample])
-    b, outcome = _solve_all_pairs(K, kept[sample], starts, p, lower, upper, stopping, n_threads)
+    stack = at_zero(kept[sample], sizes, p, np.where(is_first, 0.0, -bounds[sample]), upper, stopping)
+    _solve_on_threads(K, stack, stopping.tol, n_threads)
     coef = np.zeros((len(counts) - 1, len(kept)))
-    coef[np.where(is_first, (j - 1)[pair], i[pair]), sample] = b
+    coef[np.where(is_first, (j - 1)[pair], i[pair]), sample] = stack.b
     intercept = np.where(counts[first] > 0, 1.0, -1.0)
-    intercept[solved] = outcome[:, 0]
+    intercept[solved] = stack.outcome[:, 0]
     return coef, intercept
 
 
-def _solve_all_pairs(
-    K: np.ndarray,
-    rows: np.ndarray,
-    starts: np.ndarray,
-    p: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    stopping: Stopping,
-    n_threads: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The coefficients, and what came of each problem, as `solver.tiny._solve_all` gives them."""
-    from gpusvm.solver.tiny import CHUNK_VALUES, _solve_all
+def _solve_on_threads(K: np.ndarray, stack: Stack, tol: float, n_threads: int) -> None:
+    """Solve all of the stack, some hundredths of a second between two looks at whether to stop."""
+    from gpusvm.solver.tiny import CHUNK_VALUES, solve_stack
     from gpusvm.solver.working_set import STEPS_AT_ONCE
 
-    sizes = np.diff(starts)
-    b, outcome, taken = np.zeros(len(rows)), np.empty((len(sizes), 4)), np.zeros(len(sizes), dtype=np.int64)
-    epsilon, stop = np.zeros(len(sizes)), Event()
-    steps = np.full(len(sizes), stopping.iterations_allowed(int(sizes.max(initial=0))), dtype=np.int64)
-    chunk = np.cumsum(sizes**2) // CHUNK_VALUES
-    bounds = np.concatenate([[0], np.flatnonzero(np.diff(chunk)) + 1, [len(sizes)]]).tolist()
+    sizes, stop = stack.sizes(), Event()
+    ends = np.flatnonzero(np.diff(np.cumsum(sizes**2) // CHUNK_VALUES)) + 1
+    bounds = [0, *ends.tolist(), len(sizes)]
 
-    def run(begin: int, end: int) -> None:
-        own, done = slice(begin, end), 0
-        while done < end - begin and not stop.is_set():
-            done = _solve_all(
-                K, rows, starts[begin : end + 1], p, lower, upper, epsilon[own], b, stopping.tol, steps[own],
-                taken[own], outcome[own], done, STEPS_AT_ONCE,
-            )  # fmt: skip
+    def run(first: int, last: int) -> None:
+        while first < last and not stop.is_set():
+            first = solve_stack(K, stack, tol, first, last, STEPS_AT_ONCE)
 
     with ThreadPoolExecutor(n_threads) as pool:
         try:
@@ -180,4 +171,3 @@ def _solve_all_pairs(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return b, outcome

@@ -28,8 +28,8 @@ from gpusvm.solver.operands import Operand, TileOperand
 from gpusvm.solver.panels import PANEL_WIDTH
 from gpusvm.solver.precision import ALLOWED, ALLOWED_DRIFT, drift_of
 from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.stack import Stack, outcome_of, stacked
 from gpusvm.solver.tiles import pack_columns
-from gpusvm.solver.tiny import outcome_of
 from gpusvm.solver.working_set import AT_ONCE, STEPS_AT_ONCE
 
 CHUNKS_PER_THREAD = 8
@@ -114,22 +114,13 @@ class _Solver:
         self._local = threading.local()
 
     def solve(self, problems: list[QP]) -> list[Solution | Begun]:
-        sizes = np.array([problem.n for problem in problems])
-        starts = np.concatenate([[0], np.cumsum(sizes)])
         rows = np.concatenate([problem.rows(self.values.blocks) for problem in problems])
-        p, lower, upper = (
-            np.concatenate([getattr(problem, name) for problem in problems]) for name in ("p", "lower", "upper")
-        )
-        b, v = np.zeros(starts[-1]), p.copy()
-        steps = np.array([self.stopping.iterations_allowed(problem.n) for problem in problems], dtype=np.int64)
-        taken, outcome = np.zeros(len(problems), dtype=np.int64), np.zeros((len(problems), 4))
-        K, first = self._memory(int(sizes.max())), 0
+        stack = stacked(problems, rows, self.stopping)
+        v, samples = stack.p.copy(), (self.samples.X, self.norms, self.numbers)
+        K, first = self._memory(int(stack.sizes().max())), 0
         while first < len(problems) and not self.stop.is_set():
-            first = _solve_some(
-                self.samples.X, self.norms, self.numbers, rows, starts, p, lower, upper, b, v, self.stopping.tol,
-                steps, taken, outcome, K, first, STEPS_AT_ONCE,
-            )  # fmt: skip
-        return self._judged(problems, starts, b, v, taken, outcome)
+            first = _solve_some(*samples, stack, v, self.stopping.tol, K, first, STEPS_AT_ONCE)
+        return self._judged(problems, stack, v)
 
     def _memory(self, n: int) -> np.ndarray:
         """At least n rows of n values: the same memory for one chunk of a thread after another."""
@@ -139,23 +130,15 @@ class _Solver:
             self._local.values = held = np.empty(size, dtype=np.float32)
         return held
 
-    def _judged(
-        self,
-        problems: list[QP],
-        starts: np.ndarray,
-        b: np.ndarray,
-        v: np.ndarray,
-        taken: np.ndarray,
-        outcome: np.ndarray,
-    ) -> list[Solution | Begun]:
-        with np.errstate(over="ignore"):  # coefficients of a hard margin that does not exist
-            size = np.sqrt(np.add.reduceat(b * b, starts[:-1]))
-        bounds = MOST_SPREAD * self.values.value_error(np.float32) * size
+    def _judged(self, problems: list[QP], stack: Stack, v: np.ndarray) -> list[Solution | Begun]:
+        """The solutions, and the problems that are not solved; `v` are the gradients, as `stack.p`."""
+        bounds = MOST_SPREAD * self.values.value_error(np.float32) * stack.norms()
+        columns = (stack.starts[:-1], stack.starts[1:], stack.taken, bounds, stack.outcome)
         judged: list[Solution | Begun] = []
         for problem, start, end, n_iter, bound, (bias, gap, objective, is_done) in zip(
-            problems, *(column.tolist() for column in (starts[:-1], starts[1:], taken, bounds, outcome)), strict=True
+            problems, *(column.tolist() for column in columns), strict=True
         ):
-            own_b = b[start:end]
+            own_b = stack.b[start:end]
             begun = problem._replace(start=own_b)
             if not is_done:
                 judged.append(Begun(begun, n_iter))
@@ -176,34 +159,25 @@ def _solve_some(
     X: np.ndarray,
     norms: np.ndarray,
     numbers: tuple[Any, ...],
-    rows: np.ndarray,
-    starts: np.ndarray,
-    p: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    b: np.ndarray,
+    stack: Stack,
     v: np.ndarray,
     tol: float,
-    steps: np.ndarray,
-    taken: np.ndarray,
-    outcome: np.ndarray,
     flat: np.ndarray,
     first: int,
     allowed: int,
 ) -> int:
     """Solve the problems from `first` on, until `allowed` steps are taken; returns the first that was not begun.
 
-    The variables of problem k are ``starts[k]`` to ``starts[k + 1]`` of the arrays; `rows` are their samples in X
-    (n, d) float32, of squared norms `norms`. `b`, `v` and `taken`, its steps, are changed in place. Bias, gap,
-    objective, and 1 where it is done go to ``outcome[k]``: a problem of more than `allowed` steps is not, nor one
-    whose gradient may have drifted, nor one where rounding allows no further step. `flat` is room for the kernel
-    values of any of them.
+    Their samples are rows of X (n, d) float32, of squared norms `norms` (n,). Coefficients, steps, outcomes and the
+    gradients `v` (m,) are written. Of an outcome the last is 1 where the problem is done: one of more than `allowed`
+    steps is not, nor one whose gradient may have drifted, nor one where rounding allows no further step. `flat` is
+    room for the kernel values of any of them.
     """
     k, steps_left = first, allowed
-    while k < starts.shape[0] - 1 and steps_left > 0:
-        start, end = starts[k], starts[k + 1]
-        n = end - start
-        own, low, up, beta, gradient = rows[start:end], lower[start:end], upper[start:end], b[start:end], v[start:end]
+    while k < stack.taken.shape[0] and steps_left > 0:
+        start, end = stack.starts[k], stack.starts[k + 1]
+        n, own, linear = end - start, stack.rows[start:end], stack.p[start:end]
+        low, up, beta, gradient = stack.lower[start:end], stack.upper[start:end], stack.b[start:end], v[start:end]
         left, own_norms = np.empty((n, X.shape[1]), X.dtype), np.empty(n, norms.dtype)
         for r in range(n):
             left[r] = X[own[r]]
@@ -217,12 +191,14 @@ def _solve_some(
         on_demand = RowsOnDemand(numbers, left, panels, own_norms, inner, place, n_there)
         own_diagonal = diagonal(on_demand).astype(np.float64)
         K = flat[: n * width].reshape(n, width)
-        now = min(steps[k], allowed)
-        taken[k] = solve_working_set(K, own_diagonal, beta, gradient, low, up, tol, now, on_demand)
-        steps_left -= taken[k]
-        bias, gap, objective = outcome_of(beta, gradient, p[start:end], low, up, 0.0)
-        drift = drift_of(gradient, own_diagonal, low, up, taken[k])
-        is_done = drift <= ALLOWED_DRIFT * tol if gap <= tol else taken[k] == steps[k]
-        outcome[k, 0], outcome[k, 1], outcome[k, 2], outcome[k, 3] = bias, gap, objective, is_done
+        now = min(stack.steps[k], allowed)
+        taken = solve_working_set(K, own_diagonal, beta, gradient, low, up, tol, now, on_demand)
+        stack.taken[k] = taken
+        steps_left -= taken
+        bias, gap, objective = outcome_of(beta, gradient, linear, low, up, 0.0)
+        drift = drift_of(gradient, own_diagonal, low, up, taken)
+        is_done = drift <= ALLOWED_DRIFT * tol if gap <= tol else taken == stack.steps[k]
+        outcome = stack.outcome[k]
+        outcome[0], outcome[1], outcome[2], outcome[3] = bias, gap, objective, is_done
         k += 1
     return k

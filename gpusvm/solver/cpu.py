@@ -29,7 +29,7 @@ from gpusvm.solver.operands import Operand, make_operand
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
 from gpusvm.solver.tiny import solve_tiny
-from gpusvm.solver.working_set import AT_ONCE, LEAST_ROOM, SMALL
+from gpusvm.solver.working_set import AT_ONCE, LEAST_ROOM, SMALL, STEPS_AT_ONCE
 
 LARGEST_SET = 3072
 """Largest working set, where the budget allows that much: 36 MB of kernel values for each problem under way."""
@@ -321,7 +321,7 @@ class _Ways:
 
     def from_outliers(self, problem: QP) -> QP:
         """A one-class problem with a start near its solution: those at their bounds whose f is least, where f is the
-        solution of the same problem about some of the samples."""
+        solution, or what some thousand steps come to, of the same problem about some of the samples."""
         dtype = np.float32 if self.shared.fits_float32 else np.float64
         part = np.linspace(0, problem.n - 1, min(AT_ONCE, problem.n // 4)).astype(np.int64)
         lower, upper = problem.lower[part], problem.upper[part]
@@ -330,7 +330,7 @@ class _Ways:
         rows = problem.rows(self.shared.blocks)[part]
         solver = ActiveSetSolver(
             about, self.shared.values_of(rows, dtype), room=len(part), memory=partial(self._memory, dtype),
-            tol=self.stopping.tol, steps=self._steps_left(about, 0), each_chunk=self.each_chunk,
+            tol=self.stopping.tol, steps=min(STEPS_AT_ONCE, self._steps_left(about, 0)), each_chunk=self.each_chunk,
             error=GradientError.none(),
         )  # fmt: skip
         found, f = solver.solve(), np.zeros(problem.n)

@@ -106,33 +106,26 @@ def solve_in_lockstep(
         Not even one problem fits.
     """
     found: dict[int, Solution] = {}
-    left, steps = (
-        {index: without_kink(problem) for index, problem in enumerate(problems)},
-        np.zeros(len(problems), dtype=np.int64),
-    )
+    left = {index: without_kink(problem) for index, problem in enumerate(problems)}
+    steps, too_coarse = np.zeros(len(problems), dtype=np.int64), dict[int, QP]()
     shares = Shares(stopping.time_limit, {index: float(problem.n) ** 2 for index, problem in left.items()})
 
-    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        rows = device.rows(X, kernel, dtype)
-        if dtype == np.float32 and not rows.fits_float32:
-            continue
-        too_coarse: dict[int, QP] = {}
+    def finished(index: int, solution: Solution) -> None:
+        steps[index] += solution.n_iter
+        if solution.too_coarse and not solution.in_float64 and not solution.cut_off:
+            too_coarse[index] = left[index]._replace(start=solution.b)
+            shares.give_back(index)
+            return
+        b = solution.b.reshape(-1, problems[index].n).sum(axis=0)
+        found[index] = solution._replace(b=b, n_iter=int(steps[index]))
+        if progress is not None:
+            progress(len(found), index, found[index])
 
-        def finished(index: int, solution: Solution, dtype: Any = dtype, too_coarse: dict = too_coarse) -> None:
-            steps[index] += solution.n_iter
-            if solution.too_coarse and dtype == np.float32 and not solution.cut_off:
-                too_coarse[index] = without_kink(problems[index])._replace(start=solution.b)
-                shares.give_back(index)
-                return
-            n = problems[index].n
-            folded = solution.b if len(solution.b) == n else solution.b[:n] + solution.b[n:]
-            found[index] = solution._replace(b=folded, n_iter=int(steps[index]))
-            if progress is not None:
-                progress(len(found), index, found[index])
-
-        shared = _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares)
-        _solve_groups(left, shared, steps, finished)
-        left = too_coarse
+    for dtype in (np.float32, np.float64):
+        rows = device.rows(X, kernel, np.dtype(dtype))
+        if dtype == np.float64 or rows.fits_float32:
+            _solve_groups(left, _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares), steps, finished)
+            left, too_coarse = too_coarse, {}
         if not left:
             break
     return [found[index] for index in range(len(problems))]

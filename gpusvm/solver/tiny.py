@@ -22,6 +22,7 @@ from gpusvm.solver.kernel_rows import write_kernel
 from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.precision import ALLOWED
 from gpusvm.solver.smo import solve_working_set
+from gpusvm.solver.stack import Stack, outcome_of, stacked
 from gpusvm.solver.working_set import STEPS_AT_ONCE
 from gpusvm.sparse import inner_products, is_sparse, unpacked_if_smaller
 
@@ -104,15 +105,15 @@ def _chunks(
     elif n_samples <= SHARED_SAMPLES:
         ends = np.cumsum([len(blocks[block]) for block in used])
         places = {block: np.arange(end - len(blocks[block]), end) for block, end in zip(used, ends, strict=True)}
-        shared = _matrix_of(X, np.concatenate([blocks[block] for block in used]), kernel, n_threads)
+        shared = matrix_of(X, np.concatenate([blocks[block] for block in used]), kernel, n_threads)
         yield from _cut(problems, places, CHUNK_VALUES, lambda: shared)
     else:
         for index, problem in problems.items():
             rows = problem.rows(blocks)
-            yield _Chunk([index], lambda rows=rows: _matrix_of(X, rows, kernel), np.arange(problem.n))  # type: ignore[misc]
+            yield _Chunk([index], lambda rows=rows: matrix_of(X, rows, kernel), np.arange(problem.n))  # type: ignore[misc]
 
 
-def _matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int = 1) -> np.ndarray:
+def matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int = 1) -> np.ndarray:
     """Kernel values (n, n) float64 between all of these rows (n,), some at a time, which then stay in cache."""
     # Sparse samples of no more features than there are kernel values to a row may as well be an array.
     samples = unpacked_if_smaller(X[rows].astype(np.float64), 8 * len(rows) ** 2)
@@ -161,43 +162,20 @@ def _value_error(X: np.ndarray, kernel: Kernel) -> float:
 def _solve_chunk(
     problems: list[QP], chunk: _Chunk, stopping: Stopping, clock: Clock, value_error: float
 ) -> list[Solution]:
-    sizes = np.array([problem.n for problem in problems])
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    p, lower, upper = (
-        np.concatenate([getattr(problem, name) for problem in problems]) for name in ("p", "lower", "upper")
-    )
-    b = np.concatenate([np.zeros(problem.n) if problem.start is None else problem.start for problem in problems])
-    epsilon = np.array([problem.epsilon for problem in problems])
-    steps = np.array([stopping.iterations_allowed(problem.n) for problem in problems], dtype=np.int64)
-    taken, outcome = np.zeros(len(problems), dtype=np.int64), np.empty((len(problems), 4))
+    stack = stacked(problems, chunk.rows, stopping)
     K, first, hurried = chunk.matrix(), 0, False
     while first < len(problems) and not clock.interrupted():
         if clock.is_past() and not hurried:
             # A step for each variable still, so that every problem has a solution that is better than none.
-            hurried, steps = True, np.minimum(steps, taken + sizes)
-        first = _solve_all(
-            K,
-            chunk.rows,
-            starts,
-            p,
-            lower,
-            upper,
-            epsilon,
-            b,
-            stopping.tol,
-            steps,
-            taken,
-            outcome,
-            first,
-            STEPS_AT_ONCE,
-        )
-    with np.errstate(over="ignore"):  # coefficients of a hard margin that does not exist
-        rounding = MOST_SPREAD * value_error * np.sqrt(np.add.reduceat(b * b, starts[:-1]))
+            hurried = True
+            np.minimum(stack.steps, stack.taken + stack.sizes(), out=stack.steps)
+        first = solve_stack(K, stack, stopping.tol, first, len(problems), STEPS_AT_ONCE)
+    rounding = MOST_SPREAD * value_error * stack.norms()
     coarse = rounding > ALLOWED * stopping.tol
-    columns = (starts[:-1], starts[1:], outcome, taken, rounding, coarse)
+    columns = (stack.starts[:-1], stack.starts[1:], stack.outcome, stack.taken, rounding, coarse)
     return [
         Solution(
-            b=b[start:end],
+            b=stack.b[start:end],
             bias=bias,
             n_iter=n_iter,
             kkt_gap=gap + 2 * error if too_coarse else gap,
@@ -218,33 +196,18 @@ _REACHED, _LAST_STEP, _STUCK = 0.0, 1.0, 2.0
 
 
 @compiled()
-def _solve_all(
-    K: np.ndarray,
-    rows: np.ndarray,
-    starts: np.ndarray,
-    p: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    epsilon: np.ndarray,
-    b: np.ndarray,
-    tol: float,
-    steps: np.ndarray,
-    taken: np.ndarray,
-    outcome: np.ndarray,
-    first: int,
-    allowed: int,
-) -> int:
-    """Solve the problems from `first` on, until `allowed` steps are taken; returns the first that is not done.
+def solve_stack(K: np.ndarray, stack: Stack, tol: float, first: int, last: int, allowed: int) -> int:
+    """Solve problems `first` to `last` until `allowed` steps are taken; returns the first that is not done.
 
-    The variables of problem k are ``starts[k]`` to ``starts[k + 1]`` of the arrays. `b` and `taken`, its steps so far,
-    are changed in place. Bias, gap, objective and how it ended go to ``outcome[k]``, all from a gradient recomputed
-    at the end.
+    `K` (n, n) float64 are kernel values between samples. Coefficients, steps taken and outcomes are written to the
+    stack; bias, gap and objective are from a gradient recomputed at the end.
     """
-    for k in range(first, starts.shape[0] - 1):
-        start, end = starts[k], starts[k + 1]
-        n, kink = end - start, epsilon[k]
-        own, linear = rows[start:end], p[start:end]
-        low, up, beta = lower[start:end], upper[start:end], b[start:end]
+    for k in range(first, last):
+        start, end = stack.starts[k], stack.starts[k + 1]
+        n, kink, steps = end - start, stack.epsilon[k], stack.steps[k]
+        own, linear = stack.rows[start:end], stack.p[start:end]
+        low, up, beta = stack.lower[start:end], stack.upper[start:end], stack.b[start:end]
+        taken, outcome = stack.taken[k : k + 1], stack.outcome[k]
         values = np.empty((n, n), dtype=np.float64)
         diagonal, v = np.empty(n), np.empty(n)
         for i in range(n):
@@ -271,51 +234,22 @@ def _solve_all(
             smallest = min(smallest, gap)
             if gap <= tol:
                 ended = _REACHED
-            elif taken[k] >= steps[k]:
+            elif taken[0] >= steps:
                 ended = _LAST_STEP
             elif n_failed < _MOST_FAILED:
                 if allowed <= 0:
                     return k
-                now = min(steps[k] - taken[k], allowed)
+                now = min(steps - taken[0], allowed)
                 if kink > 0.0:
                     moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now, NONE, (kink,))
                 else:
                     moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now)
-                taken[k] += moved
+                taken[0] += moved
                 allowed -= moved
                 if moved == now:
                     n_failed = 0  # it was stopped, not stuck
                 continue
             break
-        outcome[k, 0], outcome[k, 1], outcome[k, 2] = outcome_of(beta, v, linear, low, up, kink)
-        outcome[k, 3] = ended
-    return starts.shape[0] - 1
-
-
-@compiled()
-def outcome_of(
-    b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray, epsilon: float
-) -> tuple[float, float, float]:
-    """Bias, gap and objective of a problem at b, with the gradient v; all arrays (n,) float64.
-
-    As `iterate.make_solution`, but for the order of the sums.
-    """
-    most, least, total, count, objective = -np.inf, np.inf, 0.0, 0, 0.0
-    for i in range(b.shape[0]):
-        objective += b[i] * (p[i] + v[i]) / 2 - epsilon * abs(b[i])
-        grow = v[i] + epsilon if b[i] < 0.0 else v[i] - epsilon
-        shrink = v[i] - epsilon if b[i] > 0.0 else v[i] + epsilon
-        if b[i] < upper[i]:
-            most = max(most, grow)
-        if b[i] > lower[i]:
-            least = min(least, shrink)
-        if lower[i] < b[i] and b[i] < upper[i] and (b[i] != 0.0 or epsilon == 0.0):
-            total += grow
-            count += 1
-    gap = most - least
-    if count > 0:
-        return total / count, gap, objective
-    if np.isfinite(gap):
-        return (most + least) / 2, gap, objective
-    # All variables are at the same bound: the one end of the interval that optimality allows.
-    return least if most == -np.inf else most, 0.0, objective
+        outcome[0], outcome[1], outcome[2] = outcome_of(beta, v, linear, low, up, kink)
+        outcome[3] = ended
+    return last

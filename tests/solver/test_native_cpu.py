@@ -146,7 +146,7 @@ def test_an_interrupt_reaches_a_problem_that_takes_long(rng, monkeypatch, n, mod
         calls.append(None)
         return solve(*arguments)
 
-    name = "_solve_all" if module is tiny else "solve_working_set"
+    name = "solve_stack" if module is tiny else "solve_working_set"
     solve = getattr(module, name)
     monkeypatch.setattr(module, name, count)
     monkeypatch.setattr(tiny, "Clock", StopsAtTheThirdLook)

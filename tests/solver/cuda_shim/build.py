@@ -19,7 +19,9 @@ SHIM = Path(__file__).with_name("shim.hpp")
 
 COMPILER = shutil.which("g++")
 
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed: the CUDA kernels cannot be tried")
+needs_compiler = pytest.mark.skipif(
+    COMPILER is None, reason="the CUDA kernels are tried on a CPU by g++, which is not installed: apt-get install g++"
+)
 
 _ERRORS = {
     1: "threads of a block wait at different barriers, or some have ended",
