@@ -37,7 +37,7 @@ FINE_C = tuple(10.0 ** (k / 4) for k in range(-2, 3))
 FINE_GAMMA = tuple(10.0 ** (k / 8) for k in range(-2, 3))
 """Times the best of the coarse grid."""
 
-CHANCE = 3.0
+CHANCE = 2.0
 """Standard deviations of the difference between two trials above which the worse one is dropped."""
 
 FORMAT = 1
