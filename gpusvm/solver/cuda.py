@@ -32,6 +32,10 @@ ROWS_FOR_EACH = 512
 """Kernel rows that the budget should hold for each problem of a group, to begin with; of a group whose working sets
 turn out to need more than there is room for, some problems wait for the others."""
 
+MOST_WORK = {np.dtype(np.float32): 2**40, np.dtype(np.float64): 2**36}
+"""Multiplications for kernel rows of either precision that the device is given before the host waits for it: about half
+a second on a T4, the slowest device that has the kernels. So Ctrl-C is heard within a second."""
+
 _FIRST_KERNEL = 512
 """Size of the working sets' kernel values to begin with; it doubles as they grow."""
 
@@ -410,7 +414,14 @@ class _Group:
         )  # fmt: skip
 
     def compute_rows(self, n_missing: int) -> None:
-        self.shared.rows.compute(self.missing[:n_missing], self.slots[:n_missing], self.rows, self.chosen)
+        """The rows that are missing; of very many, or very long ones, some at a time."""
+        rows = self.shared.rows
+        at_once = max(1, int(MOST_WORK[self.dtype] / (len(self.columns) * max(1.0, rows.work))))
+        for first in range(0, n_missing, at_once):
+            if first:
+                self.device.to_host(self.held)  # waits for those before
+            part = slice(first, min(first + at_once, n_missing))
+            rows.compute(self.missing[part], self.slots[part], self.rows, self.chosen)
 
     def compute_gradient_in_parts(self, live: np.ndarray, report: _Report) -> None:
         """The gradient from scratch of a problem with more variables that are not zero than rows fit."""

@@ -95,6 +95,8 @@ class DeviceRows:
         Of the squared norms, and a bound on the kernel values.
     value_error : float
         About how far rounding puts kernel values off.
+    work : float
+        Multiplications for a kernel value.
     fits_float32 : bool
         Whether float32 has exponents for the values.
 
@@ -117,7 +119,7 @@ class DeviceRows:
         self.module = raw_module(code=source("rows.cu"), options=options(self.form.real, self.dtype))
         self.largest_norm = self.form.measure(self.module, kernel)
         self.largest_value = self.form.largest_value(kernel, self.largest_norm)
-        self.products = self.form.products
+        self.products, self.work = self.form.products, float(self.form.work)
         self.everything = xp.arange(self.n, dtype=np.int32)
         self.nbytes = self.form.nbytes + self.everything.nbytes
 
@@ -167,11 +169,14 @@ class _Form(ABC):
         What products are taken in where they are not of whole numbers.
     exact : bool
         Whether products are as good as exact beside float32.
+    work : float
+        Multiplications for a product.
     """
 
     products: str
     real: np.dtype
     exact: bool
+    work: float
     nbytes: int
 
     @abstractmethod
@@ -255,7 +260,7 @@ class _Dense(_Form):
         """Bring X (n, d) into rows of `dtype`, converted by `convert`, zeros behind them."""
         n, itemsize = X.shape[0], np.dtype(dtype).itemsize
         present = xp.flatnonzero((X != 0).any(axis=0)) if X.size else xp.zeros(0, dtype=np.int64)
-        self.n_features = len(present)
+        self.n_features = self.work = len(present)
         self.pitch = max(ALIGNMENT, -(-self.n_features * itemsize // ALIGNMENT) * ALIGNMENT)
         if n * self.pitch // 16 >= MOST_CHUNKS:
             raise MemoryError(f"{n:,} samples of {self.n_features:,} features take more than 64 GB on the device")
@@ -341,7 +346,7 @@ class _Nonzeros(_Form):
         self.terms = _brought(norms.astype(self.real), xp)
         group = max(1, X.shape[1]) * TOGETHER
         self.n_groups = max(1, min(SCRATCH_BYTES // (group * self.real.itemsize), -(-X.shape[0] // TOGETHER)))
-        self.n_features = max(1, X.shape[1])
+        self.n_features, self.work = max(1, X.shape[1]), X.nnz / max(1, X.shape[0])
         self.unpacked = xp.zeros(self.n_groups * group, dtype=self.real)
         held = self.starts, self.features, self.values, self.terms, self.unpacked
         self.nbytes = sum(array.nbytes for array in held)
@@ -367,7 +372,7 @@ class _Nonzeros(_Form):
 class _Given(_Form):
     """Kernel values."""
 
-    products, exact = "given", False
+    products, exact, work = "given", False, 1.0
 
     def __init__(self, K: Array, xp: ModuleType) -> None:
         self.real = np.dtype(np.float64 if K.dtype == np.float64 else np.float32)

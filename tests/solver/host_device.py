@@ -32,6 +32,7 @@ class ProductRows:
         self.largest_value = largest_entry(X) if kernel.precomputed else kernel.largest_value(norm)
         self.fits_float32 = kernel.precomputed or kernel.fits_float32(norm)
         self.value_error = kernel.value_error(norm, dtype) if norm else self.largest_value * np.finfo(dtype).eps / 2
+        self.work = float(X.shape[1])
 
     def compute(self, samples: Any, slots: Any, out: Any, columns: Any) -> None:
         if not len(samples):

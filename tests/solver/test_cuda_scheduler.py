@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +15,14 @@ from gpusvm.model import class_pairs
 from gpusvm.params import Stopping
 from gpusvm.problem import c_svc, epsilon_svr, one_class
 from gpusvm.solver import solve, working_set
-from gpusvm.solver.cuda import Device, _Group, solve_in_lockstep
+from gpusvm.solver.cuda import MOST_WORK, Device, _Group, solve_in_lockstep
 from gpusvm.solver.cuda_kernels import CHECK, RUN
 from gpusvm.solver.growing import GrowingSolver
 from gpusvm.solver.kernel_rows import subtract_combination
+from gpusvm.solver.working_set import STEPS_AT_ONCE
 from tests.solver import reference_kernels
 from tests.solver.cuda_shim.build import Function, needs_compiler
-from tests.solver.host_device import altered, host_device, host_kernels, host_rows
+from tests.solver.host_device import ProductRows, altered, host_device, host_kernels, host_rows
 
 pytestmark = needs_compiler
 
@@ -370,6 +372,66 @@ class Counted(Device):
     n_reads = 0
 
     def to_host(self, array):
+@pytest.mark.parametrize("at", ["the read of a round", "a launch"])
+def test_ctrl_c_leaves_the_loop_at_once(digits, at):
+    """The host hears it between two launches, each of which is short."""
+    X, members, bounds = problem(digits[0], digits[1])
+    device, done = host_device(), []
+
+    def noted(name):
+        def launch(*arrays, **numbers):
+            done.append(name)
+            getattr(device.kernels, name)(*arrays, **numbers)
+            if name == "smo":
+                assert arrays[10] == STEPS_AT_ONCE
+            if at == "a launch" and name == "smo":
+                signal.raise_signal(signal.SIGINT)
+
+        return launch
+
+    class Interrupted(Device):
+        def to_host(self, array):
+            done.append("read")
+            if at != "a launch" and done.count("read") == 2:
+                signal.raise_signal(signal.SIGINT)
+            return super().to_host(array)
+
+    names = ("select", "want", "allocate", "gather", "smo", "subtract")
+    kernels = altered(device, **{name: noted(name) for name in names}).kernels
+    interrupted = Interrupted(np, kernels, device.rows)
+    with pytest.raises(KeyboardInterrupt):
+        solve_in_lockstep(X, members, pair_problems(bounds), RBF, Stopping(), device=interrupted, budget_mb=500.0)
+    assert done[-1] == ("smo" if at == "a launch" else "read")
+
+
+def test_many_rows_are_computed_some_at_a_time_and_waited_for(digits, monkeypatch):
+    X, members, bounds = problem(digits[0][:300], digits[1][:300])
+    arguments = (X, members, pair_problems(bounds), RBF, Stopping())
+    parts = []
+
+    class Rows(ProductRows):
+        def compute(self, samples, slots, out, columns):
+            parts.append(len(samples))
+            super().compute(samples, slots, out, columns)
+
+    class Waiting(Device):
+        def to_host(self, array):
+            if array.shape == (1,):
+                parts.append("wait")
+            return super().to_host(array)
+
+    def found():
+        parts.clear()
+        return solve_in_lockstep(*arguments, device=Waiting(np, host_kernels(), Rows), budget_mb=500.0)
+
+    expected = found()
+    assert "wait" not in parts
+    monkeypatch.setitem(MOST_WORK, np.dtype(np.float32), 50 * X.size)
+    for mine, other in zip(found(), expected, strict=True):
+        np.testing.assert_array_equal(mine.b, other.b)
+    assert parts[:6] == [50, "wait", 50, "wait", 50, "wait"] and max(p for p in parts if p != "wait") == 50
+
+
         Counted.n_reads += 1
         return super().to_host(array)
 
