@@ -110,7 +110,7 @@ def solve_in_lockstep(
         Not even one problem fits.
     """
     found: dict[int, Solution] = {}
-    left = {index: without_kink(problem) for index, problem in enumerate(problems)}
+    left = dict(enumerate(problems))
     steps, too_coarse = np.zeros(len(problems), dtype=np.int64), dict[int, QP]()
     shares = Shares(stopping.time_limit, {index: float(problem.n) ** 2 for index, problem in left.items()})
 
@@ -120,8 +120,7 @@ def solve_in_lockstep(
             too_coarse[index] = left[index]._replace(start=solution.b)
             shares.give_back(index)
             return
-        b = solution.b.reshape(-1, problems[index].n).sum(axis=0)
-        found[index] = solution._replace(b=b, n_iter=int(steps[index]))
+        found[index] = solution._replace(n_iter=int(steps[index]))
         if progress is not None:
             progress(len(found), index, found[index])
 
@@ -133,24 +132,6 @@ def solve_in_lockstep(
         if not left:
             break
     return [found[index] for index in range(len(problems))]
-
-
-def without_kink(problem: QP) -> QP:
-    """The problem with two variables for each sample in place of a kink at zero: for what is above, and for what below.
-
-    The first n have the bounds (0, upper), the others (lower, 0); the coefficients are their sums (LIBSVM's form).
-    """
-    if problem.epsilon == 0.0:
-        return problem
-    zeros, p, epsilon = np.zeros(problem.n), problem.p, problem.epsilon
-    start = None if problem.start is None else [np.maximum(problem.start, 0.0), np.minimum(problem.start, 0.0)]
-    return QP(
-        problem.blocks + problem.blocks,
-        np.concatenate([p - epsilon, p + epsilon]),
-        np.concatenate([zeros, problem.lower]),
-        np.concatenate([problem.upper, zeros]),
-        None if start is None else np.concatenate(start),
-    )
 
 
 class _Shared(NamedTuple):
@@ -293,6 +274,7 @@ class _Group:
         for k, problem in enumerate(self.problems):
             p[k, : problem.n], lower[k, : problem.n], upper[k, : problem.n] = problem.p, problem.lower, problem.upper
         self.p, self.lower, self.upper = (xp.asarray(a) for a in (p, lower, upper))
+        self.epsilon = xp.asarray(np.array([problem.epsilon for problem in self.problems]))
         self.b, self.v = xp.zeros((count, self.n)), self.p.copy()
         self.n_variables = xp.asarray(self.sizes.astype(np.int32))
         action = np.full(count, START, dtype=np.int32)
@@ -314,7 +296,7 @@ class _Group:
     def first_set(self, problem: QP) -> np.ndarray:
         largest = min(self.largest, problem.n)
         if problem.start is not None and problem.start.any() and problem.n > working_set.SMALL:
-            warm = working_set.warm_set(problem.start, problem.lower, problem.upper, 0.0, largest)
+            warm = working_set.warm_set(problem.start, problem.lower, problem.upper, problem.epsilon, largest)
             if warm.any():
                 return warm
         return working_set.first_set([len(self.shared.blocks[b]) for b in problem.blocks], largest)
@@ -363,9 +345,9 @@ class _Group:
         listed, kernels = self.listed(live), self.device.kernels
         if not is_selected:
             kernels.select(
-                listed, self.n_variables, self.p, self.lower, self.upper, self.b, self.v, self.is_member, self.members,
-                self.n_members, self.n_old, self.growing, self.action, self.target, self.gaps, self.norms, self.status,
-                self.steps_left, self.moved, self.support, self.n_support, self.keys,
+                listed, self.n_variables, self.p, self.lower, self.upper, self.epsilon, self.b, self.v, self.is_member,
+                self.members, self.n_members, self.n_old, self.growing, self.action, self.target, self.gaps,
+                self.norms, self.status, self.steps_left, self.moved, self.support, self.n_support, self.keys,
                 largest=self.largest, tol=self.tol, largest_value=self.shared.rows.largest_value,
             )  # fmt: skip
         return self.allocate(listed)
@@ -402,8 +384,8 @@ class _Group:
                     self.K, most=int(report.n_members[running].max()), most_new=most_new,
                 )  # fmt: skip
             kernels.smo(
-                listed, self.action, self.K, self.members, self.n_members, self.lower, self.upper, self.v, self.target,
-                STEPS_AT_ONCE, self.b, self.change, self.bounds, self.steps_left, self.moved, self.status,
+                listed, self.action, self.K, self.members, self.n_members, self.lower, self.upper, self.epsilon, self.v,
+                self.target, STEPS_AT_ONCE, self.b, self.change, self.bounds, self.steps_left, self.moved, self.status,
             )  # fmt: skip
         self.subtract(listed)
 
@@ -471,8 +453,9 @@ class _Group:
 
     def rounding(self, k: int, b: np.ndarray, v: np.ndarray, *, final: bool) -> float:
         problem, n = self.problems[k], self.problems[k].n
-        in_float64 = self.dtype == np.float64
-        return self.errors[k].rounding(b[:n], v[:n], problem.lower, problem.upper, exact=in_float64, final=final)
+        return self.errors[k].rounding(
+            b[:n], v[:n], problem.lower, problem.upper, problem.epsilon, exact=self.dtype == np.float64, final=final
+        )
 
     def results(self, ended: np.ndarray, report: _Report, clock: Clock) -> Iterator[tuple[int, Solution]]:
         """The solutions of problems that have ended."""
@@ -485,7 +468,7 @@ class _Group:
             rounding = self.rounding(k, b[place], v[place], final=True)
             solution = make_solution(
                 b[place, : problem.n], v[place, : problem.n], problem.p, problem.lower, problem.upper,
-                n_iter=int(self.allowed[k] - report.steps_left[k]), tol=self.tol, rounding=rounding,
-                in_float64=self.dtype == np.float64,
+                n_iter=int(self.allowed[k] - report.steps_left[k]), tol=self.tol, epsilon=problem.epsilon,
+                rounding=rounding, in_float64=self.dtype == np.float64,
             )  # fmt: skip
             yield k, solution._replace(cut_off=is_past and report.gaps[k] > self.tol)

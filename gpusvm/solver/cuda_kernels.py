@@ -106,17 +106,17 @@ class Kernels:
             found = self._functions[name, np.dtype(dtype)]
         return found
 
-    def select(self, live: Array, sizes: Array, p: Array, lower: Array, upper: Array, b: Array, v: Array,
-               is_member: Array, members: Array, n_members: Array, n_old: Array, growing: Array, action: Array,
-               target: Array, gaps: Array, norms: Array, status: Array, steps_left: Array, moved: Array,
-               support: Array, n_support: Array, keys: Array, *, largest: int, tol: float,
+    def select(self, live: Array, sizes: Array, p: Array, lower: Array, upper: Array, epsilon: Array, b: Array,
+               v: Array, is_member: Array, members: Array, n_members: Array, n_old: Array, growing: Array,
+               action: Array, target: Array, gaps: Array, norms: Array, status: Array, steps_left: Array,
+               moved: Array, support: Array, n_support: Array, keys: Array, *, largest: int, tol: float,
                largest_value: float) -> None:  # fmt: skip
         """Say what each problem does in this round, and let variables join its working set; see pairs.cu."""
         self.function("select_variables")((len(live),), (min(SELECTING, self.threads),), (
-            live, sizes, _int(v.shape[1]), p, lower, upper, b, v, _int(largest), _int(working_set.MOST_JOINING),
-            _int(working_set.CHANGING), np.float64(tol), np.float64(largest_value), is_member, members,
-            _int(members.shape[1]), n_members, n_old, growing, action, target, gaps, norms, status, steps_left, moved,
-            support, n_support, keys,
+            live, sizes, _int(v.shape[1]), p, lower, upper, epsilon, b, v, _int(largest),
+            _int(working_set.MOST_JOINING), _int(working_set.CHANGING), np.float64(tol), np.float64(largest_value),
+            is_member, members, _int(members.shape[1]), n_members, n_old, growing, action, target, gaps, norms, status,
+            steps_left, moved, support, n_support, keys,
         ))  # fmt: skip
 
     def want(self, live: Array, action: Array, member: Array, members: Array, n_members: Array, support: Array,
@@ -149,14 +149,14 @@ class Kernels:
         ))  # fmt: skip
 
     def smo(self, live: Array, action: Array, K: Array, members: Array, n_members: Array, lower: Array, upper: Array,
-            v: Array, target: Array, at_once: int, b: Array, change: Array, bounds: Array, steps_left: Array,
-            moved: Array, status: Array) -> None:  # fmt: skip
+            epsilon: Array, v: Array, target: Array, at_once: int, b: Array, change: Array, bounds: Array,
+            steps_left: Array, moved: Array, status: Array) -> None:  # fmt: skip
         """SMO on each working set until its gap is at most `target`, `at_once` steps at most.
 
         Changes b, and writes by how much it did, (n_problems, width). Takes from `steps_left` and adds to `moved`.
         """
         self.function("smo", K.dtype)((len(live),), (self.threads,), (
-            live, action, K, _int(K.shape[1]), members, _int(members.shape[1]), n_members, lower, upper, v,
+            live, action, K, _int(K.shape[1]), members, _int(members.shape[1]), n_members, lower, upper, epsilon, v,
             _int(v.shape[1]), target, _int(at_once), b, change, bounds, steps_left, moved, status,
         ), shared_mem=self._shared_bytes)  # fmt: skip
 

@@ -2,7 +2,8 @@
 //
 // Arrays have a row for each problem. `live` lists the problems of a launch; `action` says what a problem does in
 // this round, and a kernel passes over a problem that does something else. `member` (n_problems, n) gives the column of
-// each variable in `rows` (capacity, n_columns), whose row slot_of[column] holds that sample's kernel values.
+// each variable in `rows` (capacity, n_columns), whose row slot_of[column] holds that sample's kernel values. v is the
+// gradient p - K b; a positive epsilon[k], a regression's, makes the objective's slope another: see working_set.slopes.
 //
 // The host gives the constants: VALUE, the type of kernel values; threads of a block; ITEMS of each in `smo`; how SMO
 // ends (REACHED, CUT_SHORT, STUCK); the actions; CURVATURE_FLOOR. See cuda_kernels.py.
@@ -188,17 +189,27 @@ struct Taking {
     __device__ bool takes(u64 key) { return key > cut.key || (key == cut.key && equal_before++ < cut.equal); }
 };
 
+// The objective's slope where a variable grows from b, and where it shrinks: working_set.slopes.
+__device__ __forceinline__ double slope_up(double v, double b, double epsilon) {
+    return v + (b < 0.0 ? epsilon : -epsilon);
+}
+
+__device__ __forceinline__ double slope_down(double v, double b, double epsilon) {
+    return v + (b > 0.0 ? -epsilon : epsilon);
+}
+
 // One problem, as a block that selects sees it.
 struct Selection {
     const double *b, *v, *lower, *upper;
     int size;
-    double middle;
+    double epsilon, middle;
 
     __device__ bool may_grow(int c) const { return b[c] < upper[c]; }
     __device__ bool may_shrink(int c) const { return b[c] > lower[c]; }
+    __device__ bool is_free(int c) const { return may_grow(c) && may_shrink(c) && (epsilon == 0.0 || b[c] != 0.0); }
     // By how much a variable is on the wrong side of the middle of the gap: working_set.violations.
-    __device__ double grows(int c) const { return may_grow(c) ? v[c] - middle : -INFINITE; }
-    __device__ double shrinks(int c) const { return may_shrink(c) ? -(v[c] - middle) : -INFINITE; }
+    __device__ double grows(int c) const { return may_grow(c) ? slope_up(v[c], b[c], epsilon) - middle : -INFINITE; }
+    __device__ double shrinks(int c) const { return may_shrink(c) ? middle - slope_down(v[c], b[c], epsilon) : -INFINITE; }
     __device__ double worse(int c) const {
         double grow = grows(c), shrink = shrinks(c);
         return grow > shrink ? grow : shrink;
@@ -230,7 +241,7 @@ __device__ int exchange(const Selection &problem, u64 *keys, u8 *is_member, int 
 #pragma unroll 1
     for (int c = t; c < size; c += step) {
         double rank = -INFINITE;
-        if (is_member[c] & MEMBER) rank = problem.may_grow(c) && problem.may_shrink(c) ? 1e300 : problem.worse(c);
+        if (is_member[c] & MEMBER) rank = problem.is_free(c) ? 1e300 : problem.worse(c);
         if (is_member[c] & FORCED) rank = INFINITE;
         keys[c] = key_of(rank);
     }
@@ -271,10 +282,10 @@ __device__ int exchange(const Selection &problem, u64 *keys, u8 *is_member, int 
 // violators join. The target of SMO is working_set.target, no less than working_set.rounding.
 extern "C" __global__ void __launch_bounds__(SELECTING, 1)
 select_variables(const int *live, const int *sizes, int n, const double *p, const double *lower, const double *upper,
-                 const double *b, double *v, int largest, int most_joining, int changing, double tol, double
-                 largest_value, u8 *is_member, int *members, int width, int *n_members, int *n_old, int *growing, int
-                 *action, double *target, double *gaps, double *norms, const int *status, const i64 *steps_left, i64
-                 *moved, int *support, int *n_support, u64 *keys)
+                 const double *epsilon, const double *b, double *v, int largest, int most_joining, int changing,
+                 double tol, double largest_value, u8 *is_member, int *members, int width, int *n_members, int *n_old,
+                 int *growing, int *action, double *target, double *gaps, double *norms, const int *status,
+                 const i64 *steps_left, i64 *moved, int *support, int *n_support, u64 *keys)
 {
     SHARED(Scratch, scratch, );
     const int k = live[blockIdx.x], t = threadIdx.x, step = blockDim.x, size = sizes[k], was = action[k];
@@ -282,15 +293,16 @@ select_variables(const int *live, const int *sizes, int n, const double *p, cons
     const int limit = min(largest, size), n_mine = n_members[k];
     const i64 start = (i64)k * n;
     p += start, v += start, is_member += start, support += start, keys += start;
-    Selection problem = {b + start, v, lower + start, upper + start, size, 0.0};
+    Selection problem = {b + start, v, lower + start, upper + start, size, epsilon[k], 0.0};
     const int span = (size + step - 1) / step, begin = min(t * span, size), end = min(begin + span, size);
 
     double most = -INFINITE, least = -INFINITE, largest_b = 0.0, squares = 0.0;
 #pragma unroll 1
     for (int c = t; c < size; c += step) {
-        double coefficient = problem.b[c], gradient = v[c];
-        if (problem.may_grow(c) && gradient > most) most = gradient;
-        if (problem.may_shrink(c) && -gradient > least) least = -gradient;
+        double coefficient = problem.b[c];
+        double up = slope_up(v[c], coefficient, problem.epsilon), down = slope_down(v[c], coefficient, problem.epsilon);
+        if (problem.may_grow(c) && up > most) most = up;
+        if (problem.may_shrink(c) && -down > least) least = -down;
         double absolute = coefficient < 0.0 ? -coefficient : coefficient;
         if (absolute > largest_b) largest_b = absolute;
         squares += coefficient * coefficient;
@@ -467,87 +479,64 @@ gather(const int *live, const int *action, const VALUE *rows, int n_columns, con
 
 #define WARPS (THREADS / 32)
 
-// SMO on each working set until its gap is at most target[k]: two reductions and three barriers a step.
-//
-// A step is that of smo.py, second-order selection and of equals the last. The search for a maximum compares
-// floats; gradients are counted from the middle of the gap, which moves along, so that floats resolve the gap. Of
-// gradients or gains that only a double tells apart it may so take another than smo.py. Whether the target is reached is
-// decided in float64. The members' bounds are copied to `bounds` (n_problems, 2, width), where their place finds them.
-extern "C" __global__ void __launch_bounds__(THREADS)
-smo(const int *live, const int *action, const VALUE *K, int ld, const int *members, int width, const int *n_members,
-    const double *lower, const double *upper, const double *v, int n, const double *target, int at_once, double *b,
-    double *change, double *bounds, i64 *steps_left, i64 *moved, int *status)
-{
-    DYNAMIC_SHARED(double, sb); // coefficients, then gradients
-    double *sg = sb + THREADS * ITEMS;
-    SHARED(uint2, most, [WARPS]);
-    SHARED(uint2, least, [WARPS]);
-    SHARED(uint2, gains, [WARPS]);
-    SHARED(Extreme, extremes, [WARPS]);
-    const int k = live[blockIdx.x], t = threadIdx.x, q = n_members[k];
-    if (action[k] != RUN && action[k] != CONTINUE) return;
-    const i64 allowed = steps_left[k];
-    const int most_steps = allowed < at_once ? (int)allowed : at_once;
-    const double goal = target[k];
-    const VALUE *values = K + (i64)k * ld * ld;
-    const int *mine = members + (i64)k * width;
-    const i64 start = (i64)k * n;
-    double *low_of = bounds + (i64)k * 2 * width, *high_of = low_of + width;
+struct Reduced { // what the warps of a block have found
+    uint2 most[WARPS], least[WARPS], gains[WARPS];
+    Extreme extremes[WARPS];
+};
+
+// A working set of q members. A thread has the members t, t + THREADS and so on: their bounds and diagonal are in its
+// registers; coefficients sb and gradients sg are shared.
+struct Members {
+    int q, ld;
+    const VALUE *values;
+    double *sb, *sg;
+    const double *low_of, *high_of;
+    double epsilon;
     double low[ITEMS], high[ITEMS];
     VALUE diagonal[ITEMS];
-#pragma unroll
-    for (int m = 0; m < ITEMS; m++) {
-        int c = t + m * THREADS;
-        low[m] = high[m] = 0.0, diagonal[m] = 0;
-        if (c < q) {
-            i64 at = start + mine[c];
-            sb[c] = b[at], sg[c] = v[at];
-            low_of[c] = low[m] = lower[at], high_of[c] = high[m] = upper[at];
-            diagonal[m] = values[(i64)c * ld + c];
-        }
-    }
-    int done = 0, ended = CUT_SHORT;
+};
+
+// SMO until the gap is at most `goal`, or for so many steps. KINK is whether epsilon is positive: then a variable's slope
+// is not its gradient, and a step ends at zero, as in smo.py. Returns how it ended; `done` counts the steps.
+template <bool KINK>
+__device__ __forceinline__ int take_steps(Members &set, double goal, int most_steps, Reduced &found, int &done)
+{
+    const int t = threadIdx.x, q = set.q, ld = set.ld;
+    double *sb = set.sb, *sg = set.sg;
+    auto up_of = [&](int c) { return KINK ? slope_up(sg[c], sb[c], set.epsilon) : sg[c]; };
+    auto down_of = [&](int c) { return KINK ? slope_down(sg[c], sb[c], set.epsilon) : sg[c]; };
     double fine = INFINITE; // gap below which floats no longer resolve it
-    for (; done < most_steps; done++) {
+    for (done = 0; done < most_steps; done++) {
         unsigned up = 0, up_place = 0, down = 0, down_place = 0;
 #pragma unroll
         for (int m = 0; m < ITEMS; m++) {
             int c = t + m * THREADS;
             if (c < q) {
-                unsigned key = key_of((float)sg[c]);
-                if (sb[c] < high[m] && key >= up) up = key, up_place = c + 1;
-                if (sb[c] > low[m] && ~key >= down) down = ~key, down_place = c + 1;
+                unsigned grows = key_of((float)up_of(c)), shrinks = KINK ? key_of((float)down_of(c)) : grows;
+                if (sb[c] < set.high[m] && grows >= up) up = grows, up_place = c + 1;
+                if (sb[c] > set.low[m] && ~shrinks >= down) down = ~shrinks, down_place = c + 1;
             }
         }
         uint2 mine_up = warp_best(up, up_place), mine_down = warp_best(down, down_place);
-        if (t % 32 == 0) most[t / 32] = mine_up, least[t / 32] = mine_down;
+        if (t % 32 == 0) found.most[t / 32] = mine_up, found.least[t / 32] = mine_down;
         __syncthreads();
-        uint2 best = best_of(most, WARPS), lowest = best_of(least, WARPS);
-        if (best.y == 0 || lowest.y == 0) {
-            ended = REACHED;
-            break;
-        }
+        uint2 best = best_of(found.most, WARPS), lowest = best_of(found.least, WARPS);
+        if (best.y == 0 || lowest.y == 0) return REACHED;
         int i = (int)best.y - 1;
-        double gap = sg[i] - sg[lowest.y - 1];
+        double gap = up_of(i) - down_of(lowest.y - 1);
         if (gap <= goal || gap < fine) { // the same for all threads
             Extreme top = {-INFINITE, -1}, bottom = {-INFINITE, -1};
             for (int m = 0; m < ITEMS; m++) {
                 int c = t + m * THREADS;
-                if (c < q && sb[c] < high[m] && sg[c] >= top.value) top = Extreme{sg[c], c};
-                if (c < q && sb[c] > low[m] && -sg[c] >= bottom.value) bottom = Extreme{-sg[c], c};
+                if (c < q && sb[c] < set.high[m] && up_of(c) >= top.value) top = Extreme{up_of(c), c};
+                if (c < q && sb[c] > set.low[m] && -down_of(c) >= bottom.value) bottom = Extreme{-down_of(c), c};
             }
-            top = block_largest(top.value, top.place, extremes);
-            bottom = block_largest(bottom.value, bottom.place, extremes);
+            top = block_largest(top.value, top.place, found.extremes);
+            bottom = block_largest(bottom.value, bottom.place, found.extremes);
             gap = top.value + bottom.value;
-            if (gap <= goal) {
-                ended = REACHED;
-                break;
-            }
+            if (gap <= goal) return REACHED;
             i = top.place;
-            if (i < 0) { // gradients that are not numbers
-                ended = STUCK;
-                break;
-            }
+            if (i < 0) return STUCK; // gradients that are not numbers
             double centre = (top.value - bottom.value) / 2;
             for (int m = 0; m < ITEMS; m++) {
                 int c = t + m * THREADS;
@@ -556,10 +545,10 @@ smo(const int *live, const int *action, const VALUE *K, int ld, const int *membe
             fine = 0.1 * gap;
             __syncthreads(); // everyone sees gradients from the new middle
         }
-        const double g_i = sg[i], b_i = sb[i];
-        const VALUE *row_i = values + (i64)i * ld;
+        const double up_i = up_of(i), b_i = sb[i];
+        const VALUE *row_i = set.values + (i64)i * ld;
         const VALUE K_ii = row_i[i];
-        const double room_i = high_of[i] - b_i;
+        const double highest = KINK && b_i < 0.0 && set.high_of[i] > 0.0 ? 0.0 : set.high_of[i], room_i = highest - b_i;
         VALUE K_i[ITEMS];
         unsigned gain = 0, gain_place = 0;
 #pragma unroll
@@ -570,43 +559,38 @@ smo(const int *live, const int *action, const VALUE *K, int ld, const int *membe
 #pragma unroll
         for (int m = 0; m < ITEMS; m++) {
             int c = t + m * THREADS;
-            if (c < q && sb[c] > low[m]) {
-                float difference = (float)(g_i - sg[c]);
-                VALUE a = K_ii + diagonal[m] - 2 * K_i[m];
+            if (c < q && sb[c] > set.low[m]) {
+                float difference = (float)(up_i - down_of(c));
+                VALUE a = K_ii + set.diagonal[m] - 2 * K_i[m];
                 if (a <= 0) a = (VALUE)CURVATURE_FLOOR;
-                float found = difference * difference / (float)a;
-                if (difference > 0.0f && found > 0.0f && __float_as_uint(found) >= gain)
-                    gain = __float_as_uint(found), gain_place = c + 1;
+                float gained = difference * difference / (float)a;
+                if (difference > 0.0f && gained > 0.0f && __float_as_uint(gained) >= gain)
+                    gain = __float_as_uint(gained), gain_place = c + 1;
             }
         }
         uint2 mine_gain = warp_best(gain, gain_place);
-        if (t % 32 == 0) gains[t / 32] = mine_gain;
+        if (t % 32 == 0) found.gains[t / 32] = mine_gain;
         __syncthreads();
-        uint2 most_gaining = best_of(gains, WARPS);
-        if (most_gaining.y == 0) { // kernel values that are not numbers
-            ended = STUCK;
-            break;
-        }
+        uint2 most_gaining = best_of(found.gains, WARPS);
+        if (most_gaining.y == 0) return STUCK; // kernel values that are not numbers
         const int j = (int)most_gaining.y - 1;
-        const VALUE *row_j = values + (i64)j * ld;
+        const VALUE *row_j = set.values + (i64)j * ld;
         VALUE K_j[ITEMS];
 #pragma unroll
         for (int m = 0; m < ITEMS; m++) {
             int c = t + m * THREADS;
             K_j[m] = c < q ? row_j[c] : (VALUE)0;
         }
-        const double b_j = sb[j], room_j = b_j - low_of[j];
+        const double b_j = sb[j];
+        const double least = KINK && b_j > 0.0 && set.low_of[j] < 0.0 ? 0.0 : set.low_of[j], room_j = b_j - least;
         double a = (double)K_ii + (double)row_j[j] - 2.0 * (double)row_i[j];
         if (a <= 0.0) a = CURVATURE_FLOOR;
-        double step = (g_i - sg[j]) / a;
+        double step = (up_i - down_of(j)) / a;
         if (step >= room_i || step >= room_j) step = room_i < room_j ? room_i : room_j;
         // A variable that reaches its bound is put on it exactly, whatever the rounding.
-        const double new_i = step == room_i ? high_of[i] : b_i + step;
-        const double new_j = step == room_j ? low_of[j] : b_j - step;
-        if (new_i == b_i && new_j == b_j) { // a tolerance finer than float64 can follow
-            ended = STUCK;
-            break;
-        }
+        const double new_i = step == room_i ? highest : b_i + step;
+        const double new_j = step == room_j ? least : b_j - step;
+        if (new_i == b_i && new_j == b_j) return STUCK; // a tolerance finer than float64 can follow
         __syncthreads(); // everyone has read what i and j were
 #pragma unroll
         for (int m = 0; m < ITEMS; m++) {
@@ -618,6 +602,42 @@ smo(const int *live, const int *action, const VALUE *K, int ld, const int *membe
             }
         }
     }
+    return CUT_SHORT;
+}
+
+// SMO on each working set until its gap is at most target[k]: two reductions and three barriers a step.
+//
+// A step is that of smo.py, second-order selection and of equals the last. The search for a maximum compares
+// floats; gradients are counted from the middle of the gap, which moves along, so that floats resolve the gap. Of
+// slopes or gains that only a double tells apart it may so take another than smo.py. Whether the target is reached is
+// decided in float64. The members' bounds are copied to `bounds` (n_problems, 2, width), where their place finds them.
+extern "C" __global__ void __launch_bounds__(THREADS)
+smo(const int *live, const int *action, const VALUE *K, int ld, const int *members, int width, const int *n_members,
+    const double *lower, const double *upper, const double *epsilon, const double *v, int n, const double *target,
+    int at_once, double *b, double *change, double *bounds, i64 *steps_left, i64 *moved, int *status)
+{
+    DYNAMIC_SHARED(double, sb); // coefficients, then gradients
+    SHARED(Reduced, found, );
+    const int k = live[blockIdx.x], t = threadIdx.x, q = n_members[k];
+    if (action[k] != RUN && action[k] != CONTINUE) return;
+    const i64 allowed = steps_left[k], start = (i64)k * n;
+    const int most_steps = allowed < at_once ? (int)allowed : at_once, *mine = members + (i64)k * width;
+    double *low_of = bounds + (i64)k * 2 * width, *high_of = low_of + width;
+    Members set = {q, ld, K + (i64)k * ld * ld, sb, sb + THREADS * ITEMS, low_of, high_of, epsilon[k]};
+#pragma unroll
+    for (int m = 0; m < ITEMS; m++) {
+        int c = t + m * THREADS;
+        set.low[m] = set.high[m] = 0.0, set.diagonal[m] = 0;
+        if (c < q) {
+            i64 at = start + mine[c];
+            set.sb[c] = b[at], set.sg[c] = v[at];
+            low_of[c] = set.low[m] = lower[at], high_of[c] = set.high[m] = upper[at];
+            set.diagonal[m] = set.values[(i64)c * ld + c];
+        }
+    }
+    int done = 0;
+    const int ended = set.epsilon > 0.0 ? take_steps<true>(set, target[k], most_steps, found, done)
+                                        : take_steps<false>(set, target[k], most_steps, found, done);
 #pragma unroll
     for (int m = 0; m < ITEMS; m++) {
         int c = t + m * THREADS;

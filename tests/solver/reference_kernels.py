@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpusvm.solver import working_set
+from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK, solve_working_set
 
 
@@ -16,18 +18,19 @@ def gather(live, rows, slot_of, member, members, n_old, n_members, K):
         K[k, : n_members[k], n_old[k] : n_members[k]] = block.T
 
 
-def smo(K, b, v, lower, upper, target, allowed):
+def smo(K, b, v, lower, upper, target, allowed, epsilon=0.0):
     """One problem's coefficients, steps and how it ended."""
     b, v = b.copy(), v.copy()
     K = np.ascontiguousarray(K)
-    steps = solve_working_set(K, np.diagonal(K).astype(np.float64), b, v, lower, upper, target, allowed)
-    status = CUT_SHORT if steps == allowed else REACHED if gap(b, v, lower, upper) <= target else STUCK
+    kink = (NONE, (epsilon,)) if epsilon > 0 else ()
+    steps = solve_working_set(K, np.diagonal(K).astype(np.float64), b, v, lower, upper, target, allowed, *kink)
+    status = CUT_SHORT if steps == allowed else REACHED if gap(b, v, lower, upper, epsilon) <= target else STUCK
     return b, steps, status
 
 
-def gap(b, v, lower, upper):
-    grow, shrink = v[b < upper], v[b > lower]
-    return grow.max() - shrink.min() if len(grow) and len(shrink) else -np.inf
+def gap(b, v, lower, upper, epsilon=0.0):
+    most, least = working_set.extremes(*(a[None] for a in (b, v, lower, upper)), epsilon)
+    return most[0] - least[0]
 
 
 def subtract(live, rows, slot_of, member, samples, coefficients, counts, v):

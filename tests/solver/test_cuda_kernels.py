@@ -103,7 +103,11 @@ def test_subtract_a_whole_gradient_in_parts(rng):
 # -- SMO -----------------------------------------------------------------------------------------------
 
 
-def small_problems(rng, dtype=np.float32, n_problems=3, n=300, q=200):
+EPSILONS = [0.0, 0.2]
+"""Of a classification, and of a regression."""
+
+
+def small_problems(rng, dtype=np.float32, n_problems=3, n=300, q=200, epsilon=0.0):
     """K, members, n_members, lower, upper, v: kernel values of random points, and problems at b = 0."""
     points = rng.normal(size=(n_problems, n, 3))
     members = np.stack([rng.permutation(n)[:q] for _ in range(n_problems)]).astype(INT)
@@ -111,10 +115,12 @@ def small_problems(rng, dtype=np.float32, n_problems=3, n=300, q=200):
     K = np.exp(-((chosen[:, :, None] - chosen[:, None]) ** 2).sum(axis=3)).astype(dtype)
     signs = rng.choice([-1.0, 1.0], size=(n_problems, n))
     n_members = np.array([q, q - 57, 2], dtype=INT)
+    if epsilon > 0:
+        return K, members, n_members, np.full_like(signs, -3.0), np.full_like(signs, 3.0), np.sin(points.sum(axis=2))
     return K, members, n_members, np.minimum(0, 3 * signs), np.maximum(0, 3 * signs), signs.copy()
 
 
-def run(kernels, problems, *, target=1e-3, allowed=5000, at_once=10**6, b=None):
+def run(kernels, problems, *, target=1e-3, allowed=5000, at_once=10**6, b=None, epsilon=0.0):
     """The coefficients, how they changed, and the steps and status of each problem."""
     K, members, n_members, lower, upper, v = problems
     count = len(K)
@@ -122,52 +128,57 @@ def run(kernels, problems, *, target=1e-3, allowed=5000, at_once=10**6, b=None):
     change, bounds = np.zeros(members.shape), np.empty((count, 2, members.shape[1]))
     left, moved, status = np.full(count, allowed, np.int64), np.full(count, 7, np.int64), np.full(count, -1, INT)
     kernels.smo(
-        np.arange(count, dtype=INT), actions(count), K, members, n_members, lower, upper, v.copy(),
-        np.full(count, target), at_once, b, change, bounds, left, moved, status,
+        np.arange(count, dtype=INT), actions(count), K, members, n_members, lower, upper, np.full(count, epsilon),
+        v.copy(), np.full(count, target), at_once, b, change, bounds, left, moved, status,
     )  # fmt: skip
     np.testing.assert_array_equal(allowed - left, moved - 7)
     return b, change, moved - 7, status
 
 
-def by_definition(problems, *, target=1e-3, allowed=5000):
+def by_definition(problems, *, target=1e-3, allowed=5000, epsilon=0.0):
     K, members, n_members, lower, upper, v = problems
     b, change = np.zeros_like(v), np.zeros(members.shape)
     steps, status = np.zeros(len(K), np.int64), np.zeros(len(K), INT)
     for k, q in enumerate(n_members):
         chosen = members[k, :q]
         b[k, chosen], steps[k], status[k] = reference_kernels.smo(
-            K[k, :q, :q], *(a[k, chosen] for a in (b, v, lower, upper)), target, allowed
+            K[k, :q, :q], *(a[k, chosen] for a in (b, v, lower, upper)), target, allowed, epsilon
         )
         change[k, :q] = b[k, chosen]
     return b, change, steps, status
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("epsilon", EPSILONS)
 @pytest.mark.parametrize("allowed", [1, 3, 20])
-def test_smo_takes_the_steps_of_the_cpu(rng, monkeypatch, dtype, allowed):
+def test_smo_takes_the_steps_of_the_cpu(rng, monkeypatch, dtype, epsilon, allowed):
     # As Python computes it: compiled code rounds a product and a sum once, and of nearly equals then takes another.
-    monkeypatch.setattr(reference_kernels, "solve_working_set", solve_by_definition.py_func)
-    problems = small_problems(rng, dtype)
-    found, expected = run(host_kernels(), problems, allowed=allowed), by_definition(problems, allowed=allowed)
+    definition = solve_by_definition.py_func
+    monkeypatch.setattr(reference_kernels, "solve_working_set", lambda *given: definition(*given[:8], epsilon))
+    problems = small_problems(rng, dtype, epsilon=epsilon)
+    found, expected = (
+        run(host_kernels(), problems, allowed=allowed, epsilon=epsilon),
+        by_definition(problems, allowed=allowed, epsilon=epsilon),
+    )
     for mine, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("epsilon", EPSILONS)
 @pytest.mark.parametrize("target", [1e-3, 1e-7])
-def test_smo_reaches_the_optimum(rng, dtype, target):
-    problems = K, members, n_members, lower, upper, v = small_problems(rng, dtype)
-    b, change, steps, status = run(host_kernels(), problems, target=target)
-    expected = by_definition(problems, target=target)
+def test_smo_reaches_the_optimum(rng, dtype, epsilon, target):
+    problems = K, members, n_members, lower, upper, v = small_problems(rng, dtype, epsilon=epsilon)
+    b, change, steps, status = run(host_kernels(), problems, target=target, epsilon=epsilon)
+    expected = by_definition(problems, target=target, epsilon=epsilon)
     assert (status == REACHED).all()
     for k, q in enumerate(n_members):
         chosen, own = members[k, :q], K[k, :q, :q].astype(np.float64)
         mine, other = b[k, chosen], expected[0][k, chosen]
         assert mine.sum() == pytest.approx(0, abs=1e-9)
-        assert reference_kernels.gap(mine, v[k, chosen] - own @ mine, *(a[k, chosen] for a in (lower, upper))) <= (
-            target * 1.001
-        )
-        objectives = [v[k, chosen] @ c - c @ own @ c / 2 for c in (mine, other)]
+        bounds = (a[k, chosen] for a in (lower, upper))
+        assert reference_kernels.gap(mine, v[k, chosen] - own @ mine, *bounds, epsilon) <= target * 1.001
+        objectives = [v[k, chosen] @ c - c @ own @ c / 2 - epsilon * abs(c).sum() for c in (mine, other)]
         assert objectives[0] == pytest.approx(objectives[1], rel=1e-5, abs=1e-5)
         assert steps[k] <= 1.3 * expected[2][k] + 10
     np.testing.assert_allclose(np.take_along_axis(b, members.astype(np.int64), axis=1), change)
@@ -244,7 +255,7 @@ def test_the_kernel_of_the_probe():
 class Selecting:
     """The state of some problems in the middle of training, and `select` on it. Many gradients are equal."""
 
-    def __init__(self, rng, *, n=700, largest=300, n_mine=100, decimals=1, action=RUN, largest_value=2.0):
+    def __init__(self, rng, *, n=700, largest=300, n_mine=100, decimals=1, action=RUN, largest_value=2.0, epsilon=0.0):
         self.largest_value = largest_value
         self.sizes = np.array([n, n - 13, 40, n, n], dtype=INT)
         self.largest, self.tol, count = largest, 0.05, len(self.sizes)
@@ -253,6 +264,9 @@ class Selecting:
         self.lower, self.upper = -rng.choice([0.0, 1.0], size=shape), rng.choice([1.0, 2.0], size=shape)
         self.b = np.where(rng.random(shape) < 0.5, self.lower, self.upper)
         self.b = np.where(rng.random(shape) < 0.3, 0.5 * self.upper, self.b)
+        self.epsilon = np.full(count, epsilon)
+        if epsilon > 0:
+            self.b = np.where(rng.random(shape) < 0.3, 0.0, self.b)
         for array in (self.v, self.b, self.lower, self.upper):
             for k, size in enumerate(self.sizes):
                 array[k, size:] = 0.0
@@ -272,15 +286,17 @@ class Selecting:
     def run(self, kernels):
         self.before = {name: value.copy() for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         kernels.select(
-            np.arange(len(self.sizes), dtype=INT)[::-1].copy(), self.sizes, self.p, self.lower, self.upper, self.b,
-            self.v, self.is_member, self.members, self.n_members, self.n_old, self.growing, self.action, self.target,
-            self.gaps, self.norms, self.status, self.steps_left, self.moved, self.support, self.n_support, self.keys,
+            np.arange(len(self.sizes), dtype=INT)[::-1].copy(), self.sizes, self.p, self.lower, self.upper,
+            self.epsilon, self.b, self.v, self.is_member, self.members, self.n_members, self.n_old, self.growing,
+            self.action, self.target, self.gaps, self.norms, self.status, self.steps_left, self.moved, self.support,
+            self.n_support, self.keys,
             largest=self.largest, tol=self.tol, largest_value=self.largest_value,
         )  # fmt: skip
 
     def state(self, k):
         """As `working_set` wants it."""
-        return [*(array[k : k + 1, : self.sizes[k]] for array in (self.b, self.v, self.lower, self.upper)), 0.0]
+        arrays = self.b, self.v, self.lower, self.upper
+        return [*(array[k : k + 1, : self.sizes[k]] for array in arrays), self.epsilon[k]]
 
     def set_before(self, k):
         return self.before["members"][k, : self.before["n_members"][k]]
@@ -297,13 +313,14 @@ class Selecting:
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 9])
+@pytest.mark.parametrize("epsilon", EPSILONS)
 @pytest.mark.parametrize(("largest", "n_mine"), [(700, 100), (300, 100), (300, 250), (64, 30)])
-def test_the_sets_are_those_of_the_policy(rng, monkeypatch, largest, n_mine, decimals):
+def test_the_sets_are_those_of_the_policy(rng, monkeypatch, largest, n_mine, decimals, epsilon):
     monkeypatch.setattr(working_set, "CHANGING", 200)
-    found = Selecting(rng, largest=largest, n_mine=n_mine, decimals=decimals)
+    found = Selecting(rng, largest=largest, n_mine=n_mine, decimals=decimals, epsilon=epsilon)
     found.growing[3] = 0
     found.run(host_kernels())
-    most, least = working_set.extremes(found.b, found.v, found.lower, found.upper, 0.0)
+    most, least = working_set.extremes(found.b, found.v, found.lower, found.upper, epsilon)
     np.testing.assert_array_equal(found.gaps, most - least)
     np.testing.assert_allclose(found.norms, np.linalg.norm(found.b, axis=1))
     for k in range(len(found.sizes)):

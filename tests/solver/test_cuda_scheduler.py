@@ -222,27 +222,28 @@ def sets_of_the_cpu(monkeypatch, run):
     return taken
 
 
-def device_that_computes_as_the_cpu_does(n_first, largest, taken):
+def device_that_computes_as_the_cpu_does(ends, largest, taken):
     """Two gradients within rounding of each other are common: after a step of SMO, those of its two variables are.
 
-    Notes the sets that `select` takes.
+    `ends` are those of the problem's blocks. Notes the sets that `select` takes.
     """
-    device = host_device(largest_set=largest)
+    device, starts = host_device(largest_set=largest), [0, *ends[:-1]]
 
     def select(live, *arrays, **numbers):
         device.kernels.select(live, *arrays, **numbers)
-        members, n_members, action = arrays[7], arrays[8], arrays[11]
+        members, n_members, action = arrays[8], arrays[9], arrays[12]
         if action[0] == RUN:
             taken.append(members[0, : n_members[0]].copy())
 
     def smo(
-        live, action, K, members, n_members, lower, upper, v, target, at_once, b, change, bounds, left, moved, status
-    ):
+        live, action, K, members, n_members, lower, upper, epsilon, v, target, at_once, b, change, bounds, left, moved,
+        status,
+    ):  # fmt: skip
         if action[0] == RUN:
             chosen = members[0, : n_members[0]]
             own = K[0, : len(chosen), : len(chosen)]
             found, steps, status[0] = reference_kernels.smo(
-                own, *(a[0, chosen] for a in (b, v, lower, upper)), target[0], min(at_once, left[0])
+                own, *(a[0, chosen] for a in (b, v, lower, upper)), target[0], min(at_once, left[0]), epsilon[0]
             )
             change[0, : len(chosen)], b[0, chosen] = found - b[0, chosen], found
             left[0], moved[0] = left[0] - steps, moved[0] + steps
@@ -253,20 +254,25 @@ def device_that_computes_as_the_cpu_does(n_first, largest, taken):
             values = b[0, chosen]
         else:
             chosen, values = members[0, : n_members[0]], change[0, : n_members[0]]
-        for own in (chosen < n_first, chosen >= n_first):
-            moved = own & (values != 0)
+        for first, last in zip(starts, ends, strict=True):
+            moved = (chosen >= first) & (chosen < last) & (values != 0)
             slots = slot_of[member[0, chosen[moved]]].astype(np.int64)
-            for part in (slice(0, n_first), slice(n_first, v.shape[1])):
-                block = np.ascontiguousarray(rows[:, member[0, part]])
-                subtract_combination(block, slots, values[moved], v[0, part])
+            for begin, end in zip(starts, ends, strict=True):
+                block = np.ascontiguousarray(rows[:, member[0, begin:end]])
+                subtract_combination(block, slots, values[moved], v[0, begin:end])
 
     return altered(device, select=select, smo=smo, subtract=subtract)
 
 
+def regression(y, C):
+    return [epsilon_svr(y + 0.1 * np.sin(np.arange(len(y))), np.full(len(y), C), 0.3)]
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize(
     ("gamma", "C", "largest"), [(0.05, 10.0, 3072), (0.05, 10.0, 200), (0.5, 1.0, 64), (0.02, 100.0, 3072)]
 )
-def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, largest):
+def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, largest, task):
     """The same problem, round by round: sets that start, that grow, and that are exchanged."""
     keep = np.isin(digits[1], [3, 8])
     X, members, bounds = problem(np.tile(digits[0][keep], (3, 1)), np.tile(digits[1][keep], 3), C)
@@ -275,7 +281,10 @@ def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, large
     # Given kernel values: both have the same, to the last bit.
     K = Kernel("rbf", gamma=gamma)(X, X)
     K = np.maximum(K, K.T)  # products of BLAS are not symmetric to the last bit
-    arguments = (K, members, pair_problems(bounds), Kernel("precomputed"), Stopping())
+    problems = pair_problems(bounds)
+    if task == "regression":
+        problems, members = regression(np.tile(digits[1][keep], 3).astype(float), C), [np.arange(len(X))]
+    arguments = (K, members, problems, Kernel("precomputed"), Stopping())
     monkeypatch.setattr("gpusvm.solver.cpu.LARGEST_SET", largest)
     monkeypatch.setattr("gpusvm.solver.cpu.LEAST_SET", 8)
     # The CPU has another way for problems like these, which the GPU has not.
@@ -283,7 +292,7 @@ def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, large
     monkeypatch.setattr("gpusvm.solver.cpu._Ways.has_room_for_a_hard_one", lambda self, dtype: False)
     ours = sets_of_the_cpu(monkeypatch, lambda: solve(*arguments, budget_mb=2000.0, n_threads=1))
     theirs = []
-    device = device_that_computes_as_the_cpu_does(len(members[0]), largest, theirs)
+    device = device_that_computes_as_the_cpu_does(np.cumsum([len(m) for m in members]).tolist(), largest, theirs)
     solve_in_lockstep(*arguments, device=device, budget_mb=2000.0)
     assert len(ours) > 3
     for round_, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
@@ -307,7 +316,7 @@ def check_single(X, problem, kernel=RBF, *, tol=1e-3, device=None):
 @pytest.mark.parametrize("n", [150, 700])
 @pytest.mark.parametrize("centre", [0.0, 1e4])
 def test_regression(rng, n, centre):
-    """Two variables for each sample on a GPU, and targets far from zero."""
+    """Targets near zero and far from it."""
     X = rng.normal(size=(n, 3)).astype(np.float32)
     y = np.sin(X[:, 0]) + 0.1 * rng.normal(size=n) + centre
     found, expected = check_single(X, epsilon_svr(y, np.full(n, 2.0), 0.1))
@@ -363,15 +372,6 @@ def test_an_interrupt_ends_it_between_two_launches(digits):
         )
 
 
-# -- what a round costs ---------------------------------------------------------------------------------
-
-
-class Counted(Device):
-    """A device that counts what is copied to the host; `Module` counts the launches."""
-
-    n_reads = 0
-
-    def to_host(self, array):
 @pytest.mark.parametrize("at", ["the read of a round", "a launch"])
 def test_ctrl_c_leaves_the_loop_at_once(digits, at):
     """The host hears it between two launches, each of which is short."""
@@ -432,6 +432,15 @@ def test_many_rows_are_computed_some_at_a_time_and_waited_for(digits, monkeypatc
     assert parts[:6] == [50, "wait", 50, "wait", 50, "wait"] and max(p for p in parts if p != "wait") == 50
 
 
+# -- what a round costs ---------------------------------------------------------------------------------
+
+
+class Counted(Device):
+    """A device that counts what is copied to the host; `Module` counts the launches."""
+
+    n_reads = 0
+
+    def to_host(self, array):
         Counted.n_reads += 1
         return super().to_host(array)
 
