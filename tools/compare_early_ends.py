@@ -51,7 +51,8 @@ def right_in_folds(X: np.ndarray, y: np.ndarray, seed: int) -> list[list[np.ndar
     """Of each trial of 10 x 10, which held-out samples it labels right, fold by fold."""
     X = StandardScaler().fit_transform(X).astype(np.float32)
     search = Search(X, y, Settings(folds=FOLDS, seed=seed, exhaustive=True), Resources())
-    search.run(np.logspace(-1, 3.5, 10), np.logspace(-1.5, 1.2, 10) / (X.shape[1] * X.var()))
+    gammas = np.logspace(-1.5, 1.2, 10) / (X.shape[1] * X.var())
+    search.run(np.logspace(-1, 3.5, 10).tolist(), gammas.tolist())
     return [[result.right[fold] for fold in range(FOLDS)] for result in search.results.values()]
 
 

@@ -91,6 +91,12 @@ def chain_mb(n: int) -> float:
     return (8 if n <= SMALL else 4) * n * n * (1 + GATHERED_BELOW**2) / _MB
 
 
+def largest_copy(n: int) -> int:
+    """Kernel values of at most so many pairs of `n` samples are copied, in rows that are filled up."""
+    q = int(GATHERED_BELOW * n) + 1
+    return q * (-(-q // 16) * 16)
+
+
 def solve_chains(
     X: np.ndarray,
     blocks: Sequence[np.ndarray],
@@ -152,7 +158,7 @@ class _Setting:
     ) -> None:
         self.has_room_for_float64 = has_room_for_float64
         self.X, self.blocks, self.stopping, self.budget_mb = X, blocks, stopping, budget_mb
-        self.stop = np.zeros(1, dtype=np.uint8)
+        self.stop, self.memory = np.zeros(1, dtype=np.uint8), _Memory()
         self._kernels: dict[Kernel, KernelOfBlocks] = {}
         self._lock = threading.Lock()
 
@@ -173,7 +179,7 @@ class _Setting:
         shared, n = self.kernel(chain.kernel), len(chain.weights)
         if dtype is None:
             dtype = np.float32 if shared.fits_float32 and n > SMALL else np.float64
-        K: np.ndarray = np.empty((n, -(-n // 16) * 16), dtype=dtype)
+        K = self.memory.take((n, -(-n // 16) * 16), np.dtype(dtype))
         shared.values(chain.blocks, dtype).extend(K, np.arange(n), 0, EachChunk(), self.is_stopped)
         return K
 
@@ -189,7 +195,9 @@ class _Setting:
         p = np.repeat([1.0, -1.0], sizes)
         B, V, outcome = np.empty((m, n)), np.empty((m, n)), np.zeros((m, 2))
         steps = self.stopping.iterations_allowed(int(np.count_nonzero(chain.weights)))
-        solve_chain(K, p, chain.weights, chain.Cs, self.stopping.tol, steps, self.stop, B, V, outcome)
+        copies = self.memory.take((largest_copy(n),), K.dtype)
+        solve_chain(K, p, chain.weights, chain.Cs, self.stopping.tol, steps, self.stop, copies, B, V, outcome)
+        self.memory.give_back(copies)
         exact = K.dtype == np.float64
         shared = self.kernel(chain.kernel)
         solutions, decisions = [], np.empty((m, n))
@@ -221,7 +229,9 @@ class _Setting:
                 group.exact = self.matrix(chain, np.float64)
         b, steps = begun.b.copy(), self.stopping.iterations_allowed(int(np.count_nonzero(chain.weights)))
         v = problem.p - group.exact[:, : problem.n] @ b
-        taken, _ = _solve(group.exact, b, v, problem.lower, problem.upper, self.stopping.tol, steps, self.stop)
+        copies = self.memory.take((largest_copy(problem.n),), group.exact.dtype)
+        taken, _ = _solve(group.exact, b, v, problem.lower, problem.upper, self.stopping.tol, steps, self.stop, copies)
+        self.memory.give_back(copies)
         error = self.kernel(chain.kernel).gradient_error(problem, np.float64, self.stopping.tol)
         rounding = error.rounding(b, v, problem.lower, problem.upper, exact=True)
         found = make_solution(
@@ -248,6 +258,32 @@ class _Setting:
         return found._replace(b=b, n_iter=begun.n_iter + found.n_iter), v
 
 
+class _Memory:
+    """Memory for arrays, taken again for others when it is given back: to touch new memory may cost a second a GB."""
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array with anything in it."""
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        with self._lock:
+            self._free.sort(key=len)
+            enough = next((k for k, free in enumerate(self._free) if len(free) >= n_bytes), None)
+            if enough is not None:
+                return self._free.pop(enough)[:n_bytes].view(dtype).reshape(shape)
+            # None is large enough, and the largest goes: there are never more than were used at once.
+            del self._free[-1:]
+        return np.empty(n_bytes, dtype=np.uint8).view(dtype).reshape(shape)
+
+    def give_back(self, array: np.ndarray) -> None:
+        """The array that `take` gave."""
+        assert isinstance(array.base, np.ndarray)
+        with self._lock:
+            self._free.append(array.base)
+
+
 class _Group:
     """Chains with the same kernel values, which are computed by the first thread that takes one of them."""
 
@@ -258,6 +294,12 @@ class _Group:
         self.exact: np.ndarray | None = None
         """The values in float64, made when a problem first needs them."""
         self.making_exact = threading.Lock()
+
+    def let_go(self, memory: _Memory) -> None:
+        for held in (self.K, self.exact):
+            if held is not None:
+                memory.give_back(held)
+        self.K = self.exact = None
 
 
 class _Workers:
@@ -308,7 +350,7 @@ class _Workers:
                 with self.changed:
                     own.n_left -= 1
                     if own.n_left == 0:
-                        own.K = own.exact = None
+                        own.let_go(self.setting.memory)
                     self.done.append((index, solved))
                     self.changed.notify_all()
         except BaseException as error:
@@ -353,6 +395,7 @@ def solve_chain(
     tol: float,
     steps: int,
     stop: np.ndarray,
+    copies: np.ndarray,
     B: np.ndarray,
     V: np.ndarray,
     outcome: np.ndarray,
@@ -373,6 +416,8 @@ def solve_chain(
         Steps allowed for each.
     stop : (1,) uint8 array
         The caller may write 1 to it, from another thread, to end the work.
+    copies : (`largest_copy(n)`,) array of K's type, written to
+        Memory for kernel values of some variables.
     B, V : (m, n) float64 arrays, written to
         Coefficients, and the gradients p - K b.
     outcome : (m, 2) float64 array, written to
@@ -389,7 +434,7 @@ def solve_chain(
                 lower[k] = -Cs[c] * weights[k]
         if c > 0:
             _begin(b, v, p, lower, upper, Cs[c] / Cs[c - 1])
-        taken, ended = _solve(K, b, v, lower, upper, tol, steps, stop)
+        taken, ended = _solve(K, b, v, lower, upper, tol, steps, stop, copies)
         outcome[c, 0], outcome[c, 1] = taken, ended
         B[c], V[c] = b, v
         if ended == _STOPPED:
@@ -434,6 +479,7 @@ def _solve(
     tol: float,
     steps: int,
     stop: np.ndarray,
+    copies: np.ndarray,
 ) -> tuple[int, float]:
     """Optimise b, and v with it, to `tol`; returns the steps taken and how it ended."""
     n = b.shape[0]
@@ -452,7 +498,7 @@ def _solve(
         if q < GATHERED_BELOW * n:
             own = members[:q]
             width = (q + 15) // 16 * 16
-            values = np.empty((q, width), K.dtype)
+            values = copies[: q * width].reshape(q, width)
             _gather(K, own, values)
             now = _step(K, values, own, b, v, lower, upper, target, allowed, in_float32)
         else:

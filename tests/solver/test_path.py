@@ -119,3 +119,28 @@ def test_steps_are_counted_and_limited(rng):
     (solution,) = found[0].solutions
     assert solution.n_iter == 50
     assert not solution.converged
+
+
+def test_memory_is_used_again_whatever_it_holds(rng, monkeypatch):
+    """Groups of several sizes on one thread, the memory of those before full of NaN."""
+    X, blocks = samples(rng, 600)
+    blocks = [*blocks, np.arange(200)]
+    kernels = [Kernel("rbf", gamma) for gamma in (0.1, 0.5, 2.0)]
+    chains = [
+        Chain(pair, kernel, held_out(rng, sum(len(blocks[k]) for k in pair)), CS)
+        for kernel in kernels
+        for pair in ((0, 1), (0, 2), (1, 2))
+    ]
+    expected = solved(X, blocks, chains)
+    taken, spoilt = path._Memory.take, []
+
+    def take(self, shape, dtype):
+        array = taken(self, shape, dtype)
+        array.fill(np.nan)
+        spoilt.append(array.base)
+        return array
+
+    monkeypatch.setattr(path._Memory, "take", take)
+    for one, other in zip(expected, solved(X, blocks, chains), strict=True):
+        np.testing.assert_array_equal(one.decisions, other.decisions)
+    assert len({id(memory) for memory in spoilt}) < len(spoilt)
