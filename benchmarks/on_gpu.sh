@@ -45,6 +45,7 @@ fi
 part 60 native-cuda
 part 40 native-cuda-device
 lines=15 run 40 profile "$python" benchmarks/profile_gpu.py "${fits[@]:0:4}"
+lines=9 run 60 micro "$python" benchmarks/gpu_micro.py
 run 60 tests-cuml "$python" -m pytest -q -m gpu -k cuml -p no:cacheprovider $tests
 part 70 cuml
 part 60 cuml-pool

@@ -22,6 +22,9 @@ import sklearn.svm
 from gpusvm.backends import native_cuda
 from gpusvm.backends.base import Availability
 from gpusvm.data import load_dataset
+from gpusvm.solver.cuda import Device
+from tests.solver.cuda_shim.build import needs_compiler
+from tests.solver.host_device import host_kernels, host_rows
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -174,6 +177,26 @@ def test_a_launch_is_waited_for_before_and_after(script):
     run = profile.timed(lambda x: events.append(x), seconds, calls, "launch", lambda: events.append("wait"))
     run("run")
     assert events == ["wait", "run", "wait"] and calls == {"launch": 1} and seconds["launch"] > 0
+
+
+@needs_compiler
+def test_each_kernel_is_timed_by_itself_and_waited_for(script, monkeypatch):
+    """On the shim: what is launched is what training launches, with arrays that the kernels take."""
+    micro, waits = script("gpu_micro"), Counter()
+    for name, few in (("STEPS", 30), ("REPEATS", 2), ("WARM_UP", 1)):
+        monkeypatch.setattr(micro, name, few)
+    shape = micro.Shape(samples=320, features=20, classes=2, rows=40, members=64, joining=48)
+    device = Device(np, host_kernels(), host_rows)
+    found = list(micro.measure(device, shape, lambda: waits.update(["wait"])))
+    assert [one.name for one in found] == [
+        "rows of bytes", "16 rows of bytes", "rows by tf32", "gather", "subtract", "both", "smo", "select",
+    ]  # fmt: skip
+    assert all(one.seconds > 0 and one.found and one.estimate for one in found)
+    assert waits["wait"] == 2 * 7 * (micro.WARM_UP + micro.REPEATS), "seven launches, waited for before and after"
+    by_name = {one.name: one.found for one in found}
+    assert by_name["select"].endswith("64 joined each set") and "of 1 problems of 64 members" in by_name["smo"]
+    steps = re.match(r"([\d.]+) us a step", by_name["smo"])
+    assert steps and float(steps[1]) < 1e6 * found[6].seconds, "more than one step was taken"
 
 
 # -- the script itself -----------------------------------------------------------------------------------
