@@ -1,11 +1,14 @@
 """Steps that are stored with a model, as scikit-learn transformers: of pixels, and of the features of a table.
 
-`pixels` makes float32 in [0, 1] of bytes, `scaling` brings the features of a table to one size, and `stored` says
-what a model file keeps of either. `apply_steps` is the one path that training and prediction take through them.
+`pixels` makes float32 in [0, 1] of bytes, `scattering` and `components` make of those what hardly changes where strokes
+bend, `scaling` brings the features of a table to one size, and `stored` says what a model file keeps of them.
+`apply_steps` is the one path that training and prediction take through them.
 """
 
+from gpusvm.preprocess.components import Logarithm, fit_scattering
 from gpusvm.preprocess.pixels import Deskewer, PixelBinarizer, PixelScaler, build_steps, check_image_shape
 from gpusvm.preprocess.scaling import SCALINGS, Scaling, default_scaling, fit_scaling
+from gpusvm.preprocess.scattering import Scattering
 from gpusvm.preprocess.stored import (
     STEP_ARRAYS,
     apply_steps,
@@ -21,9 +24,11 @@ __all__ = [
     "SCALINGS",
     "STEP_ARRAYS",
     "Deskewer",
+    "Logarithm",
     "PixelBinarizer",
     "PixelScaler",
     "Scaling",
+    "Scattering",
     "apply_steps",
     "build_steps",
     "check_image_shape",
@@ -31,6 +36,7 @@ __all__ = [
     "default_scaling",
     "describe_steps",
     "fit_scaling",
+    "fit_scattering",
     "read_steps",
     "step_arrays",
     "step_from_dict",

@@ -23,7 +23,7 @@ _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 _DESKEW_ROWS = 2048
 
 
-class _PixelStep(TransformerMixin, BaseEstimator, ABC):
+class PixelStep(TransformerMixin, BaseEstimator, ABC):
     """What the steps share: nothing is learned but the number of pixels, and float32 comes out."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
@@ -68,7 +68,7 @@ class _PixelStep(TransformerMixin, BaseEstimator, ABC):
         return tags
 
 
-class PixelScaler(_PixelStep):
+class PixelScaler(PixelStep):
     """Divide pixels by the largest value they can have: bytes become [0, 1].
 
     Parameters
@@ -94,7 +94,7 @@ class PixelScaler(_PixelStep):
         return X / np.float32(self.maximum)
 
 
-class PixelBinarizer(_PixelStep):
+class PixelBinarizer(PixelStep):
     """Make pixels 1 where they exceed a threshold, else 0.
 
     Parameters
@@ -120,7 +120,7 @@ class PixelBinarizer(_PixelStep):
         return np.greater(X, np.float32(self.threshold)).astype(np.float32)
 
 
-class Deskewer(_PixelStep):
+class Deskewer(PixelStep):
     r"""Shear each image so that its strokes stand upright.
 
     With the intensities :math:`I(x, y)` as masses, :math:`(\bar x, \bar y)` their centre, and the

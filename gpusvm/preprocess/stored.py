@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpusvm.errors import DataError, ModelFileError
+from gpusvm.preprocess.components import Logarithm
 from gpusvm.preprocess.pixels import (
     Deskewer,
     PixelBinarizer,
@@ -17,19 +18,20 @@ from gpusvm.preprocess.pixels import (
     is_image_shape,
     is_positive,
 )
+from gpusvm.preprocess.scattering import Scattering
 from gpusvm.sparse import is_sparse
 
 _MOST_STEPS = 8
 """Steps that a model file can hold."""
 
-_ARRAYS = ("mean", "scale", "min")
+_ARRAYS = ("mean", "scale", "min", "offset", "components")
 """Arrays that a step can have."""
 
 STEP_ARRAYS = {f"steps.{k}.{name}": (k, name) for k in range(_MOST_STEPS) for name in _ARRAYS}
 """What arrays of steps are called in a model file: the step's place, and what the array is to it."""
 
 _BLOCK_ROWS = 4096
-"""Rows in float64 at once while a float32 table is scaled."""
+"""Rows at once: of a float32 table in float64 while it is scaled, of images that become wider on the way."""
 
 
 def apply_steps(steps: Sequence[Any], samples: Any, image_shape: tuple[int, int] | None = None) -> Any:
@@ -45,7 +47,8 @@ def apply_steps(steps: Sequence[Any], samples: Any, image_shape: tuple[int, int]
 
     Returns
     -------
-    ndarray of shape (n, height * width), float32; or array or CSR matrix of shape (n, n_features)
+    ndarray of shape (n, height * width), float32, or (n, n_components) from `fit_scattering`; or array or CSR matrix
+    of shape (n, n_features)
         A table keeps its precision. It is scaled in float64 whatever that is: of features with a large mean
         float32 would keep too few digits.
 
@@ -60,18 +63,34 @@ def apply_steps(steps: Sequence[Any], samples: Any, image_shape: tuple[int, int]
                 check_image_shape(samples, expected)
         X = samples.reshape(len(samples), -1)
         _check_columns(steps, X)
-        for step in steps:
-            X = step.transform(X)
-        return X.astype(np.float32, copy=False)
+        if not any(map(_changes_width, steps)):
+            return _transformed(steps, X)
+        blocks = [_transformed(steps, X[i : i + _BLOCK_ROWS]) for i in range(0, max(1, len(X)), _BLOCK_ROWS)]
+        return np.concatenate(blocks)
     _check_columns(steps, samples)
     return _scaled(steps, samples)
 
 
+def _transformed(steps: Sequence[Any], X: np.ndarray) -> np.ndarray:
+    """Rows of pixels (n, n_pixels) taken through the steps, float32."""
+    for step in steps:
+        X = step.transform(X)
+    return X.astype(np.float32, copy=False)
+
+
 def _check_columns(steps: Sequence[Any], X: Any) -> None:
     """Raise DataError unless X (n, n_features) has as many columns as the steps know of."""
-    for expected in (getattr(step, "n_features_in_", None) for step in steps):
+    for step in steps:
+        expected = getattr(step, "n_features_in_", None)
         if expected not in (None, X.shape[1]):
             raise DataError(f"got rows of {X.shape[1]} features, the model expects {expected}")
+        if _changes_width(step):
+            return
+
+
+def _changes_width(step: Any) -> bool:
+    """Whether rows have another length after a step."""
+    return isinstance(step, Scattering) or hasattr(step, "components_")
 
 
 def _scaled(steps: Sequence[Any], X: Any) -> Any:
@@ -86,35 +105,65 @@ def _scaled(steps: Sequence[Any], X: Any) -> Any:
         for step in steps:
             scaled = step.transform(scaled.astype(np.float64, copy=False))
         return scaled.astype(dtype, copy=False)
-    result = np.empty(X.shape, dtype=dtype)
-    for start in range(0, len(X), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        result[rows] = _scaled(steps, X[rows].astype(np.float64))
-    return result
+    starts = range(0, len(X), _BLOCK_ROWS)
+    return np.concatenate([_scaled(steps, X[i : i + _BLOCK_ROWS].astype(np.float64)).astype(dtype) for i in starts])
 
 
 def check_steps(steps: Sequence[Any], image_shape: Any, n_features: int) -> None:
     """Raise ModelFileError unless a model of `n_features` features can have these steps and this image_shape."""
     try:
-        for step in steps if image_shape is None else (*steps, Deskewer(image_shape)):
-            if hasattr(step, "_check_parameters"):
-                step._check_parameters(n_features)
-            elif step.n_features_in_ != n_features:
-                raise ValueError(f"a step is of {step.n_features_in_} features, the model of {n_features}")
+        width = n_features
+        for step in reversed(steps):
+            width = _width_before(step, width)
+        if image_shape is not None:
+            Deskewer(image_shape)._check_parameters(width)
     except ValueError as error:
         raise ModelFileError(str(error)) from error
 
 
+def _width_before(step: Any, width: int) -> int:
+    """The length of the rows that a step makes rows of `width` from. Raises ValueError where it makes no such rows."""
+    if isinstance(step, Scattering):
+        n_pixels = int(np.prod(step.image_shape or (0,), dtype=object))
+        step._check_parameters(n_pixels)
+        before, after = n_pixels, step.n_features_out
+    elif hasattr(step, "components_"):
+        after, before = step.components_.shape
+    elif hasattr(step, "_check_parameters"):
+        step._check_parameters(width)
+        return width
+    else:
+        before = after = step.n_features_in_
+    if after != width:
+        raise ValueError(f"a step makes {after} features, where {width} are expected")
+    return before
+
+
+_COUNTS = ("J", "L")
+"""Parameters that are whole numbers."""
+
+
 class _Kept(NamedTuple):
-    """What a model file keeps of a kind of step: parameters, and arrays that it learned."""
+    """What a model file keeps of a kind of step: parameters, and arrays that it learned.
+
+    `in_fit`: parameters of the step that mean nothing once it is fitted, and are not kept.
+    """
 
     kind: type
     parameters: tuple[str, ...]
     arrays: tuple[str, ...] = ()
+    in_fit: tuple[str, ...] = ("copy",)
+
+
+_OF_PCA_IN_FIT = (
+    *("n_components", "copy", "svd_solver", "tol", "iterated_power", "n_oversamples", "power_iteration_normalizer"),
+    "random_state",
+)
 
 
 def _kinds() -> dict[str, _Kept]:
     """The steps that a model file can hold, by the name that they have there."""
+    from sklearn.decomposition import PCA
     from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
     return {
@@ -124,6 +173,9 @@ def _kinds() -> dict[str, _Kept]:
         "standard_scaler": _Kept(StandardScaler, (), ("mean", "scale")),
         "max_abs_scaler": _Kept(MaxAbsScaler, (), ("scale",)),
         "min_max_scaler": _Kept(MinMaxScaler, (), ("min", "scale")),
+        "scattering": _Kept(Scattering, ("image_shape", "J", "L")),
+        "logarithm": _Kept(Logarithm, (), ("offset",), in_fit=("epsilon",)),
+        "pca": _Kept(PCA, (), ("mean", "components"), in_fit=_OF_PCA_IN_FIT),
     }
 
 
@@ -167,19 +219,24 @@ def step_to_dict(step: Any) -> dict[str, Any]:
     found = step.get_params()
     if kept.arrays:
         usual = kept.kind().get_params()
-        changed = [key for key in usual if key != "copy" and found[key] != usual[key]]
+        changed = [key for key in usual if key not in kept.in_fit and found[key] != usual[key]]
         if changed:
             value = f"{changed[0]}={found[changed[0]]!r:.40}"
             raise ModelFileError(f"a model file cannot hold a {kept.kind.__name__} with {value}")
-    return {"step": name, **{key: _plain(found[key]) for key in kept.parameters}}
+    return {"step": name, **{key: _plain(key, found[key]) for key in kept.parameters}}
 
 
 def step_arrays(step: Any) -> dict[str, np.ndarray]:
-    """The arrays (n_features,) float64 of a step, by name. Raises ModelFileError."""
+    """The arrays of a step, by name. Raises ModelFileError.
+
+    They are (n_features,) float64, but those of PCA: (n_features,) and (n_components, n_features), in float32 or
+    float64, as they were fitted.
+    """
     kept = _kept(step)[1]
     if kept.arrays and not hasattr(step, "n_features_in_"):
         raise ModelFileError(f"a model file cannot hold a {kept.kind.__name__} that is not fitted")
-    return {name: np.asarray(getattr(step, f"{name}_"), dtype=np.float64) for name in kept.arrays}
+    dtype = None if "components" in kept.arrays else np.float64
+    return {name: np.ascontiguousarray(getattr(step, f"{name}_"), dtype=dtype) for name in kept.arrays}
 
 
 def _kept(step: Any) -> tuple[str, _Kept]:
@@ -215,16 +272,21 @@ def step_from_dict(description: Any, arrays: Mapping[str, np.ndarray] | None = N
     step = kept.kind(**parameters)
     for key, values in arrays.items():
         setattr(step, f"{key}_", values)
-        step.n_features_in_ = len(values)
+        step.n_features_in_ = values.shape[-1]
     return step
 
 
 def _are_fitted(arrays: Mapping[str, np.ndarray]) -> bool:
     values = list(arrays.values())
+    dtypes = (np.float64,) if "components" not in arrays else (np.float32, np.float64)
     return all(
-        array.dtype == np.float64 and array.ndim == 1 and array.shape == values[0].shape and np.isfinite(array).all()
-        for array in values
-    ) and bool(np.all(arrays.get("scale", 1.0) > 0))
+        array.dtype == values[0].dtype
+        and array.dtype in dtypes
+        and array.ndim == (2 if name == "components" else 1)
+        and array.shape[-1] == values[0].shape[-1]
+        and np.isfinite(array).all()
+        for name, array in arrays.items()
+    ) and all(np.all(arrays.get(name, 1.0) > 0) for name in ("scale", "offset"))
 
 
 def _are_valid(parameters: dict[str, Any]) -> bool:
@@ -232,11 +294,14 @@ def _are_valid(parameters: dict[str, Any]) -> bool:
         "maximum": is_positive,
         "threshold": is_finite,
         "image_shape": lambda value: value is None or is_image_shape(value),
+        **dict.fromkeys(_COUNTS, lambda value: type(value) is int and value > 0),
     }
     return all(checks[name](value) for name, value in parameters.items())
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [int(item) for item in value]
+    if name in _COUNTS:
+        return int(value)
     return None if value is None else float(value)
