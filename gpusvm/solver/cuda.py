@@ -435,8 +435,8 @@ class _Group:
 
     def ended(self, live: np.ndarray, report: _Report, clock: Clock) -> np.ndarray:
         """Which of the problems that selected have ended, as a mask of them."""
-        if clock.says_stop():
-            return np.ones(len(live), dtype=bool)
+        if clock.says_stop():  # but a gradient that is computed anew is there after this round
+            return ~np.isin(report.action[live], (CHECK, GRADIENT))
         ended = report.action[live] == FINISHED
         for place, k in enumerate(live):
             if not ended[place] and self.was_checked[k]:

@@ -190,6 +190,30 @@ def test_max_iter_bounds_the_steps(digits):
     assert all(r.n_iter == 5 and not r.converged and r.kkt_gap > 1e-3 for r in found)
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_wherever_the_time_runs_out_a_solution_tells_of_its_own_coefficients(rng, monkeypatch, warm):
+    """In the rounds too in which gradients are computed from scratch: before that there are none."""
+    X, kernel = rng.normal(size=(90, 3)), Kernel("rbf", gamma=1.0)
+    blocks, bounds = np.split(np.arange(90), [40]), [np.full(40, 2.0), np.full(50, 2.0)]
+    K = kernel(X, X)
+    starts = [np.concatenate([rng.uniform(0, 1, 40), -rng.uniform(0, 1, 50)])] if warm else None
+    [stated] = c_svc([(0, 1)], bounds, starts)
+    monkeypatch.setattr("gpusvm.solver.cuda.STEPS_AT_ONCE", 20)
+    cut_off = set()
+    for looks in range(12):
+        left = iter([False] * looks)
+        monkeypatch.setattr("gpusvm.solver.cuda.Clock.is_past", lambda self, left=left: next(left, True))
+        [found] = solve_in_lockstep(
+            X, blocks, [stated], kernel, Stopping(tol=1e-3, time_limit=1e9), device=host_device(), budget_mb=2000.0
+        )
+        v = stated.p - K @ found.b
+        gap = v[found.b < stated.upper].max() - v[found.b > stated.lower].min()
+        assert found.kkt_gap == pytest.approx(gap, abs=1e-3) and found.cut_off == (not found.converged)
+        assert v[found.b > stated.lower].min() - 1e-3 <= found.bias <= v[found.b < stated.upper].max() + 1e-3
+        cut_off.add(found.cut_off)
+    assert cut_off == {False, True}
+
+
 def test_a_tolerance_that_float64_cannot_reach(digits):
     X, members, bounds = problem(digits[0][:200], digits[1][:200])
     found = solve_in_lockstep(
