@@ -95,6 +95,14 @@ class Kernel:
                 " number of float64 (1e308); scale the features"
             )
 
+    def require_range_of(self, X: Array) -> None:
+        """`require_range` for the rows of `X` (n, d); the type tells it of float32, but for a high degree."""
+        if self.precomputed:
+            return
+        of_type = X.shape[1] * float(np.finfo(np.float32).max) ** 2
+        if X.dtype != np.float32 or not self.largest_value(of_type) < _NEAR_OVERFLOW[np.float64]:
+            self.require_range(largest_norm(X))
+
     def fits_float32(self, largest_norm: float) -> bool:
         """Whether float32 has exponents for the kernel values of such samples, and for what they are made of."""
         if largest_norm == 0:

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm.certificate import ACCEPTED, gaps_of_all_pairs, pair_gap
 from gpusvm.errors import UsageError, warn
-from gpusvm.kernels import Array, array_module, largest_entry, largest_norm
+from gpusvm.kernels import Array, array_module, largest_entry
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution
@@ -105,8 +105,7 @@ def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.
     UsageError
         Kernel values may exceed float64.
     """
-    if not problem.kernel.precomputed:
-        problem.kernel.require_range(largest_norm(X))
+    problem.kernel.require_range_of(X)
     classes, codes = np.unique(y, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     weights = None
@@ -239,7 +238,7 @@ def judged(solution: Solution, gap: float, stopping: Stopping, *, tells_the_end:
     return solution._replace(
         kkt_gap=gap,
         converged=reached and (solution.converged or not tells_the_end),
-        too_coarse=tells_the_end and solution.converged and not reached,
+        too_coarse=solution.too_coarse or (tells_the_end and solution.converged and not reached),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from gpusvm.backends.folds import FoldedData
 from gpusvm.backends.native import announce_compilation
 from gpusvm.jobs import effective_jobs
-from gpusvm.kernels import largest_norm, near_the_origin
+from gpusvm.kernels import near_the_origin
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
 from gpusvm.voting import own_pairs
@@ -89,7 +89,7 @@ def own_decisions_of_small(
     if kernel.precomputed:
         K = np.ascontiguousarray(data.X[np.ix_(order, order)], dtype=np.float64)
     else:
-        kernel.require_range(largest_norm(data.X))
+        kernel.require_range_of(data.X)
         X = near_the_origin(unpacked_if_smaller(data.X), kernel)
         K = matrix_of(X if is_sparse(X) else np.ascontiguousarray(X), order, kernel, n_threads)
     found, codes = np.full((len(order), len(data.classes) - 1), np.nan), data.codes[order]

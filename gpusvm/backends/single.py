@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from gpusvm.backends.one_vs_one import judged, require_finite, told, vectors_of, why_early
 from gpusvm.certificate import recomputed_gap
 from gpusvm.errors import warn
-from gpusvm.kernels import Array, array_module, largest_norm
+from gpusvm.kernels import Array, array_module
 from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import QP, Solution, from_support, single_function
@@ -72,8 +72,7 @@ def weigh(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray |
     UsageError
         Kernel values may exceed float64.
     """
-    if not problem.kernel.precomputed:
-        problem.kernel.require_range(largest_norm(X))
+    problem.kernel.require_range_of(X)
     rows, weights = np.arange(X.shape[0]), None
     if sample_weight is not None:
         rows = np.flatnonzero(sample_weight > 0)
