@@ -7,7 +7,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -273,8 +273,28 @@ def training_on_gpu(index: int | None) -> Iterator[Any]:
             with cupy.cuda.Stream.null, cupy.cuda.using_allocator(pool.malloc):
                 yield pool
                 cupy.cuda.Device().synchronize()
+        except BaseException as error:
+            _forget_variables(error)
+            raise
         finally:
             pool.free_all_blocks()
+
+
+def _forget_variables(error: BaseException | None) -> None:
+    """Clear the local variables of what has ended in this package by `error`, and by what caused it.
+
+    Its traceback would hold arrays for as long as somebody holds the error, and their memory could not be given back.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback = error.__traceback__
+        while traceback is not None:
+            if str(traceback.tb_frame.f_globals.get("__name__", "")).startswith("gpusvm."):
+                with suppress(RuntimeError):  # it has not ended
+                    traceback.tb_frame.clear()
+            traceback = traceback.tb_next
+        error = error.__cause__ or error.__context__
 
 
 @cache
