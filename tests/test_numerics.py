@@ -12,7 +12,9 @@ from gpusvm import SVC, certify
 
 MAX_ITER = 20_000
 
-pytestmark = pytest.mark.parametrize("backend", ["sklearn", "native-cpu"])
+pytestmark = pytest.mark.parametrize(
+    "backend", ["sklearn", "native-cpu", pytest.param("native-cuda", marks=pytest.mark.gpu)]
+)
 
 
 def check(backend, X, y, **parameters):

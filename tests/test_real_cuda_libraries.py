@@ -17,8 +17,7 @@ from gpusvm.backends import native_cuda
 from gpusvm.backends.cuml import CumlBackend
 from gpusvm.device import failed_library, training_pool
 from gpusvm.kernels import Kernel
-from tests.backends.test_native_cuda_without_gpu import OfFakes
-from tests.solver.host_device import host_device
+from tests.solver.host_device import fake_device
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def real_cupy():
 
 def test_every_function_asked_of_cupy_is_there_and_takes_the_arguments(real_cupy, monkeypatch, digits):
     fake = fake_cuda.install(monkeypatch)
-    device = OfFakes(**{**vars(host_device()), "xp": fake})
+    device = fake_device(fake)
     monkeypatch.setattr(native_cuda, "solver_device", lambda: device)
     X, y = digits[0][:300], digits[1][:300]
     for kernel in (Kernel("rbf", gamma=0.05), Kernel("poly", gamma=0.05), Kernel("precomputed")):

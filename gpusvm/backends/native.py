@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -15,48 +14,24 @@ import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
-from gpusvm.backends.one_vs_one import GroupedData, group_by_class, merge
-from gpusvm.backends.single import WeightedData, make_model, weigh
-from gpusvm.certificate import SignedCoefficients
+from gpusvm.backends.own_solver import OwnSolverBackend, Work
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import as_they_finish, effective_jobs, n_cores, run_elsewhere
 from gpusvm.kernels import Array, Kernel, near_the_origin
 from gpusvm.memory import default_cache_mb
-from gpusvm.model import SVMModel, class_pairs, describe_pair
-from gpusvm.params import TASKS, Problem, Resources, Stopping
-from gpusvm.problem import QP, Solution, c_svc
-from gpusvm.process_wide import HeldTogether
+from gpusvm.model import SVMModel
+from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.problem import QP, Solution
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
 
-MANY = 1000
-"""Pairs from which on the garbage collector waits: it would look through all of them again and again, and find none."""
 
-
-@contextmanager
-def _pause_collection() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-_no_collection = HeldTogether(_pause_collection)
-
-
-class NativeCpuBackend:
+class NativeCpuBackend(OwnSolverBackend):
     """Working sets and SMO on kernel rows, the class pairs side by side; see docs/solver.md."""
 
     name = "native-cpu"
     runs = "gpusvm's own solver on all CPU cores"
-    tasks = frozenset(TASKS)
-    resumable = True
-    goes_on = True
     shares_folds = True
-    takes_sparse = True
 
     def probe(self) -> Availability:
         if not installed("numba"):
@@ -81,100 +56,36 @@ class NativeCpuBackend:
         from gpusvm.solver.prediction import prepare
 
         prepare()
+        return self.train(
+            X, y, problem, stopping, resources,
+            sample_weight=sample_weight, progress=progress, checkpoint=checkpoint, start=start,
+        )  # fmt: skip
 
-        if not problem.classifies:
-            return self._fit_single(weigh(X, y, problem, sample_weight), problem, stopping, resources, progress, start)
-        data = group_by_class(X, y, problem, sample_weight)
-        with _no_collection if len(data.pairs) >= MANY else nullcontext():
-            return self._fit(data, problem, stopping, resources, progress, checkpoint, start)
-
-    def _fit(
-        self,
-        data: GroupedData,
-        problem: Problem,
-        stopping: Stopping,
-        resources: Resources,
-        progress: Progress | None,
-        checkpoint: Checkpoint | None,
-        start: SVMModel | None,
-    ) -> SVMModel:
-        if checkpoint is not None:
-            checkpoint.open(data, problem, stopping, self.name)
-        solved = dict(checkpoint.solved) if checkpoint is not None else {}
-        report = report_pairs(data, progress)
-        in_float64: set[int] = set()
-        problems = pair_problems(data, problem, start)
-        waiting = [index for index in range(len(data.pairs)) if index not in solved]
-
-        def keep(done: int, place: int, solution: Solution) -> None:
-            index = waiting[place]
-            solved[index] = solution
-            if solution.in_float64:
-                in_float64.add(index)
-            if checkpoint is not None and not solution.cut_off:
-                checkpoint.add(index, solved[index])
-            report(len(solved), index, solution)
-
-        provenance = self._solve(data.given, data.members, [problems[p] for p in waiting], problem, stopping, resources,
-                                 keep)  # fmt: skip
-        provenance["pairs_in_float64"] = len(in_float64)
-        return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
-
-    def _fit_single(
-        self,
-        data: WeightedData,
-        problem: Problem,
-        stopping: Stopping,
-        resources: Resources,
-        progress: Progress | None,
-        start: SVMModel | None,
-    ) -> SVMModel:
-        found: list[Solution] = []
-
-        def keep(done: int, place: int, solution: Solution) -> None:
-            found.append(solution)
-            if progress is not None:
-                progress(1, 1, f"gap {solution.kkt_gap:.1e}")
-
-        provenance = self._solve(
-            data.given, [data.rows], [data.stated(problem, start)], problem, stopping, resources, keep
-        )
-        return make_model(data, found[0], problem, stopping, {**provenance, "in_float64": found[0].in_float64})
-
-    def _solve(
-        self,
-        X: np.ndarray,
-        blocks: list[np.ndarray],
-        problems: list[QP],
-        problem: Problem,
-        stopping: Stopping,
-        resources: Resources,
-        keep: Callable[[int, int, Solution], None],
-    ) -> dict[str, Any]:
-        """Hand each solution to `keep`; returns the provenance."""
+    def solve(self, work: Work) -> dict[str, Any]:
         from gpusvm.solver import solve
 
         provenance: dict[str, Any] = {"backend": self.name, "numba": _numba_version()}
 
         def budget_mb() -> float:
-            budget = resources.cache_size or default_cache_mb()
+            budget = work.resources.cache_size or default_cache_mb()
             provenance["cache_mb"] = round(budget)
             return budget
 
-        moved = near_the_origin(_in_order(X), problem.kernel)
+        problems, keep = work.begin()
+        moved, kernel, stopping = near_the_origin(_in_order(work.X), work.kernel), work.kernel, work.stopping
         try:
             # A limit on the time is one for all pairs: it is shared out where they are solved.
             if len(problems) > 1 and stopping.time_limit is None and run_elsewhere():
-                _solve_elsewhere(moved, blocks, problems, problem.kernel, stopping, budget_mb(), keep)
+                _solve_elsewhere(moved, work.blocks, problems, kernel, stopping, budget_mb(), keep)
                 return provenance
             solve(
                 moved,
-                blocks,
+                work.blocks,
                 problems,
-                problem.kernel,
+                kernel,
                 stopping,
                 budget_mb=budget_mb,
-                n_threads=effective_jobs(resources.n_jobs),
+                n_threads=effective_jobs(work.resources.n_jobs),
                 progress=keep,
             )
         except MemoryError as error:
@@ -253,30 +164,6 @@ def _in_order(X: Array) -> Array:
 @cache
 def _numba_version() -> str:
     return version("numba")
-
-
-def pair_problems(data: GroupedData, problem: Problem, start: SVMModel | None = None) -> list[QP]:
-    """C-SVC of each pair, from the coefficients of `start` on; the blocks are the classes of `data.trained`."""
-    pairs, bounds = class_pairs(len(data.trained)), data.upper_bounds(problem.C)
-    if start is None:
-        return c_svc(pairs, bounds)
-    coefficients, members = SignedCoefficients(start, data.given.shape[0]), data.members
-    begin = [
-        coefficients.of_pair(*pair)[np.concatenate([members[a], members[b]])]
-        for pair, (a, b) in zip(data.pairs, pairs, strict=True)
-    ]
-    return c_svc(pairs, bounds, begin)
-
-
-def report_pairs(data: GroupedData, progress: Progress | None) -> Callable[[int, int, Solution], None]:
-    """What the solvers call after each pair, in the words that a person reads."""
-
-    def report(done: int, index: int, solution: Solution) -> None:
-        if progress is not None:
-            name = describe_pair(data.classes, data.pairs[index])
-            progress(done, len(data.pairs), f"{name}, gap {solution.kkt_gap:.1e}")
-
-    return report
 
 
 def announce_compilation() -> None:

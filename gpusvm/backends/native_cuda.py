@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.native import pair_problems, report_pairs
-from gpusvm.backends.one_vs_one import GroupedData, checked_solution, group_by_class, merge, pair_block
+from gpusvm.backends.checkpoint import Checkpoint
+from gpusvm.backends.one_vs_one import judged
+from gpusvm.backends.own_solver import OwnSolverBackend, Work
 from gpusvm.device import gpu_failures, is_interrupt, one_line, probe_cuda, training_on_gpu
 from gpusvm.errors import TrainingError
-from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
 from gpusvm.params import Problem, Resources, Stopping
-from gpusvm.problem import Solution
 
 if TYPE_CHECKING:
     from gpusvm.solver.cuda import Device
 
 
-class NativeCudaBackend:
+class NativeCudaBackend(OwnSolverBackend):
     """All class pairs in lockstep, one thread block each; see docs/solver.md."""
 
     name = "native-cuda"
     runs = "gpusvm's own solver on a CUDA GPU"
-    tasks = frozenset({"c_svc"})
-    resumable = False
-    goes_on = False
     shares_folds = False
-    takes_sparse = False
 
     def probe(self) -> Availability:
         device = probe_cuda()
@@ -52,51 +47,49 @@ class NativeCudaBackend:
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
+        start: SVMModel | None = None,
     ) -> SVMModel:
         advice = "gpusvm info shows whether it still works, --backend native-cpu trains without it"
         with gpu_failures(advice), training_on_gpu(resources.device) as pool:
-            return self._fit(X, y, problem, stopping, resources, sample_weight, progress, pool)
+            model = self.train(
+                X, y, problem, stopping, resources,
+                sample_weight=sample_weight, progress=progress, checkpoint=checkpoint, start=start,
+            )  # fmt: skip
+            model.provenance["peak_gpu_mb"] = round(pool.total_bytes() / 2**20)
+            return model
 
-    def _fit(
-        self,
-        X: Any,
-        y: np.ndarray,
-        problem: Problem,
-        stopping: Stopping,
-        resources: Resources,
-        sample_weight: np.ndarray | None,
-        progress: Progress | None,
-        pool: Any,
-    ) -> SVMModel:
-        import cupy
-
-        from gpusvm.solver.cuda import solve_in_lockstep
-
-        budget_mb = resources.cache_size or default_cache_mb(free_mb())
+    def solve(self, work: Work) -> dict[str, Any]:
+        budget_mb = work.resources.cache_size or default_cache_mb(free_mb())
         try:
-            data = group_by_class(cupy.asarray(X), y, problem, sample_weight)
-            results = solve_in_lockstep(
-                near_the_origin(data.given, problem.kernel),
-                data.members,
-                pair_problems(data, problem),
-                problem.kernel,
-                stopping,
-                device=solver_device(),
-                budget_mb=budget_mb,
-                progress=report_pairs(data, progress),
-            )
+            _solve(work, budget_mb)
         except MemoryError as error:
             raise TrainingError(
                 f"not enough memory on the GPU to train: {one_line(error)}; raise cache_size, free memory on "
                 "the device, or train with --backend native-cpu"
             ) from error
-        provenance = {
-            "backend": self.name,
-            **package_versions(("cupy",)),
-            "cache_mb": round(budget_mb),
-            "peak_gpu_mb": round(pool.total_bytes() / 2**20),
-        }
-        return merge(data, _checked(data, results, problem, stopping), problem, stopping, provenance)
+        return {"backend": self.name, **package_versions(("cupy",)), "cache_mb": round(budget_mb)}
+
+
+def _solve(work: Work, budget_mb: float) -> None:
+    """Solve what there is to do; then recompute the gap of every solution once, in float64 on the device."""
+    from gpusvm.solver.cuda import solve_in_lockstep
+    from gpusvm.solver.cuda_gaps import recomputed_gaps
+    from gpusvm.solver.cuda_rows import TrainingSamples
+
+    device = solver_device()
+    samples = TrainingSamples(work.X, work.kernel, device.rows, device.xp)
+    problems, keep = work.begin()
+    if problems:
+        solve_in_lockstep(
+            samples.X, work.blocks, problems, work.kernel, work.stopping,
+            device=replace(device, rows=samples.rows), budget_mb=budget_mb, progress=keep,
+        )  # fmt: skip
+    solutions = work.solutions()
+    rows = samples.rows(samples.X, work.kernel, np.float64)
+    gaps = recomputed_gaps(work.blocks, work.problems, [s.b for s in solutions], rows, device, budget_mb)
+    for place, (solution, gap) in enumerate(zip(solutions, gaps.tolist(), strict=True)):
+        work.solved[place] = judged(solution, gap, work.stopping, tells_the_end=True)
 
 
 @cache
@@ -126,17 +119,6 @@ def _launch_a_kernel() -> None:
     solver_device().kernels.twice(values)
     if not np.array_equal(values.get(), 2.0 * np.arange(40)):
         raise ArithmeticError("a kernel that doubles 40 numbers wrote others")
-
-
-def _checked(data: GroupedData, results: Sequence[Solution], problem: Problem, stopping: Stopping) -> list[Solution]:
-    """The solutions, their gaps recomputed in float64 on the device: its kernel values are float32."""
-    checked = []
-    for pair, result in zip(data.pairs, results, strict=True):
-        first, second = (data.class_slice(c) for c in pair)
-        X = pair_block(data.X, first, second, precomputed=data.precomputed)
-        n_first, weights = first.stop - first.start, data.pair_weights(pair)
-        checked.append(checked_solution(problem, stopping, X, n_first, weights, result))
-    return checked
 
 
 def free_mb() -> float:

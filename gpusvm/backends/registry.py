@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -72,6 +72,12 @@ def takes_sparse(name: str) -> bool:
     return all(get_backend(found).takes_sparse for found in names if found in _MODULES)
 
 
+def names_of_those(can: Callable[[Backend], bool]) -> str:
+    """The names of the backends of which `can` is true, as they stand in a sentence."""
+    *others, last = [name for name in _MODULES if can(get_backend(name))]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _first_available(
     names: Sequence[str], origin: str = "", task: str = "c_svc"
 ) -> tuple[Backend, Availability, list[tuple[str, Availability]]]:
@@ -123,22 +129,15 @@ def choose_backend(name: str = "auto", *, require_gpu: bool = False, task: str =
         name, asked_by = from_environment, ENVIRONMENT_VARIABLE
     choice = _best_available(task) if name == "auto" else _as_asked(name, asked_by, task)
     if require_gpu and choice.backend.name not in GPU_BACKENDS:
-        if not trains_on_gpu(task):
-            raise UsageError(f"a GPU is required but no backend trains {TASKS[task]} on one")
-        raise BackendUnavailableError(_no_gpu(choice))
+        raise BackendUnavailableError(_no_gpu(choice, task))
     return choice
-
-
-def trains_on_gpu(task: str) -> bool:
-    """Whether there is a backend that trains the task on a GPU, be there a GPU or not."""
-    return any(task in get_backend(name).tasks for name in GPU_BACKENDS)
 
 
 def _as_asked(name: str, asked_by: str, task: str) -> Choice:
     origin = _origin(asked_by)
     backend, found, refusals = _first_available(ALIASES.get(name, (name,)), origin, task)
     if task not in backend.tasks:
-        others = " and ".join(other for other in _MODULES if task in get_backend(other).tasks)
+        others = names_of_those(lambda other: task in other.tasks)
         raise UsageError(f"backend {name}{origin} does not train {TASKS[task]}; {others} do")
     if not found.ok:
         mend = f"; try: {found.hint}" if found.hint else "; gpusvm info shows what this machine can run"
@@ -168,10 +167,12 @@ def _notice(refusals: list[tuple[str, Availability]]) -> str:
     return ""
 
 
-def _no_gpu(choice: Choice) -> str:
+def _no_gpu(choice: Choice, task: str) -> str:
     if choice.asked_by:
         name = choice.backend.name + _origin(choice.asked_by)
         return f"a GPU is required but backend {name} runs on the CPU; use --backend auto, cuml or native-cuda"
+    if task not in get_backend("cuml").tasks:
+        return f"a GPU is required, on which auto trains no {TASKS[task]}; use --backend native-cuda"
     found = get_backend("cuml").probe()
     mend = f"; try: {found.hint}" if found.hint else ""
     return f"a GPU is required but none is usable: {found.reason}{mend}"

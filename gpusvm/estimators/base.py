@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from gpusvm.backends.base import Backend
-from gpusvm.backends.registry import Choice, takes_sparse
+from gpusvm.backends.registry import Choice, names_of_those, takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import UsageError
 from gpusvm.estimators.callable_kernel import CallableKernel
@@ -107,7 +107,7 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         model = self.__dict__.get("model_")
         if model is None or self.shape_fit_ != X.shape:
             return False
-        return model.kernel.precomputed or same_rows(X[model.support_indices], model.support_vectors)
+        return model.kernel.precomputed or same_rows(on_host(X[model.support_indices]), model.support_vectors)
 
     def _validated_on_device(self, X: Any, y: Any) -> tuple[Any, Any]:
         """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
@@ -159,11 +159,12 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
     def _refuse_what_it_lacks(self, backend: Backend, X: Any) -> None:
         """Raise UsageError where the backend does not take X (n, n_features) or has not what is asked for."""
         if is_sparse(X) and not backend.takes_sparse:
-            use = "use backend native-cpu, sklearn or cuml, or X.toarray()"
-            raise UsageError(f"backend {backend.name} takes no sparse X; {use}")
+            others = names_of_those(lambda other: other.takes_sparse)
+            raise UsageError(f"backend {backend.name} takes no sparse X; {others} do, or give it X.toarray()")
         if not backend.goes_on and (self.time_limit is not None or self.warm_start):
             asked = "time_limit" if self.time_limit is not None else "warm_start"
-            raise UsageError(f"backend {backend.name} has no {asked}; use backend native-cpu")
+            others = names_of_those(lambda other: other.goes_on)
+            raise UsageError(f"backend {backend.name} has no {asked}; {others} do")
 
     def _resolved_kernel(self, X: Any) -> Kernel:
         name = "precomputed" if callable(self.kernel) else self.kernel

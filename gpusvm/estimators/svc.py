@@ -21,7 +21,7 @@ from gpusvm.backends.base import Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.estimate import hint
 from gpusvm.backends.held_out import Training, calibrate, default_folds, part_of
-from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend
+from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend, names_of_those
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
 from gpusvm.estimators.base import KernelMachine, on_host, print_progress, swapped_named
 from gpusvm.jobs import effective_jobs
@@ -250,7 +250,8 @@ class SVC(ClassifierMixin, KernelMachine):
         self._refuse_what_it_lacks(choice.backend, X)
         resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if resuming and not choice.backend.resumable:
-            raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; native-cpu and sklearn do")
+            others = names_of_those(lambda other: other.resumable)
+            raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; {others} do")
         if self.warm_start and self._was_fitted_to(X) and self._has_labels(y):
             resuming["start"] = self.__dict__["model_"]
         training = Training(X, y, self._problem(X), self._stopping(), self._resources(X), sample_weight)

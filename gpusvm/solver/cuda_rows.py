@@ -6,16 +6,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpusvm.device import to_device
-from gpusvm.kernels import Array, Kernel, array_module, largest_entry, largest_norm
+from gpusvm.kernels import Array, Kernel, array_module, largest_entry, largest_norm, near_the_origin
 from gpusvm.solver.cuda_kernels import source
 from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, whole_numbers
 from gpusvm.solver.sparse_samples import without_empty_features
-from gpusvm.sparse import Sparse, is_sparse, squared_norms
+from gpusvm.sparse import Sparse, is_sparse, squared_norms, unpacked_if_smaller
 
 THREADS = 256
 """Of every block; rows.cu has the same number."""
@@ -84,6 +84,8 @@ class DeviceRows:
         ``cupy``, or ``numpy`` for kernels that run on the host.
     capability : (int, int)
         The device's: what its tensor cores can do.
+    pixels : Pixels, optional
+        X as such, where somebody has looked.
 
     Attributes
     ----------
@@ -112,10 +114,11 @@ class DeviceRows:
         raw_module: Callable[..., Any],
         xp: ModuleType,
         capability: tuple[int, int],
+        pixels: Pixels | None = None,
     ) -> None:
         self.kernel, self.dtype, self.xp = kernel, np.dtype(dtype), xp
         self.n = X.shape[0]
-        self.form = _form_of(X, kernel, self.dtype, xp, capability)
+        self.form = _form_of(X, pixels, kernel, self.dtype, xp, capability)
         self.module = raw_module(code=source("rows.cu"), options=options(self.form.real, self.dtype))
         self.largest_norm = self.form.measure(self.module, kernel)
         self.largest_value = self.form.largest_value(kernel, self.largest_norm)
@@ -160,6 +163,48 @@ class DeviceRows:
             self.form.launch(self.module, self.kernel, samples, columns, slots, out)
 
 
+class TrainingSamples:
+    """The samples of one training: brought to the device once, whatever the type of the kernel values.
+
+    Pixels travel as bytes, and the array that they came in stays where it is: their products are exact wherever the
+    origin is. Other dense samples go to the device as they are, and near the origin there; CSR stays on the host.
+
+    Parameters
+    ----------
+    X : (n_samples, n_features) array of NumPy or `xp`, float32 or float64; or CSR
+        For a precomputed kernel, (n_samples, n_samples) kernel values.
+    kernel : Kernel
+    make_rows : callable
+        ``make_rows(X, kernel, dtype)`` gives `DeviceRows`; of pixels it is told by the name `pixels`.
+    xp : module
+        The device's.
+
+    Attributes
+    ----------
+    X : (n_samples, n_features) array or CSR
+        What the kernel is to be taken of.
+    """
+
+    def __init__(self, X: Any, kernel: Kernel, make_rows: Callable[..., Any], xp: ModuleType) -> None:
+        self._make_rows, self._made, self._known = make_rows, dict[np.dtype, Any](), dict[str, Any]()
+        self.X = unpacked_if_smaller(X)
+        if is_sparse(self.X):
+            return
+        pixels = None if kernel.precomputed else pixels_of(self.X, xp)
+        if pixels is not None:
+            self._known["pixels"] = Pixels(_brought(pixels.numbers, xp), pixels.scale)
+        else:
+            self.X = near_the_origin(_brought(self.X, xp), kernel)
+
+    def rows(self, X: Any, kernel: Kernel, dtype: Any) -> Any:
+        """`DeviceRows` of these samples, of which X is the attribute."""
+        assert X is self.X
+        dtype = np.dtype(dtype)
+        if dtype not in self._made:
+            self._made[dtype] = self._make_rows(X, kernel, dtype, **self._known)
+        return self._made[dtype]
+
+
 class _Form(ABC):
     """Samples in the form that some kernels of rows.cu take.
 
@@ -191,14 +236,16 @@ class _Form(ABC):
         """Compute rows; of one sample and one column at least."""
 
 
-def _form_of(X: Any, kernel: Kernel, dtype: np.dtype, xp: ModuleType, capability: tuple[int, int]) -> _Form:
+def _form_of(
+    X: Any, pixels: Pixels | None, kernel: Kernel, dtype: np.dtype, xp: ModuleType, capability: tuple[int, int]
+) -> _Form:
     if kernel.precomputed:
         return _Given(X, xp)
     if is_sparse(X):
         return _Nonzeros(X, kernel, dtype, xp)
-    found = _pixels(X, xp)
-    if found is not None:
-        return _Pixels(*found, dtype, xp)
+    pixels = pixels or pixels_of(X, xp)
+    if pixels is not None:
+        return _Pixels(*pixels, dtype, xp)
     real = dtype if dtype == np.float64 else kernel.product_dtype(largest_norm(X))
     return _Reals(X, real, capability in WHERE_TF32_IS_FASTER, xp)
 
@@ -224,16 +271,23 @@ def _blocks(n: int, row_bytes: int) -> list[slice]:
 # -- dense samples ---------------------------------------------------------------------------------------
 
 
-def _pixels(X: Array, xp: ModuleType) -> tuple[Array, float] | None:
-    """X (n, d) as uint8 with the scale that it is over, where it is pixels whose products fit int32."""
+class Pixels(NamedTuple):
+    """Samples as pixels: `numbers` (n, d) uint8, of the host or the device, over `scale`."""
+
+    numbers: Array
+    scale: float
+
+
+def pixels_of(X: Array, xp: ModuleType) -> Pixels | None:
+    """X (n, d) as pixels, where it is such whose products fit int32; looks at few rows where it is not."""
     if not X.size or X.shape[1] * LARGEST_PIXEL**2 > np.iinfo(np.int32).max:
         return None
     if X.dtype == np.uint8:
-        return X, 1.0
+        return Pixels(X, 1.0)
     for scale in PIXEL_SCALES:
         found = whole_numbers(X, scale) if array_module(X) is np else _whole_numbers_on_device(X, scale, xp)
         if found is not None:
-            return found, scale
+            return Pixels(found, scale)
     return None
 
 

@@ -30,7 +30,7 @@ def cut_off_after(n_pairs):
     return progress
 
 
-@pytest.fixture(params=["native-cpu", "sklearn"])
+@pytest.fixture(params=["native-cpu", "sklearn", pytest.param("native-cuda", marks=pytest.mark.gpu)])
 def name(request):
     return request.param
 
@@ -111,11 +111,11 @@ def test_threads_are_no_other_training(name, digits, tmp_path):
     SVC(C=5, gamma=0.05, backend=name, n_jobs=2).fit_with_progress(X, y, checkpoint=Checkpoint(path))
 
 
-@pytest.mark.parametrize("backend", ["cuml", "native-cuda", "sklearnex"])
+@pytest.mark.parametrize("backend", ["cuml", "sklearnex"])
 def test_a_backend_that_keeps_none_says_so(backend, digits, tmp_path, monkeypatch):
     """Before it trains, so that none of them need be installed."""
     monkeypatch.setattr(type(get_backend(backend)), "probe", lambda self: Availability(True, "imagined"))
-    with pytest.raises(UsageError, match="keeps no checkpoint; native-cpu and sklearn do"):
+    with pytest.raises(UsageError, match="keeps no checkpoint; native-cuda, native-cpu and sklearn do"):
         SVC(backend=backend).fit_with_progress(digits[0], digits[1], checkpoint=Checkpoint(tmp_path / "pairs"))
 
 

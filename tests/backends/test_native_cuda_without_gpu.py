@@ -16,32 +16,14 @@ from gpusvm.backends.registry import choose_backend, get_backend
 from gpusvm.device import Availability, Driver, probe_cuda
 from gpusvm.errors import BackendUnavailableError, TrainingError, UsageError
 from gpusvm.kernels import Kernel
-from gpusvm.solver.cuda import Device
 from gpusvm.solver.precision import ALLOWED
 from tests.solver.cuda_shim.build import needs_compiler
-from tests.solver.host_device import altered, host_device
+from tests.solver.host_device import altered
 
 pytestmark = needs_compiler
 
 PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0, tol=1e-4)
 CUDA = native_cuda.NativeCudaBackend()
-
-
-class OfFakes(Device):
-    """A stand-in's array is NumPy's too, and has yet to be taken to the host."""
-
-    def to_host(self, array):
-        return array.get() if isinstance(array, fake_cuda.FakeArray) else array
-
-
-@pytest.fixture
-def cupy(monkeypatch):
-    """CuPy's stand-in, and the reference kernels on its arrays."""
-    found = fake_cuda.install(monkeypatch)
-    device = OfFakes(**{**vars(host_device()), "xp": found})
-    monkeypatch.setattr(native_cuda, "solver_device", lambda: device)
-    monkeypatch.setattr(native_cuda.NativeCudaBackend, "probe", lambda self: Availability(True, "Imaginary GPU, 80 GB"))
-    return found
 
 
 def test_reaches_what_the_cpu_reaches(cupy, digits):

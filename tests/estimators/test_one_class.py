@@ -9,9 +9,10 @@ from scipy.sparse import csr_matrix, issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from gpusvm import SVC, SVR, OneClassSVM, UsageError, certify
+from gpusvm import SVC, SVR, BackendUnavailableError, OneClassSVM, UsageError, certify
 
-BACKENDS = ("sklearn", "native-cpu")
+CPU_BACKENDS = ("sklearn", "native-cpu")
+BACKENDS = (*CPU_BACKENDS, pytest.param("native-cuda", marks=pytest.mark.gpu))
 
 
 def expected_failures(estimator):
@@ -25,7 +26,7 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [OneClassSVM(backend=name) for name in BACKENDS],
+    [OneClassSVM(backend=name) for name in CPU_BACKENDS],
     expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_compatible(estimator, check):
@@ -91,18 +92,20 @@ def test_sparse_samples_are_the_same_problem(cloud, backend):
     assert certify(sparse.model_, csr_matrix(X)).max_kkt_gap <= 2e-5
 
 
-def test_nu_bounds_outliers_and_support_vectors(cloud):
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_nu_bounds_outliers_and_support_vectors(cloud, backend):
     X, _ = cloud
     for nu in (0.05, 0.2, 0.6):
-        machine = OneClassSVM(nu=nu, backend="native-cpu", tol=1e-6).fit(X)
+        machine = OneClassSVM(nu=nu, backend=backend, tol=1e-6).fit(X)
         assert (machine.decision_function(X) < -1e-4).mean() <= nu <= len(machine.support_) / len(X)
         assert machine.dual_coef_.sum() == pytest.approx(nu * len(X))
 
 
+@pytest.mark.parametrize("backend", BACKENDS[1:])
 @pytest.mark.parametrize("n", [400, 600])  # solved by the two ways of that size
-def test_where_all_may_be_outside_the_boundary_goes_through_the_innermost(cloud, n):
+def test_where_all_may_be_outside_the_boundary_goes_through_the_innermost(cloud, n, backend):
     X = cloud[0][:n]
-    machine = OneClassSVM(nu=1.0, backend="native-cpu").fit(X)
+    machine = OneClassSVM(nu=1.0, backend=backend).fit(X)
     assert len(machine.support_) == n and (machine.dual_coef_ == 1.0).all()
     np.testing.assert_allclose(machine.offset_[0], machine.score_samples(X).max())
     assert machine.model_.kkt_gap[0] == 0.0 and machine.fit_status_ == 0
@@ -120,9 +123,10 @@ def test_fit_predict_and_labels(cloud):
     assert (machine.predict(X_test[50:]) == -1).mean() > 0.8
 
 
-def test_goes_on_from_where_it_stopped(cloud):
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_goes_on_from_where_it_stopped(cloud, backend):
     X, _ = cloud
-    machine = OneClassSVM(max_iter=20, warm_start=True, backend="native-cpu", tol=1e-5)
+    machine = OneClassSVM(max_iter=20, warm_start=True, backend=backend, tol=1e-5)
     with pytest.warns(ConvergenceWarning, match="max_iter=20"):
         machine.fit(X)
     machine.set_params(max_iter=-1).fit(X)
@@ -137,14 +141,16 @@ def test_goes_on_from_where_it_stopped(cloud):
 
 def test_what_cannot_be_trained_is_refused(cloud):
     X, _ = cloud
-    for backend in BACKENDS:
+    for backend in CPU_BACKENDS:
         with pytest.raises(ValueError, match="Invalid input - all samples have zero or negative weights"):
             OneClassSVM(backend=backend).fit(X, sample_weight=np.full(len(X), -1.0))
     with pytest.raises(ValueError, match=r"'nu' parameter of OneClassSVM must be a float in the range \(0\.0, 1\.0\]"):
         OneClassSVM(nu=1.5).fit(X)
-    with pytest.raises(UsageError, match=r"backend cuml does not train novelty detection; native-cpu and sklearn do"):
+    with pytest.raises(
+        UsageError, match="cuml does not train novelty detection; native-cuda, native-cpu and sklearn do"
+    ):
         OneClassSVM(backend="cuml").fit(X)
-    with pytest.raises(UsageError, match="no backend trains novelty detection on"):
+    with pytest.raises(BackendUnavailableError, match="auto trains no novelty detection; use --backend native-cuda"):
         OneClassSVM(require_gpu=True).fit(X)
 
 

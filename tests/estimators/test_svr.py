@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from itertools import product
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gpusvm import SVR, BackendUnavailableError, UsageError, certify
 
-BACKENDS = ("sklearn", "native-cpu")
+CPU_BACKENDS = ("sklearn", "native-cpu")
+BACKENDS = (*CPU_BACKENDS, pytest.param("native-cuda", marks=pytest.mark.gpu))
 
 
 def expected_failures(estimator):
@@ -29,7 +29,7 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [SVR(backend=name, kernel=kernel) for name in BACKENDS for kernel in ("rbf", "precomputed")],
+    [SVR(backend=name, kernel=kernel) for name in CPU_BACKENDS for kernel in ("rbf", "precomputed")],
     expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_compatible(estimator, check):
@@ -90,28 +90,29 @@ def test_solves_libsvms_problem(curve, rng, backend, weighted, options):
         assert (weights[ours.support_] > 0).all()
 
 
-def test_sparse_samples_are_the_same_problem(curve):
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kernel", ["rbf", "linear"])
+def test_sparse_samples_are_the_same_problem(curve, kernel, backend):
     X, y, X_test, _ = curve
     X, X_test = np.where(X > 0.5, X, 0), np.where(X_test > 0.5, X_test, 0)
-    for kernel, backend in product(("rbf", "linear"), BACKENDS):
-        dense = SVR(kernel=kernel, backend=backend).fit(X, y)
-        sparse = SVR(kernel=kernel, backend=backend).fit(csr_matrix(X), y)
-        theirs = sklearn.svm.SVR(kernel=kernel).fit(csr_matrix(X), y)
-        assert type(sparse.support_vectors_) is type(theirs.support_vectors_)
-        assert type(sparse.dual_coef_) is type(theirs.dual_coef_)
-        np.testing.assert_allclose(sparse.predict(csr_matrix(X_test)), dense.predict(X_test), atol=3e-3)
-        if kernel == "linear":
-            assert type(sparse.coef_) is type(theirs.coef_)
-            np.testing.assert_allclose(sparse.coef_.toarray(), theirs.coef_.toarray(), atol=3e-3)
-        assert certify(sparse.model_, csr_matrix(X), y).max_kkt_gap <= 2e-3
+    dense = SVR(kernel=kernel, backend=backend).fit(X, y)
+    sparse = SVR(kernel=kernel, backend=backend).fit(csr_matrix(X), y)
+    theirs = sklearn.svm.SVR(kernel=kernel).fit(csr_matrix(X), y)
+    assert type(sparse.support_vectors_) is type(theirs.support_vectors_)
+    assert type(sparse.dual_coef_) is type(theirs.dual_coef_)
+    np.testing.assert_allclose(sparse.predict(csr_matrix(X_test)), dense.predict(X_test), atol=3e-3)
+    if kernel == "linear":
+        assert type(sparse.coef_) is type(theirs.coef_)
+        np.testing.assert_allclose(sparse.coef_.toarray(), theirs.coef_.toarray(), atol=3e-3)
+    assert certify(sparse.model_, csr_matrix(X), y).max_kkt_gap <= 2e-3
 
 
-def test_a_constant_target_needs_no_support_vectors(curve):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_constant_target_needs_no_support_vectors(curve, backend):
     X, y, X_test, _ = curve
-    for backend in BACKENDS:
-        svr = SVR(backend=backend).fit(X, np.full(len(y), 7.0))
-        assert len(svr.support_) == 0 and svr.n_support_.tolist() == [0]
-        np.testing.assert_allclose(svr.predict(X_test), 7.0)
+    svr = SVR(backend=backend).fit(X, np.full(len(y), 7.0))
+    assert len(svr.support_) == 0 and svr.n_support_.tolist() == [0]
+    np.testing.assert_allclose(svr.predict(X_test), 7.0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -130,12 +131,12 @@ def test_weights_cannot_be_changed_since_predictions_would_not_follow(curve):
         svr.coef_ = np.zeros(5)
 
 
-def test_sparse_samples_without_a_support_vector(curve):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sparse_samples_without_a_support_vector(curve, backend):
     X, y = csr_matrix(curve[0]), np.full(len(curve[1]), 3.0)
-    for backend in BACKENDS:
-        svr = SVR(kernel="linear", backend=backend).fit(X, y)
-        assert svr.dual_coef_.shape == (1, 0) and svr.coef_.shape == (1, 5) and svr.coef_.nnz == 0
-        np.testing.assert_allclose(svr.predict(X), 3.0)
+    svr = SVR(kernel="linear", backend=backend).fit(X, y)
+    assert svr.dual_coef_.shape == (1, 0) and svr.coef_.shape == (1, 5) and svr.coef_.nnz == 0
+    np.testing.assert_allclose(svr.predict(X), 3.0)
 
 
 def test_integer_targets_and_columns_of_targets(curve):
@@ -147,21 +148,22 @@ def test_integer_targets_and_columns_of_targets(curve):
         SVR(backend="sklearn").fit(X, whole[:, None])
 
 
-def test_max_iter_warns_with_its_cure(curve):
-    for backend in BACKENDS:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            svr = SVR(max_iter=3, backend=backend).fit(*curve[:2])
-        messages = [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
-        assert len(messages) == 1 and messages[0].startswith(
-            "Solver terminated early (max_iter=3).  Consider pre-processing your data with StandardScaler"
-        )
-        assert svr.fit_status_ == 1 and np.isfinite(svr.dual_coef_).all()
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_max_iter_warns_with_its_cure(curve, backend):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        svr = SVR(max_iter=3, backend=backend).fit(*curve[:2])
+    messages = [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
+    assert len(messages) == 1 and messages[0].startswith(
+        "Solver terminated early (max_iter=3).  Consider pre-processing your data with StandardScaler"
+    )
+    assert svr.fit_status_ == 1 and np.isfinite(svr.dual_coef_).all()
 
 
-def test_goes_on_from_where_it_stopped(curve):
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_goes_on_from_where_it_stopped(curve, backend):
     X, y, _, _ = curve
-    svr = SVR(max_iter=50, warm_start=True, backend="native-cpu")
+    svr = SVR(max_iter=50, warm_start=True, backend=backend)
     with pytest.warns(ConvergenceWarning, match="max_iter"):
         before = certify(svr.fit(X, y).model_, X, y).total_dual_objective
     svr.set_params(max_iter=-1).fit(X, y)
@@ -173,7 +175,7 @@ def test_goes_on_from_where_it_stopped(curve):
     svr.set_params(tol=1e-3)
     svr.set_params(C=0.1).fit(X, y)  # beyond whose bounds the coefficients are
     assert certify(svr.model_, X, y).max_kkt_gap <= 2e-3
-    with pytest.raises(UsageError, match=r"sklearn has no warm_start; use backend native-cpu"):
+    with pytest.raises(UsageError, match=r"sklearn has no warm_start; native-cuda and native-cpu do"):
         svr.set_params(backend="sklearn").fit(X, y)
 
 

@@ -26,7 +26,7 @@ def host_kernels(threads: int = THREADS, **how: Any) -> Kernels:
 class ProductRows:
     """Kernel rows by their definition, from NumPy's products."""
 
-    def __init__(self, X: Any, kernel: Kernel, dtype: Any) -> None:
+    def __init__(self, X: Any, kernel: Kernel, dtype: Any, pixels: Any = None) -> None:
         self.X, self.kernel, self.dtype, self.nbytes = X, kernel, np.dtype(dtype), 0
         norm = 0.0 if kernel.precomputed else largest_norm(X)
         self.largest_value = largest_entry(X) if kernel.precomputed else kernel.largest_value(norm)
@@ -45,6 +45,11 @@ class ProductRows:
 def host_device(largest_set: int = 3072, **how: Any) -> Device:
     """`how` is for `Module`: ``seed``, ``skipped_line``."""
     return Device(np, host_kernels(**how), ProductRows, largest_set)
+
+
+def fake_device(cupy: Any, **how: Any) -> Device:
+    """The same for the arrays of CuPy's stand-in; `how` is for `host_device`."""
+    return replace(host_device(**how), xp=cupy)
 
 
 def host_rows(X: Any, kernel: Kernel, dtype: Any) -> DeviceRows:

@@ -96,7 +96,7 @@ def test_other_samples_begin_afresh(overlapping):
 
 @pytest.mark.parametrize("asked", [{"time_limit": 5}, {"warm_start": True}])
 def test_a_backend_that_cannot_says_so(overlapping, asked):
-    with pytest.raises(UsageError, match=rf"backend sklearn has no {next(iter(asked))}; use backend native-cpu"):
+    with pytest.raises(UsageError, match=rf"backend sklearn has no {next(iter(asked))}; native-cuda and native-cpu do"):
         SVC(backend="sklearn", **asked).fit(*overlapping)
 
 
