@@ -29,8 +29,8 @@ from gpusvm.solver.precision import GradientError
 from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
 
 ROWS_FOR_EACH = 512
-"""Kernel rows that the budget should hold for each problem of a group, to begin with; of a group whose working sets
-turn out to need more than there is room for, some problems wait for the others."""
+"""Kernel rows that the budget should hold for each pair of blocks of a group, to begin with; of a group whose working
+sets turn out to need more than there is room for, some problems wait for the others."""
 
 MOST_WORK = {np.dtype(np.float32): 2**40, np.dtype(np.float64): 2**36}
 """Multiplications for kernel rows of either precision that the device is given before the host waits for it: about half
@@ -69,6 +69,25 @@ class Device:
     def to_host(self, array: Array) -> np.ndarray:
         found: np.ndarray = array.get() if hasattr(array, "get") else array
         return found
+
+
+class Following(NamedTuple):
+    """Another problem over the variables of one that has ended, which goes on with its rows and its working set.
+
+    Attributes
+    ----------
+    problem : QP
+        With a start.
+    v : (n,) float64 array
+        The gradient at the start.
+    """
+
+    problem: QP
+    v: np.ndarray
+
+
+Report = Callable[[int, Solution, np.ndarray], Following | None]
+"""Told of each problem that has ended, with its gradient (n,) float64; returns what takes its place, if anything."""
 
 
 class _RowsDoNotFit(Exception):
@@ -110,28 +129,66 @@ def solve_in_lockstep(
         Not even one problem fits.
     """
     found: dict[int, Solution] = {}
-    left = dict(enumerate(problems))
-    steps, too_coarse = np.zeros(len(problems), dtype=np.int64), dict[int, QP]()
-    shares = Shares(stopping.time_limit, {index: float(problem.n) ** 2 for index, problem in left.items()})
 
-    def finished(index: int, solution: Solution) -> None:
-        steps[index] += solution.n_iter
-        if solution.too_coarse and not solution.in_float64 and not solution.cut_off:
-            too_coarse[index] = left[index]._replace(start=solution.b)
-            shares.give_back(index)
-            return
-        found[index] = solution._replace(n_iter=int(steps[index]))
+    def finished(index: int, solution: Solution, v: np.ndarray) -> None:
+        found[index] = solution
         if progress is not None:
             progress(len(found), index, found[index])
+
+    numbered = dict(enumerate(problems))
+    solve_each(X, blocks, numbered, kernel, stopping, finished, device=device, budget_mb=budget_mb)
+    return [found[index] for index in range(len(problems))]
+
+
+def solve_each(
+    X: Array,
+    blocks: Sequence[np.ndarray],
+    problems: dict[int, QP],
+    kernel: Kernel,
+    stopping: Stopping,
+    report: Report,
+    *,
+    device: Device,
+    budget_mb: float,
+    look: Callable[[], None] = lambda: None,
+) -> None:
+    """Solve problems as `solve_in_lockstep` does, and whatever `report` puts in the place of each.
+
+    Parameters
+    ----------
+    problems : dict of int to QP
+        Follows: it holds what took the place of a problem.
+    report : Report
+        Called with the number of a problem, what it has come to, and its gradient. A problem for which float32 is too
+        coarse is reported once it was solved in float64; so is what takes its place.
+    look : callable
+        Called in every round. What it raises ends the work.
+    """
+    left, too_coarse = problems, dict[int, QP]()
+    steps = dict.fromkeys(problems, 0)
+    shares = Shares(stopping.time_limit, {index: float(problem.n) ** 2 for index, problem in problems.items()})
+
+    def finished(index: int, solution: Solution, v: np.ndarray) -> Following | None:
+        n_iter = steps[index] + solution.n_iter
+        may_go_on = not solution.cut_off and n_iter < stopping.iterations_allowed(left[index].n)
+        if not solution.converged and not solution.in_float64 and may_go_on:
+            steps[index], too_coarse[index] = n_iter, left[index]._replace(start=solution.b)
+            shares.give_back(index)
+            return None
+        steps[index] = 0
+        following = report(index, solution._replace(n_iter=n_iter), v)
+        if following is not None:
+            left[index] = following.problem
+        return following
 
     for dtype in (np.float32, np.float64):
         rows = device.rows(X, kernel, np.dtype(dtype))
         if dtype == np.float64 or rows.fits_float32:
-            _solve_groups(left, _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares), steps, finished)
+            shared = _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares, look)
+            _solve_groups(left, shared, steps, finished)
             left, too_coarse = too_coarse, {}
         if not left:
             break
-    return [found[index] for index in range(len(problems))]
 
 
 class _Shared(NamedTuple):
@@ -145,18 +202,31 @@ class _Shared(NamedTuple):
     device: Device
     budget_mb: float
     shares: Shares
+    look: Callable[[], None]
+
+    def clock(self, group: Collection[int]) -> Clock:
+        """Of these problems, begun now."""
+
+        def interrupted() -> bool:
+            self.look()
+            return False
+
+        return Clock(interrupted, self.shares.deadline(group, 1))
 
 
-def _solve_groups(
-    problems: Mapping[int, QP], shared: _Shared, steps: np.ndarray, report: Callable[[int, Solution], None]
-) -> None:
-    """Solve problems together, or where memory runs out in halves; `steps` (n,) are those that each has taken."""
+def _solve_groups(problems: Mapping[int, QP], shared: _Shared, steps: Mapping[int, int], report: Report) -> None:
+    """Solve problems together, or where memory runs out in halves; `steps` are those that each has taken.
+
+    Where `report` puts another problem in the place of one, `problems` has it too.
+    """
     done: set[int] = set()
     too_large: tuple[type[BaseException], ...] = (_RowsDoNotFit, *shared.device.out_of_memory)
 
-    def finished(index: int, solution: Solution) -> None:
-        done.add(index)
-        report(index, solution)
+    def finished(index: int, solution: Solution, v: np.ndarray) -> Following | None:
+        following = report(index, solution, v)
+        if following is None:
+            done.add(index)
+        return following
 
     waiting = [list(problems)]
     while waiting:
@@ -166,8 +236,8 @@ def _solve_groups(
         chosen = {index: problems[index] for index in group}
         try:
             capacity = _rows_that_fit(chosen.values(), shared)
-            clock = Clock(deadline=shared.shares.deadline(group, 1))
-            _Group(chosen, shared, steps[group], capacity).solve(finished, clock)
+            taken = np.array([steps[index] for index in group], dtype=np.int64)
+            _Group(chosen, shared, taken, capacity).solve(finished, shared.clock(group))
         except too_large as error:
             left = [index for index in group if index not in done]
             if left and len(group) == 1:
@@ -193,7 +263,8 @@ def _rows_that_fit(problems: Collection[QP], shared: _Shared) -> int:
     q = min(shared.device.largest_set, n)
     fixed = len(problems) * (_SELECTED * n + (itemsize * q + 28) * q) + shared.rows.nbytes
     capacity = int((shared.budget_mb * 2**20 - fixed) / (itemsize * n_columns))
-    if capacity < min(n_columns, ROWS_FOR_EACH * len(problems)):
+    # Problems about the same samples, as those of the folds, need much the same rows.
+    if capacity < min(n_columns, ROWS_FOR_EACH * len({problem.blocks for problem in problems})):
         raise _RowsDoNotFit(f"{max(0, capacity):,} kernel rows of {n_columns:,} values fit beside the rest")
     return min(capacity, n_columns)
 
@@ -315,20 +386,21 @@ class _Group:
 
     # -- the loop --------------------------------------------------------------------------------------
 
-    def solve(self, finished: Callable[[int, Solution], None], clock: Clock) -> None:
+    def solve(self, finished: Report, clock: Clock) -> None:
         """Run every problem to the tolerance, to its last step, until `clock` says so, or until float32 is too coarse.
 
+        What `finished` puts in the place of one that has ended takes part from the next round on.
         Problems take part together as long as there is room for their rows; then some wait until others are done.
         """
         waiting = [(np.arange(len(self.problems)), False)]
         while waiting:
             live, is_selected = waiting.pop()
             while len(live):
-                report = self.select(live, is_selected=is_selected)
+                report, new = self.select(live, is_selected=is_selected), live[:0]
                 if not is_selected:
                     ended = self.ended(live, report, clock)
-                    for k, solution in self.results(live[ended], report, clock):
-                        finished(self.indices[k], solution)
+                    results = self.results(live[ended], report, clock)
+                    new = self.replace({k: finished(self.indices[k], *result) for k, result in results}, report)
                     live = live[~ended]
                 is_selected = False
                 if report.n_wanted <= self.capacity:
@@ -339,6 +411,31 @@ class _Group:
                     live, is_selected = live[:half], True
                 elif len(live):
                     self.compute_gradient_in_parts(live, report)
+                if is_selected and len(new):
+                    waiting.append((new, False))
+                elif len(new):
+                    live = np.union1d(live, new)
+
+    def replace(self, following: Mapping[int, Following | None], report: _Report) -> np.ndarray:
+        """Put other problems in the place of some that have ended; returns the places (m,) of those."""
+        others = {k: other for k, other in following.items() if other is not None}
+        places = np.array(list(others), dtype=np.int64)
+        if not len(places):
+            return places
+        state = np.zeros((4, len(places), self.n))
+        for at, (k, (problem, v)) in enumerate(others.items()):
+            state[:, at, : problem.n] = problem.start, v, problem.lower, problem.upper
+            self.problems[k], self.verified[k], self.was_checked[k] = problem, Verified(), False
+            self.allowed[k] = self.shared.stopping.iterations_allowed(problem.n)
+        xp, rows = self.xp, self.xp.asarray(places)
+        for array, values in zip((self.b, self.v, self.lower, self.upper), xp.asarray(state), strict=True):
+            array[rows] = values
+        self.steps_left[rows] = xp.asarray(self.allowed[places])
+        self.growing[rows] = 1
+        # It goes on as after a check of its gradient. One that was given up has a set of which no values are there.
+        is_whole = report.action[places] == FINISHED
+        self.action[rows] = xp.asarray(np.where(is_whole, CHECK, START).astype(np.int32))
+        return places
 
     def select(self, live: np.ndarray, *, is_selected: bool) -> _Report:
         """What each problem does in this round, which rows that needs, and which of them are missing."""
@@ -368,10 +465,10 @@ class _Group:
 
     def take_steps(self, live: np.ndarray, report: _Report) -> None:
         """Compute the rows that are missing; then SMO, or gradients from scratch."""
+        self.compute_rows(report.n_missing)  # though a problem wants them that has ended: they have their slots
         if not len(live):
             return
         listed, kernels = self.listed(live), self.device.kernels
-        self.compute_rows(report.n_missing)
         runs = (report.action[live] != CHECK) & (report.action[live] != GRADIENT)
         self.was_checked[live] = report.action[live] == CHECK
         if runs.any():
@@ -457,8 +554,10 @@ class _Group:
             b[:n], v[:n], problem.lower, problem.upper, problem.epsilon, exact=self.dtype == np.float64, final=final
         )
 
-    def results(self, ended: np.ndarray, report: _Report, clock: Clock) -> Iterator[tuple[int, Solution]]:
-        """The solutions of problems that have ended."""
+    def results(
+        self, ended: np.ndarray, report: _Report, clock: Clock
+    ) -> Iterator[tuple[int, tuple[Solution, np.ndarray]]]:
+        """The solutions of problems that have ended, and their gradients."""
         if not len(ended):
             return
         b, v = self.read(ended)
@@ -471,4 +570,5 @@ class _Group:
                 n_iter=int(self.allowed[k] - report.steps_left[k]), tol=self.tol, epsilon=problem.epsilon,
                 rounding=rounding, in_float64=self.dtype == np.float64,
             )  # fmt: skip
-            yield k, solution._replace(cut_off=is_past and report.gaps[k] > self.tol)
+            solution = solution._replace(cut_off=is_past and report.gaps[k] > self.tol)
+            yield k, (solution, v[place, : problem.n])

@@ -67,6 +67,11 @@ class Chain(NamedTuple):
     weights: np.ndarray
     Cs: np.ndarray
 
+    def problem(self, c: int, sizes: Sequence[int]) -> QP:
+        """That of ``Cs[c]``; `sizes` are the numbers of samples of its blocks."""
+        p, bounds = np.repeat([1.0, -1.0], sizes), self.Cs[c] * self.weights
+        return QP(self.blocks, p, np.where(p > 0, 0.0, -bounds), np.where(p > 0, bounds, 0.0))
+
 
 class Solved(NamedTuple):
     """What came of a `Chain`.
@@ -78,7 +83,7 @@ class Solved(NamedTuple):
     decisions : (m, n) float64 array
         Decision values of these samples, positive for the first class.
     seconds : float
-        That its thread took.
+        That its thread took; on a GPU its share of them.
     """
 
     solutions: list[Solution]
@@ -433,7 +438,7 @@ def solve_chain(
             else:
                 lower[k] = -Cs[c] * weights[k]
         if c > 0:
-            _begin(b, v, p, lower, upper, Cs[c] / Cs[c - 1])
+            start_of_next(b, v, p, lower, upper, Cs[c] / Cs[c - 1])
         taken, ended = _solve(K, b, v, lower, upper, tol, steps, stop, copies)
         outcome[c, 0], outcome[c, 1] = taken, ended
         B[c], V[c] = b, v
@@ -442,8 +447,10 @@ def solve_chain(
 
 
 @compiled(fastmath={"contract", "nsz"})
-def _begin(b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray, ratio: float) -> None:
-    """Multiply b by `ratio`, the growth of its bounds, if that is the better start; v follows."""
+def start_of_next(
+    b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray, ratio: float
+) -> None:
+    """Multiply b by `ratio`, the growth of its bounds, if that is the better start; v follows. All are (n,) float64."""
     # p' b - 1/2 b' K b at t b, where K b = p - v.
     linear, quadratic = 0.0, 0.0
     for k in range(b.shape[0]):
