@@ -1,5 +1,6 @@
 # Every target makes its own virtual environment from a bare python3; nothing need be installed first.
 #   make train   set up, then train on MNIST's 60,000 images on the best hardware present
+#   make demo    the same with probabilities, and a page to draw digits on, models/demo.html
 #   make test    the whole test suite          make lint    ruff and mypy
 #   make bench   the benchmark suite           make clean   remove what these targets made
 #   make bench-startup   what should answer at once: gpusvm --help, info, data list, reading files
@@ -34,10 +35,13 @@ run_extras := $(GPU)
 # Without a GPU, what its tests take that need none; the GPU packages bring their own of each.
 dev_extras := dev$(comma)$(or $(GPU),gpu-test)
 
-.PHONY: train test lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit gpu-extras dist-check clean
+.PHONY: train demo test lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit gpu-extras dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
+
+demo: $(VENV)/.installed-run
+	$(BIN)/gpusvm demo --out models/demo.html $(DEMO_ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)

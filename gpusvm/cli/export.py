@@ -1,4 +1,4 @@
-"""``gpusvm export``: a model in another library's form."""
+"""``gpusvm export``: a model in another library's form, or as a page to draw on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gpusvm.cli.model_argument import load_named_model
 from gpusvm.cli.options import ModelFile
 from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
+from gpusvm.io.web import title_of, write_page
 from gpusvm.model import SVMModel
 from gpusvm.model_file import to_onnx, to_sklearn_pipeline
 from gpusvm.onnx_graph import float32_suffices
@@ -25,12 +26,13 @@ class Target(StrEnum):
     sklearn = "sklearn"
     onnx = "onnx"
     libsvm = "libsvm"
+    web = "web"
 
 
 _MOST_NAMED = 10
 """Columns named on a line."""
 
-_SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".model"}
+_SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".model", Target.web: ".html"}
 
 
 def export(
@@ -39,7 +41,8 @@ def export(
         Target,
         typer.Option(
             "--to",
-            help="sklearn: a joblib pickle of a fitted pipeline; onnx: a graph; libsvm: what svm-predict reads.",
+            help="sklearn: a joblib pickle of a fitted pipeline; onnx: a graph; libsvm: what svm-predict reads; web: a"
+            " page to draw on, for models of images.",
         ),
     ],
     out: Annotated[
@@ -47,7 +50,7 @@ def export(
         typer.Option("--out", help="Where to write; by default beside the model.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a model for scikit-learn or ONNX, which take rows of raw pixels or of a table, or for LIBSVM."""
+    """Write a model for scikit-learn or ONNX, which take rows of raw pixels or of a table, for LIBSVM, or as a page."""
     path = out or model.with_suffix(_SUFFIXES[to])
     if path.resolve() == model.resolve():
         raise UsageError(f"{path} is the model itself; name another file with --out")
@@ -65,6 +68,9 @@ def _write(machine: SVMModel, to: Target, path: Path) -> str:
             write_libsvm_model(machine, path)
         return f"Use it with features in LIBSVM's format:\n  svm-predict TEST_FILE {path} OUTPUT_FILE"
     note_raw(notes, machine)
+    if to is Target.web:
+        write_page(machine, path, title=title_of(machine, path.stem))
+        return "Open it in a browser; it needs no network."
     if to is Target.onnx:
         content = to_onnx(machine).SerializeToString()
         with replacing(path) as temporary:

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gpusvm.cli import bench, data, evaluate, export, info, predict, train, tune
+from gpusvm.cli import bench, data, demo, evaluate, export, info, predict, train, tune
 from gpusvm.cli.console import messages, warnings_as_notes
 from gpusvm.errors import INTERRUPTED, GpuSvmError
 from gpusvm.output import remove_unfinished
@@ -92,6 +92,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(bench.bench)
 app.command()(export.export)
+app.command()(demo.demo)
 
 
 def run() -> None:

@@ -10,6 +10,7 @@ from gpusvm.data.catalogue import (
     verify,
 )
 from gpusvm.data.dataset import Dataset, has_split, load_dataset, load_images, load_samples
+from gpusvm.data.digit_form import as_digit
 from gpusvm.data.table import Table
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "FileCheck",
     "Table",
+    "as_digit",
     "default_source",
     "fetch",
     "find_local",
