@@ -31,6 +31,7 @@ from gpusvm.model import SVMModel
 from gpusvm.output import check_writable, write_json
 from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, fitting, load_like, require_kind
+from gpusvm.training import training_samples
 
 LINE_WIDTH = 80
 """Results fit this many columns where there is no terminal to ask."""
@@ -107,7 +108,8 @@ def evaluate(
     )
     certificate = None
     if certify_it:
-        certificate = certify(machine, machine.preprocess(data.samples), true, C=C)
+        trained = training_samples(machine, data)
+        certificate = certify(machine, machine.preprocess(trained.samples), trained.require_labels(), C=C)
         machine = machine if C is None else replace(machine, problem=replace(machine.problem, C=C))
     written = []
     if json_path is not None:

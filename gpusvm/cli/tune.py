@@ -145,6 +145,7 @@ def tune(
         source=source,
         reading=reading_of(as_table, as_images, label, drop, data_dir, resize),
         test_source=test_source, limit=limit, test_size=test_size, seed=seed, binarize=False, deskew=False,
+        scatter=False, moves=(),
         scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
         parameters={}, notices=notices,
     )  # fmt: skip

@@ -356,3 +356,63 @@ def test_a_killed_training_goes_on_to_the_same_model(tmp_path, backend):
     np.testing.assert_array_equal(resumed.dual_coef, whole.dual_coef)
     np.testing.assert_array_equal(resumed.intercept, whole.intercept)
     assert not checkpoint.exists()
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory):
+    """What ``--preset best`` says of few images, and the folder with its model and certificate."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("best")
+        patch.chdir(folder)
+        return gpusvm("train", "digits", "--preset", "best", "--limit", "700"), folder
+
+
+class TestBest:
+    def test_stages_model_and_certificate(self, best):
+        done, folder = best
+        assert done.exit_code == 0, done.output
+        stages = [line.split(" s  ")[1].split(",")[0] for line in done.stderr.splitlines() if " s  " in line]
+        assert [stage.split(":")[0] for stage in stages] == [
+            "Scattering", "First training", "Second training", "Testing",
+        ]  # fmt: skip
+        assert "Backend: native" in done.stdout and "scattered" in done.stdout
+        metrics = json.loads((folder / "digits.json").read_text())
+        assert metrics["accuracy"] > 0.94
+        assert metrics["certificate"]["kkt_gap"] < 2e-3
+        model = load_model(folder / "digits.svm")
+        assert [type(step).__name__ for step in model.preprocessing] == [
+            "PixelScaler", "Scattering", "Logarithm", "StandardScaler", "PCA",
+        ]  # fmt: skip
+        assert model.provenance["augment"]["first"]["n_train"] == 700
+
+    def test_its_model_evaluates_as_any_other(self, best):
+        _, folder = best
+        again = gpusvm("evaluate", folder / "digits.svm", "--json", "again.json")
+        assert again.exit_code == 0, again.output
+        assert json.loads(Path("again.json").read_text())["accuracy"] > 0.94
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (("--preset", "best", "--table"), "--preset best is for images"),
+            (("--preset", "best", "--proba"), "--proba cannot be had with --augment"),
+            (("--augment", "shifts", "--checkpoint", "c"), "--checkpoint cannot be had with --augment"),
+            (("--augment", "flips"), "--augment takes shifts"),
+            (("--scatter", "--deskew"), "--scatter takes the pixels as they are"),
+            (("--scatter", "--binarize"), "--scatter takes the pixels as they are"),
+        ],
+    )
+    def test_what_does_not_go_together(self, options, says):
+        assert says in one_line_error(gpusvm("train", "digits", *options), 2)
+
+    def test_tables_are_not_moved_or_scattered(self, tmp_path):
+        rows = "\n".join(f"{i},{i % 7},{i % 2}" for i in range(40))
+        (tmp_path / "t.csv").write_text("a,b,label\n" + rows)
+        for option in (("--augment", "shifts"), ("--scatter",)):
+            done = gpusvm("train", "t.csv", *option)
+            assert f"{option[0]} is for images, and t.csv is a table" in one_line_error(done, 2) and not done.stdout
+
+    def test_moves_alone(self):
+        done = gpusvm("train", "digits", "--augment", "shifts", "--out", "m.svm", "--limit", "500", "--certify")
+        assert done.exit_code == 0, done.output
+        assert len(load_model("m.svm").provenance["augment"]["moves"]) == 8
