@@ -21,7 +21,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import compute_class_weight
 
+from gpusvm.backends.base import SharingBackend
 from gpusvm.backends.folds import Cell, Column, Fold, FoldedData, solve_columns
+from gpusvm.backends.native import backend as native_cpu
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import KERNEL_PARAMETERS, Array, Kernel, resolve_gamma
 from gpusvm.output import write_json
@@ -136,6 +138,8 @@ class Search:
         Of `time.monotonic`.
     watch : callable, optional
         Called without arguments as results come and about ten times a second.
+    backend : SharingBackend
+        What trains.
 
     Attributes
     ----------
@@ -160,8 +164,9 @@ class Search:
         keep_in: Path | None = None,
         deadline: float = math.inf,
         watch: Callable[[], None] | None = None,
+        backend: SharingBackend = native_cpu,
     ) -> None:
-        self.X, self.settings, self.resources = X, settings, resources
+        self.X, self.settings, self.resources, self.backend = X, settings, resources, backend
         self.deadline, self.watch = deadline, watch or (lambda: None)
         self.scale = resolve_gamma("scale", X)
         self.data = FoldedData(X, y, _folds(y, settings))
@@ -260,7 +265,7 @@ class Search:
         solve_columns(
             self.data,
             [Column([self.settings.with_gamma(gamma)] * n_folds, Cs) for gamma, Cs in columns],
-            Stopping(tol=self.settings.tol), self.resources, keep, folds, self._look,
+            Stopping(tol=self.settings.tol), self.resources, keep, folds, self._look, self.backend,
         )  # fmt: skip
 
     def _right(self, cell: Cell) -> np.ndarray:

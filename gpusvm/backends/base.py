@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -10,7 +11,10 @@ from gpusvm.device import Availability
 from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Resources, Stopping
 
-__all__ = ["Availability", "Backend", "Progress"]
+if TYPE_CHECKING:
+    from gpusvm.solver.path import Chain, Solved
+
+__all__ = ["Availability", "Backend", "Progress", "SharingBackend"]
 
 
 class Progress(Protocol):
@@ -32,7 +36,7 @@ class Backend(Protocol):
     goes_on: bool
     """Whether `fit` heeds a time limit, and takes a `start`: a model of the same samples from which it goes on."""
     shares_folds: bool
-    """Whether `folds` may solve many of its trainings together, in its place."""
+    """Whether `folds` may solve many of its trainings together, in its place: it is a `SharingBackend`."""
     takes_sparse: bool
     """Whether X may be CSR (`sparse.Sparse`)."""
 
@@ -73,3 +77,42 @@ class Backend(Protocol):
             Factor on C for each sample; samples of weight zero take no part.
         progress : Progress, optional
         """
+
+
+class SharingBackend(Backend, Protocol):
+    """A backend that solves many trainings of the same samples together."""
+
+    on_cpu: bool
+    """Whether it does so on the cores of this machine: then joblib's workers can do it too, folds of many small classes
+    have compiled code of their own, and all kernel values of a pair of classes have to fit in memory."""
+
+    def solve_chains(
+        self,
+        X: Any,
+        blocks: Sequence[np.ndarray],
+        chains: Sequence[Chain],
+        stopping: Stopping,
+        resources: Resources,
+        report: Callable[[int, Solved], None],
+        look: Callable[[], None],
+    ) -> None:
+        """Solve chains of C-SVC over the same samples: see `solver.path.solve_chains`.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array, float32 or float64, or CSR, as for `fit`
+        blocks : sequence of int64 arrays
+            The rows of X in each block.
+        chains : sequence of Chain
+            Their kernels are of one name.
+        stopping : Stopping
+            Without limits on steps or time.
+        resources : Resources
+        report : callable
+            ``report(index, solved)``, in the caller's thread, for each chain as it is done.
+        look : callable
+            Called in the caller's thread, some ten times a second. What it raises ends the work.
+        """
+
+    def pair_decisions(self, model: SVMModel, X: Any, resources: Resources) -> np.ndarray:
+        """The decision values (m, n_pairs) of samples X (m, n_features); called by what `solve_chains` reports to."""

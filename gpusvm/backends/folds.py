@@ -1,5 +1,7 @@
 """Trainings of the same samples, with other parameters and in other folds, solved together: see `solver.path`.
 
+The caller chooses the backend, among those that share folds: see `sharing`.
+
 Class pair by class pair: the kernel values of a pair serve all folds, and every C. Of two classes the decision values
 of held-out samples come with the solution; of more, each fold's model gives them.
 """
@@ -10,20 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import joblib
 import numpy as np
 
-from gpusvm.backends.native import announce_compilation, backend
+from gpusvm.backends.base import Backend, SharingBackend
+from gpusvm.backends.native import backend as native_cpu
 from gpusvm.backends.one_vs_one import GroupedData, merge
 from gpusvm.jobs import as_they_finish, effective_jobs, run_elsewhere
-from gpusvm.kernels import Array, Kernel, largest_norm, near_the_origin
+from gpusvm.kernels import Array, Kernel, largest_norm
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import class_pairs
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import Solution
-from gpusvm.sparse import is_sparse, unpacked_if_smaller
+from gpusvm.sparse import is_sparse
 
 if TYPE_CHECKING:
     from gpusvm.solver.path import Chain, Solved
@@ -155,11 +158,17 @@ class FoldedData:
         )
 
 
-def fits_memory(data: FoldedData, resources: Resources) -> bool:
-    """Whether the kernel values of the largest pair of classes fit into the memory for them."""
+def sharing(backend: Backend, X: Array) -> SharingBackend | None:
+    """The backend, where it solves trainings of the samples `X` together; None where it does not."""
+    able = backend.shares_folds and (backend.takes_sparse or not is_sparse(X))
+    return cast(SharingBackend, backend) if able else None
+
+
+def fits_memory(backend: SharingBackend, data: FoldedData, resources: Resources) -> bool:
+    """Whether the largest pair of classes fits into memory: on a CPU all its kernel values, elsewhere those needed."""
     from gpusvm.solver.path import chain_mb
 
-    return chain_mb(data.largest_pair()) <= (resources.cache_size or default_cache_mb())
+    return not backend.on_cpu or chain_mb(data.largest_pair()) <= (resources.cache_size or default_cache_mb())
 
 
 def solve_columns(
@@ -170,6 +179,7 @@ def solve_columns(
     report: Callable[[Cell], None],
     folds: Sequence[int] | None = None,
     look: Callable[[], None] = lambda: None,
+    backend: SharingBackend = native_cpu,
 ) -> None:
     """Train every C of every column in each of `folds` (all by default), each exactly, and decide what it holds out.
 
@@ -188,12 +198,14 @@ def solve_columns(
     folds : sequence of int, optional
     look : callable
         Called in the caller's thread, some ten times a second where trainings are short. What it raises ends the work.
+    backend : SharingBackend
+        What trains.
     """
     numbers = range(len(data.folds)) if folds is None else folds
-    asked = _Asked(data, columns, stopping, resources, report, numbers, look)
-    if run_elsewhere():
+    asked = _Asked(data, columns, stopping, resources, report, numbers, look, backend)
+    if backend.on_cpu and run_elsewhere():
         _solve_elsewhere(asked)
-    elif fits_memory(data, resources):
+    elif fits_memory(backend, data, resources):
         _solve_together(asked)
     else:
         _solve_one_by_one(asked)
@@ -210,6 +222,7 @@ class _Asked:
     report: Callable[[Cell], None]
     folds: Sequence[int]
     look: Callable[[], None]
+    backend: SharingBackend
 
 
 def _solve_together(asked: _Asked) -> None:
@@ -230,10 +243,11 @@ def _solve_together(asked: _Asked) -> None:
     def keep(index: int, solved: Solved) -> None:
         tasks.add(*places[index], solved)
 
-    _solve(data, chains, asked.stopping, asked.resources, keep, asked.look)
+    _solve(asked.backend, data, chains, asked.stopping, asked.resources, keep, asked.look)
 
 
 def _solve(
+    backend: SharingBackend,
     data: FoldedData,
     chains: Sequence[Chain],
     stopping: Stopping,
@@ -241,23 +255,18 @@ def _solve(
     report: Callable[[int, Solved], None],
     look: Callable[[], None] = lambda: None,
 ) -> None:
-    """`solve_chains` over the samples as given."""
-    from gpusvm.solver.path import solve_chains
+    """`solve_chains` of the backend, those of each kind of kernel after the others."""
+    computed = {chain.kernel for chain in chains if not chain.kernel.precomputed}
+    largest = largest_norm(data.X) if computed else 0.0
+    for kernel in computed:
+        kernel.require_range(largest)
+    for name in dict.fromkeys(chain.kernel.name for chain in chains):
+        own = [index for index, chain in enumerate(chains) if chain.kernel.name == name]
 
-    if not chains:
-        return
-    announce_compilation()
-    kernel = chains[0].kernel
-    if not kernel.precomputed:
-        largest = largest_norm(data.X)
-        for one in {chain.kernel for chain in chains}:
-            one.require_range(largest)
-    X = near_the_origin(unpacked_if_smaller(data.X), kernel)
-    solve_chains(
-        X if is_sparse(X) else np.ascontiguousarray(X), data.blocks, chains, stopping,
-        budget_mb=resources.cache_size or default_cache_mb(), n_threads=effective_jobs(resources.n_jobs), report=report,
-        look=look,
-    )  # fmt: skip
+        def keep(place: int, solved: Solved, own: list[int] = own) -> None:
+            report(own[place], solved)
+
+        backend.solve_chains(data.X, data.blocks, [chains[index] for index in own], stopping, resources, keep, look)
 
 
 def _solve_elsewhere(asked: _Asked) -> None:
@@ -284,7 +293,7 @@ def _solve_column(
 
 
 def _solve_one_by_one(asked: _Asked) -> None:
-    """`solve_columns` by one training after another."""
+    """`solve_columns` by one training after another, on a CPU."""
     data = asked.data
     for column, wanted in enumerate(asked.columns):
         for fold in asked.folds:
@@ -296,7 +305,7 @@ def _solve_one_by_one(asked: _Asked) -> None:
             for c, C in enumerate(wanted.Cs):
                 asked.look()
                 begun = time.perf_counter()
-                start = backend.fit(
+                start = native_cpu.fit(
                     X, y, Problem(kernel, C), asked.stopping, asked.resources, sample_weight=data.weights[fold][train],
                     progress=lambda *_: asked.look(), start=start,
                 )  # fmt: skip
@@ -342,7 +351,7 @@ class _Tasks:
             if not same.all():
                 news = [s._replace(b=np.zeros_like(s.b)) if k else s for s, k in zip(solutions, same, strict=False)]
                 model = merge(grouped, news if same.any() else solutions, Problem(kernel, C), self.asked.stopping, {})
-                found = model.pair_decisions(data.X[test], n_jobs=self.asked.resources.n_jobs)
+                found = self.asked.backend.pair_decisions(model, data.X[test], self.asked.resources)
                 decisions = np.where(same, decisions, found)
             n_iter = sum(found.n_iter for found in solutions)
             converged = all(found.converged for found in solutions)
@@ -350,6 +359,7 @@ class _Tasks:
 
 
 def own_decisions(
+    backend: SharingBackend,
     data: FoldedData,
     problem: Problem,
     stopping: Stopping,
@@ -362,6 +372,8 @@ def own_decisions(
 
     Parameters
     ----------
+    backend : SharingBackend
+        What trains.
     data : FoldedData
         For which `shares_values`.
     problem : Problem
@@ -397,7 +409,7 @@ def own_decisions(
             found[block[own], column] = values[own]
         report(pair, fold)
 
-    _solve(data, chains, stopping, resources, keep)
+    _solve(backend, data, chains, stopping, resources, keep)
     return found
 
 
@@ -407,16 +419,19 @@ def _mask(rows: np.ndarray, n: int) -> np.ndarray:
     return mask
 
 
-def shares_values(data: FoldedData, problem: Problem, stopping: Stopping, resources: Resources) -> bool:
+def shares_values(
+    backend: SharingBackend, data: FoldedData, problem: Problem, stopping: Stopping, resources: Resources
+) -> bool:
     """Whether folds are trained soonest on kernel values that they share, as `own_decisions` does.
 
-    So where a training needs all values between a pair's samples anyway. A larger pair needs a part of them, which is
-    another one in each fold; and small pairs, of which there may be thousands, are solved sooner by compiled code that
-    goes from one to the next.
+    So on a CPU where a training needs all values between a pair's samples anyway. A larger pair needs a part of them,
+    which is another one in each fold; and small pairs, of which there may be thousands, are solved sooner by compiled
+    code that goes from one to the next. A GPU has the rows of all folds, and is full only when many problems work.
     """
     from gpusvm.solver.working_set import AT_ONCE, SMALL
 
-    fits = SMALL < data.largest_pair() <= AT_ONCE and fits_memory(data, resources)
+    pays = not backend.on_cpu or SMALL < data.largest_pair() <= AT_ONCE
+    fits = pays and fits_memory(backend, data, resources)
     return fits and solved_together(data, problem.kernel, [problem.C], stopping)
 
 

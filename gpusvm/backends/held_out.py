@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from gpusvm.backends.base import Backend, Progress
-from gpusvm.backends.folds import Fold, FoldedData, own_decisions, shares_values
+from gpusvm.backends.folds import Fold, FoldedData, own_decisions, shares_values, sharing
 from gpusvm.backends.own_pairs import (
     coefficients_against,
     has_many_small_pairs,
@@ -231,15 +232,17 @@ def _folded(
     backend: Backend, training: Training, rows: np.ndarray, held: Sequence[np.ndarray]
 ) -> tuple[FoldedData, Callable[..., np.ndarray]] | None:
     """The samples in folds that are solved together, and what does so; None where each is to be trained by itself."""
-    if not backend.shares_folds:
+    trains = sharing(backend, training.X)
+    if trains is None:
         return None
     data = FoldedData(
         training.X, training.y, [Fold(np.setdiff1d(rows, part), part) for part in held],
         training.problem.class_weight, training.sample_weight,
     )  # fmt: skip
-    if shares_values(data, training.problem, training.stopping, training.resources):
-        return data, own_decisions
-    return (data, own_decisions_of_small) if has_many_small_pairs(data, training.stopping) else None
+    if shares_values(trains, data, training.problem, training.stopping, training.resources):
+        return data, partial(own_decisions, trains)
+    are_small = trains.on_cpu and has_many_small_pairs(data, training.stopping)
+    return (data, own_decisions_of_small) if are_small else None
 
 
 def _pair_of_fold(data: FoldedData, progress: Progress | None) -> Callable[[int, int], None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -25,13 +25,16 @@ from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
 
+if TYPE_CHECKING:
+    from gpusvm.solver.path import Chain, Solved
+
 
 class NativeCpuBackend(OwnSolverBackend):
     """Working sets and SMO on kernel rows, the class pairs side by side; see docs/solver.md."""
 
     name = "native-cpu"
     runs = "gpusvm's own solver on all CPU cores"
-    shares_folds = True
+    on_cpu = True
 
     def probe(self) -> Availability:
         if not installed("numba"):
@@ -91,6 +94,28 @@ class NativeCpuBackend(OwnSolverBackend):
         except MemoryError as error:
             raise TrainingError(f"not enough memory to train: {error}") from error
         return provenance
+
+    def solve_chains(
+        self,
+        X: np.ndarray,
+        blocks: Sequence[np.ndarray],
+        chains: Sequence[Chain],
+        stopping: Stopping,
+        resources: Resources,
+        report: Callable[[int, Solved], None],
+        look: Callable[[], None],
+    ) -> None:
+        from gpusvm.solver.path import solve_chains
+
+        announce_compilation()
+        solve_chains(
+            near_the_origin(_in_order(X), chains[0].kernel), blocks, chains, stopping,
+            budget_mb=resources.cache_size or default_cache_mb(), n_threads=effective_jobs(resources.n_jobs),
+            report=report, look=look,
+        )  # fmt: skip
+
+    def pair_decisions(self, model: SVMModel, X: Array, resources: Resources) -> np.ndarray:
+        return model.pair_decisions(X, n_jobs=resources.n_jobs)
 
 
 SHARES = 2

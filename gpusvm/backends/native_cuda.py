@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -12,15 +14,19 @@ from gpusvm.backends.base import Availability, Progress
 from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import judged
 from gpusvm.backends.own_solver import OwnSolverBackend, Work
-from gpusvm.device import gpu_failures, is_interrupt, one_line, probe_cuda, training_on_gpu
+from gpusvm.device import gpu_failures, is_interrupt, one_line, probe_cuda, to_device, training_on_gpu
 from gpusvm.errors import TrainingError
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
 from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.sparse import is_sparse
 
 if TYPE_CHECKING:
     from gpusvm.solver.cuda import Device
+    from gpusvm.solver.path import Chain, Solved
+
+ADVICE = "gpusvm info shows whether it still works, --backend native-cpu trains without it"
 
 
 class NativeCudaBackend(OwnSolverBackend):
@@ -28,7 +34,7 @@ class NativeCudaBackend(OwnSolverBackend):
 
     name = "native-cuda"
     runs = "gpusvm's own solver on a CUDA GPU"
-    shares_folds = False
+    on_cpu = False
 
     def probe(self) -> Availability:
         device = probe_cuda()
@@ -50,8 +56,7 @@ class NativeCudaBackend(OwnSolverBackend):
         checkpoint: Checkpoint | None = None,
         start: SVMModel | None = None,
     ) -> SVMModel:
-        advice = "gpusvm info shows whether it still works, --backend native-cpu trains without it"
-        with gpu_failures(advice), training_on_gpu(resources.device) as pool:
+        with gpu_failures(ADVICE), training_on_gpu(resources.device) as pool:
             model = self.train(
                 X, y, problem, stopping, resources,
                 sample_weight=sample_weight, progress=progress, checkpoint=checkpoint, start=start,
@@ -61,14 +66,45 @@ class NativeCudaBackend(OwnSolverBackend):
 
     def solve(self, work: Work) -> dict[str, Any]:
         budget_mb = work.resources.cache_size or default_cache_mb(free_mb())
-        try:
+        with _told_of_memory():
             _solve(work, budget_mb)
-        except MemoryError as error:
-            raise TrainingError(
-                f"not enough memory on the GPU to train: {one_line(error)}; raise cache_size, free memory on "
-                "the device, or train with --backend native-cpu"
-            ) from error
         return {"backend": self.name, **package_versions(("cupy",)), "cache_mb": round(budget_mb)}
+
+    def solve_chains(
+        self,
+        X: Any,
+        blocks: Sequence[np.ndarray],
+        chains: Sequence[Chain],
+        stopping: Stopping,
+        resources: Resources,
+        report: Callable[[int, Solved], None],
+        look: Callable[[], None],
+    ) -> None:
+        from gpusvm.solver.cuda_path import solve_chains_on_device
+        from gpusvm.solver.cuda_rows import TrainingSamples
+
+        with gpu_failures(ADVICE), training_on_gpu(resources.device), _told_of_memory():
+            device, budget_mb = solver_device(), resources.cache_size or default_cache_mb(free_mb())
+            samples = TrainingSamples(X, chains[0].kernel, device.rows, device.xp)
+            solve_chains_on_device(
+                samples.X, blocks, chains, stopping, device=replace(device, rows=samples.rows), budget_mb=budget_mb,
+                report=report, look=look,
+            )  # fmt: skip
+
+    def pair_decisions(self, model: SVMModel, X: Any, resources: Resources) -> np.ndarray:
+        found = model.pair_decisions(X if is_sparse(X) else to_device(X), n_jobs=resources.n_jobs)
+        return solver_device().to_host(found)
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise TrainingError(
+            f"not enough memory on the GPU to train: {one_line(error)}; raise cache_size, free memory on "
+            "the device, or train with --backend native-cpu"
+        ) from error
 
 
 def _solve(work: Work, budget_mb: float) -> None:

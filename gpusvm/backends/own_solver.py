@@ -97,6 +97,7 @@ class OwnSolverBackend(ABC):
     tasks = frozenset(TASKS)
     resumable = True
     goes_on = True
+    shares_folds = True
     takes_sparse = True
 
     @abstractmethod

@@ -16,6 +16,8 @@ from rich.live import Live
 from rich.table import Table as TextTable
 from rich.text import Text
 
+from gpusvm.backends.folds import sharing
+from gpusvm.backends.native import backend as native_cpu
 from gpusvm.backends.registry import backend_names, choose_backend
 from gpusvm.cli.console import PLAIN_SECONDS, bold, messages, pair_progress, results, sample_progress
 from gpusvm.cli.options import (
@@ -109,7 +111,12 @@ def tune(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Keep results in this file, and go on from those in it.")] = None,
     backend: Annotated[
-        str, typer.Option(help=f"For the last training: auto, native, {', '.join(backend_names())}.", metavar="NAME")
+        str,
+        typer.Option(
+            help=f"What trains: auto, native, {', '.join(backend_names())}. Those that are not native leave the search"
+            " to native-cpu.",
+            metavar="NAME",
+        ),
     ] = "native",
     cache_size: Annotated[
         float | None, typer.Option(help="MB for kernel values; default: a third of the free memory.")
@@ -160,12 +167,13 @@ def tune(
     X = as_csr(X) if is_sparse(X) else X.astype(working_dtype(X.dtype), copy=False)
     settings = Settings(kernel.value, degree, coef0, tol, balanced, folds, seed, exhaustive)
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    searcher = sharing(choice.backend, X) or native_cpu
     search = Search(X, split.train.require_labels(), settings, Resources(cache_size, n_jobs), keep_in=resume,
-                    deadline=deadline)  # fmt: skip
+                    deadline=deadline, backend=searcher)  # fmt: skip
     default_C, default_gamma = search.default_grid()
     console.print(
         f"Search: kernel {kernel.value}, {len(search.data.folds)} folds of the {counted(split.train, 'training ')},"
-        f" seed {seed}, {plural(effective_jobs(n_jobs), 'thread')}"
+        f" seed {seed}, {plural(effective_jobs(n_jobs), 'thread') if searcher.on_cpu else searcher.runs}"
     )
     with shown(notes, search) as watch:
         search.watch = watch

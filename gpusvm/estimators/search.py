@@ -16,7 +16,8 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 
-from gpusvm.backends.folds import Cell, Column, Fold, FoldedData, fits_memory, solve_columns, solved_together
+from gpusvm.backends.base import SharingBackend
+from gpusvm.backends.folds import Cell, Column, Fold, FoldedData, fits_memory, sharing, solve_columns, solved_together
 from gpusvm.backends.registry import choose_backend
 from gpusvm.errors import warn
 from gpusvm.estimators.svc import SVC, factors_of_classes
@@ -41,10 +42,10 @@ class SVCSearchCV(GridSearchCV):
     by itself: its own largest KKT violation is within `tol`. Scores may differ where a decision value is nearly zero.
 
     What cannot be solved together is fitted one by one, with the same result in more time: another backend than
-    native-cpu, ``probability=True``, ``break_ties=True``, the sigmoid kernel, limits on steps or time, folds that
-    lack a class, parameters other than C, gamma, degree, coef0, kernel, class_weight and tol, a `scoring` function of
-    one's own, ``return_train_score=True``, metadata routing, and pairs of classes whose kernel values do not fit
-    into ``cache_size``. ``solved_together_`` says which it was.
+    native-cpu and native-cuda, ``probability=True``, ``break_ties=True``, the sigmoid kernel, limits on steps or time,
+    folds that lack a class, parameters other than C, gamma, degree, coef0, kernel, class_weight and tol, a `scoring`
+    function of one's own, ``return_train_score=True``, metadata routing, and on a CPU pairs of classes whose kernel
+    values do not fit into ``cache_size``. ``solved_together_`` says which it was.
 
     Parameters
     ----------
@@ -271,13 +272,17 @@ def _task(search: SVCSearchCV, X: Any, X_checked: Any, y: np.ndarray, groups: An
     trials = _trials(svc, candidates)
     if trials is None:
         return None
+    backend = sharing(choose_backend(svc.backend, require_gpu=svc.require_gpu).backend, X_checked)
+    if backend is None or (backend.on_cpu and svc.device is not None):
+        return None
     splitter = check_cv(search.cv, y, classifier=True)
     splits = [(_rows(train), _rows(test)) for train, test in splitter.split(X, y, groups)]
     weights = svc._validated_weights(sample_weight, X_checked)
     task = _Task(svc, y, candidates, splits, np.unique(y), sample_weight)
-    resources = Resources(svc._cache_mb, search.n_jobs if search.n_jobs is not None else svc.n_jobs)
+    n_jobs = search.n_jobs if search.n_jobs is not None else svc.n_jobs
+    resources = Resources(svc._cache_mb, n_jobs, svc.device)
     members = _by_what_cannot_differ(trials)
-    groups_of_trials = [_Group(X_checked, y, splits, [trials[k] for k in own], weights) for own in members]
+    groups_of_trials = [_Group(backend, X_checked, y, splits, [trials[k] for k in own], weights) for own in members]
     if not all(group.may_be_solved(resources) for group in groups_of_trials):
         return None
     for group, own in zip(groups_of_trials, members, strict=True):
@@ -313,12 +318,11 @@ def _trials(svc: SVC, candidates: Sequence[Mapping[str, Any]]) -> list[SVC] | No
             trial._validate_params()
     except ValueError:
         return None  # the search says of each what is wrong, and goes on as `error_score` says
-    if svc._has_probabilities or svc.break_ties or svc.warm_start or svc.verbose or svc.device is not None:
+    if svc._has_probabilities or svc.break_ties or svc.warm_start or svc.verbose:
         return None
     if any(callable(machine.kernel) for machine in (svc, *trials)):
         return None
-    choice = choose_backend(svc.backend, require_gpu=svc.require_gpu)
-    return trials if choice.backend.name == "native-cpu" else None
+    return trials
 
 
 def _by_what_cannot_differ(trials: Sequence[SVC]) -> list[list[int]]:
@@ -334,13 +338,14 @@ class _Group:
 
     def __init__(
         self,
+        backend: SharingBackend,
         X: Any,
         y: np.ndarray,
         splits: Sequence[tuple[np.ndarray, ...]],
         trials: Sequence[SVC],
         sample_weight: np.ndarray | None,
     ) -> None:
-        self.trials, self.stopping = trials, trials[0]._stopping()
+        self.backend, self.trials, self.stopping = backend, trials, trials[0]._stopping()
         classes = np.unique(y)
         folds = [Fold(train, test, _class_weight(trials[0].class_weight, classes, y[train])) for train, test in splits]
         self.data = FoldedData(X, y, folds, sample_weight=sample_weight)
@@ -357,7 +362,7 @@ class _Group:
     def may_be_solved(self, resources: Resources) -> bool:
         Cs = [float(trial.C) for trial in self.trials]
         together = all(solved_together(self.data, kernels[0], Cs, self.stopping) for kernels in self.kernels.values())
-        return together and len(self.data.classes) > 1 and fits_memory(self.data, resources)
+        return together and len(self.data.classes) > 1 and fits_memory(self.backend, self.data, resources)
 
     def solve(self, resources: Resources, task: _Task, keys: Sequence[str]) -> None:
         """Solve all trials in all folds, and leave in `task` what they decide, under their `keys`."""
@@ -377,7 +382,7 @@ class _Group:
             for key in wanted[cell.column, columns[cell.column].Cs[cell.c]]:
                 task.found[key, cell.fold] = (cell.decisions, cell.seconds)
 
-        solve_columns(self.data, columns, self.stopping, resources, keep)
+        solve_columns(self.data, columns, self.stopping, resources, keep, backend=self.backend)
         if early:
             warn(
                 f"{early} of {len(task.found)} trainings have not reached tol={self.stopping.tol:g}; scale the features"

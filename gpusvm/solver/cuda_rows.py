@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -141,6 +142,14 @@ class DeviceRows:
             return EXPONENTIAL_UNITS * self.kernel.value_error(norm, self.dtype)
         return self.kernel.value_error(self.largest_norm, self.dtype)
 
+    def of(self, kernel: Kernel) -> DeviceRows | None:
+        """Rows of another kernel, of samples as they lie on the device; None where it wants them in another form."""
+        if not self.form.suits(kernel):
+            return None
+        other = copy(self)
+        other.kernel, other.largest_value = kernel, self.form.largest_value(kernel, self.largest_norm)
+        return other
+
     def compute(self, samples: Array, slots: Array, out: Array, columns: Array | None = None) -> None:
         """Write kernel values of some samples with all: ``out[slots[i], c] = k(columns[samples[i]], columns[c])``.
 
@@ -197,12 +206,15 @@ class TrainingSamples:
             self.X = near_the_origin(_brought(self.X, xp), kernel)
 
     def rows(self, X: Any, kernel: Kernel, dtype: Any) -> Any:
-        """`DeviceRows` of these samples, of which X is the attribute."""
+        """`DeviceRows` of these samples, of which X is the attribute, for a kernel of the same name."""
         assert X is self.X
-        dtype = np.dtype(dtype)
-        if dtype not in self._made:
-            self._made[dtype] = self._make_rows(X, kernel, dtype, **self._known)
-        return self._made[dtype]
+        made = self._made.pop(np.dtype(dtype), None)
+        if made is not None and made.kernel != kernel:
+            made = made.of(kernel)
+        if made is None:
+            made = self._make_rows(X, kernel, np.dtype(dtype), **self._known)
+        self._made[np.dtype(dtype)] = made
+        return made
 
 
 class _Form(ABC):
@@ -232,6 +244,10 @@ class _Form(ABC):
         return kernel.largest_value(norm)
 
     @abstractmethod
+    def suits(self, kernel: Kernel) -> bool:
+        """Whether the samples would be in the same form for this kernel, and what is known of each is the same."""
+
+    @abstractmethod
     def launch(self, module: Any, kernel: Kernel, samples: Array, columns: Array, slots: Array, out: Array) -> None:
         """Compute rows; of one sample and one column at least."""
 
@@ -246,8 +262,12 @@ def _form_of(
     pixels = pixels or pixels_of(X, xp)
     if pixels is not None:
         return _Pixels(*pixels, dtype, xp)
-    real = dtype if dtype == np.float64 else kernel.product_dtype(largest_norm(X))
-    return _Reals(X, real, capability in WHERE_TF32_IS_FASTER, xp)
+    return _Reals(X, kernel, dtype, capability in WHERE_TF32_IS_FASTER, xp)
+
+
+def _product_dtype(kernel: Kernel, norm: float, dtype: np.dtype) -> np.dtype:
+    """What products of samples with squared norms up to `norm` are taken in, for kernel values of `dtype`."""
+    return np.dtype(dtype if dtype == np.float64 else kernel.product_dtype(norm))
 
 
 def _function(kernel: Kernel, scale: float = 1.0) -> tuple[Any, ...]:
@@ -361,19 +381,28 @@ class _Pixels(_Dense):
     def convert(self, part: Array) -> Array:
         return (part ^ np.uint8(128)).view(np.int8)
 
+    def suits(self, kernel: Kernel) -> bool:
+        return (kernel.name == "rbf") == self.is_rbf
+
     def measure(self, module: Any, kernel: Kernel) -> float:
+        self.is_rbf = kernel.name == "rbf"
         terms = self.xp.zeros(len(self.X), dtype=np.int32)
-        return self.measured(module, "measure_pixels", terms, self.xp, np.int32(kernel.name == "rbf"))
+        return self.measured(module, "measure_pixels", terms, self.xp, np.int32(self.is_rbf))
 
 
 class _Reals(_Dense):
     """float32 or float64 samples."""
 
-    def __init__(self, X: Array, real: np.dtype, by_tf32: bool, xp: ModuleType) -> None:
-        self.real, self.exact, self.xp = np.dtype(real), real == np.float64, xp
+    def __init__(self, X: Array, kernel: Kernel, dtype: np.dtype, by_tf32: bool, xp: ModuleType) -> None:
+        self.norm, self.dtype, self.xp = largest_norm(X), dtype, xp
+        self.real = _product_dtype(kernel, self.norm, dtype)
+        self.exact = self.real == np.float64
         by_tf32 = by_tf32 and not self.exact
         self.name, self.products = ("rows_by_tf32", "tf32") if by_tf32 else ("rows_of_reals", self.real.name)
-        self.pack(_brought(X.astype(real, copy=False), xp), real, xp)
+        self.pack(_brought(X.astype(self.real, copy=False), xp), self.real, xp)
+
+    def suits(self, kernel: Kernel) -> bool:
+        return _product_dtype(kernel, self.norm, self.dtype) == self.real
 
     def convert(self, part: Array) -> Array:
         return part
@@ -391,8 +420,8 @@ class _Nonzeros(_Form):
     def __init__(self, X: Sparse, kernel: Kernel, dtype: np.dtype, xp: ModuleType) -> None:
         X = without_empty_features(X)
         norms = squared_norms(X.astype(np.float64))
-        self.norm = float(norms.max(initial=0.0))
-        self.real = np.dtype(dtype if dtype == np.float64 else kernel.product_dtype(self.norm))
+        self.norm, self.dtype = float(norms.max(initial=0.0)), dtype
+        self.real = _product_dtype(kernel, self.norm, dtype)
         self.exact, self.products = self.real == np.float64, f"sparse {self.real.name}"
         self.starts = _brought(X.indptr.astype(np.int64), xp)
         self.features = _brought(X.indices.astype(np.int32), xp)
@@ -404,6 +433,9 @@ class _Nonzeros(_Form):
         self.unpacked = xp.zeros(self.n_groups * group, dtype=self.real)
         held = self.starts, self.features, self.values, self.terms, self.unpacked
         self.nbytes = sum(array.nbytes for array in held)
+
+    def suits(self, kernel: Kernel) -> bool:
+        return _product_dtype(kernel, self.norm, self.dtype) == self.real
 
     def measure(self, module: Any, kernel: Kernel) -> float:
         return self.norm
@@ -433,6 +465,9 @@ class _Given(_Form):
         self.largest = largest_entry(K) if K.size else 0.0
         self.K = xp.ascontiguousarray(_brought(K.astype(self.real, copy=False), xp))
         self.nbytes = self.K.nbytes
+
+    def suits(self, kernel: Kernel) -> bool:
+        return kernel.precomputed
 
     def measure(self, module: Any, kernel: Kernel) -> float:
         return 0.0

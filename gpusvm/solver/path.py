@@ -206,11 +206,10 @@ class _Setting:
         exact = K.dtype == np.float64
         shared = self.kernel(chain.kernel)
         solutions, decisions = [], np.empty((m, n))
-        for c, C in enumerate(chain.Cs):
+        for c in range(m):
             if self.is_stopped():
                 break
-            bounds = C * chain.weights
-            problem = QP(chain.blocks, p, np.where(p > 0, 0.0, -bounds), np.where(p > 0, bounds, 0.0), B[c])
+            problem = chain.problem(c, sizes)._replace(start=B[c])
             error = shared.gradient_error(problem, K.dtype.type, self.stopping.tol)
             rounding = error.rounding(B[c], V[c], problem.lower, problem.upper, exact=exact)
             found = make_solution(

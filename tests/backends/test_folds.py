@@ -11,6 +11,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from gpusvm import SVC
 from gpusvm.backends import held_out
 from gpusvm.backends.folds import Column, Fold, FoldedData, shares_values, solve_columns, solved_together
+from gpusvm.backends.native import backend as native_cpu
+from gpusvm.backends.native_cuda import backend as native_cuda
 from gpusvm.backends.own_pairs import has_many_small_pairs, own_decisions_of_small
 from gpusvm.kernels import Kernel
 from gpusvm.params import Problem, Resources, Stopping
@@ -126,7 +128,8 @@ def test_a_fold_that_lacks_a_class_is_trained_by_itself():
 def test_folds_share_kernel_values_where_a_training_needs_all_of_them(n, cache_size, shares):
     X, y = data(2, n)
     folded = FoldedData(X, y, [Fold(*fold) for fold in StratifiedKFold(3).split(X, y)])
-    assert shares_values(folded, Problem(KERNEL), Stopping(), Resources(cache_size)) == shares
+    assert shares_values(native_cpu, folded, Problem(KERNEL), Stopping(), Resources(cache_size)) == shares
+    assert shares_values(native_cuda, folded, Problem(KERNEL), Stopping(), Resources(cache_size)), "a GPU always does"
 
 
 @pytest.mark.parametrize("form", ["float64", "float32", "sparse", "precomputed"])

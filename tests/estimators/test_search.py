@@ -92,6 +92,17 @@ def test_grids_may_be_several_and_name_other_parameters():
     compare(StandardScaler().fit_transform(X), y, grids, cv=3)
 
 
+def test_samples_far_from_the_origin_are_moved_for_the_rbf_kernel_alone():
+    """Its distances stay as they are. Values of a polynomial do not."""
+    X, y = data(n=150)
+    X = StandardScaler().fit_transform(X) + 15.0
+    grids = [
+        {"kernel": ["rbf"], "gamma": [0.1, 0.3]},
+        {"kernel": ["poly"], "degree": [2], "gamma": [0.02], "coef0": [-10.0], "C": [0.01, 1.0]},
+    ]
+    compare(X, y, grids, cv=3, scoring="balanced_accuracy")
+
+
 @pytest.mark.parametrize("cv", [
     3, KFold(3, shuffle=True, random_state=1), StratifiedKFold(4), ShuffleSplit(3, test_size=0.3, random_state=2),
 ], ids=repr)  # fmt: skip

@@ -34,6 +34,9 @@ class ProductRows:
         self.value_error = kernel.value_error(norm, dtype) if norm else self.largest_value * np.finfo(dtype).eps / 2
         self.work = float(X.shape[1])
 
+    def of(self, kernel: Kernel) -> ProductRows:
+        return ProductRows(self.X, kernel, self.dtype)
+
     def compute(self, samples: Any, slots: Any, out: Any, columns: Any) -> None:
         if not len(samples):
             return

@@ -4,6 +4,7 @@ against float64 on fresh random samples; and a barrier left out is noticed."""
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -86,6 +87,31 @@ def compute(rows, places, slots, capacity, columns, width):
     out = np.full((capacity, width), np.nan, dtype=rows.dtype)
     rows.compute(places.astype(np.int32), slots.astype(np.int32), out, columns.astype(np.int32))
     return out
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if "T4" not in way])
+@pytest.mark.parametrize("kernel", [KERNELS[0], KERNELS[2]], ids=lambda kernel: kernel.name)
+def test_rows_of_another_kernel_are_those_made_anew(way, kernel, rng):
+    """Of samples that stay as they are: to the last bit."""
+    make, dtype, capability = WAYS[way]
+    X, other = make(rng, 30, 9), replace(kernel, gamma=3 * kernel.gamma, degree=2)
+    rows, anew = make_rows(X, kernel, dtype, capability).of(other), make_rows(X, other, dtype, capability)
+    assert (rows.largest_value, rows.value_error) == (anew.largest_value, anew.value_error)
+    everything = np.arange(30)
+    found, expected = (compute(r, everything[:5], everything[:5], 5, everything, 30) for r in (rows, anew))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "kernel", "other"),
+    [
+        (pixels, Kernel("rbf", 0.02), Kernel("linear")),  # of distances other numbers are known than of products
+        (reals, Kernel("rbf", 0.02), Kernel("rbf", 1e4)),  # whose products are taken in float64
+        (nonzeros, Kernel("rbf", 0.02), Kernel("rbf", 1e4)),
+    ],
+)
+def test_a_kernel_that_wants_samples_in_another_form_says_so(make, kernel, other, rng):
+    assert make_rows(make(rng, 20, 9), kernel, np.float32).of(other) is None
 
 
 def allowed(rows, d):
