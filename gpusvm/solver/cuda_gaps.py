@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gpusvm.kernels import Array
 from gpusvm.problem import QP
-from gpusvm.solver.cuda import Device
+from gpusvm.solver.cuda import MOST_WORK, Device
 from gpusvm.solver.cuda_kernels import CHECK
 from gpusvm.solver.cuda_rows import DeviceRows
 from gpusvm.solver.working_set import extremes
 
 ROWS_MB = 512.0
-"""Memory for kernel rows, if the budget has as much: the host looks at what has happened after each such part, and can
-be interrupted."""
+"""Memory for kernel rows, if the budget has as much."""
 
 GROUP_BYTES, OF_A_VARIABLE = 2**28, 48
 """Memory for the arrays of the problems looked at together, and bytes that each variable takes."""
@@ -98,41 +98,46 @@ class _Checked:
 
     def gaps(self, rows: DeviceRows, rows_mb: float) -> np.ndarray:
         """(n_problems,) float64."""
-        v = self.gradients(rows, rows_mb)
-        most, least = extremes(self.b, v, self.lower, self.upper, self.epsilon)
+        to_host, xp = self.device.to_host, self.device.xp
+        b, v = xp.asarray(self.b), xp.asarray(self.p)
+        self.subtract_products(rows, rows_mb, b, v)
+        most, least = extremes(b, v, xp.asarray(self.lower), xp.asarray(self.upper), self.epsilon)
         with np.errstate(invalid="ignore"):
-            found: np.ndarray = most - least
+            found = to_host(most) - to_host(least)
         return np.where(np.isfinite(found), found, 0.0)  # else nothing may grow, or nothing shrink
 
-    def gradients(self, rows: DeviceRows, rows_mb: float) -> np.ndarray:
-        """p - K b, (n_problems, n) float64: a part of the samples that are support vectors after the other."""
+    def subtract_products(self, rows: DeviceRows, rows_mb: float, b: Array, v: Array) -> None:
+        """Subtract K b from `v`, both (n_problems, n) float64 on the device: of some support vectors after others."""
         xp, n_problems, n_columns = self.device.xp, len(self.b), len(self.columns)
-        samples = np.unique(self.member[self.b != 0])
-        capacity = min(len(samples), max(1, int(rows_mb * 2**20 / (8 * n_columns))))
-        values = xp.empty((capacity, n_columns))
-        b, v, member, columns = (xp.asarray(a) for a in (self.b, self.p, self.member, self.columns))
+        places = np.nonzero(self.b)
+        samples = np.zeros(n_columns, dtype=bool)
+        samples[self.member[places]] = True
+        samples, rank = np.flatnonzero(samples).astype(np.int32), np.cumsum(samples) - 1
+        work = MOST_WORK[rows.dtype] / (n_columns * max(1.0, rows.work))
+        capacity = max(1, min(len(samples), int(rows_mb * 2**20 / (8 * n_columns)), int(work)))
+        values, member, columns = xp.empty((capacity, n_columns)), xp.asarray(self.member), xp.asarray(self.columns)
         live = xp.arange(n_problems, dtype=np.int32)
         action = xp.full(n_problems, CHECK, dtype=np.int32)
         nothing, unused = xp.zeros((n_problems, 1), dtype=np.int32), xp.zeros((n_problems, 1))
-        for start in range(0, len(samples), max(1, capacity)):
-            part = samples[start : start + capacity]
-            slot_of = np.full(n_columns, -1, dtype=np.int32)
-            slot_of[part] = np.arange(len(part))
-            slots = xp.arange(len(part), dtype=np.int32)
-            rows.compute(xp.asarray(part), slots, values, columns)
-            support, n_support = (xp.asarray(a) for a in _listed((self.b != 0) & (slot_of[self.member] >= 0)))
+        slot_of = xp.asarray((rank % capacity).astype(np.int32))  # looked at for samples of a part alone
+        part_of = rank[self.member[places]] // capacity
+        listed = np.zeros(self.b.shape, dtype=np.int32)
+        for number, start in enumerate(range(0, len(samples), capacity)):
+            part = xp.asarray(samples[start : start + capacity])
+            rows.compute(part, xp.arange(len(part), dtype=np.int32), values, columns)
+            counts = _list(listed, *(axis[part_of == number] for axis in places))
             self.device.kernels.subtract(
-                live, action, values, xp.asarray(slot_of), member, nothing, nothing, unused, support, n_support, b, v
-            )
+                live, action, values, slot_of, member, nothing, nothing, unused, xp.asarray(listed),
+                xp.asarray(counts), b, v,
+            )  # fmt: skip
             self.device.to_host(v[:1, :1])  # wait, so that Ctrl-C is heard
-        return self.device.to_host(v)
 
 
-def _listed(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a mask (m, n) is true: the columns of each row at its beginning (m, n) int32, and how many (m,) int32."""
-    rows, columns = np.nonzero(mask)
-    counts = mask.sum(axis=1)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    listed = np.zeros(mask.shape, dtype=np.int32)
-    listed[rows, places] = columns
-    return listed, counts.astype(np.int32)
+def _list(listed: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Write these columns (k,) of their rows (k,), ascending, to the beginnings of the rows of `listed` (m, n) int32.
+
+    Returns how many each row has, (m,) int32; what is behind them is left.
+    """
+    counts = np.bincount(rows, minlength=len(listed))
+    listed[rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = columns
+    return counts.astype(np.int32)

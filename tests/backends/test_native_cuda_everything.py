@@ -368,7 +368,7 @@ def test_an_interrupt_ends_training_at_once_and_gives_the_memory_back(rng, monke
         monkeypatch.setattr("gpusvm.estimators.svc.print_progress", interrupt)
         monkeypatch.setattr("gpusvm.estimators.single.print_progress", interrupt)
     elif where == "gaps":
-        monkeypatch.setattr(cuda_gaps, "_listed", interrupt)
+        monkeypatch.setattr(cuda_gaps, "_list", interrupt)
     else:
         device = native_cuda.solver_device()
         monkeypatch.setattr(native_cuda, "solver_device", lambda: altered(device, **{where: interrupt}))
@@ -386,7 +386,7 @@ def test_memory_of_a_training_that_failed_is_given_back(digits, groups_alive):
     assert groups_alive[-1] == 0
 
 
-def test_the_host_looks_after_every_part_of_the_gaps(rng):
+def test_the_host_looks_after_every_part_of_the_gaps(rng, monkeypatch):
     """So that Ctrl-C is heard while kernels run: nothing else waits for the device there."""
     kernel, X = Kernel("rbf", gamma=0.2), rng.normal(size=(40, 3))
     [problem] = c_svc([(0, 1)], [np.ones(20), np.ones(20)])
@@ -400,5 +400,10 @@ def test_the_host_looks_after_every_part_of_the_gaps(rng):
     device = Watched(**vars(host_device()))
     rows = host_rows(X, kernel, np.float64)
     b = np.where(np.arange(40) < 20, 0.5, -0.5)
-    cuda_gaps.recomputed_gaps([np.arange(20), np.arange(20, 40)], [problem], [b], rows, device, 10 * 40 * 8 / 2**20)
-    assert looked == [(1, 1)] * 4 + [(1, 40)]
+    blocks = [np.arange(20), np.arange(20, 40)]
+    cuda_gaps.recomputed_gaps(blocks, [problem], [b], rows, device, 10 * 40 * 8 / 2**20)
+    assert looked == [(1, 1)] * 4 + [(1,), (1,)]
+    looked.clear()
+    monkeypatch.setitem(cuda.MOST_WORK, np.dtype(np.float64), 20 * 40 * 3)
+    cuda_gaps.recomputed_gaps(blocks, [problem], [b], rows, device, 1.0)
+    assert looked == [(1, 1)] * 2 + [(1,), (1,)]
