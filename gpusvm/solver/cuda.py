@@ -399,8 +399,9 @@ class _Group:
                 report, new = self.select(live, is_selected=is_selected), live[:0]
                 if not is_selected:
                     ended = self.ended(live, report, clock)
-                    results = self.results(live[ended], report, clock)
-                    new = self.replace({k: finished(self.indices[k], *result) for k, result in results}, report)
+                    # Without `self` inside: an error's traceback would hold it, and its arrays on the device.
+                    results, indices = self.results(live[ended], report, clock), self.indices
+                    new = self.replace({k: finished(indices[k], *result) for k, result in results}, report)
                     live = live[~ended]
                 is_selected = False
                 if report.n_wanted <= self.capacity:
