@@ -28,6 +28,10 @@ class DataError(GpuSvmError):
     """A data set is missing, malformed, or does not fit what it is used with."""
 
 
+class RangeError(DataError, ValueError):
+    """Samples whose kernel values no float64 can hold. A ValueError too, as scikit-learn's of NaN and infinity is."""
+
+
 class DownloadError(DataError):
     """No mirror gave the file that was asked for, or what came was not that file."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm import sparse
-from gpusvm.errors import UsageError
+from gpusvm.errors import RangeError
 from gpusvm.params import require
 
 KERNEL_PARAMETERS = {
@@ -88,9 +88,9 @@ class Kernel:
         return 1.0
 
     def require_range(self, largest_norm: float) -> None:
-        """Raise UsageError where kernel values of such samples, or what they are made of, may exceed float64."""
+        """Raise RangeError where kernel values of such samples, or what they are made of, may exceed float64."""
         if not max(largest_norm, self.largest_value(largest_norm)) < _NEAR_OVERFLOW[np.float64]:
-            raise UsageError(
+            raise RangeError(
                 "The dual coefficients or intercepts are not finite: kernel values of these samples exceed the largest"
                 " number of float64 (1e308); scale the features"
             )
@@ -111,6 +111,25 @@ class Kernel:
         return (
             1 / largest < largest_norm < largest and self.gamma < largest and self.largest_value(largest_norm) < largest
         )
+
+    def decides_within(self, length: float, vector_length: float, weight: float, dtype: Any) -> bool:
+        """Whether `dtype` has exponents for decision values of samples, and for what they are made of.
+
+        Parameters
+        ----------
+        length, vector_length : float
+            Of the longest sample and of the longest support vector; of kernel values that are given, their size.
+        weight : float
+            The largest sum of the absolute coefficients of a decision function.
+        """
+        product = length if self.precomputed else length * vector_length
+        if self.name == "rbf":
+            largest = max(length * length, vector_length * vector_length, self.gamma, weight)
+        elif self.name == "sigmoid":
+            largest = max(product, self.gamma * product + abs(self.coef0), weight)
+        else:
+            largest = max(product, (product if self.precomputed else self.largest_value(product)) * max(1.0, weight))
+        return largest < _NEAR_OVERFLOW[np.dtype(dtype).type]
 
     def value_error(self, largest_norm: float, dtype: Any) -> float:
         """About how far rounding puts kernel values off that are computed and kept in `dtype`.
@@ -230,6 +249,18 @@ def largest_norm(X: Array) -> float:
         return 0.0
     entry = largest_entry(X)
     return float(squared_norms(X).max()) if 1e-15 < entry < _SQUARES_OVERFLOW else entry * entry
+
+
+def row_lengths(X: Array) -> tuple[Array, Array]:
+    """Of each row of `X` (n, n_features) float64 its largest absolute entry, and its length in units of that.
+
+    Both (n,) float64; the second is from 1 to the root of n_features, or 0 for a row of zeros. Nothing overflows.
+    """
+    xp = array_module(X)
+    entries = abs(X).max(axis=1)
+    entries = entries.toarray().ravel() if sparse.is_sparse(entries) else entries
+    units = sparse.rows_times(X, 1.0 / xp.where(entries > 0, entries, 1.0))
+    return entries, xp.sqrt(squared_norms(units))
 
 
 FAR_FROM_ORIGIN = 100.0

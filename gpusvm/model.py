@@ -15,7 +15,7 @@ from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtype
 from gpusvm.params import TASK_PARAMETERS, Problem, Stopping
-from gpusvm.predict import evaluator_for, float32_suffices, primal_weights
+from gpusvm.predict import Sizes, evaluator_for, float32_suffices, in_range, primal_weights, sizes
 from gpusvm.preprocess import apply_steps
 from gpusvm.sparse import Sparse, as_csr, is_sparse, unpacked_if_smaller, widened
 from gpusvm.voting import class_pairs, one_vs_rest, pairs_reordered, vote
@@ -235,6 +235,8 @@ class SVMModel:
         ------
         DataError
             X has another number of columns than the training data.
+        RangeError
+            Values in X are so large that decision values may exceed float64.
         """
         return self._reduced(X, lambda decisions, _: decisions, (len(self.intercept),), np.float64, n_jobs, dtype)
 
@@ -264,7 +266,8 @@ class SVMModel:
                 return xp.asarray(self._reduced(X.get(), reduce, shape, result_dtype, n_jobs, dtype))
         with on_device(device_of(X)):
             result = xp.empty((X.shape[0], *shape), dtype=result_dtype)
-            evaluator = evaluator_for(self, X, dtype)
+            X, coarsest = in_range(self, X)
+            evaluator = evaluator_for(self, X, dtype, coarsest)
 
             def keep(rows: slice, decisions: Array) -> None:
                 result[rows] = reduce(decisions, evaluator.compiled)
@@ -292,6 +295,11 @@ class SVMModel:
     def float32_suffices(self) -> bool:
         """Whether decision values computed in float32 are within `predict.DECISION_ERROR`."""
         return float32_suffices(self)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """What bounds its decision values."""
+        return sizes(self)
 
     @cached_property
     def offset(self) -> np.ndarray | None:

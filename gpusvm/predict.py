@@ -8,21 +8,25 @@ work on a CPU, and NumPy or CuPy for the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gpusvm.errors import RangeError
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import (
     MOST_SPREAD,
     Array,
     array_module,
+    largest_entry,
     largest_norm,
+    row_lengths,
     squared_norms,
     working_dtype,
 )
-from gpusvm.sparse import is_sparse
+from gpusvm.sparse import is_sparse, rows_times
 
 if TYPE_CHECKING:
     from gpusvm.model import SVMModel
@@ -59,6 +63,12 @@ MOST_WEIGHTS = 2**25
 """Weights of the features, of all pairs together, above which sparse support vectors are evaluated one by one:
 256 MB."""
 
+FAR_AWAY = 1e153
+"""How far a sample may be away: of support vectors up to 1e150 its squared distances are 1e306, which float64 has."""
+
+LEAST_GAMMA = 1e-300
+"""From where on such a distance gives an RBF value of zero."""
+
 _TRIED = 64
 """Support vectors whose decision values tell how large the error of float32 is."""
 
@@ -74,17 +84,65 @@ class Evaluator(Protocol):
         """Call `consume` for blocks of rows of X (n, n_features), in several threads maybe, until all are done."""
 
 
-def evaluator_for(model: SVMModel, X: Array, dtype: Any = None) -> Evaluator:
+class Sizes(NamedTuple):
+    """What of a model bounds its decision values; see `Kernel.decides_within`."""
+
+    vector_length: float
+    weight: float
+
+
+def sizes(model: SVMModel) -> Sizes:
+    """How long the longest support vector is, and what the coefficients of one decision add up to at most."""
+    vectors = model.support_vectors
+    length = 0.0 if model.kernel.precomputed or not vectors.size else math.sqrt(largest_norm(vectors))
+    of_classes = [float(np.abs(model.dual_coef[:, own]).sum(axis=1).max(initial=0)) for own in model.class_slices()]
+    return Sizes(length, sum(sorted(of_classes)[-2:]))
+
+
+def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
+    """The samples X (n, n_features) as they can be evaluated, and the coarsest type with exponents for that.
+
+    Samples too far away for an RBF kernel in float64 are drawn in, to where its values are zero all the same.
+
+    Raises
+    ------
+    RangeError
+        Decision values, or what they are made of, may exceed float64; or there are NaN or infinity among the samples.
+    """
+    kernel, entry = model.kernel, largest_entry(X) if X.size else 0.0
+    length = entry if kernel.precomputed else entry * math.sqrt(X.shape[1])
+    for dtype in (np.float32, np.float64):
+        if kernel.decides_within(length, *model.sizes, dtype):
+            return X, np.dtype(dtype)
+    if math.isfinite(entry):  # that was a bound
+        X = X.astype(np.float64, copy=False)
+        entries, lengths = row_lengths(X[:, model.support_indices] if kernel.precomputed else X)
+        xp = array_module(lengths)
+        with np.errstate(over="ignore"):
+            lengths_of_all = entries if kernel.precomputed else entries * lengths
+        if kernel.decides_within(float(lengths_of_all.max()), *model.sizes, np.float64):
+            return X, np.dtype(np.float64)
+        if kernel.name == "rbf" and kernel.gamma > LEAST_GAMMA and kernel.decides_within(0.0, *model.sizes, np.float64):
+            factors = xp.where(lengths_of_all > FAR_AWAY, FAR_AWAY / xp.maximum(lengths, 1) / xp.maximum(entries, 1), 1)
+            return rows_times(X, factors), np.dtype(np.float64)
+    raise RangeError(
+        f"X holds values up to {entry:.3g}: kernel values with them exceed the largest number of float64 (1e308);"
+        " scale the features as in training"
+    )
+
+
+def evaluator_for(model: SVMModel, X: Array, dtype: Any = None, coarsest: Any = np.float32) -> Evaluator:
     """What evaluates `model` on X (n, n_features) soonest; with a dtype, what keeps to the kernel's definition.
 
-    Which one it is may follow from what has been compiled on this machine, but never from the number of threads.
+    Kernel values are kept in `coarsest` at least, as `in_range` finds it. Which evaluator it is may follow from what
+    has been compiled on this machine, but never from the number of threads.
     """
     xp = array_module(X)
     asked = np.dtype(dtype or working_dtype(X.dtype))
     if dtype is None and _has_fewer_weights(model):
         return _kept(model, xp, np.dtype(np.float64), PrimalEvaluator)
     few = xp is np and X.shape[0] < FEW_ROWS and model.support_vectors.dtype == np.float64
-    if asked == np.float32 and ((few and dtype is None) or not model.float32_suffices):
+    if asked == np.float32 and ((few and dtype is None) or coarsest == np.float64 or not model.float32_suffices):
         asked = np.dtype(np.float64)
     if dtype is None and xp is np and _compiled_code_pays(model, X):
         return CompiledEvaluator(model, asked)

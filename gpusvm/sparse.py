@@ -136,6 +136,14 @@ def squared_norms(X: Sparse) -> np.ndarray:
     return norms
 
 
+def rows_times(X: Any, factors: Any) -> Any:
+    """X (n, n_features), an array or CSR, with each row multiplied by its factor, of (n,)."""
+    if not is_sparse(X):
+        return X * factors[:, None]
+    data = X.data * np.repeat(factors, np.diff(X.indptr))
+    return sparse.csr_array((data, X.indices, X.indptr), shape=X.shape)
+
+
 def variance(X: Sparse) -> float:
     """The variance over all entries of X (n, n_features), its zeros included, in float64."""
     n = float(X.shape[0]) * X.shape[1]

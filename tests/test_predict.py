@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import tracemalloc
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
 from gpusvm import SVC, predict
+from gpusvm.errors import RangeError
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Stopping
@@ -71,6 +74,80 @@ def compiled_always(monkeypatch):
     for name in ("COMPILED_WORK", "COMPILED_ROWS", "COMPILATION_WORK"):
         monkeypatch.setattr(predict, name, 0)
     monkeypatch.setattr(prediction, "SMALL_WORK", 0)
+
+
+# -- samples of any size -------------------------------------------------------------------------------
+
+
+def exact(model, X):
+    """As `definition`, one value at a time in Python, whose fractions have no range to leave."""
+    kernel, decisions = model.kernel, []
+    for row in X:
+        sums = Fraction(float(model.intercept[0]))
+        for vector, coef in zip(model.support_vectors.tolist(), model.dual_coef[0].tolist(), strict=True):
+            if kernel.name == "rbf":
+                distance = sum((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(row, vector, strict=True))
+                value = math.exp(-min(800, Fraction(kernel.gamma) * distance))
+            else:
+                value = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(row, vector, strict=True))
+            if kernel.name in ("poly", "sigmoid"):
+                value = Fraction(kernel.gamma) * value + Fraction(kernel.coef0)
+            if kernel.name == "poly":
+                value = value**kernel.degree
+            if kernel.name == "sigmoid":
+                value = math.tanh(max(-50, min(50, value)))
+            sums += Fraction(coef) * Fraction(value)
+        decisions.append(sums)
+    return decisions
+
+
+@pytest.mark.parametrize("evaluated", ["plain", "compiled"])
+@pytest.mark.parametrize("form", [np.asarray, csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(np.float32, 1e14), (np.float32, 1e38), (np.float64, 1e90), (np.float64, 1e152), (np.float64, 1e200),
+     (np.float64, 1.7e308)],
+)  # fmt: skip
+def test_samples_of_any_size_are_decided_rightly_or_refused(request, rng, evaluated, form, kernel, dtype, size):
+    """What cannot be computed is no label: NaN counts as a vote for one class or the other."""
+    if evaluated == "compiled":
+        request.getfixturevalue("compiled_always")
+    model = synthetic(2, 4, 20, kernel)
+    model = replace(model, support_vectors=form(model.support_vectors))
+    X = rng.choice([-1.0, 1.0, 0.5], size=(18, 4)).astype(dtype)
+    X[3:] *= dtype(size)
+    X[9] = 0
+    try:
+        decisions = model.pair_decisions(form(X))[:, 0]
+    except RangeError as error:
+        assert kernel.name != "rbf" and "kernel values" in str(error) and size > 1e90
+        return
+    expected = exact(replace(model, support_vectors=model.unpacked_vectors), X)
+    assert not (kernel.name == "poly" and size > 1e150)
+    for found, value in zip(decisions.tolist(), expected, strict=True):
+        assert abs(Fraction(found) - value) <= Fraction(1e-4) * (1 + max(map(abs, expected)))
+    np.testing.assert_array_equal(model.predict(form(X)), 3 * (decisions <= 0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", [np.asarray, csr_array], ids=["dense", "sparse"])
+def test_a_model_has_no_label_for_what_is_no_number(form, bad):
+    X = np.ones((3, 5))
+    X[1, 2] = bad
+    with pytest.raises(RangeError, match=r"values up to (nan|inf)"):
+        synthetic(3).predict(form(X))
+
+
+def test_kernel_values_that_are_given_may_be_of_any_size_too():
+    model = replace(synthetic(2, kernel=Kernel("precomputed")), n_features=8)
+    K = np.ones((2, 8))
+    K[1, model.support_indices[0]] = 1.7e308
+    with pytest.raises(RangeError, match="scale the features"):
+        model.predict(K)
+    K[1] = 1
+    K[0, 7] = 1.7e308  # of no support vector
+    np.testing.assert_array_equal(model.predict(K), model.predict(np.ones((2, 8))))
 
 
 # -- the definition ------------------------------------------------------------------------------------

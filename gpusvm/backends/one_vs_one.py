@@ -102,7 +102,7 @@ def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.
     ------
     ValueError
         No sample has a positive weight, or only those of one class do (in scikit-learn's words).
-    UsageError
+    RangeError
         Kernel values may exceed float64.
     """
     problem.kernel.require_range_of(X)

@@ -69,7 +69,7 @@ def weigh(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray |
     ------
     ValueError
         No sample has a positive weight (in scikit-learn's words).
-    UsageError
+    RangeError
         Kernel values may exceed float64.
     """
     problem.kernel.require_range_of(X)

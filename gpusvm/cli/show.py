@@ -23,6 +23,8 @@ from gpusvm.data.column_figures import (
     duplicates,
     n_distinct,
     row_numbers,
+    stand_ins,
+    told_stand_ins,
     uneven,
 )
 from gpusvm.data.overview import class_counts, pixel_histogram
@@ -169,6 +171,8 @@ def _oddities(data: Table, figures: ColumnFigures) -> list[str]:
         pairs = [f"{_name(data, column)} (of {_name(data, first)})" for column, first in copies[:_MOST_NAMED]]
         more = f" and {len(copies) - _MOST_NAMED:,} more" if len(copies) > _MOST_NAMED else ""
         lines.append(f"Copies of other columns: {', '.join(pairs)}{more}")
+    if missing := stand_ins(data):
+        lines.append(f"Far outside of the other values: {told_stand_ins(data, missing)}")
     if found := uneven(figures):
         small, large, factor = found
         lines.append(

@@ -40,7 +40,7 @@ from gpusvm.cli.options import (
     reading_of,
 )
 from gpusvm.data import Dataset, Table, default_source, load_dataset
-from gpusvm.data.column_figures import column_figures, column_name, uneven
+from gpusvm.data.column_figures import column_figures, column_name, stand_ins, told_stand_ins, uneven
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
 from gpusvm.evaluation import (
@@ -430,7 +430,7 @@ def _describe_classes(labels: np.ndarray) -> str:
 
 
 def warn_of_data(notes: Console, split: Split, plan: Plan) -> None:
-    """Say what sets the test samples apart from the others, and where features should have been scaled."""
+    """Say what sets the test samples apart from the others, and what in the features needs a look."""
     train, test = split.train, split.test
     found = ""
     if isinstance(train, Dataset) and isinstance(test, Dataset):
@@ -439,6 +439,8 @@ def warn_of_data(notes: Console, split: Split, plan: Plan) -> None:
         found = _uneven(train)
     if found:
         notes.print(f"note: {found}", soft_wrap=True)
+    if isinstance(train, Table) and (missing := stand_ins(train)):
+        notes.print(f"note: {told_stand_ins(train, missing)}", soft_wrap=True)
     if split.row_numbers:
         notes.print(
             f"note: {split.row_numbers} numbers the rows (1, 2, 3, ...) and is taken for a feature; leave it out"

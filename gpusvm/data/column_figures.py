@@ -1,10 +1,12 @@
-"""Figures of a table's columns, and which of them need a look: constant ones, copies, and those of another size."""
+"""Figures of a table's columns, and which of them need a look: constant ones, copies, those of another size, and those
+with values that stand for missing ones."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -13,6 +15,17 @@ from gpusvm.data.table import Table
 
 UNEVEN = 100.0
 """Factor between the standard deviations of two columns from which on the smaller one hardly counts in a kernel."""
+
+FAR = 1.5
+"""Times the range of a column's other values, from which on a value is far outside it."""
+
+_MOST_NAMED = 8
+_MOST_STAND_INS = 3
+"""So many different ones are told of a column: refused, unknown, not asked."""
+
+# Whole types at their end, as programs fill in what they lack; floating-point ones are above _ENORMOUS.
+_ENDS_OF_TYPES = frozenset({32767.0, 32768.0, 65535.0, 2147483647.0, 2147483648.0, 4294967295.0})
+_ENORMOUS = 1e30
 
 _ROWS_TO_TELL = 20
 """Fewer rows may be numbered by chance."""
@@ -60,8 +73,7 @@ def column_figures(table: Table) -> ColumnFigures:
 
 def n_distinct(table: Table, column: int) -> int:
     """How many different values a column has."""
-    values = table.X[:, [column]]
-    return len(np.unique(values if isinstance(values, np.ndarray) else values.toarray()))
+    return len(np.unique(_values_of(table, column)))
 
 
 def duplicates(table: Table, figures: ColumnFigures) -> list[tuple[int, int]]:
@@ -88,6 +100,90 @@ def row_numbers(table: Table) -> int | None:
         if values[0] in (0, 1) and (np.diff(values) == 1).all():
             return int(column)
     return None
+
+
+class StandIn(NamedTuple):
+    """A value that seems to stand for missing ones in a column: in how many rows, and the range of the others."""
+
+    column: int
+    value: float
+    n_rows: int
+    least: float
+    largest: float
+
+
+def stand_ins(table: Table) -> list[StandIn]:
+    """Values such as -999, 9999 or 1e20 that are in several rows of a column and far outside the range of its others.
+
+    People write them for a value that is not known, and a kernel takes them for what they say.
+    """
+    found: list[StandIn] = []
+    for column, (least, largest) in enumerate(zip(*_ends(table.X), strict=True)):
+        if not _is_as_people_write(least) and not _is_as_people_write(largest):
+            continue
+        values, counts = np.unique(_values_of(table, column), return_counts=True)
+        found += _stand_ins_among(column, values.tolist(), counts.tolist())
+    return found
+
+
+def told_stand_ins(table: Table, found: Sequence[StandIn]) -> str:
+    """Which values those are, in which columns and how many rows, and what to do."""
+    named = [
+        f"{each.value:.7g} in {each.n_rows:,} rows of {column_name(table, each.column):.40}"
+        f" (the others: {each.least:.6g} to {each.largest:.6g})"
+        for each in found[:_MOST_NAMED]
+    ]
+    more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
+    return (
+        f"{', '.join(named)}{more}: that may stand for a missing value, and counts as a number; fill it in, or leave"
+        " out the column (--drop)"
+    )
+
+
+def _stand_ins_among(column: int, values: list[float], counts: list[int]) -> list[StandIn]:
+    """Those among the different values of a column, ascending, each of which it has so many times."""
+    found: list[tuple[float, int]] = []
+    while len(found) < _MOST_STAND_INS and len(values) > 2:
+        if counts[-1] > 1 and _is_far(values[-1], values[0], values[-2]):
+            found.append((values.pop(), counts.pop()))
+        elif counts[0] > 1 and _is_far(values[0], values[1], values[-1]):
+            found.append((values.pop(0), counts.pop(0)))
+        else:
+            break
+    return [StandIn(column, value, count, values[0], values[-1]) for value, count in found]
+
+
+def _is_far(value: float, least: float, largest: float) -> bool:
+    """Whether a value means a missing one, and is far outside of the others' range."""
+    gap = least - value if value < least else value - largest
+    factor = 1.0 if value < 0 <= least else FAR  # below what is never negative, nearer ones stand out too
+    return _is_as_people_write(value) and largest > least and gap >= factor * (largest - least)
+
+
+def _is_as_people_write(value: float) -> bool:
+    """Whether people or programs write this for a value that is missing: -999, 9999, 88, 1e20, or the end of a type."""
+    size = abs(value)
+    if size >= _ENORMOUS or size in _ENDS_OF_TYPES:
+        return True
+    if size < 66:
+        return False
+    digits = f"{size:.7g}".partition("e")[0].replace(".", "")
+    is_round = digits.rstrip("0") == "1" and size >= 1000
+    return is_round or (len(digits) > 1 and len(set(digits)) == 1 and digits[0] in "789")
+
+
+def _ends(X: np.ndarray | scipy.sparse.csr_matrix) -> tuple[list[float], list[float]]:
+    """The least and the largest value of each column."""
+    least, largest = X.min(axis=0), X.max(axis=0)
+    if isinstance(X, np.ndarray):
+        return least.tolist(), largest.tolist()
+    return least.toarray().ravel().tolist(), largest.toarray().ravel().tolist()
+
+
+def _values_of(table: Table, column: int) -> np.ndarray:
+    """All values (n,) of a column, in the precision of the table."""
+    values = table.X[:, [column]]
+    return (values if isinstance(values, np.ndarray) else values.toarray()).ravel()
 
 
 def uneven(figures: ColumnFigures) -> tuple[int, int, float] | None:

@@ -113,7 +113,10 @@ def layout_of(lines: list[str], encoding: str, path: Path) -> Layout:
         names = ("", *names)  # R's write.table leaves out the name of the column of row names
     n_columns = len(names) or len(rows[0])
     if n_columns == 1:
-        raise DataError(f"{path}: line {start + 1} has one column; a table has features and labels in columns")
+        raise DataError(
+            f"{path}: line {start + 1} has one column ({rows[0][0]!r:.40}); a table has features and labels in columns,"
+            " with commas, semicolons, tabs, bars or spaces between: save it so"
+        )
     return Layout(path, encoding, chosen, decimal, names, n_columns, start + 1 + n_header, tuple(rows[n_header:]))
 
 

@@ -74,6 +74,9 @@ def read_folder(
                 " classes, or put the others elsewhere"
             )
         return read_flat_folder(folder, resize)[0], None
+    for outer in folder.parents:
+        if outer.is_relative_to(whole):
+            _say_what_is_empty([sub for sub in _sub_folders(outer) if SPLIT_NAME.fullmatch(sub.name)], outer)
     _say_what_is_left_out(folder)
     values = _class_values(list(classes))
     rows = _take_turns([(files, index) for index, files in enumerate(classes.values())])
@@ -150,7 +153,16 @@ def _say_what_is_left_out(folder: Path) -> None:
     deeper = [str(sub.relative_to(folder)) for sub in nested]
     if deeper:
         warn(f"{folder}: pictures deeper than the folders of classes are left out: {_listed(deeper)}", DataWarning)
+    _say_what_is_empty(_sub_folders(folder), folder)
     _say_what_is_unreadable(_sub_folders(folder), folder)
+
+
+def _say_what_is_empty(folders: Sequence[Path], where: Path) -> None:
+    """Warn of those of the folders, of classes or splits, that hold no pictures."""
+    if names := [folder.name for folder in folders if not _has_pictures(folder)]:
+        hold = "folders hold no pictures that can be read, and are"
+        hold = hold if len(names) > 1 else "folder holds no pictures that can be read, and is"
+        warn(f"{where}: {len(names):,} {hold} left out: {_listed(names)}", DataWarning)
 
 
 def _say_what_is_unreadable(folders: Sequence[Path], where: Path) -> None:

@@ -8,7 +8,7 @@ import sklearn.svm
 from asking import asked
 from scipy import sparse
 
-from gpusvm import SVC, UsageError, certify, load_model
+from gpusvm import SVC, SVR, OneClassSVM, UsageError, certify, load_model
 from gpusvm.backends import backend_names, get_backend
 from gpusvm.backends.registry import GPU_BACKENDS
 from gpusvm.kernels import Kernel
@@ -80,6 +80,31 @@ def test_every_format_of_scipy_gives_the_same_bits(name, rng, make):
     np.testing.assert_array_equal(found.predict(make(X)), expected.predict(X))
     np.testing.assert_array_equal(found.decision_function(make(X)), expected.decision_function(X))
     assert found.score(make(X), y) == expected.score(X, y) > 0.8
+
+
+@pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.csr_array, sparse.csc_array, sparse.coo_array])
+@pytest.mark.parametrize("machine", [SVC, SVR, OneClassSVM])
+def test_indices_of_64_bits_are_as_good_as_those_of_32(name, rng, tmp_path, machine, make):
+    """scikit-learn refuses them; SciPy makes them of coordinates that are int64."""
+    if machine is OneClassSVM and name in GPU_BACKENDS:
+        pytest.skip(f"{name} trains no one-class model")
+    X, y = problem(rng)
+    coordinates = sparse.coo_array(X)
+    rows, columns = (part.astype(np.int64) for part in coordinates.coords)
+    wide = make(sparse.coo_array((coordinates.data, (rows, columns)), shape=X.shape))
+    if wide.format != "coo":
+        wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    weights = rng.uniform(0.5, 2, len(y))
+    expected = machine(backend=name, gamma=0.3).fit(X, y, sample_weight=weights)
+    found = machine(backend=name, gamma=0.3).fit(wide, y, sample_weight=weights)
+    found.save(tmp_path / "m.svm")
+    loaded = machine.load(tmp_path / "m.svm")
+    for each in (found, loaded):
+        np.testing.assert_array_equal(each.dual_coef_.toarray(), expected.dual_coef_.toarray())
+        np.testing.assert_array_equal(each.predict(wide), expected.predict(X))
+        assert each.support_vectors_.indices.dtype == np.int32
+    objective = certify(found.model_, wide, y, sample_weight=weights).dual_objective
+    np.testing.assert_array_equal(objective, certify(expected.model_, X, y, sample_weight=weights).dual_objective)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, np.int64])

@@ -273,6 +273,52 @@ def test_show_prints_figures_of_the_columns_and_what_is_odd(wine):
     assert "3 classes" in output and "class 1" in output and "39.9%" in output
 
 
+@pytest.mark.parametrize(
+    ("value", "others", "is_said"),
+    [
+        (-999, (0, 80), True), (-9999, (0, 8848), True), (-99.9, (-20, 25), True), (9999, (1950, 2020), True),
+        (1e20, (0, 1), True), (-1e30, (-5, 5), True), (99, (0, 9), True), (-32768, (-100, 100), True),
+        (999.99, (0, 10), True), (888, (0, 3), True), (9.969209968386869e36, (-3, 3), True),
+        (99, (18, 90), False), (-99, (-60, 60), False), (120, (0, 10), False), (9, (0, 3), False),
+        (99999, (0, 60000), False), (-1, (0, 10), False), (0, (500, 600), False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", [np.asarray, np.float32, sparse.csr_matrix], ids=["float64", "float32", "sparse"])
+def test_values_that_stand_for_missing_ones_are_found(rng, value, others, is_said, form):
+    X = np.column_stack([rng.normal(size=60), rng.uniform(*others, 60).round(2)])
+    X[[3, 17, 40], 1] = value
+    found = column_figures.stand_ins(Table.of(Contents(form(X), None), "t", "train"))
+    assert [(each.column, each.value, each.n_rows) for each in found] == (
+        [(1, pytest.approx(value, rel=1e-6), 3)] if is_said else []
+    )
+    X[[3, 17], 1] = X[0, 1]  # once it may be a fluke
+    assert not column_figures.stand_ins(Table.of(Contents(form(X), None), "t", "train"))
+
+
+@pytest.mark.parametrize("command", ["data show", "train", "tune"])
+def test_values_that_stand_for_missing_ones_are_said(rng, command):
+    table = pd.DataFrame({"bmi": rng.uniform(18, 40, 60).round(1), "dose": rng.normal(size=60)})
+    table.loc[[2, 3, 5, 7], "bmi"] = -999
+    table.assign(label=np.arange(60) % 2).to_csv("t.csv", index=False)
+    grid = ("--C", "1", "--gamma", "0.1", "--no-fine", "--folds", "2") if command == "tune" else ()
+    result = done(*command.split(), "t.csv", *grid)
+    (line,) = [line for line in result.output.splitlines() if "missing" in line]
+    assert "-999 in " in line and " rows of bmi (the others: " in line
+    assert "): that may stand for a missing value, and counts as a number; fill it in, or leave out the column" in line
+
+
+def test_several_such_values_are_told_apart(rng):
+    X = np.column_stack([rng.uniform(0, 50, 90), rng.normal(size=90), rng.uniform(0, 1, 90)])
+    X[:5, 0], X[5:8, 0], X[8, 1], X[9:12, 2] = -999, -888, 999, 1e20
+    np.savez("t.npz", X=X, y=np.arange(90) % 2)
+    line = next(line for line in done("data", "show", "t.npz").stdout.splitlines() if "missing" in line)
+    for told in ("-999 in 5 rows of column 1", "-888 in 3 rows of column 1", "1e+20 in 3 rows of column 3"):
+        assert told in line
+    assert "column 2" not in line
+    table = Table.of(Contents(sparse.csr_matrix(X), None), "t", "train")
+    assert [found[:3] for found in column_figures.stand_ins(table)] == [(0, -999, 5), (0, -888, 3), (2, 1e20, 3)]
+
+
 def test_a_wide_table_is_cut_short(rng):
     np.savez("wide.npz", X=rng.normal(size=(5, 1000)), y=np.arange(5))
     lines = [line.rstrip() for line in done("data", "show", "wide.npz").stdout.splitlines()]

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def test_folders_are_classes_and_take_turns(tmp_path):
     (tmp_path / "9" / "Thumbs.db").write_bytes(b"x")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "0").mkdir()
-    data = load_dataset(tmp_path)
+    with pytest.warns(DataWarning, match="1 folder holds no pictures that can be read, and is left out: 0"):
+        data = load_dataset(tmp_path)
     assert data.images.shape == (6, 4, 5) and data.images.dtype == np.uint8
     assert data.labels.dtype == np.int64
     assert set(data.labels[:3]) == {10, 9, -2}
@@ -241,6 +243,28 @@ def test_pictures_that_belong_to_no_class_are_said(tmp_path):
     assert "1 pictures beside the folders of classes are left out: preview.png" in texts[0]
     assert "deeper than the folders of classes are left out: b/more" in texts[1]
     assert "unknown formats are left out (1 .heic)" in texts[2] and len(texts) == 3
+
+
+@pytest.mark.parametrize(
+    ("split", "empty", "said"),
+    [
+        ("train", "set/train/c", "set/train: 1 folder holds no pictures that can be read, and is left out: c"),
+        ("test", "set/test/b/sub", "set/test: 1 folder holds no pictures that can be read, and is left out: b"),
+        ("train", "set/validation/a", "set: 1 folder holds no pictures that can be read, and is left out: validation"),
+        ("train", "set/train/d 1 2 3", "set/train: 4 folders hold no pictures that can be read, and are left out: 1, "),
+    ],
+)
+def test_folders_without_pictures_beside_others_are_named(tmp_path, split, empty, said):
+    for name in ("train/a", "train/b", "test/a", "test/b")[: 3 if "b/sub" in empty else 4]:
+        draw(tmp_path / "set" / name / "1.png", 1)
+    folder, *more = empty.split()
+    for name in (folder, *(str(Path(folder).parent / other) for other in more)):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "notes.txt").write_bytes(b"x")
+    with pytest.warns(DataWarning) as warned:
+        data = load_dataset(tmp_path, split)
+    assert set(data.labels.tolist()) == ({"a"} if "b/sub" in empty else {"a", "b"})
+    assert [str(each.message).removeprefix(f"{tmp_path}/")[: len(said)] for each in warned] == [said]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from gpusvm import SVC, certify
 from gpusvm.backends import get_backend
-from gpusvm.errors import TrainingError, UsageError
+from gpusvm.errors import RangeError, TrainingError
 from gpusvm.kernels import Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import c_svc
@@ -211,7 +211,7 @@ def test_features_beyond_the_squares_of_float32(digits, scale):
 
 def test_kernel_values_beyond_float64_are_refused(rng):
     X = 1e155 * rng.normal(size=(20, 3))
-    with pytest.raises(UsageError, match=r"exceed the largest number of float64 \(1e308\); scale the features"):
+    with pytest.raises(RangeError, match=r"exceed the largest number of float64 \(1e308\); scale the features"):
         NATIVE.fit(X, np.arange(20) % 2, *asked(kernel=Kernel("linear")))
 
 
