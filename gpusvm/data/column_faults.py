@@ -16,6 +16,7 @@ MOST_WORDS = 50
 _TRUTHS = ({"true": 1.0, "false": 0.0}, {"yes": 1.0, "no": 0.0})
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}([,.' \u2009\u00a0\u202f]\d{3})+([.,]\d+)?")
+_COMMA_OF_EITHER_KIND = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _PERCENT = re.compile(r"[-+]?[\d.,]+\s*%")
 _CURRENCY = re.compile(r"[-+]?[$€£¥]\s*[-+]?[\d.,]+|[-+]?[\d.,]+\s*[$€£¥]")
 _DATE = re.compile(
@@ -139,6 +140,8 @@ def truth_value(word: str) -> float | None:
 
 def _what_is(word: str) -> str:
     """What a word is that is no number, after the word itself."""
+    if _COMMA_OF_EITHER_KIND.fullmatch(word):
+        return "has a comma between thousands, or as its decimal mark"
     if DECIMAL_COMMA.fullmatch(word):
         return "has a decimal comma, and others a point"
     if _THOUSANDS.fullmatch(word):
@@ -153,7 +156,7 @@ def _what_is(word: str) -> str:
 
 
 def _cure_of(word: str) -> str:
-    if DECIMAL_COMMA.fullmatch(word):
+    if DECIMAL_COMMA.fullmatch(word) and not _COMMA_OF_EITHER_KIND.fullmatch(word):
         return "write all of them in one way"
     if _THOUSANDS.fullmatch(word) or _PERCENT.fullmatch(word) or _CURRENCY.fullmatch(word):
         return "export plain numbers"

@@ -143,21 +143,25 @@ def told_stand_ins(table: Table, found: Sequence[StandIn]) -> str:
 def _stand_ins_among(column: int, values: list[float], counts: list[int]) -> list[StandIn]:
     """Those among the different values of a column, ascending, each of which it has so many times."""
     found: list[tuple[float, int]] = []
-    while len(found) < _MOST_STAND_INS and len(values) > 2:
-        if counts[-1] > 1 and _is_far(values[-1], values[0], values[-2]):
-            found.append((values.pop(), counts.pop()))
-        elif counts[0] > 1 and _is_far(values[0], values[1], values[-1]):
-            found.append((values.pop(0), counts.pop(0)))
-        else:
-            break
+    for _ in range(2):  # those at one end may hide others at the other one
+        if n := _n_far_below(values, counts):
+            found += zip(values[:n], counts[:n], strict=True)
+            values, counts = values[n:], counts[n:]
+        if n := _n_far_below([-value for value in reversed(values)], counts[::-1]):
+            found += zip(values[-n:], counts[-n:], strict=True)
+            values, counts = values[:-n], counts[:-n]
     return [StandIn(column, value, count, values[0], values[-1]) for value, count in found]
 
 
-def _is_far(value: float, least: float, largest: float) -> bool:
-    """Whether a value means a missing one, and is far outside of the others' range."""
-    gap = least - value if value < least else value - largest
-    factor = 1.0 if value < 0 <= least else FAR  # below what is never negative, nearer ones stand out too
-    return _is_as_people_write(value) and largest > least and gap >= factor * (largest - least)
+def _n_far_below(values: list[float], counts: list[int]) -> int:
+    """How many of the least values mean missing ones, and are far below all others; they may be near each other."""
+    for n in range(min(_MOST_STAND_INS, len(values) - 2), 0, -1):
+        least, largest, gap = values[n], values[-1], values[n] - values[n - 1]
+        factor = 1.0 if values[n - 1] < 0 <= least else FAR  # below what is never negative, nearer ones stand out too
+        are_meant = all(map(_is_as_people_write, values[:n])) and min(counts[:n]) > 1
+        if are_meant and gap >= factor * (largest - least):
+            return n
+    return 0
 
 
 def _is_as_people_write(value: float) -> bool:

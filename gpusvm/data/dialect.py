@@ -21,6 +21,7 @@ from gpusvm.errors import DataError, DataWarning, warn
 _SEPARATORS = ("\t", ";", ",", "|", None)
 _SAMPLE_ROWS = 50
 _SEP_LINE = re.compile(r'\s*"?sep=(.)"?\s*', re.IGNORECASE)
+_POINT_OF_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
 # 1,234 is one number with a decimal comma, and another with a comma between thousands.
 _AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 
@@ -159,10 +160,17 @@ def _find_decimal(rows: list[tuple[str, ...]], separator: str | None, path: Path
         return "."
     cells = [cell for row in rows for cell in row]
     with_comma = [cell for cell in cells if DECIMAL_COMMA.fullmatch(cell)]
-    with_point = any("." in cell and columns.number(cell) is not None for cell in cells)
+    with_point = [cell for cell in cells if "." in cell and columns.number(cell) is not None]
+    is_ambiguous = all(_AMBIGUOUS.fullmatch(cell) for cell in with_comma)
+    of_thousands = with_point and all(_POINT_OF_THOUSANDS.fullmatch(cell) for cell in with_point)
+    if of_thousands and not is_ambiguous and len(with_point) < len(with_comma):
+        raise DataError(
+            f"{path}: has decimal commas ({with_comma[0]!r}), and points that seem to stand between thousands"
+            f" ({with_point[0]!r}); export it with nothing between thousands"
+        )
     if not with_comma or with_point:
         return "."
-    if all(_AMBIGUOUS.fullmatch(cell) for cell in with_comma):
+    if is_ambiguous:
         value = with_comma[0].replace(",", ".")
         warn(f"{path}: its commas are taken for decimal marks: {with_comma[0]} is {value}", DataWarning)
     return ","
