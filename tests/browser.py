@@ -179,7 +179,8 @@ class Browser:
             self._mouse("mouseReleased", *points[-1])
 
     def _mouse(self, kind: str, x: float, y: float) -> None:
-        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+        pressed = int(kind != "mouseReleased")
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=pressed, clickCount=1)
 
     def click(self, selector: str) -> None:
         left, top, width, height = self.box(selector)

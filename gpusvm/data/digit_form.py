@@ -20,6 +20,10 @@ INK_SHARE = 0.25
 SPECKS = 3.0
 """Noise that is taken off, in median absolute deviations of the pixels along the edge."""
 
+SHADED = 64
+"""Pixels a side from which on a picture may be a photograph, with light from one side. In a smaller one, ink may well
+fill half of a side."""
+
 _TIE = 1e-6
 """What is so close to where rounding turns is rounded down, so that two ways to add up the same give the same byte."""
 
@@ -66,22 +70,39 @@ def default_box(shape: ImageShape) -> ImageShape:
 def as_ink(picture: np.ndarray) -> np.ndarray:
     """How much ink there is at each pixel of a grey picture (height, width) uint8: float64 from 0 to 255.
 
-    The median along the edge is the paper. Light paper is turned around, noise as large as that along the edge is
-    taken off, and what remains is stretched so that the most ink is 255.
+    The median along the edge is the paper, of a larger picture with the slope of its light from side to side. Light
+    paper is turned around, noise as large as that along the edge is taken off, and what remains is stretched so that
+    the most ink is 255.
+
+    Raises
+    ------
+    ValueError
+        The picture is not uint8 of two dimensions, or empty.
     """
     if picture.ndim != 2 or picture.dtype != np.uint8 or not picture.size:
         raise ValueError(f"a picture is a uint8 array (height, width), not {picture.dtype} of shape {picture.shape}")
-    edge = np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
+    even = picture - _slope(picture)
+    edge = np.concatenate([even[0], even[-1], even[1:-1, 0], even[1:-1, -1]])
     paper = _median(edge)
-    noise = int(SPECKS * _median(np.abs(edge.astype(np.int64) - paper)))
-    grey = picture.astype(np.int64)
-    above = np.maximum((paper - grey if paper > 127 else grey - paper) - noise, 0)
-    return above * (255.0 / max(int(above.max()), 1))
+    noise = np.floor(SPECKS * _median(np.abs(edge - paper)))
+    above = np.maximum((paper - even if paper > 127 else even - paper) - noise, 0.0)
+    return above * (255.0 / max(float(above.max()), 1.0))
 
 
-def _median(values: np.ndarray) -> int:
+def _slope(picture: np.ndarray) -> np.ndarray:
+    """By how much the light on the paper is off at each pixel (height, width) float64, judged by the four sides."""
+    height, width = picture.shape
+    if min(height, width) < SHADED:
+        return np.zeros(picture.shape)
+    down = _median(picture[-1]) - _median(picture[0])
+    across = _median(picture[:, -1]) - _median(picture[:, 0])
+    y, x = np.arange(height)[:, None], np.arange(width)[None, :]
+    return down * (y / (height - 1) - 0.5) + across * (x / (width - 1) - 0.5)
+
+
+def _median(values: np.ndarray) -> float:
     """The middle one, of an even number the upper of the two."""
-    return int(np.sort(values)[len(values) // 2])
+    return float(np.sort(values)[len(values) // 2])
 
 
 def _extent(most: np.ndarray) -> tuple[int, int] | None:

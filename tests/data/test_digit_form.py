@@ -60,6 +60,14 @@ def test_paper_may_be_light_grey_and_noisy(rng):
     assert np.abs(as_digit(noisy).astype(int) - expected).mean() < 6
 
 
+def test_light_from_one_side_makes_little_difference(rng):
+    picture = bar(60, 10, shape=(120, 90), at=(20, 25)) | bar(12, 35, shape=(120, 90), at=(20, 25))
+    light = 170 + np.linspace(-40, 40, 120)[:, None] + np.linspace(20, -20, 90)
+    photograph = light - picture * 0.4 + rng.normal(0, 3, picture.shape)
+    found = as_digit(np.clip(photograph, 0, 255).astype(np.uint8))
+    assert np.abs(found.astype(int) - as_digit(picture)).mean() < 6
+
+
 def test_nothing_comes_of_one_grey():
     for grey in (0, 130, 255):
         assert not as_digit(np.full((9, 11), grey, dtype=np.uint8)).any()

@@ -206,6 +206,10 @@ def test_a_drawing_is_brought_into_form_as_python_does(page, rng):
             picture = drawn(shaken(SHAPES["seven"], rng), int(rng.integers(30, 200)))[: 20 + i * 8]
         if i % 3 == 0:
             picture = 255 - picture
+        if i % 4 == 0:  # a photograph, lit from one side
+            light = np.linspace(0, 60, 130)[:, None] + np.linspace(90, 130, 110)
+            picture = (light + rng.integers(0, 9, (130, 110))).astype(np.uint8)
+            picture[20:90, 30:38] = rng.integers(0, 40)
         shape, box = [((28, 28), (20, 20)), ((17, 30), (15, 22))][i % 2]
         send(page, "grey", picture)
         size = f"{{grey, height: {picture.shape[0]}, width: {picture.shape[1]}}}"

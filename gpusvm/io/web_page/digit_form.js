@@ -3,6 +3,7 @@
 
 const INK_SHARE = 0.25;
 const SPECKS = 3;
+const SHADED = 64;
 const TIE = 1e-6;
 
 /** A picture of one character as an image of MNIST's form, bright on black; box is what the character is to fill. */
@@ -18,23 +19,42 @@ function asDigit(picture, shape, box) {
   return resampled(ink, picture.width, down, across);
 }
 
-/** How much ink there is at each pixel, from 0 to 255: light paper is turned around, noise along the edge taken off. */
+/**
+ * How much ink there is at each pixel, from 0 to 255: the slope of the light taken off, light paper turned around, and
+ * noise as large as that along the edge taken off.
+ */
 function asInk({ grey, height, width }) {
+  const even = evened(grey, height, width);
   const edge = [];
-  for (let x = 0; x < width; x++) edge.push(grey[x], grey[(height - 1) * width + x]);
-  for (let y = 1; y < height - 1; y++) edge.push(grey[y * width], grey[y * width + width - 1]);
+  for (let x = 0; x < width; x++) edge.push(even[x], even[(height - 1) * width + x]);
+  for (let y = 1; y < height - 1; y++) edge.push(even[y * width], even[y * width + width - 1]);
   const paper = medianOf(edge);
   const noise = Math.floor(SPECKS * medianOf(edge.map((value) => Math.abs(value - paper))));
   const ink = new Float64Array(grey.length);
   let most = 0;
   for (let i = 0; i < grey.length; i++) {
-    const above = Math.max((paper > 127 ? paper - grey[i] : grey[i] - paper) - noise, 0);
-    ink[i] = above;
-    if (above > most) most = above;
+    ink[i] = Math.max((paper > 127 ? paper - even[i] : even[i] - paper) - noise, 0);
+    if (ink[i] > most) most = ink[i];
   }
   const stretch = 255 / Math.max(most, 1);
   for (let i = 0; i < ink.length; i++) ink[i] *= stretch;
   return ink;
+}
+
+/** The picture less the slope of the light on its paper, judged by the four sides. */
+function evened(grey, height, width) {
+  const even = Float64Array.from(grey);
+  if (Math.min(height, width) < SHADED) return even;
+  const row = (y) => grey.subarray(y * width, (y + 1) * width);
+  const column = (x) => Array.from({ length: height }, (_, y) => grey[y * width + x]);
+  const down = medianOf(row(height - 1)) - medianOf(row(0));
+  const across = medianOf(column(width - 1)) - medianOf(column(0));
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      even[i] -= down * (y / (height - 1) - 0.5) + across * (x / (width - 1) - 0.5);
+    }
+  }
+  return even;
 }
 
 /** The middle one, of an even number the upper of the two. */

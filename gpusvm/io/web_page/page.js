@@ -227,16 +227,28 @@ function paint() {
   if (cursor && document.activeElement === canvas) paintCursor(context, side);
 }
 
-/** A stroke of one width is one line; of several, as a pen's is, a line from each point to the next. */
+/** A stroke of one width is one curve; of several, as a pen's is, a line from each point to the next. */
 function paintStroke(context, points, side) {
-  const even = points.every((point) => point.width === points[0].width);
-  const lines = even ? [[points[0], ...points]] : points.map((point, i) => [points[Math.max(0, i - 1)], point]);
-  for (const line of lines) {
-    context.lineWidth = LINE * side * (line[0].width + line[1].width) / 2;
-    context.beginPath();
-    line.forEach(({ x, y }, i) => (i ? context.lineTo(x * side, y * side) : context.moveTo(x * side, y * side)));
+  const places = points.map(({ x, y, width }) => ({ x: x * side, y: y * side, width: width * LINE * side }));
+  context.lineWidth = places[0].width;
+  context.beginPath();
+  context.moveTo(places[0].x, places[0].y);
+  if (places.every((place) => place.width === places[0].width)) {
+    places.slice(0, -1).forEach((place, i) => { // through the middle of each two points, which bend it
+      context.quadraticCurveTo(place.x, place.y, (place.x + places[i + 1].x) / 2, (place.y + places[i + 1].y) / 2);
+    });
+    context.lineTo(places[places.length - 1].x, places[places.length - 1].y);
     context.stroke();
+    return;
   }
+  places.forEach((place, i) => {
+    const before = places[Math.max(0, i - 1)];
+    context.lineWidth = (before.width + place.width) / 2;
+    context.beginPath();
+    context.moveTo(before.x, before.y);
+    context.lineTo(place.x, place.y);
+    context.stroke();
+  });
 }
 
 function paintCursor(context, side) {
