@@ -135,6 +135,7 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
     has_no_label = _is_unlabelled(n_columns - len(dropped), names, options)
     if options.label is not None and not has_no_label:
         label = _label_column(options, names, n_columns, path)
+        _say_other_labels(names, {*dropped, label}, path)
     elif names:
         label = _usual_label(names, dropped, path)
     rest = [column for column in range(n_columns) if column != label and column not in dropped]
@@ -254,6 +255,17 @@ def _usual_label(names: tuple[str, ...], dropped: set[int], path: Path) -> int |
     if found and names[found[0]].lower() != "label":
         warn(f"{path}: the column {names[found[0]]!r} is taken for the labels", DataWarning)
     return found[0] if found else None
+
+
+def _say_other_labels(names: tuple[str, ...], aside: set[int | None], path: Path) -> None:
+    """Warn of features that are named as labels usually are: they may tell the label that is to be found."""
+    for column, name in enumerate(names):
+        if column not in aside and name.lower() in LABEL_NAMES:
+            warn(
+                f"{path}: the column {name!r} is named as labels usually are, and is taken for a feature; leave it out"
+                f" (--drop {option_of(name, column)}) if it is none",
+                DataWarning,
+            )
 
 
 def settle(

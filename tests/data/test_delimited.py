@@ -170,6 +170,17 @@ class TestWhichColumnHoldsTheLabels:
                 found = read(tmp_path, text)
             assert found.labels.tolist() == classes.tolist() and found.X.shape == (60, 2)
 
+    def test_a_feature_named_as_labels_are_is_said(self, tmp_path, recwarn):
+        """Beside the labels that were asked for it may be these once more, and accuracy is 1 without a reason."""
+        text = "a,Class,target\n1,0,u\n2,1,v\n3,0,u\n4,1,v\n"
+        with pytest.warns(DataWarning, match=r"'Class' is named as labels usually are, and is taken for a feature; .*"
+                          r"\(--drop Class\)"):  # fmt: skip
+            assert read(tmp_path, text, label="target").columns == ("a", "Class")
+        recwarn.clear()
+        assert read(tmp_path, text, label="target", drop=("Class",)).columns == ("a",)
+        assert read(tmp_path, text, label="target", columns=("Class",)).columns == ("Class",)
+        assert not [each for each in recwarn if "usually" in str(each.message)]
+
     def test_without_a_header_two_ends_like_labels_are_one_too_many(self, tmp_path, rng):
         table = np.column_stack([np.arange(60) % 2, rng.normal(size=60), np.arange(60) % 3])
         text = "\n".join(",".join(f"{v:g}" for v in row) for row in table)
