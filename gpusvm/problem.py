@@ -25,7 +25,7 @@ class QP(NamedTuple):
         The blocks whose samples the variables belong to: first all samples of the first one, in their order, then of
         the second.
     p, lower, upper : (n,) float64 arrays
-        Linear term and bounds.
+        Linear term and bounds; never written to, since several problems may share their memory.
     start : (n,) float64 array, optional
         Where to begin, within the bounds; zeros if not given. Its sum is the fixed sum.
     epsilon : float
@@ -111,6 +111,11 @@ def from_support(n: int, support: np.ndarray, dual_coef: np.ndarray) -> np.ndarr
     return b
 
 
+def _two_sides(n: int, first: float, second: float) -> np.ndarray:
+    """(2 n,): the one number, then the other."""
+    return np.repeat(np.array([first, second], dtype=np.float64), n)
+
+
 _ROUNDING = 1e-12
 """Difference of two sums of coefficients, as a share of either, that may be rounding: a start is not moved for it."""
 
@@ -135,16 +140,22 @@ def c_svc(
     """
     if not pairs:
         return []
-    # All pairs' arrays in one piece, for there may be tens of thousands of them.
-    ones, zeros = [np.ones(len(c)) for c in bounds], [np.zeros(len(c)) for c in bounds]
-    minus, below = [-one for one in ones], [-c for c in bounds]
-    p = np.concatenate([part for i, j in pairs for part in (ones[i], minus[j])])
-    upper = np.concatenate([part for i, j in pairs for part in (bounds[i], zeros[j])])
-    lower = np.concatenate([part for i, j in pairs for part in (zeros[i], below[j])])
     sizes = [len(c) for c in bounds]
-    ends = np.cumsum([sizes[i] + sizes[j] for i, j in pairs]).tolist()
-    pieces = zip(pairs, [0, *ends[:-1]], ends, strict=True)
-    problems = [QP(pair, p[start:end], lower[start:end], upper[start:end]) for pair, start, end in pieces]
+    most = max(sizes)
+    # Parts of one array, where a side has one number: there may be tens of thousands of pairs, or large ones.
+    p = _two_sides(most, 1.0, -1.0)
+    pieces = [slice(most - sizes[i], most + sizes[j]) for i, j in pairs]
+    together = np.concatenate(bounds)
+    if (together == together[:1]).all():
+        lower, upper = (_two_sides(most, *sides) for sides in ((0.0, -together[0]), (together[0], 0.0)))
+        problems = [QP(pair, p[at], lower[at], upper[at]) for pair, at in zip(pairs, pieces, strict=True)]
+    else:
+        zeros, below = np.zeros(most), [-c for c in bounds]
+        lower = np.concatenate([part for i, j in pairs for part in (zeros[: sizes[i]], below[j])])
+        upper = np.concatenate([part for i, j in pairs for part in (bounds[i], zeros[: sizes[j]])])
+        ends = np.cumsum([at.stop - at.start for at in pieces])[:-1]
+        split = zip(pairs, pieces, np.split(lower, ends), np.split(upper, ends), strict=True)
+        problems = [QP(pair, p[at], below, above) for pair, at, below, above in split]
     if starts is None:
         return problems
     return [

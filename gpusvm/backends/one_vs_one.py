@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from gpusvm.backends.single import WeightedData
 
 
+MOST_CODES = 2**16
+"""Classes that a uint16 counts."""
+
+
 @dataclass(frozen=True, eq=False)
 class GroupedData:
     """Training data sorted by class, so that a class is a slice and a pair is two.
@@ -106,7 +110,7 @@ def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.
         Kernel values may exceed float64.
     """
     problem.kernel.require_range_of(X)
-    classes, codes = np.unique(y, return_inverse=True)
+    classes, codes = codes_of(y)
     order = np.argsort(codes, kind="stable")
     weights = None
     if sample_weight is not None or problem.class_weight is not None:
@@ -121,6 +125,24 @@ def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.
         raise ValueError("Invalid input - all samples with positive weights belong to the same class.")
     starts = np.concatenate([[0], np.cumsum(counts)])
     return GroupedData(X, problem.kernel.precomputed, order, weights, classes, starts)
+
+
+def codes_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that there are, sorted, and for each of y (n,) its place among them: uint16 where that suffices.
+
+    Numbers of 16 bits are sorted in a few passes. Nor are labels sorted that are integers close to each other.
+    """
+    least, most = (int(y.min()), int(y.max())) if y.dtype.kind in "iu" and len(y) else (0, MOST_CODES)
+    if most - least >= MOST_CODES:
+        classes, codes = np.unique(y, return_inverse=True)
+        return classes, codes.astype(np.uint16) if len(classes) <= MOST_CODES else codes
+    places = (y - y.dtype.type(least) if y.dtype.kind == "u" else y.astype(np.int64) - least).astype(np.int64)
+    is_there = np.zeros(most - least + 1, dtype=bool)
+    is_there[places] = True
+    found = np.flatnonzero(is_there)
+    code = np.zeros(len(is_there), dtype=np.uint16)
+    code[found] = np.arange(len(found))
+    return (found.astype(y.dtype) + y.dtype.type(least)).astype(y.dtype), code[places]
 
 
 def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, order: str = "C") -> Array:
@@ -163,19 +185,13 @@ def merge(
         A solution is not finite.
     """
     n_classes = len(data.classes)
-    coef = np.zeros((n_classes - 1, len(data.rows)))
-    starts = data.starts.tolist()
-    for (i, j), solution in zip(data.pairs, solutions, strict=True):
-        n_first = starts[i + 1] - starts[i]
-        coef[j - 1, starts[i] : starts[i + 1]] = solution.b[:n_first]
-        coef[i, starts[j] : starts[j + 1]] = solution.b[n_first:]
+    support, coef = _coefficients(data, solutions)
     solutions = _with_those_left_out(data, solutions)
     converged = np.array([s.converged for s in solutions])
     n_iter = np.array([s.n_iter for s in solutions], dtype=np.int64)
     intercept = np.array([s.bias for s in solutions], dtype=np.float64)
     require_finite(coef, intercept, problem.C)
     _warn_of_early_stops(data.classes, solutions, problem.C, stopping)
-    support = np.flatnonzero(coef.any(axis=0))
     owners = np.searchsorted(data.starts, support, side="right") - 1
     return SVMModel(
         problem=problem,
@@ -184,7 +200,7 @@ def merge(
         support_vectors=vectors_of(data, support),
         support_indices=data.rows[support],
         n_support=np.bincount(owners, minlength=n_classes).astype(np.int64),
-        dual_coef=coef[:, support],
+        dual_coef=coef,
         intercept=intercept,
         n_features=data.given.shape[1],
         n_iter=n_iter,
@@ -193,6 +209,25 @@ def merge(
         converged=converged,
         provenance={**provenance, "n_train": data.given.shape[0]},
     )
+
+
+def _coefficients(data: GroupedData, solutions: Sequence[Solution]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the support vectors stand among the sorted samples, (k,) int64, and their coefficients as in LIBSVM."""
+    starts, parts = data.starts.tolist(), []
+    is_support = np.zeros(len(data.rows), dtype=bool)
+    for (i, j), solution in zip(data.pairs, solutions, strict=True):
+        n_first = starts[i + 1] - starts[i]
+        for row, c, b in ((j - 1, i, solution.b[:n_first]), (i, j, solution.b[n_first:])):
+            found = np.flatnonzero(b)
+            is_support[starts[c] + found] = True
+            parts.append((row, starts[c] + found, b[found]))
+    support = np.flatnonzero(is_support)
+    place = np.zeros(len(data.rows), dtype=np.int64)
+    place[support] = np.arange(len(support))
+    coef = np.zeros((len(data.classes) - 1, len(support)))
+    for row, found, values in parts:
+        coef[row, place[found]] = values
+    return support, coef
 
 
 def _with_those_left_out(data: GroupedData, solutions: Sequence[Solution]) -> Sequence[Solution]:
