@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpusvm.device import to_device
 from gpusvm.kernels import Array, Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
 from gpusvm.solver.clock import Clock, Shares
-from gpusvm.solver.cuda_kernels import CHECK, FIELDS, FINISHED, GRADIENT, LARGEST_SET, START, WARM, Kernels
-from gpusvm.solver.iterate import make_solution
+from gpusvm.solver.cuda_kernels import CHECK, FIELDS, FIGURES, FINISHED, GRADIENT, LARGEST_SET, START, WARM, Kernels
+from gpusvm.solver.cuda_problems import DeviceProblems, figures_of
+from gpusvm.solver.iterate import solution_of
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
 
@@ -39,8 +41,9 @@ a second on a T4, the slowest device that has the kernels. So Ctrl-C is heard wi
 _FIRST_KERNEL = 512
 """Size of the working sets' kernel values to begin with; it doubles as they grow."""
 
-_SELECTED = 64
-"""Bytes of each variable of a problem: six float64 arrays, two of int32, its mask, and what fills them up."""
+_SELECTED = 96
+"""Bytes of each variable of a problem: six float64 arrays, two of int32, its mask; at the beginning what is brought, at
+the end what is read."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class Device:
     rows: Callable[[Any, Kernel, Any], Any]
     largest_set: int = LARGEST_SET
     out_of_memory: tuple[type[BaseException], ...] = (MemoryError,)
+
+    def to_device(self, array: np.ndarray) -> Array:
+        return np.asarray(array) if self.xp is np else to_device(array)
 
     def to_host(self, array: Array) -> np.ndarray:
         found: np.ndarray = array.get() if hasattr(array, "get") else array
@@ -136,7 +142,7 @@ def solve_in_lockstep(
             progress(len(found), index, found[index])
 
     numbered = dict(enumerate(problems))
-    solve_each(X, blocks, numbered, kernel, stopping, finished, device=device, budget_mb=budget_mb)
+    solve_each(X, blocks, numbered, kernel, stopping, finished, device=device, budget_mb=budget_mb, gradients=False)
     return [found[index] for index in range(len(problems))]
 
 
@@ -151,6 +157,7 @@ def solve_each(
     device: Device,
     budget_mb: float,
     look: Callable[[], None] = lambda: None,
+    gradients: bool = True,
 ) -> None:
     """Solve problems as `solve_in_lockstep` does, and whatever `report` puts in the place of each.
 
@@ -163,6 +170,8 @@ def solve_each(
         coarse is reported once it was solved in float64; so is what takes its place.
     look : callable
         Called in every round. What it raises ends the work.
+    gradients : bool
+        Whether `report` looks at gradients; else they are empty.
     """
     left, too_coarse = problems, dict[int, QP]()
     steps = dict.fromkeys(problems, 0)
@@ -184,7 +193,7 @@ def solve_each(
     for dtype in (np.float32, np.float64):
         rows = device.rows(X, kernel, np.dtype(dtype))
         if dtype == np.float64 or rows.fits_float32:
-            shared = _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares, look)
+            shared = _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares, look, gradients)
             _solve_groups(left, shared, steps, finished)
             left, too_coarse = too_coarse, {}
         if not left:
@@ -203,6 +212,7 @@ class _Shared(NamedTuple):
     budget_mb: float
     shares: Shares
     look: Callable[[], None]
+    gradients: bool
 
     def clock(self, group: Collection[int]) -> Clock:
         """Of these problems, begun now."""
@@ -293,11 +303,9 @@ class _Group:
         self.shared, self.device, self.xp = shared, shared.device, shared.device.xp
         self.tol, self.dtype = shared.stopping.tol, shared.rows.dtype
         self.indices, self.problems = list(problems), list(problems.values())
-        self.sizes = np.array([problem.n for problem in self.problems])
-        xp, count, self.n = self.xp, len(problems), int(self.sizes.max())
+        xp, count = self.xp, len(problems)
+        self.place()
         self.largest = min(self.device.largest_set, self.n, capacity)
-        self.place_columns()
-        self.place_problems()
         self.place_first_sets()
 
         self.capacity = capacity
@@ -325,35 +333,16 @@ class _Group:
         self.errors = [self.gradient_error(problem) for problem in self.problems]
         self._listed: tuple[bytes, Array] = (b"", None)
 
-    def place_columns(self) -> None:
-        """Which rows of X are the columns of the kernel rows, and which of these each variable has: `member`."""
-        blocks = self.shared.blocks
-        present = sorted({b for problem in self.problems for b in problem.blocks})
-        self.columns = np.concatenate([blocks[b] for b in present]).astype(np.int32)
-        starts = dict(zip(present, np.cumsum([0, *(len(blocks[b]) for b in present)]), strict=False))
-        member = np.zeros((len(self.problems), self.n), dtype=np.int32)
-        for line, problem in zip(member, self.problems, strict=True):
-            start = 0
-            for block in problem.blocks:
-                line[start : start + len(blocks[block])] = starts[block] + np.arange(len(blocks[block]))
-                start += len(blocks[block])
-        self.member, self.chosen = self.xp.asarray(member), self.xp.asarray(self.columns)
-
-    def place_problems(self) -> None:
-        xp, count = self.xp, len(self.problems)
-        p, lower, upper = (np.zeros((count, self.n)) for _ in range(3))
-        for k, problem in enumerate(self.problems):
-            p[k, : problem.n], lower[k, : problem.n], upper[k, : problem.n] = problem.p, problem.lower, problem.upper
-        self.p, self.lower, self.upper = (xp.asarray(a) for a in (p, lower, upper))
-        self.epsilon = xp.asarray(np.array([problem.epsilon for problem in self.problems]))
-        self.b, self.v = xp.zeros((count, self.n)), self.p.copy()
-        self.n_variables = xp.asarray(self.sizes.astype(np.int32))
-        action = np.full(count, START, dtype=np.int32)
-        for k, problem in enumerate(self.problems):
-            if problem.start is not None and problem.start.any():
-                self.b[k, : problem.n] = xp.asarray(problem.start)
-                action[k] = WARM
-        self.action = xp.asarray(action)
+    def place(self) -> None:
+        """Bring the problems to the device, with what each does first."""
+        begun = np.array([problem.start is not None and problem.start.any() for problem in self.problems])
+        starts = [np.zeros(problem.n) if problem.start is None else problem.start for problem in self.problems]
+        placed = DeviceProblems(self.shared.blocks, self.problems, self.device, starts if begun.any() else None)
+        self.placed, self.columns, self.n = placed, placed.columns, placed.n
+        self.chosen, self.member, self.n_variables = self.xp.asarray(self.columns), placed.member, placed.n_variables
+        self.p, self.lower, self.upper, self.epsilon = placed.p, placed.lower, placed.upper, placed.epsilon
+        self.b, self.v = placed.b, placed.v
+        self.action = self.xp.asarray(np.where(begun, WARM, START).astype(np.int32))
 
     def place_first_sets(self) -> None:
         is_member = np.zeros((len(self.problems), self.n), dtype=np.uint8)
@@ -373,10 +362,11 @@ class _Group:
         return working_set.first_set([len(self.shared.blocks[b]) for b in problem.blocks], largest)
 
     def gradient_error(self, problem: QP) -> GradientError:
-        X, kernel, to_host = self.shared.X, self.shared.kernel, self.device.to_host
-        rows = problem.rows(self.shared.blocks)
+        # No reference to the group, which would keep it and its arrays alive.
+        X, kernel, blocks, to_host = self.shared.X, self.shared.kernel, self.shared.blocks, self.device.to_host
 
         def exact(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            rows = problem.rows(blocks)
             if kernel.precomputed:
                 return to_host(X[rows[left]][:, rows[right]]).astype(np.float64)
             return to_host(kernel(X[rows[left]].astype(np.float64), X[rows[right]].astype(np.float64)))
@@ -399,9 +389,10 @@ class _Group:
                 report, new = self.select(live, is_selected=is_selected), live[:0]
                 if not is_selected:
                     ended = self.ended(live, report, clock)
-                    # Without `self` inside: an error's traceback would hold it, and its arrays on the device.
-                    results, indices = self.results(live[ended], report, clock), self.indices
-                    new = self.replace({k: finished(indices[k], *result) for k, result in results}, report)
+                    following: dict[int, Following | None] = {}  # by a loop: a function within would keep the group
+                    for k, result in self.results(live[ended], report, clock):
+                        following[k] = finished(self.indices[k], *result)
+                    new = self.replace(following, report)
                     live = live[~ended]
                 is_selected = False
                 if report.n_wanted <= self.capacity:
@@ -533,27 +524,32 @@ class _Group:
 
     def ended(self, live: np.ndarray, report: _Report, clock: Clock) -> np.ndarray:
         """Which of the problems that selected have ended, as a mask of them."""
-        if clock.says_stop():  # but a gradient that is computed anew is there after this round
-            return ~np.isin(report.action[live], (CHECK, GRADIENT))
-        ended = report.action[live] == FINISHED
-        for place, k in enumerate(live):
-            if not ended[place] and self.was_checked[k]:
+        action = report.action[live]
+        # A gradient that is computed anew is there after this round, and says nothing before.
+        is_there = (action != CHECK) & (action != GRADIENT)
+        if clock.says_stop():
+            return is_there
+        ended = action == FINISHED
+        for place in np.flatnonzero(is_there & ~ended).tolist():
+            k = live[place]
+            if self.was_checked[k]:
                 ended[place] = self.verified[k].no_longer_falls(float(report.gaps[k]))
-            if not ended[place] and self.dtype == np.float32 and self.errors[k].is_due(report.norms[k], final=False):
-                b, v = self.read(np.array([k]))[:, 0]
-                ended[place] = self.rounding(k, b, v, final=False) > 0.0
+            if not ended[place] and self.dtype == np.float32:
+                ended[place] = self.rounding(k, report.norms[k], final=False) > 0.0
         return ended
 
-    def read(self, problems: np.ndarray) -> np.ndarray:
-        """b and v of some problems, (2, m, n), on the host."""
-        rows = self.xp.asarray(problems)
-        return self.device.to_host(self.xp.stack([self.b[rows], self.v[rows]]))
+    def rounding(self, k: int, norm: float, *, final: bool) -> float:
+        """`GradientError.rounding` of a problem whose coefficients have this norm: seldom must they be looked at."""
+        error, problem = self.errors[k], self.problems[k]
+        if not error.is_due(norm, final=final):
+            return 0.0
+        b, v = self.read(k)[:, : problem.n]
+        exact = self.dtype == np.float64
+        return error.rounding(b, v, problem.lower, problem.upper, problem.epsilon, exact=exact, final=final)
 
-    def rounding(self, k: int, b: np.ndarray, v: np.ndarray, *, final: bool) -> float:
-        problem, n = self.problems[k], self.problems[k].n
-        return self.errors[k].rounding(
-            b[:n], v[:n], problem.lower, problem.upper, problem.epsilon, exact=self.dtype == np.float64, final=final
-        )
+    def read(self, k: int) -> np.ndarray:
+        """b and v of a problem, (2, n), on the host."""
+        return self.device.to_host(self.xp.stack([self.b[k], self.v[k]]))
 
     def results(
         self, ended: np.ndarray, report: _Report, clock: Clock
@@ -561,15 +557,13 @@ class _Group:
         """The solutions of problems that have ended, and their gradients."""
         if not len(ended):
             return
-        b, v = self.read(ended)
+        lines = self.placed.outcomes(ended, vectors=2 if self.shared.gradients else 1)
         is_past = clock.is_past()
-        for place, k in enumerate(ended.tolist()):
-            problem = self.problems[k]
-            rounding = self.rounding(k, b[place], v[place], final=True)
-            solution = make_solution(
-                b[place, : problem.n], v[place, : problem.n], problem.p, problem.lower, problem.upper,
-                n_iter=int(self.allowed[k] - report.steps_left[k]), tol=self.tol, epsilon=problem.epsilon,
-                rounding=rounding, in_float64=self.dtype == np.float64,
+        for line, k in zip(lines, ended.tolist(), strict=True):
+            n = self.problems[k].n
+            b, v = line[FIGURES:][:n], line[FIGURES + self.n :][:n]
+            solution = solution_of(
+                b, figures_of(line), n_iter=int(self.allowed[k] - report.steps_left[k]), tol=self.tol,
+                rounding=self.rounding(k, report.norms[k], final=True), in_float64=self.dtype == np.float64,
             )  # fmt: skip
-            solution = solution._replace(cut_off=is_past and report.gaps[k] > self.tol)
-            yield k, (solution, v[place, : problem.n])
+            yield k, (solution._replace(cut_off=is_past and report.gaps[k] > self.tol), v)

@@ -11,17 +11,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gpusvm.kernels import Array
 from gpusvm.problem import QP
 from gpusvm.solver.cuda import MOST_WORK, Device
-from gpusvm.solver.cuda_kernels import CHECK
+from gpusvm.solver.cuda_kernels import RUN
+from gpusvm.solver.cuda_problems import DeviceProblems, figures_of
 from gpusvm.solver.cuda_rows import DeviceRows
-from gpusvm.solver.working_set import extremes
 
 ROWS_MB = 512.0
 """Memory for kernel rows, if the budget has as much."""
 
-GROUP_BYTES, OF_A_VARIABLE = 2**28, 48
+GROUP_BYTES, OF_A_VARIABLE = 2**28, 96
 """Memory for the arrays of the problems looked at together, and bytes that each variable takes."""
 
 MOST_TOGETHER = 2**15
@@ -43,7 +42,6 @@ def recomputed_gaps(
     blocks : sequence of int64 arrays
         The rows of the samples that belong to each block.
     problems : sequence of QP
-        Of one `epsilon`.
     coefficients : sequence of (n,) float64 arrays
         Each problem's variables.
     rows : DeviceRows
@@ -65,79 +63,91 @@ def recomputed_gaps(
 
 
 def _groups(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Problems of these sizes in groups of about one size: arrays are as wide as the largest."""
+    """Problems of these sizes, in groups of about one size, for arrays are as wide as the largest; each in order."""
     group: list[int] = []
     for k in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
         full = group and (len(group) + 1) * sizes[group[0]] * OF_A_VARIABLE > GROUP_BYTES
         if full or len(group) == MOST_TOGETHER:
-            yield group
+            yield sorted(group)
             group = []
         group.append(k)
     if group:
-        yield group
+        yield sorted(group)
 
 
 class _Checked:
-    """Problems and their coefficients, with a row for each in all arrays, which are the host's."""
+    """Problems at their coefficients, on the device."""
 
     def __init__(
         self, blocks: Sequence[np.ndarray], problems: Sequence[QP], coefficients: Sequence[np.ndarray], device: Device
     ) -> None:
-        self.device, self.epsilon = device, problems[0].epsilon
-        shape = len(problems), max(problem.n for problem in problems)
-        present = sorted({b for problem in problems for b in problem.blocks})
-        self.columns = np.concatenate([blocks[b] for b in present]).astype(np.int32)
-        starts = dict(zip(present, np.cumsum([0, *(len(blocks[b]) for b in present)]), strict=False))
-        self.member = np.zeros(shape, dtype=np.int32)
-        self.b, self.p, self.lower, self.upper = (np.zeros(shape) for _ in range(4))
-        for k, (problem, b) in enumerate(zip(problems, coefficients, strict=True)):
-            places = [starts[block] + np.arange(len(blocks[block])) for block in problem.blocks]
-            self.member[k, : problem.n] = np.concatenate(places)
-            self.b[k, : problem.n], self.p[k, : problem.n] = b, problem.p
-            self.lower[k, : problem.n], self.upper[k, : problem.n] = problem.lower, problem.upper
+        self.device, self.placed = device, DeviceProblems(blocks, problems, device)
+        self.support = _Support(self.placed, coefficients)
+        at, values = (device.to_device(array) for array in (self.support.places, self.support.values))
+        self.placed.b.reshape(-1)[at] = values
 
     def gaps(self, rows: DeviceRows, rows_mb: float) -> np.ndarray:
         """(n_problems,) float64."""
-        to_host, xp = self.device.to_host, self.device.xp
-        b, v = xp.asarray(self.b), xp.asarray(self.p)
-        self.subtract_products(rows, rows_mb, b, v)
-        most, least = extremes(b, v, xp.asarray(self.lower), xp.asarray(self.upper), self.epsilon)
-        with np.errstate(invalid="ignore"):
-            found = to_host(most) - to_host(least)
-        return np.where(np.isfinite(found), found, 0.0)  # else nothing may grow, or nothing shrink
+        self.compute_gradients(rows, rows_mb)
+        lines = self.placed.outcomes(np.arange(len(self.placed.sizes)), vectors=0)
+        return np.array([figures_of(line).gap for line in lines])
 
-    def subtract_products(self, rows: DeviceRows, rows_mb: float, b: Array, v: Array) -> None:
-        """Subtract K b from `v`, both (n_problems, n) float64 on the device: of some support vectors after others."""
-        xp, n_problems, n_columns = self.device.xp, len(self.b), len(self.columns)
-        places = np.nonzero(self.b)
-        samples = np.zeros(n_columns, dtype=bool)
-        samples[self.member[places]] = True
-        samples, rank = np.flatnonzero(samples).astype(np.int32), np.cumsum(samples) - 1
+    def compute_gradients(self, rows: DeviceRows, rows_mb: float) -> None:
+        """v = p - K b: a part of the samples that are support vectors after the other."""
+        device, placed, xp = self.device, self.placed, self.device.xp
+        n_problems, n_columns = len(placed.sizes), len(placed.columns)
         work = MOST_WORK[rows.dtype] / (n_columns * max(1.0, rows.work))
-        capacity = max(1, min(len(samples), int(rows_mb * 2**20 / (8 * n_columns)), int(work)))
-        values, member, columns = xp.empty((capacity, n_columns)), xp.asarray(self.member), xp.asarray(self.columns)
-        live = xp.arange(n_problems, dtype=np.int32)
-        action = xp.full(n_problems, CHECK, dtype=np.int32)
-        nothing, unused = xp.zeros((n_problems, 1), dtype=np.int32), xp.zeros((n_problems, 1))
-        slot_of = xp.asarray((rank % capacity).astype(np.int32))  # looked at for samples of a part alone
-        part_of = rank[self.member[places]] // capacity
-        listed = np.zeros(self.b.shape, dtype=np.int32)
-        for number, start in enumerate(range(0, len(samples), capacity)):
-            part = xp.asarray(samples[start : start + capacity])
-            rows.compute(part, xp.arange(len(part), dtype=np.int32), values, columns)
-            counts = _list(listed, *(axis[part_of == number] for axis in places))
-            self.device.kernels.subtract(
-                live, action, values, slot_of, member, nothing, nothing, unused, xp.asarray(listed),
-                xp.asarray(counts), b, v,
+        capacity = max(1, min(len(self.support.samples), int(rows_mb * 2**20 / (8 * n_columns)), int(work)))
+        values, slots = xp.empty((capacity, n_columns)), xp.arange(capacity, dtype=np.int32)
+        columns, samples, rank = (
+            device.to_device(a) for a in (placed.columns, self.support.samples, self.support.rank)
+        )
+        members, n_members, b = (device.to_device(a) for a in self.support.lists())
+        live, action = xp.arange(n_problems, dtype=np.int32), xp.full(n_problems, RUN, dtype=np.int32)
+        for start in range(0, len(self.support.samples), capacity):
+            end = min(start + capacity, len(self.support.samples))
+            rows.compute(samples[start:end], slots[: end - start], values, columns)
+            slot_of = xp.where((rank >= start) & (rank < end), rank - start, -1).astype(np.int32)
+            device.kernels.subtract(
+                live, action, values, slot_of, placed.member, members, n_members, b, members, n_members, placed.b,
+                placed.v,
             )  # fmt: skip
-            self.device.to_host(v[:1, :1])  # wait, so that Ctrl-C is heard
+            device.to_host(placed.v[:1, :1])  # wait, so that Ctrl-C is heard
 
 
-def _list(listed: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Write these columns (k,) of their rows (k,), ascending, to the beginnings of the rows of `listed` (m, n) int32.
+class _Support:
+    """The variables of problems that are not zero at their coefficients.
 
-    Returns how many each row has, (m,) int32; what is behind them is left.
+    Attributes
+    ----------
+    counts : (n_problems,) int64 array
+    of, variables : (m,) int64 arrays
+        The problem of each, and its place there.
+    values : (m,) float64 array
+    places : (m,) int64 array
+        The same in arrays with a row for each problem, counted through.
+    samples : (k,) int32 array
+        Their columns, ascending.
+    rank : (n_columns,) int32 array
+        The place of each column among these, or -1.
     """
-    counts = np.bincount(rows, minlength=len(listed))
-    listed[rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = columns
-    return counts.astype(np.int32)
+
+    def __init__(self, placed: DeviceProblems, coefficients: Sequence[np.ndarray]) -> None:
+        found = [np.flatnonzero(b) for b in coefficients]
+        self.counts = np.array([len(variables) for variables in found])
+        self.of, self.variables = np.repeat(np.arange(len(found)), self.counts), np.concatenate(found)
+        self.values = np.concatenate([b[variables] for b, variables in zip(coefficients, found, strict=True)])
+        self.places = self.of * placed.n + self.variables
+        columns = np.concatenate([placed.columns_of(k, variables) for k, variables in enumerate(found)])
+        self.rank = np.full(len(placed.columns), -1, dtype=np.int32)
+        self.rank[columns] = 0
+        self.samples = np.flatnonzero(self.rank == 0).astype(np.int32)
+        self.rank[self.samples] = np.arange(len(self.samples))
+
+    def lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each problem its variables, (n_problems, width) int32; how many; their values, float64."""
+        shape = len(self.counts), max(1, int(self.counts.max()))
+        places = np.arange(len(self.of)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+        members, values = np.zeros(shape, dtype=np.int32), np.zeros(shape)
+        members[self.of, places], values[self.of, places] = self.variables, self.values
+        return members, self.counts.astype(np.int32), values

@@ -6,7 +6,7 @@ keeps what it compiled; the tests have them compiled for the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ first set is there, the gradient is that of zero; the first set is there, the gr
 FIELDS = 8
 """Numbers of a line of the report that `allocate` makes; see pairs.cu."""
 
+FIGURES = 5
+"""Numbers at the beginning of a line of what `outcome` writes; see pairs.cu."""
+
 EVERYTHING = 2**31 - 1
 """The end of a list, however long."""
 
@@ -45,6 +48,9 @@ _TILE, _TILE_ROWS, _PORTION = 32, 8, 256
 
 _STRIPES = 16
 """Blocks that go through the list of one problem."""
+
+
+_NAMES = ("place", "select_variables", "want", "allocate", "gather", "smo", "subtract", "outcome", "twice")
 
 
 @cache
@@ -100,11 +106,23 @@ class Kernels:
         found = self._functions.get((name, np.dtype(dtype)))
         if found is None:
             compiled = self.module(code=source("pairs.cu"), options=options(dtype, self.threads))
-            for each in ("select_variables", "want", "allocate", "gather", "smo", "subtract", "twice"):
+            for each in _NAMES:
                 self._functions[each, np.dtype(dtype)] = compiled.get_function(each)
             self._functions["smo", np.dtype(dtype)].max_dynamic_shared_size_bytes = self._shared_bytes
             found = self._functions[name, np.dtype(dtype)]
         return found
+
+    def place(self, sizes: Array, at: Array, first: Array, begins: Array, given: Sequence[Array], p: Array,
+              lower: Array, upper: Array, b: Array, v: Array, member: Array) -> None:  # fmt: skip
+        """Bring `given`, (m,) arrays of p, lower, upper and perhaps b of all problems, into arrays with a row for each.
+
+        `at` (4, n_problems) int64 says where; `first` and `begins` (n_problems, n_blocks) int32 are as in pairs.cu.
+        """
+        (n_problems, n), begun = v.shape, len(given) == 4
+        self.function("place")((-(-n // _PORTION), n_problems), (_PORTION,), (
+            sizes, at, first, begins, _int(first.shape[1]), *given[:3], given[-1], _int(begun), _int(n), p, lower,
+            upper, b, v, member,
+        ))  # fmt: skip
 
     def select(self, live: Array, sizes: Array, p: Array, lower: Array, upper: Array, epsilon: Array, b: Array,
                v: Array, is_member: Array, members: Array, n_members: Array, n_old: Array, growing: Array,
@@ -169,6 +187,13 @@ class Kernels:
         self.function("subtract", rows.dtype)(grid, (_PORTION,), (
             live, action, rows, _int(rows.shape[1]), slot_of, member, _int(member.shape[1]), members,
             _int(members.shape[1]), n_members, change, support, n_support, _int(begin), _int(end), b, v,
+        ))  # fmt: skip
+
+    def outcome(self, listed: Array, sizes: Array, p: Array, lower: Array, upper: Array, epsilon: Array, b: Array,
+                v: Array, found: Array, *, vectors: int) -> None:  # fmt: skip
+        """Write into `found` a line for each listed problem: `FIGURES` numbers, and `vectors` of b and v."""
+        self.function("outcome")((len(listed),), (min(SELECTING, self.threads),), (
+            listed, sizes, _int(v.shape[1]), p, lower, upper, epsilon, b, v, _int(vectors), found,
         ))  # fmt: skip
 
     def twice(self, values: Array) -> None:

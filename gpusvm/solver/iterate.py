@@ -76,6 +76,75 @@ class Iterate:
         )  # fmt: skip
 
 
+class Figures(NamedTuple):
+    """What a problem's solution is told by.
+
+    Attributes
+    ----------
+    most, least : float
+        The largest slope of the objective of those variables that may grow, and the smallest of those that may shrink;
+        infinite where there are none.
+    slopes : float
+        Sum of the slopes of those that are free.
+    n_free : int
+        How many those are.
+    objective : float
+    """
+
+    most: float
+    least: float
+    slopes: float
+    n_free: int
+    objective: float
+
+    @property
+    def gap(self) -> float:
+        """The largest violation of the optimality conditions; 0 where nothing may grow, or nothing shrink."""
+        gap = self.most - self.least
+        return gap if np.isfinite(gap) else 0.0
+
+
+def figures(
+    b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray, epsilon: float = 0.0
+) -> Figures:
+    """Those of a problem with the gradient v at b; all arrays (n,) float64."""
+    grow, shrink = working_set.slopes(b, v, lower, upper, epsilon)
+    free = working_set.free(b, lower, upper, epsilon)
+    # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
+    quadratic = float((b * (p - v)).sum())
+    return Figures(
+        most=float(grow.max(initial=-np.inf)),
+        least=float(shrink.min(initial=np.inf)),
+        slopes=float(grow[free].sum()),
+        n_free=int(np.count_nonzero(free)),
+        objective=float((b * p).sum() - epsilon * np.abs(b).sum() - quadratic / 2),
+    )
+
+
+def solution_of(
+    b: np.ndarray, figures: Figures, *, n_iter: int, tol: float, rounding: float = 0.0, in_float64: bool = False
+) -> Solution:
+    """What there is to say of a problem that was solved, (n,) float64 `b`.
+
+    `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
+    """
+    most, least = figures.most, figures.least
+    if figures.n_free:
+        bias = figures.slopes / figures.n_free
+    else:  # the middle of the interval that optimality allows; its end where it has but one
+        bias = least if most == -np.inf else most if least == np.inf else (most + least) / 2
+    return Solution(
+        b=b,
+        bias=bias,
+        n_iter=n_iter,
+        kkt_gap=figures.gap + 2 * rounding,
+        objective=figures.objective,
+        converged=most - least <= tol and rounding == 0.0,
+        too_coarse=rounding > 0.0,
+        in_float64=in_float64,
+    )
+
+
 def make_solution(
     b: np.ndarray,
     v: np.ndarray,
@@ -89,26 +158,6 @@ def make_solution(
     rounding: float = 0.0,
     in_float64: bool = False,
 ) -> Solution:
-    """What there is to say of a problem that was solved; all arrays (n,) float64.
-
-    `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
-    """
-    grow, shrink = working_set.slopes(b, v, lower, upper, epsilon)
-    most, least = float(grow.max(initial=-np.inf)), float(shrink.min(initial=np.inf))
-    free = working_set.free(b, lower, upper, epsilon)
-    if free.any():
-        bias = grow[free].mean()
-    else:  # the middle of the interval that optimality allows; its end where it has but one
-        bias = least if most == -np.inf else most if least == np.inf else (most + least) / 2
-    # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
-    quadratic = float((b * (p - v)).sum())
-    return Solution(
-        b=b,
-        bias=float(bias),
-        n_iter=n_iter,
-        kkt_gap=(most - least if np.isfinite(most - least) else 0.0) + 2 * rounding,
-        objective=float((b * p).sum() - epsilon * np.abs(b).sum() - quadratic / 2),
-        converged=most - least <= tol and rounding == 0.0,
-        too_coarse=rounding > 0.0,
-        in_float64=in_float64,
-    )
+    """`solution_of` a problem with the gradient v at b; all arrays (n,) float64."""
+    found = figures(b, v, p, lower, upper, epsilon)
+    return solution_of(b, found, n_iter=n_iter, tol=tol, rounding=rounding, in_float64=in_float64)

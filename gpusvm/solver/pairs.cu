@@ -20,6 +20,31 @@ typedef unsigned char u8;
 #define ALL_LANES 0xffffffffu
 #define INFINITE __longlong_as_double(0x7ff0000000000000ll)
 
+// -- the problems ------------------------------------------------------------------------------------------------
+
+// The numbers of all problems into arrays that have a row for each; v = p, and zeros where a shorter problem has no
+// variables. `at` (4, n_problems) says where those of each begin in what is given, which some may share. A problem is of the blocks first[k], each a run of columns; `begins` says
+// with which variable each block begins, and is beyond all variables for blocks that the problem does not have.
+// Without `begun`, all b are 0, and given_b is not read.
+extern "C" __global__ void
+place(const int *sizes, const i64 *at, const int *first, const int *begins, int n_blocks, const double *given_p,
+      const double *given_lower, const double *given_upper, const double *given_b, int begun, int n, double *p,
+      double *lower, double *upper, double *b, double *v, int *member)
+{
+    const int k = blockIdx.y, c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= n) return;
+    const i64 to = (i64)k * n + c, count = gridDim.y;
+    const bool is_there = c < sizes[k];
+    p[to] = v[to] = is_there ? given_p[at[k] + c] : 0.0;
+    lower[to] = is_there ? given_lower[at[count + k] + c] : 0.0;
+    upper[to] = is_there ? given_upper[at[2 * count + k] + c] : 0.0;
+    b[to] = is_there && begun ? given_b[at[3 * count + k] + c] : 0.0;
+    first += (i64)k * n_blocks, begins += (i64)k * n_blocks;
+    int block = 0;
+    while (block + 1 < n_blocks && c >= begins[block + 1]) block++;
+    member[to] = is_there ? first[block] + c - begins[block] : 0;
+}
+
 // -- reductions --------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ unsigned larger(unsigned a, unsigned b) { return a > b ? a : b; }
@@ -656,7 +681,8 @@ smo(const int *live, const int *action, const VALUE *K, int ld, const int *membe
 
 // v -= K[:, moved] change in float64: of the members by what SMO changed them, or, where gradients are computed from
 // scratch, of the variables that are not zero by their coefficients. A thread for each variable, PORTION of them a block.
-// `begin` and `end` are places in the list: of a long one only a part may have its rows at hand.
+// `begin` and `end` are places in the list: of a long one only a part may have its rows at hand. What has no row is
+// passed over.
 extern "C" __global__ void __launch_bounds__(PORTION)
 subtract(const int *live, const int *action, const VALUE *rows, int n_columns, const int *slot_of, const int *member,
          int n, const int *members, int width, const int *n_members, const double *change, const int *support,
@@ -677,9 +703,9 @@ subtract(const int *live, const int *action, const VALUE *rows, int n_columns, c
         int place = first + t;
         double coefficient = 0.0;
         if (place < last) {
-            int sample = list[place];
-            coefficient = moves ? change[(i64)k * width + place] : b[(i64)k * n + sample];
-            slots[t] = slot_of[columns[sample]];
+            int sample = list[place], slot = slot_of[columns[sample]];
+            coefficient = slot < 0 ? 0.0 : moves ? change[(i64)k * width + place] : b[(i64)k * n + sample];
+            slots[t] = slot;
         }
         coefficients[t] = coefficient;
         __syncthreads();
@@ -690,6 +716,44 @@ subtract(const int *live, const int *action, const VALUE *rows, int n_columns, c
         __syncthreads();
     }
     if (variable < n) v[(i64)k * n + variable] -= sum;
+}
+
+// -- what has come of a problem ----------------------------------------------------------------------------------
+
+#define FIGURES 5
+
+// Of each problem of a list, a line of `found` (n_listed, FIGURES + vectors n): what iterate.Figures says of it, then its
+// b and its v, as many of them as `vectors` says. A block a problem.
+extern "C" __global__ void __launch_bounds__(SELECTING, 1)
+outcome(const int *listed, const int *sizes, int n, const double *p, const double *lower, const double *upper,
+        const double *epsilon, const double *b, const double *v, int vectors, double *found)
+{
+    SHARED(Extreme, extremes, [MOST_WARPS]);
+    const int k = listed[blockIdx.x], t = threadIdx.x, step = blockDim.x;
+    const i64 start = (i64)k * n;
+    Selection problem = {b + start, v + start, lower + start, upper + start, sizes[k], epsilon[k], 0.0};
+    double *line = found + (i64)blockIdx.x * (FIGURES + vectors * (i64)n);
+    double most = -INFINITE, least = -INFINITE, sum = 0.0, count = 0.0, objective = 0.0;
+    for (int c = t; c < n; c += step) {
+        double coefficient = problem.b[c], gradient = problem.v[c];
+        if (vectors > 0) line[FIGURES + c] = coefficient;
+        if (vectors > 1) line[FIGURES + n + c] = gradient;
+        if (c >= problem.size) continue;
+        double up = slope_up(gradient, coefficient, problem.epsilon);
+        double down = slope_down(gradient, coefficient, problem.epsilon);
+        if (problem.may_grow(c) && up > most) most = up;
+        if (problem.may_shrink(c) && -down > least) least = -down;
+        if (problem.is_free(c)) sum += up, count += 1.0;
+        double absolute = coefficient < 0.0 ? -coefficient : coefficient;
+        objective += coefficient * (p[start + c] + gradient) / 2 - problem.epsilon * absolute;
+    }
+    most = block_largest(most, 0, extremes).value;
+    least = -block_largest(least, 0, extremes).value;
+    sum = block_sum(sum, extremes), count = block_sum(count, extremes), objective = block_sum(objective, extremes);
+    if (t > 0) return;
+    // Comparisons pass over gradients that are not numbers, the objective does not.
+    line[0] = objective == objective ? most : objective, line[1] = least;
+    line[2] = sum, line[3] = count, line[4] = objective;
 }
 
 // -- what a probe runs ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from gpusvm.errors import TrainingError, UsageError
 from gpusvm.kernels import Kernel
 from gpusvm.problem import c_svc, epsilon_svr, one_class
 from gpusvm.solver import cuda, cuda_gaps, cuda_rows
+from gpusvm.solver.cuda_kernels import FIGURES
 from gpusvm.sparse import as_csr, is_sparse, same_rows
 from tests.solver.cuda_shim.build import Module, needs_compiler
 from tests.solver.host_device import altered, host_device, host_rows
@@ -368,7 +369,7 @@ def test_an_interrupt_ends_training_at_once_and_gives_the_memory_back(rng, monke
         monkeypatch.setattr("gpusvm.estimators.svc.print_progress", interrupt)
         monkeypatch.setattr("gpusvm.estimators.single.print_progress", interrupt)
     elif where == "gaps":
-        monkeypatch.setattr(cuda_gaps, "_list", interrupt)
+        monkeypatch.setattr(cuda_gaps._Support, "lists", interrupt)
     else:
         device = native_cuda.solver_device()
         monkeypatch.setattr(native_cuda, "solver_device", lambda: altered(device, **{where: interrupt}))
@@ -402,8 +403,8 @@ def test_the_host_looks_after_every_part_of_the_gaps(rng, monkeypatch):
     b = np.where(np.arange(40) < 20, 0.5, -0.5)
     blocks = [np.arange(20), np.arange(20, 40)]
     cuda_gaps.recomputed_gaps(blocks, [problem], [b], rows, device, 10 * 40 * 8 / 2**20)
-    assert looked == [(1, 1)] * 4 + [(1,), (1,)]
+    assert looked == [(1, 1)] * 4 + [(1, FIGURES)]
     looked.clear()
     monkeypatch.setitem(cuda.MOST_WORK, np.dtype(np.float64), 20 * 40 * 3)
     cuda_gaps.recomputed_gaps(blocks, [problem], [b], rows, device, 1.0)
-    assert looked == [(1, 1)] * 2 + [(1,), (1,)]
+    assert looked == [(1, 1)] * 2 + [(1, FIGURES)]

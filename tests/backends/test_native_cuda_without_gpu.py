@@ -169,7 +169,7 @@ def test_memory_that_runs_out_is_met_with_smaller_groups(cupy, digits, monkeypat
 
 def test_memory_for_not_even_one_pair_is_an_error_that_names_the_budget(cupy, digits, monkeypatch):
     with pytest.raises(TrainingError, match=r"not enough memory on the GPU.*cache_size=1 MB.*native-cpu"):
-        CUDA.fit(digits[0], digits[1], *asked_again(PARAMS, cache_size=1.0))
+        CUDA.fit(digits[0], digits[1], *asked_again(PARAMS, cache_size=0.6))
 
 
 LOST = "cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable"

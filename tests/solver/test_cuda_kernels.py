@@ -9,10 +9,12 @@ import signal
 import numpy as np
 import pytest
 
+from gpusvm.problem import QP
 from gpusvm.solver import working_set
 from gpusvm.solver.cuda_kernels import (
     CHECK,
     CONTINUE,
+    FIGURES,
     FINISHED,
     GRADIENT,
     LARGEST_SET,
@@ -22,10 +24,12 @@ from gpusvm.solver.cuda_kernels import (
     Kernels,
     source,
 )
+from gpusvm.solver.cuda_problems import DeviceProblems, figures_of, in_one
+from gpusvm.solver.iterate import figures, solution_of
 from gpusvm.solver.smo import CUT_SHORT, REACHED, STUCK
 from tests.solver import reference_kernels
 from tests.solver.cuda_shim.build import Module, barrier_lines, needs_compiler
-from tests.solver.host_device import host_kernels
+from tests.solver.host_device import host_device, host_kernels
 from tests.solver.reference_smo import solve_by_definition
 
 pytestmark = needs_compiler
@@ -415,6 +419,80 @@ def test_more_rows_than_fit_change_nothing(rng):
     np.testing.assert_array_equal(slot_of, before)
 
 
+# -- the problems, and what has come of them -------------------------------------------------------------
+
+
+def regressions_and_classes(rng, epsilon):
+    """Blocks, and problems over one, two and three of them; some begin somewhere."""
+    sizes = (40, 300, 70)
+    blocks = np.split(rng.permutation(1000)[: sum(sizes)], np.cumsum(sizes)[:-1])
+    problems = []
+    for chosen in ((0, 1), (2,), (1, 0, 2), (0, 2)):
+        n = sum(sizes[block] for block in chosen)
+        bound = rng.choice([0.5, 1.0, np.inf], size=n)
+        start = rng.uniform(-0.5, 0.5, size=n) * (rng.random(n) < 0.5)
+        problems.append(QP(chosen, rng.normal(size=n), -bound, bound, start, epsilon))
+    return blocks, problems
+
+
+@pytest.mark.parametrize("epsilon", EPSILONS)
+@pytest.mark.parametrize("begun", [False, True])
+def test_problems_are_brought_with_a_row_for_each(rng, epsilon, begun):
+    blocks, problems = regressions_and_classes(rng, epsilon)
+    starts = [problem.start for problem in problems] if begun else None
+    found = DeviceProblems(blocks, problems, host_device(), starts)
+    assert found.n == max(problem.n for problem in problems)
+    for k, problem in enumerate(problems):
+        np.testing.assert_array_equal(found.columns[found.member[k, : problem.n]], problem.rows(blocks))
+        b = problem.start if begun else np.zeros(problem.n)
+        for name, expected in (("p", problem.p), ("lower", problem.lower), ("upper", problem.upper), ("b", b)):
+            np.testing.assert_array_equal(getattr(found, name)[k, : problem.n], expected)
+            assert not getattr(found, name)[k, problem.n :].any()
+    np.testing.assert_array_equal(found.v, found.p)
+    assert found.epsilon.tolist() == [epsilon] * 4 and found.n_variables.tolist() == [p.n for p in problems]
+
+
+@pytest.mark.parametrize("epsilon", EPSILONS)
+@pytest.mark.parametrize("vectors", [0, 1, 2])
+def test_what_has_come_of_problems(rng, epsilon, vectors):
+    blocks, problems = regressions_and_classes(rng, epsilon)
+    problems[1] = problems[1]._replace(lower=np.zeros(70), upper=np.zeros(70), start=np.zeros(70))
+    problems[2].start[:200] = problems[2].upper[:200] = 0.25
+    found = DeviceProblems(blocks, problems, host_device(), [problem.start for problem in problems])
+    found.v[:] = rng.normal(size=found.v.shape)
+    places = np.array([2, 0, 1])
+    for k, line in zip(places, found.outcomes(places, vectors=vectors), strict=True):
+        problem, n = problems[k], problems[k].n
+        mine, expected = (
+            figures_of(line), figures(problem.start, found.v[k, :n], problem.p, problem.lower, problem.upper, epsilon)
+        )  # fmt: skip
+        np.testing.assert_allclose(mine, expected, rtol=1e-12)
+        assert (mine.most, mine.least, mine.n_free) == (expected.most, expected.least, expected.n_free)
+        given = [array[k] for array in (found.b, found.v)][:vectors]
+        np.testing.assert_array_equal(line[FIGURES:], np.concatenate([*given, []]))
+
+
+def test_gradients_that_are_not_numbers_have_no_gap(rng):
+    blocks, problems = regressions_and_classes(rng, 0.0)
+    found = DeviceProblems(blocks, problems, host_device(), [problem.start for problem in problems])
+    found.v[:, 3:5] = np.nan
+    for line in found.outcomes(np.arange(4), vectors=1):
+        told = solution_of(line[FIGURES:], figures_of(line), n_iter=1, tol=1e9)
+        assert not told.converged and np.isnan(told.objective)
+
+
+def test_parts_of_one_array_are_not_copied(rng):
+    whole = rng.normal(size=100)
+    parts = [whole[10:60], whole[30:31], whole[31:90]]
+    assert np.shares_memory(in_one(parts)[0], whole) and len(in_one(parts)[0]) == 80
+    others = [parts[1:2] + parts[:1], [p.copy() for p in parts], [whole[::2], whole[1::2]], [whole[:2], whole[90:]]]
+    for given in (parts, [whole, whole], *others):
+        one, offsets = in_one(given)
+        for array, offset in zip(given, offsets, strict=True):
+            np.testing.assert_array_equal(one[offset : offset + len(array)], array)
+        assert len(one) <= sum(map(len, given))
+
+
 # -- the order of threads ------------------------------------------------------------------------------
 
 
@@ -439,6 +517,9 @@ def everything(rng, **how):
     written += allocated(kernels, rng, 450, 120)[2:]
     problems = small_problems(rng, q=60)
     problems[5][:] += 3.0  # the middle of the gap is not zero
+    blocks, stated = regressions_and_classes(rng, 0.2)
+    placed = DeviceProblems(blocks, stated, host_device(**how), [problem.start for problem in stated])
+    written += [placed.outcomes(np.arange(4), vectors=2), placed.member]
     return *written, K, v, *run(kernels, problems, allowed=30)
 
 
