@@ -59,7 +59,10 @@ def as_digit(picture: np.ndarray, shape: ImageShape = MNIST_SHAPE, box: ImageSha
     mass = ink.sum()
     down = _weights(ink.sum(axis=1) / mass, rows, scale, shape[0])
     across = _weights(ink.sum(axis=0) / mass, columns, scale, shape[1])
-    return np.floor(down @ ink @ across.T + (0.5 - _TIE)).astype(np.uint8)
+    found = down @ ink @ across.T
+    if scale > 1:  # what is enlarged gets edges of one pixel, as those of MNIST are, where it had some of `scale`
+        found = np.clip((found - 127.5) * scale + 127.5, 0.0, 255.0)
+    return np.floor(found + (0.5 - _TIE)).astype(np.uint8)
 
 
 def default_box(shape: ImageShape) -> ImageShape:

@@ -51,6 +51,12 @@ def test_size_makes_little_difference(rng):
     assert np.abs(as_digit(small).astype(int) - as_digit(large)).max() <= 2
 
 
+def test_what_is_enlarged_has_sharp_edges():
+    picture = bar(6, 5, shape=(9, 9), at=(1, 2))
+    ink = as_digit(picture)
+    assert ((ink > 0) & (ink < 255)).sum() <= 2 * (20 + 17) + 4  # one pixel around the bar, at most
+
+
 def test_paper_may_be_light_grey_and_noisy(rng):
     picture = bar(40, 12)
     expected = as_digit(picture)

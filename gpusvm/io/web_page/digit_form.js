@@ -16,7 +16,7 @@ function asDigit(picture, shape, box) {
   const scale = Math.min(box[0] / lengthOf(byRow.extent), box[1] / lengthOf(byColumn.extent));
   const down = weightsOf(byRow, scale, height);
   const across = weightsOf(byColumn, scale, width);
-  return resampled(ink, picture.width, down, across);
+  return resampled(ink, picture.width, down, across, Math.max(1, scale));
 }
 
 /**
@@ -104,7 +104,8 @@ function weightsOf({ n, mean, extent }, scale, nOut) {
   return rows;
 }
 
-function resampled(ink, width, down, across) {
+/** The ink at each pixel of the result; what is enlarged gets edges as steep as those of MNIST are. */
+function resampled(ink, width, down, across, steepness) {
   const result = new Uint8Array(down.length * across.length);
   const line = new Float64Array(width);
   down.forEach((row, y) => {
@@ -115,6 +116,7 @@ function resampled(ink, width, down, across) {
     across.forEach((column, x) => {
       let sum = 0;
       for (let i = 0; i < column.weights.length; i++) sum += column.weights[i] * line[column.from + i];
+      if (steepness > 1) sum = Math.min(255, Math.max(0, (sum - 127.5) * steepness + 127.5));
       result[y * across.length + x] = Math.floor(sum + (0.5 - TIE));
     });
   });
