@@ -199,6 +199,18 @@ def test_each_kernel_is_timed_by_itself_and_waited_for(script, monkeypatch):
     assert steps and float(steps[1]) < 1e6 * found[6].seconds, "more than one step was taken"
 
 
+def test_the_hosts_part_of_a_fit_is_timed_without_a_gpu(script, capsys):
+    host = script("host_time")
+    host.main(["--repeats", "1"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in host.PHASES) and "in all, of 1 fits" in out and "not in it:" in out
+    found, counts = host.measure(1)
+    assert set(host.PHASES) <= set(found[0]) and counts.reads["report"] == len(host.ENDING)
+    assert counts.launches["smo"] == len([n for n in host.MISSING if n]) + 1, "one in each round but the last ones"
+    in_rounds = sum(counts.launches[name] for name in ("select_variables", "want", "allocate", "gather", "smo"))
+    assert in_rounds <= 5 * len(host.ENDING)
+
+
 # -- the script itself -----------------------------------------------------------------------------------
 
 SCRIPT = BENCHMARKS / "on_gpu.sh"
