@@ -15,7 +15,7 @@ from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtype
 from gpusvm.params import TASK_PARAMETERS, Problem, Stopping
-from gpusvm.predict import Sizes, evaluator_for, float32_suffices, in_range, primal_weights, sizes
+from gpusvm.predict import Sizes, evaluator_for, float32_suffices, in_range, primal_weights, require_finite, sizes
 from gpusvm.preprocess import apply_steps
 from gpusvm.sparse import Sparse, as_csr, is_sparse, unpacked_if_smaller, widened
 from gpusvm.voting import class_pairs, one_vs_rest, pairs_reordered, vote
@@ -267,9 +267,12 @@ class SVMModel:
         with on_device(device_of(X)):
             result = xp.empty((X.shape[0], *shape), dtype=result_dtype)
             X, coarsest = in_range(self, X)
+            is_lazy = not hasattr(X, "size")
             evaluator = evaluator_for(self, X, dtype, coarsest)
 
             def keep(rows: slice, decisions: Array) -> None:
+                if is_lazy:
+                    require_finite(decisions)
                 result[rows] = reduce(decisions, evaluator.compiled)
 
             evaluator.each_block(X, n_jobs, keep)

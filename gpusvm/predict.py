@@ -109,6 +109,8 @@ def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
     RangeError
         Decision values, or what they are made of, may exceed float64; or there are NaN or infinity among the samples.
     """
+    if not hasattr(X, "size"):  # kernel values that are computed when they are looked at: see `require_finite`
+        return X, np.dtype(np.float64)
     kernel, entry = model.kernel, largest_entry(X) if X.size else 0.0
     length = entry if kernel.precomputed else entry * math.sqrt(X.shape[1])
     for dtype in (np.float32, np.float64):
@@ -129,6 +131,12 @@ def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
         f"X holds values up to {entry:.3g}: kernel values with them exceed the largest number of float64 (1e308);"
         " scale the features as in training"
     )
+
+
+def require_finite(decisions: np.ndarray) -> None:
+    """Raise RangeError where one of the decision values (m, n_pairs) is NaN or infinite: it would count as a vote."""
+    if not np.isfinite(decisions).all():
+        raise RangeError("The kernel function gave values with which decision values are NaN or infinite; scale them")
 
 
 def evaluator_for(model: SVMModel, X: Array, dtype: Any = None, coarsest: Any = np.float32) -> Evaluator:

@@ -261,6 +261,15 @@ def test_what_a_function_gives_is_checked(backend, function, message, rng):
         SVC(kernel=function, backend=backend).fit(rng.normal(size=(20, 3)), np.arange(20) % 2)
 
 
+@pytest.mark.parametrize("large", [1e308, np.nan, np.inf])
+def test_a_function_that_gives_no_numbers_for_other_samples_decides_nothing(backend, large, rng):
+    X, y = rng.normal(size=(30, 2)), np.arange(30) % 3
+    svc = SVC(kernel=lambda A, B: np.where(A[:, :1] > 50, large, 1.0) * (A @ B.T), backend=backend, C=100).fit(X, y)
+    assert len(svc.predict(X)) == 30
+    with pytest.raises(ValueError, match="decision values are NaN or infinite"), np.errstate(all="ignore"):
+        svc.predict(np.array([[100.0, 100.0]]))
+
+
 def test_memory_for_a_functions_values_is_checked_beforehand(monkeypatch):
     kernel = Recorded()
     monkeypatch.setattr("gpusvm.estimators.callable_kernel.available_mb", lambda: 100.0)
