@@ -237,9 +237,11 @@ _SQUARES_OVERFLOW = 1e15
 
 
 def largest_entry(X: Array) -> float:
-    """The largest absolute value in `X`, which is not empty."""
+    """The largest absolute value in `X`; 0 where it is empty."""
     if sparse.is_sparse(X):
         X = X.data
+    if not X.size:
+        return 0.0
     return max(float(X.max()), -float(X.min()))
 
 

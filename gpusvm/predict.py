@@ -111,7 +111,7 @@ def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
     """
     if not hasattr(X, "size"):  # kernel values that are computed when they are looked at: see `require_finite`
         return X, np.dtype(np.float64)
-    kernel, entry = model.kernel, largest_entry(X) if X.size else 0.0
+    kernel, entry = model.kernel, largest_entry(X)
     length = entry if kernel.precomputed else entry * math.sqrt(X.shape[1])
     for dtype in (np.float32, np.float64):
         if kernel.decides_within(length, *model.sizes, dtype):
