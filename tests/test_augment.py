@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, maximum_filter, minimum_filter
 
 from gpusvm import SVC, certify, load_model
 from gpusvm.augment import MOVES, Move, moved_copies, moves_named
@@ -43,6 +43,14 @@ class TestMove:
         for image, moved in zip(images, found, strict=True):
             np.testing.assert_allclose(moved, reference(image, move), atol=0.51)
 
+    @pytest.mark.parametrize("thickness", [-1, -0.5, 0.25, 1])
+    def test_strokes_become_thicker_or_thinner(self, rng, thickness):
+        images = rng.integers(0, 256, (3, 6, 9), dtype=np.uint8)
+        cross = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], dtype=bool)
+        reached = (maximum_filter if thickness > 0 else minimum_filter)(images, footprint=cross, mode="nearest")
+        expected = images + abs(thickness) * (reached.astype(float) - images)
+        np.testing.assert_allclose(Move(thickness=thickness)(images), expected, atol=0.51)
+
     def test_directions(self):
         image = np.zeros((1, 5, 5), dtype=np.uint8)
         image[0, 0, 2] = 9
@@ -62,7 +70,16 @@ class TestMove:
         np.testing.assert_array_equal(Move(rotation=20)(images), whole)
 
     @pytest.mark.parametrize(
-        "values", [{"scale": 0}, {"scale": -1}, {"right": np.nan}, {"down": np.inf}, {"rotation": "9"}, {"shear": True}]
+        "values",
+        [
+            {"scale": 0},
+            {"scale": -1},
+            {"right": np.nan},
+            {"down": np.inf},
+            {"rotation": "9"},
+            {"shear": True},
+            {"thickness": 2},
+        ],
     )
     def test_what_it_cannot_be(self, values):
         with pytest.raises(ValueError, match="of a move must be a number"):

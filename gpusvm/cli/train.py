@@ -74,7 +74,7 @@ class Preset(StrEnum):
     best = "best"
 
 
-BEST_C, BEST_MOVES = 10.0, "shifts,rotations"
+BEST_C, BEST_MOVES = 10.0, "shifts,rotations,scales,shears,thickness"
 """Of the preset best, found by cross-validation on MNIST's training images: docs/recognition.md."""
 
 NAMED_CLASSES = 6
