@@ -146,7 +146,7 @@ def c_svc(
     p = _two_sides(most, 1.0, -1.0)
     pieces = [slice(most - sizes[i], most + sizes[j]) for i, j in pairs]
     together = np.concatenate(bounds)
-    if (together == together[:1]).all():
+    if len(together) and (together == together[0]).all():
         lower, upper = (_two_sides(most, *sides) for sides in ((0.0, -together[0]), (together[0], 0.0)))
         problems = [QP(pair, p[at], lower[at], upper[at]) for pair, at in zip(pairs, pieces, strict=True)]
     else:

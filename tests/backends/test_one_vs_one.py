@@ -36,8 +36,10 @@ def test_codes_are_those_of_numpy(labels):
 
 
 @pytest.mark.parametrize("C", [2.0, np.inf, None])
-def test_problems_of_pairs_by_their_definition(rng, C):
-    bounds = [np.full(n, C) if C else rng.uniform(size=n) for n in (4, 7, 1)]
+@pytest.mark.parametrize("sizes", [(4, 7, 1), (0, 3, 2), (0, 0, 2), (0, 0, 0)])
+def test_problems_of_pairs_by_their_definition(rng, sizes, C):
+    """Of classes without samples too, which a certificate asks for."""
+    bounds = [np.full(n, C) if C else rng.uniform(size=n) for n in sizes]
     pairs = [(0, 1), (0, 2), (1, 2)]
     problems = c_svc(pairs, bounds)
     for (i, j), problem in zip(pairs, problems, strict=True):
@@ -46,5 +48,6 @@ def test_problems_of_pairs_by_their_definition(rng, C):
         np.testing.assert_array_equal(problem.p, np.concatenate([none[0] + 1, none[1] - 1]))
         np.testing.assert_array_equal(problem.upper, np.concatenate([bounds[i], none[1]]))
         np.testing.assert_array_equal(problem.lower, np.concatenate([none[0], -bounds[j]]))
-    share = np.shares_memory(problems[0].upper, problems[1].upper)
-    assert share == bool(C), "with one bound for all, problems share their arrays"
+    if all(sizes):
+        share = np.shares_memory(problems[1].upper, problems[2].upper)
+        assert share == bool(C), "with one bound for all, problems share their arrays"
