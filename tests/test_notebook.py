@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+from gpusvm.cli.train import BEST_C, BEST_MOVES
+
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "digits.ipynb"
 
 
@@ -24,6 +26,12 @@ def test_it_is_kept_without_outputs_and_each_code_cell_follows_a_text(notebook):
     assert kinds[0::2] == ["markdown"] * (len(kinds) // 2)
     assert kinds[1::2] == ["code"] * (len(kinds) // 2)
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells[1::2])
+
+
+def test_its_best_machine_is_that_of_the_preset(notebook):
+    (cell,) = (cell.source for cell in notebook.cells if "train_augmented(" in cell.source)
+    assert f'moves_named("{BEST_MOVES}")' in cell
+    assert f"SVC(C={BEST_C:g}, " in cell
 
 
 def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
