@@ -60,6 +60,7 @@ from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, require
 from gpusvm.pixel_range import unlike_each_other, white_of
 from gpusvm.preprocess import Scaling, default_scaling
+from gpusvm.preprocess.components import FITTED_ON
 from gpusvm.split import Reading, Split, counted, load_split, plural
 from gpusvm.training import recommended_parameters, steps_for, train_augmented, train_model, training_samples
 
@@ -265,7 +266,8 @@ def _trained(
 ) -> SVMModel:
     """Train as planned; each stage is said as it begins."""
     if plan.scatter:
-        say(f"Scattering: its logarithm and principal components, learned from {counted(split.train)}")
+        learned_from = min(FITTED_ON, len(split.train))
+        say(f"Scattering: means and principal components, learned from {plural(learned_from, 'image')}")
     steps = steps_for(
         split.train, binarize=plan.binarize, deskew=plan.deskew, scatter=plan.scatter, scaling=plan.scaling,
         n_jobs=svc.n_jobs,

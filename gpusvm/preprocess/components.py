@@ -14,7 +14,7 @@ from gpusvm.preprocess.scattering import Scattering
 N_COMPONENTS = 400
 EPSILON = 0.1
 FITTED_ON = 20_000
-"""Images that means, deviations and components are learned from: more of them change nothing."""
+"""Images that means, deviations and components are learned from: several for each of MNIST's 3,472 features."""
 
 _LARGEST_J = 3
 _PLACES = 4
