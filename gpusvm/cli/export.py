@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,8 @@ def _rows(model: SVMModel) -> str:
     """What the written forms take."""
     dtype = "float32" if float32_suffices(model) else "float64"
     if model.table is None:
-        return f"rows of {model.n_features} raw pixels ({dtype})"
+        n_pixels = model.n_features if model.image_shape is None else prod(model.image_shape)
+        return f"rows of {n_pixels} raw pixels ({dtype})"
     columns = model.table.columns
     more = f" and {len(columns) - _MOST_NAMED:,} more" if len(columns) > _MOST_NAMED else ""
     names = f": {', '.join(columns[:_MOST_NAMED])}{more}" if columns else ""

@@ -142,7 +142,9 @@ def train(
     ] = None,
     gamma: Annotated[
         str | None,
-        typer.Option(help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits, else scale.", metavar="GAMMA"),
+        typer.Option(
+            help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits, else (and scattered) scale.", metavar="GAMMA"
+        ),
     ] = None,
     degree: Degree = 3,
     coef0: Annotated[float, typer.Option(help="Of the polynomial and sigmoid kernels.")] = 0.0,
@@ -358,6 +360,8 @@ def fill_in(plan: Plan, preset: Preset) -> None:
         defaults = {"C": BEST_C, "gamma": "scale"}
         plan.reading, plan.scatter = replace(plan.reading, kind="images"), True
         plan.moves = plan.moves or moves_named(BEST_MOVES)
+    elif plan.scatter:
+        defaults = {"C": BEST_C, "gamma": "scale"}  # what suits a data set's pixels does not suit their scattering
     else:
         defaults = {"C": 1.0, "gamma": "scale"} | recommended_parameters(plan.source)
     plan.parameters = defaults | {name: value for name, value in plan.parameters.items() if value is not None}

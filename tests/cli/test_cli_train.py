@@ -385,6 +385,14 @@ class TestBest:
         ]  # fmt: skip
         assert model.provenance["augment"]["first"]["n_train"] == 700
 
+    def test_scattering_is_not_given_the_gamma_that_suits_pixels(self):
+        """With it the accuracy was 0.25, without a word."""
+        done = gpusvm("train", "digits", "--scatter", "--limit", "700", "--out", "m.svm", "--json", "m.json")
+        assert done.exit_code == 0, done.output
+        assert json.loads(Path("m.json").read_text())["accuracy"] > 0.94
+        written = gpusvm("export", "m.svm", "--to", "sklearn", "--out", "m.joblib")
+        assert "rows of 64 raw pixels" in written.output
+
     def test_its_model_evaluates_as_any_other(self, best):
         _, folder = best
         again = gpusvm("evaluate", folder / "digits.svm", "--json", "again.json")
