@@ -127,6 +127,11 @@ def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
         if kernel.name == "rbf" and kernel.gamma > LEAST_GAMMA and kernel.decides_within(0.0, *model.sizes, np.float64):
             factors = xp.where(lengths_of_all > FAR_AWAY, FAR_AWAY / xp.maximum(lengths, 1) / xp.maximum(entries, 1), 1)
             return rows_times(X, factors), np.dtype(np.float64)
+    if not kernel.decides_within(0.0, *model.sizes, np.float64):
+        raise RangeError(
+            f"The model's coefficients add up to {model.sizes.weight:.3g}: decision values with them are not finite in"
+            " float64; train it again, on scaled features or with a smaller C"
+        )
     raise RangeError(
         f"X holds values up to {entry:.3g}: kernel values with them exceed the largest number of float64 (1e308);"
         " scale the features as in training"
