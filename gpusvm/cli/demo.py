@@ -68,7 +68,7 @@ def _trained(out: Path | None, backend: str, data_dir: Path | None) -> tuple[SVM
     check_writable(path)
     data = load_dataset(source, "train", data_dir=data_dir)
     notes.print(
-        f"Training on the {len(data):,} images of {source}, and three times on two thirds of them for probabilities",
+        f"Training on the {len(data):,} images of {source}, and in folds of them for probabilities",
         soft_wrap=True,
     )
     svc = SVC(**recommended_parameters(source), backend=backend, probability=True)

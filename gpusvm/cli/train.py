@@ -162,7 +162,7 @@ def train(
     n_jobs: Annotated[int | None, typer.Option(help="Class pairs side by side on a CPU; default: all cores.")] = None,
     proba: Annotated[
         bool,
-        typer.Option("--proba", help="Give it probabilities; takes three more trainings on 2/3 of the data."),
+        typer.Option("--proba", help="Give it probabilities; takes two more trainings, on either half of the data."),
     ] = False,
     binarize: Annotated[bool, typer.Option("--binarize", help="Make every pixel 0 or 1.")] = False,
     deskew: Annotated[bool, typer.Option("--deskew", help="Straighten slanted digits first.")] = False,
