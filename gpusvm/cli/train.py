@@ -143,7 +143,8 @@ def train(
     gamma: Annotated[
         str | None,
         typer.Option(
-            help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits, else (and scattered) scale.", metavar="GAMMA"
+            help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits (RBF, images as they are), else scale.",
+            metavar="GAMMA",
         ),
     ] = None,
     degree: Degree = 3,
@@ -201,7 +202,7 @@ def train(
         scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
         parameters=given, notices=notices,
     )  # fmt: skip
-    fill_in(plan, preset)
+    fill_in(plan, preset, str(kernel))
     check_options(
         degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit, cache_size=cache_size,
         n_jobs=n_jobs, device=device,
@@ -346,7 +347,7 @@ def source_of(source: str | None, data_dir: Path | None) -> tuple[str, list[str]
     return source, [notice] if notice else []
 
 
-def fill_in(plan: Plan, preset: Preset) -> None:
+def fill_in(plan: Plan, preset: Preset, kernel: str) -> None:
     """Fill in what was not said: from the preset, else from what is known to suit the data set."""
     if preset is Preset.tutorial:
         if plan.reading.kind == "table":
@@ -364,6 +365,8 @@ def fill_in(plan: Plan, preset: Preset) -> None:
         defaults = {"C": BEST_C, "gamma": "scale"}  # what suits a data set's pixels does not suit their scattering
     else:
         defaults = {"C": 1.0, "gamma": "scale"} | recommended_parameters(plan.source)
+        if kernel != "rbf" or plan.reading.resize is not None:
+            defaults["gamma"] = "scale"  # the other was found for an RBF kernel on the images as they are
     plan.parameters = defaults | {name: value for name, value in plan.parameters.items() if value is not None}
     check_options(C=plan.parameters["C"])
 

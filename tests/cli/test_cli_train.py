@@ -367,6 +367,14 @@ def best(tmp_path_factory):
         return gpusvm("train", "digits", "--preset", "best", "--limit", "700"), folder
 
 
+@pytest.mark.parametrize("options", [("--resize", "28x28"), ("--kernel", "sigmoid")])
+def test_a_gamma_is_recommended_only_for_what_it_was_found_for(options):
+    """On images of another size it cost an eighth of the accuracy, without a word."""
+    done = gpusvm("train", "digits", *options, "--limit", "300", "--out", "m.svm")
+    assert done.exit_code == 0, done.output
+    assert "C=10, gamma=scale" in done.stdout
+
+
 class TestBest:
     def test_stages_model_and_certificate(self, best):
         done, folder = best
