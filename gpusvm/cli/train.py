@@ -143,7 +143,7 @@ def train(
     gamma: Annotated[
         str | None,
         typer.Option(
-            help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits (RBF, images as they are), else scale.",
+            help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits as they are, else scale.",
             metavar="GAMMA",
         ),
     ] = None,
