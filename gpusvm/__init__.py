@@ -19,8 +19,8 @@ from gpusvm.errors import (
 )
 from gpusvm.estimators import SVC, SVR, OneClassSVM, SVCSearchCV
 from gpusvm.io.libsvm import read_libsvm_model, write_libsvm_model
+from gpusvm.io.model_file import load_model, save_model, to_onnx, to_sklearn
 from gpusvm.model import SVMModel
-from gpusvm.model_file import load_model, save_model, to_onnx, to_sklearn
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.version import __version__
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gpusvm.augment import Move, moved_copies
 from gpusvm.backends.base import Progress
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.data import CATALOGUE, Dataset, Table
 from gpusvm.data.table import digest_of
 from gpusvm.errors import DataError, UsageError
 from gpusvm.estimators import SVC
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import require_address_space
 from gpusvm.model import SVMModel, TableLayout
@@ -31,6 +30,7 @@ from gpusvm.preprocess import (
     fit_scaling,
     fit_scattering,
 )
+from gpusvm.preprocess.augment import Move, moved_copies
 from gpusvm.split import Samples, counted, plural
 from gpusvm.version import __version__
 

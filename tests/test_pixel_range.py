@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gpusvm.cli.main import app
-from gpusvm.model_file import load_model
+from gpusvm.io.model_file import load_model
 from gpusvm.pixel_range import PixelRange, inverted, remembered, unlike_training
 
 

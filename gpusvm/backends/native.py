@@ -13,10 +13,10 @@ import joblib
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.own_solver import OwnSolverBackend, Work
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import as_they_finish, effective_jobs, n_cores, run_elsewhere
 from gpusvm.kernels import Array, Kernel, near_the_origin
 from gpusvm.memory import default_cache_mb

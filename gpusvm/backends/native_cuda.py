@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import judged
 from gpusvm.backends.own_solver import OwnSolverBackend, Work
 from gpusvm.device import gpu_failures, is_interrupt, one_line, probe_cuda, to_device, training_on_gpu
 from gpusvm.errors import TrainingError
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from gpusvm.backends.base import Progress
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import GroupedData, group_by_class, merge
 from gpusvm.backends.single import WeightedData, make_model, weigh
 from gpusvm.certificate import SignedCoefficients
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.kernels import Array, Kernel
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import TASKS, Problem, Resources, Stopping

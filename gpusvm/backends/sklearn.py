@@ -15,7 +15,6 @@ from sklearn import __version__ as sklearn_version
 from sklearn.svm import SVC, SVR, OneClassSVM
 
 from gpusvm.backends.base import Availability, Progress
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import (
     GroupedData,
     checked_solution,
@@ -25,6 +24,7 @@ from gpusvm.backends.one_vs_one import (
     pair_block,
 )
 from gpusvm.backends.single import WeightedData, checked, make_model, weigh
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import as_they_finish, effective_jobs, n_cores
 from gpusvm.kernels import near_the_origin
 from gpusvm.memory import default_cache_mb

@@ -15,7 +15,7 @@ from gpusvm.bench.suite import Suite
 from gpusvm.bench.suite_file import parse_suite
 from gpusvm.bench.table import to_markdown
 from gpusvm.errors import DataError
-from gpusvm.output import write_json, write_text
+from gpusvm.io.output import write_json, write_text
 
 SCHEMA = 1
 

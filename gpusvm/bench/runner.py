@@ -19,7 +19,7 @@ from gpusvm.bench.suite import Case, Suite
 from gpusvm.bench.tables import Table, load_table, missing_file
 from gpusvm.data import Dataset, load_dataset
 from gpusvm.errors import DataError, UsageError
-from gpusvm.output import check_writable
+from gpusvm.io.output import check_writable
 
 
 @dataclass(frozen=True)

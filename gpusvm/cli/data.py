@@ -18,7 +18,7 @@ from gpusvm.data import verify as verify_dataset
 from gpusvm.data.column_faults import UnusableColumnsError
 from gpusvm.data.overview import save_overview
 from gpusvm.errors import DataError, UsageError
-from gpusvm.output import check_writable
+from gpusvm.io.output import check_writable
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch, verify and look into data sets.")
 

@@ -17,10 +17,10 @@ from gpusvm.cli.options import DataDir
 from gpusvm.data import default_source, load_dataset
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
+from gpusvm.io.model_file import save_model
+from gpusvm.io.output import check_writable
 from gpusvm.io.web import require_pictures, title_of, write_page
 from gpusvm.model import SVMModel
-from gpusvm.model_file import save_model
-from gpusvm.output import check_writable
 from gpusvm.training import recommended_parameters, steps_for, train_model
 
 

@@ -27,8 +27,8 @@ from gpusvm.evaluation import (
     evaluate_predictions,
     predict_samples,
 )
+from gpusvm.io.output import check_writable, write_json
 from gpusvm.model import SVMModel
-from gpusvm.output import check_writable, write_json
 from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, fitting, load_like, require_kind
 from gpusvm.training import training_samples
@@ -117,7 +117,7 @@ def evaluate(
         write_json(json_path, figures(evaluation, data, model) | found)
         written.append(json_path)
     if report is not None:
-        from gpusvm.report import write_report
+        from gpusvm.report.evaluation import write_report
 
         written.append(write_report(machine, evaluation, data, predictions, report, title=model.name))
     show(results(), machine, evaluation, data)

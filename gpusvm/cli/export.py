@@ -14,11 +14,11 @@ from gpusvm.cli.model_argument import load_named_model
 from gpusvm.cli.options import ModelFile
 from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
+from gpusvm.io.model_file import to_onnx, to_sklearn_pipeline
+from gpusvm.io.onnx_graph import float32_suffices
+from gpusvm.io.output import check_writable, replacing
 from gpusvm.io.web import title_of, write_page
 from gpusvm.model import SVMModel
-from gpusvm.model_file import to_onnx, to_sklearn_pipeline
-from gpusvm.onnx_graph import float32_suffices
-from gpusvm.output import check_writable, replacing
 
 
 class Target(StrEnum):

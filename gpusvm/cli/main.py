@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from gpusvm.cli import bench, data, demo, evaluate, export, info, predict, train, tune
 from gpusvm.cli.console import messages, warnings_as_notes
 from gpusvm.errors import INTERRUPTED, GpuSvmError
-from gpusvm.output import remove_unfinished
+from gpusvm.io.output import remove_unfinished
 from gpusvm.version import __version__
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gpusvm.data.formats import find_format
 from gpusvm.errors import DataError, ModelFileError, UsageError
+from gpusvm.io.model_file import is_model, load_model
 from gpusvm.model import SVMModel
-from gpusvm.model_file import is_model, load_model
 
 _DATA = {
     "idx": "an IDX file", "idx folder": "a folder of IDX files", "picture": "a picture",

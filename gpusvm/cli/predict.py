@@ -20,8 +20,8 @@ from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, lo
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
 from gpusvm.evaluation import Predictions, agreement, class_indices, predict_samples
+from gpusvm.io.output import check_writable, replacing
 from gpusvm.model import SVMModel, TableLayout
-from gpusvm.output import check_writable, replacing
 from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, fitting, require_kind, say_by_order
 

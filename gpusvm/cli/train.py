@@ -15,9 +15,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from gpusvm.augment import MOVES, Move, moves_named
 from gpusvm.backends.base import Progress
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.registry import Choice, backend_names, choose_backend
 from gpusvm.certificate import Certificate, certify, describe_certificate
 from gpusvm.cli import tutorial
@@ -52,14 +50,16 @@ from gpusvm.evaluation import (
     predict_samples,
     reliability,
 )
+from gpusvm.io.checkpoint import Checkpoint
+from gpusvm.io.model_file import save_model
+from gpusvm.io.output import check_writable, write_json
 from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.memory import peak_rss_mb
 from gpusvm.model import SVMModel
-from gpusvm.model_file import save_model
-from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, require
 from gpusvm.pixel_range import unlike_each_other, white_of
 from gpusvm.preprocess import Scaling, default_scaling
+from gpusvm.preprocess.augment import MOVES, Move, moves_named
 from gpusvm.preprocess.components import FITTED_ON
 from gpusvm.split import Reading, Split, counted, load_split, plural
 from gpusvm.training import recommended_parameters, steps_for, train_augmented, train_model, training_samples

@@ -51,17 +51,17 @@ from gpusvm.cli.train import (
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
 from gpusvm.evaluation import predict_samples
+from gpusvm.io.model_file import save_model
+from gpusvm.io.output import check_writable, write_json
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import working_dtype
-from gpusvm.model_file import save_model
-from gpusvm.output import check_writable, write_json
 from gpusvm.params import RANGES, Resources
 from gpusvm.preprocess import apply_steps
+from gpusvm.report.search import shade, write_tuning_report
 from gpusvm.sparse import as_csr, is_sparse
 from gpusvm.split import counted, load_split, plural
 from gpusvm.training import steps_for, train_model
 from gpusvm.tuning import Result, Search, Settings, Trial
-from gpusvm.tuning_report import shade, write_tuning_report
 
 
 class KernelName(StrEnum):

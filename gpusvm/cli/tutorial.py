@@ -9,8 +9,8 @@ from rich.console import Console
 
 from gpusvm.cli.predict import to_csv
 from gpusvm.data import Dataset, has_split, load_dataset
+from gpusvm.io.output import replacing
 from gpusvm.model import SVMModel
-from gpusvm.output import replacing
 from gpusvm.split import Split
 from gpusvm.training import recommended_parameters
 

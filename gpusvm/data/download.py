@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from gpusvm.data.packed import GZIP_MAGIC
 from gpusvm.errors import DataError, DownloadError
-from gpusvm.output import replacing
+from gpusvm.io.output import replacing
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0

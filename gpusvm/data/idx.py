@@ -21,7 +21,7 @@ import numpy as np
 from gpusvm.data.packed import GZIP_MAGIC, LARGEST_EXPANSION, damage_as_data_error
 from gpusvm.data.pixels import require_memory
 from gpusvm.errors import DataError
-from gpusvm.output import replacing
+from gpusvm.io.output import replacing
 
 IMAGES_MAGIC = 0x00000803
 LABELS_MAGIC = 0x00000801

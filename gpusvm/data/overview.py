@@ -12,7 +12,7 @@ import numpy as np
 from gpusvm.data.dataset import Dataset
 from gpusvm.data.table import Table
 from gpusvm.errors import UsageError
-from gpusvm.output import replacing
+from gpusvm.io.output import replacing
 
 N_BINS = 16
 _PICTURES_A_ROW, _PICTURE_ROWS = 10, 4

@@ -22,9 +22,9 @@ from gpusvm.backends.registry import Choice, names_of_those, takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import UsageError
 from gpusvm.estimators.callable_kernel import CallableKernel
+from gpusvm.io.model_file import load_model, save_model
 from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma, working_dtype
 from gpusvm.model import SVMModel, TableLayout
-from gpusvm.model_file import load_model, save_model
 from gpusvm.params import RANGES, Problem, Resources, Stopping, constraints
 from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, require_indices_inside, same_rows
 

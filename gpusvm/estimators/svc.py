@@ -18,12 +18,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from gpusvm.backends.base import Progress
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.estimate import hint
 from gpusvm.backends.held_out import Training, calibrate, default_folds, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend, names_of_those
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
 from gpusvm.estimators.base import KernelMachine, on_host, print_progress, swapped_named
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import array_module
 from gpusvm.model import SVMModel

@@ -19,9 +19,9 @@ from scipy.sparse import csr_array
 
 from gpusvm.calibration import Calibration
 from gpusvm.errors import DataWarning, ModelFileError, UsageError, warn
+from gpusvm.io.output import replacing
 from gpusvm.kernels import KERNEL_PARAMETERS, Kernel
 from gpusvm.model import FROM_LIBSVM, SVMModel, in_class_order
-from gpusvm.output import replacing
 from gpusvm.params import Problem, Stopping
 from gpusvm.sparse import Sparse, as_csr, nonzeros_of_row
 

@@ -20,8 +20,8 @@ import numpy as np
 from gpusvm.data.digit_form import INK_SHARE, default_box
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import DataWarning, UsageError, warn
+from gpusvm.io.output import write_text
 from gpusvm.model import SVMModel, in_class_order
-from gpusvm.output import write_text
 from gpusvm.params import TASKS
 from gpusvm.preprocess import PixelBinarizer, PixelScaler, step_to_dict
 from gpusvm.sparse import dense

@@ -16,9 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from gpusvm import SVC, SVR, OneClassSVM, certify
 from gpusvm import device as gpusvm_device
 from gpusvm.backends import native_cuda
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.certificate import recomputed_gap
 from gpusvm.errors import TrainingError, UsageError
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.kernels import Kernel
 from gpusvm.problem import c_svc, epsilon_svr, one_class
 from gpusvm.solver import cuda, cuda_gaps, cuda_rows

@@ -323,7 +323,7 @@ def test_a_checkpoint_that_is_also_a_result_is_refused(result):
 
 KILLED = """
 import os, signal
-from gpusvm.backends.checkpoint import Checkpoint
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.cli.main import run
 
 def add_then_die(self, *pair):

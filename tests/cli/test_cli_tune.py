@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 from gpusvm import load_model
 from gpusvm.cli.main import app
 from gpusvm.params import Resources
+from gpusvm.report.search import shade
 from gpusvm.split import load_split
 from gpusvm.tuning import Search, Settings, Trial
-from gpusvm.tuning_report import shade
 
 
 @pytest.fixture(autouse=True)

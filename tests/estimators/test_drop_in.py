@@ -84,7 +84,7 @@ def test_coefficients_without_end_are_an_error_that_says_why(backend):
 
 
 def test_metrics_of_a_hard_margin_are_json(tmp_path):
-    from gpusvm.output import write_json
+    from gpusvm.io.output import write_json
 
     write_json(tmp_path / "m.json", {"C": np.inf, "gaps": np.array([1.0, np.nan]), "n": 3})
     text = (tmp_path / "m.json").read_text()

@@ -143,7 +143,7 @@ def made(folder: Path) -> Path:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """The temporary files of `gpusvm.output.replacing` below `folder`."""
+    """The temporary files of `gpusvm.io.output.replacing` below `folder`."""
     return list(folder.rglob(".*.part"))
 
 

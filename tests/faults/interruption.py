@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 from commands import Command, unfinished
 
-from gpusvm import load_model, output
+from gpusvm import load_model
 from gpusvm.bench.record import Record, load_record
 from gpusvm.bench.table import to_markdown
 from gpusvm.data import CATALOGUE, catalogue, idx
+from gpusvm.io import output
 
 OLD = b"what stood here before"
 TOO_LATE = " (had ended before)"

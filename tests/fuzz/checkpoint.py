@@ -12,8 +12,8 @@ from asking import asked
 
 from fuzz.mutation import EXTREMES, mutate
 from fuzz.tensors import edit_array, put_together, take_apart
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.backends.one_vs_one import group_by_class, merge
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.kernels import Kernel
 from gpusvm.problem import Solution, from_support
 

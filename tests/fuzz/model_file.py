@@ -14,13 +14,14 @@ from scipy.sparse import csr_array
 from fuzz.json_values import edit
 from fuzz.mutation import mutate
 from fuzz.tensors import edit_array, put_together, take_apart
-from gpusvm import SVC, SVR, OneClassSVM, load_model, report, save_model, to_sklearn
+from gpusvm import SVC, SVR, OneClassSVM, load_model, save_model, to_sklearn
 from gpusvm.calibration import Calibration
 from gpusvm.cli.evaluate import trained_on
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.params import Problem, Stopping
 from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler, fit_scaling
+from gpusvm.report import evaluation as report
 from gpusvm.sparse import as_csr
 
 

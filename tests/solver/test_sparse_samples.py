@@ -296,8 +296,8 @@ def test_it_goes_on_from_its_own_model(rng):
 
 def test_a_checkpoint_of_sparse_samples_is_taken_up(rng, tmp_path):
     from gpusvm import SVC
-    from gpusvm.backends.checkpoint import Checkpoint
     from gpusvm.errors import UsageError
+    from gpusvm.io.checkpoint import Checkpoint
 
     X, y = labelled(rng, 300, 40, 0.1, k=3)
     first = SVC(backend="native-cpu").fit_with_progress(X, y, checkpoint=Checkpoint(tmp_path / "c"))

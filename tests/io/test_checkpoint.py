@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 from gpusvm import SVC
 from gpusvm.backends import get_backend
 from gpusvm.backends.base import Availability
-from gpusvm.backends.checkpoint import Checkpoint
 from gpusvm.errors import ModelFileError, UsageError
+from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.kernels import Kernel
 
 PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0)

@@ -7,10 +7,10 @@ import pytest
 from scipy.ndimage import affine_transform, maximum_filter, minimum_filter
 
 from gpusvm import SVC, certify, load_model
-from gpusvm.augment import MOVES, Move, moved_copies, moves_named
 from gpusvm.data import load_dataset
 from gpusvm.errors import DataError, UsageError
-from gpusvm.model_file import save_model
+from gpusvm.io.model_file import save_model
+from gpusvm.preprocess.augment import MOVES, Move, moved_copies, moves_named
 from gpusvm.training import steps_for, train_augmented, train_model, training_samples
 
 
@@ -66,7 +66,7 @@ class TestMove:
     def test_blocks_do_not_show(self, rng, monkeypatch):
         images = rng.integers(0, 256, (7, 5, 5), dtype=np.uint8)
         whole = Move(rotation=20)(images)
-        monkeypatch.setattr("gpusvm.augment._BLOCK_IMAGES", 3)
+        monkeypatch.setattr("gpusvm.preprocess.augment._BLOCK_IMAGES", 3)
         np.testing.assert_array_equal(Move(rotation=20)(images), whole)
 
     @pytest.mark.parametrize(

@@ -8,18 +8,21 @@ import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpusvm.backends.one_vs_one import GroupedData
 from gpusvm.errors import ModelFileError, UsageError
+from gpusvm.io.tensor_file import UnreadableError, read_tensors, write_tensors
 from gpusvm.kernels import Array
 from gpusvm.model import class_pairs
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution, from_support
 from gpusvm.sparse import is_sparse
-from gpusvm.tensor_file import UnreadableError, read_tensors, write_tensors
 from gpusvm.version import __version__
+
+if TYPE_CHECKING:
+    from gpusvm.backends.one_vs_one import GroupedData
 
 FORMAT = "gpusvm-checkpoint"
 VERSION = "2"

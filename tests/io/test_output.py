@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from gpusvm.output import check_writable, remove_unfinished, replacing, write_text
+from gpusvm.io.output import check_writable, remove_unfinished, replacing, write_text
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes with names")
 

@@ -31,7 +31,7 @@ from gpusvm import (
 )
 from gpusvm.data import load_dataset
 from gpusvm.errors import OutputError, UsageError
-from gpusvm.model_file import to_sklearn_pipeline
+from gpusvm.io.model_file import to_sklearn_pipeline
 from gpusvm.params import Stopping
 from gpusvm.preprocess import Deskewer, PixelBinarizer, PixelScaler
 

@@ -8,7 +8,7 @@ from sklearn.svm import SVC as Reference
 
 from gpusvm import SVC, load_model
 from gpusvm.errors import DataError, ModelFileError, UsageError
-from gpusvm.model_file import to_onnx, to_sklearn_pipeline
+from gpusvm.io.model_file import to_onnx, to_sklearn_pipeline
 from gpusvm.preprocess import apply_steps, default_scaling, describe_steps, fit_scaling, read_steps
 
 KINDS = {"standard": StandardScaler, "maxabs": MaxAbsScaler, "minmax": MinMaxScaler}

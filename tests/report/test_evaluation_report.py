@@ -17,7 +17,7 @@ from gpusvm.data import load_dataset
 from gpusvm.errors import OutputError
 from gpusvm.evaluation import evaluate_predictions, head_to_head, predict_samples
 from gpusvm.preprocess import PixelScaler
-from gpusvm.report import heaviest_support_vectors, render_report, worst_mistakes, write_report
+from gpusvm.report.evaluation import heaviest_support_vectors, render_report, worst_mistakes, write_report
 
 VOID = {"meta", "img", "br"}
 
@@ -113,8 +113,8 @@ def test_misclassified_images_come_worst_first_with_their_margin(image_model, da
 
 
 def test_page_counts_the_mistakes_it_leaves_out(image_model, dataset, monkeypatch) -> None:
-    monkeypatch.setattr("gpusvm.report.MAX_MISTAKES", 2)
-    monkeypatch.setattr("gpusvm.report.MAX_SUPPORT_VECTORS", 3)
+    monkeypatch.setattr("gpusvm.report.evaluation.MAX_MISTAKES", 2)
+    monkeypatch.setattr("gpusvm.report.evaluation.MAX_SUPPORT_VECTORS", 3)
     evaluation, predictions = evaluated(image_model, dataset)
     page = render_report(image_model, evaluation, dataset, predictions)
     assert f"The worst 2 are shown, {evaluation.n_errors - 2} more are not." in page
@@ -175,7 +175,7 @@ def test_large_pictures_are_made_smaller(image_model, dataset) -> None:
 
 
 def test_many_classes_leave_out_the_matrix(image_model, dataset, monkeypatch) -> None:
-    monkeypatch.setattr("gpusvm.report.MAX_MATRIX_CLASSES", 9)
+    monkeypatch.setattr("gpusvm.report.evaluation.MAX_MATRIX_CLASSES", 9)
     assert "too large to show" in rendered(image_model, dataset)
 
 

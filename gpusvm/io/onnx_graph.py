@@ -46,7 +46,7 @@ class _Graph:
 
 
 def build_graph(model: SVMModel) -> Any:
-    """See `gpusvm.model_file.to_onnx`."""
+    """See `gpusvm.io.model_file.to_onnx`."""
     try:
         import onnx
         from onnx import helper

@@ -18,12 +18,12 @@ from scipy.sparse import csr_array, csr_matrix
 from gpusvm.calibration import Calibration
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model
+from gpusvm.io.tensor_file import UnreadableError, read_header, read_tensors, write_tensors
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel, TableLayout, in_class_order
 from gpusvm.params import TASKS, Problem, Stopping
 from gpusvm.preprocess import STEP_ARRAYS, check_steps, describe_steps, read_steps
 from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, is_well_formed
-from gpusvm.tensor_file import UnreadableError, read_header, read_tensors, write_tensors
 
 FORMAT = "gpusvm-model"
 VERSION = 3
@@ -482,7 +482,7 @@ def to_onnx(model: SVMModel) -> Any:
         model deskews, has a precomputed kernel, or has class labels that
         are neither text nor fit int64, which the graph cannot express.
     """
-    from gpusvm.onnx_graph import build_graph
+    from gpusvm.io.onnx_graph import build_graph
 
     if model.kernel.precomputed:
         raise UsageError("a model with a precomputed kernel has no ONNX form; its kernel is not in the model")

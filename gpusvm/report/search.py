@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 from string import Template
 
-from gpusvm.output import write_text
+from gpusvm.io.output import write_text
 from gpusvm.tuning import Result, Search, Trial
 from gpusvm.version import __version__
 

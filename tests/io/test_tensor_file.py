@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpusvm.tensor_file import LARGEST_HEADER_BYTES, UnreadableError, read_tensors, write_tensors
+from gpusvm.io.tensor_file import LARGEST_HEADER_BYTES, UnreadableError, read_tensors, write_tensors
 
 
 def accept(metadata):

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from gpusvm import SVC, load_model, to_onnx
 from gpusvm.data import load_dataset
 from gpusvm.errors import DataError, ModelFileError, UsageError
-from gpusvm.model_file import to_sklearn_pipeline
+from gpusvm.io.model_file import to_sklearn_pipeline
 from gpusvm.preprocess import (
     Logarithm,
     Scattering,

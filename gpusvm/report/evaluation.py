@@ -21,8 +21,8 @@ from PIL import Image
 from gpusvm.data import Dataset, Table
 from gpusvm.data.column_figures import column_name
 from gpusvm.evaluation import Evaluation, Predictions, Reliability, class_indices, head_to_head
+from gpusvm.io.output import write_text
 from gpusvm.model import SVMModel
-from gpusvm.output import write_text
 from gpusvm.sparse import dense
 from gpusvm.split import Samples, counted
 from gpusvm.version import __version__

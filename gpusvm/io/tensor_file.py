@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gpusvm.output import replacing
+from gpusvm.io.output import replacing
 
 LARGEST_HEADER_BYTES = 2**22
 """The header has no arrays in it: names, types, shapes, and the metadata."""
