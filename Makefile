@@ -11,7 +11,7 @@
 #   make truth   500 random problems: no model claims more than its certificate finds
 #   make audit   bandit, and pip-audit where it reaches its source
 #   make gpu-extras   the packages of cuda12 and cuda13, each in an environment of its own: do they meet?
-#   make dist-check   build sdist and wheel, install the wheel where nothing else is, run it
+#   make dist-check   build sdist and wheel, install the wheel where nothing else is, run it (DIST=dist keeps both)
 
 PYTHON ?= python3
 # Processes that run tests. Most tests use several threads by themselves.
@@ -84,7 +84,7 @@ gpu-extras: $(BIN)/python
 	tools/gpu_extras.sh $(BIN)/python
 
 dist-check: $(VENV)/.installed-audit
-	tools/dist_check.sh $(BIN)/python
+	tools/dist_check.sh $(BIN)/python $(DIST)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpusvm needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
