@@ -1,7 +1,7 @@
 """Class probabilities from decision values: how they are fitted, and how those of the pairs become those of classes.
 
-Everything here is a function of arrays. What a calibration is fitted on are decision values of samples that the machine
-was not trained on (`gpusvm.backends.held_out`): on its own training samples a machine is too sure of itself.
+Everything here is a function of arrays. What a calibration is fitted on are decision values of samples that the model
+was not trained on (`gpusvm.backends.held_out`): on its own training samples a model is too sure of itself.
 
 References
 ----------

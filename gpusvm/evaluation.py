@@ -306,7 +306,7 @@ def head_to_head(decisions: np.ndarray, first: np.ndarray, second: np.ndarray, n
     Returns
     -------
     (n,) array
-        Positive where the pair's machine prefers `first`. That can be negative for a predicted
+        Positive where the pair's decision function prefers `first`. That can be negative for a predicted
         class, which then lost to `second` and yet won more votes over all pairs.
     """
     pair = pair_index(np.minimum(first, second), np.maximum(first, second), n_classes)
@@ -314,7 +314,7 @@ def head_to_head(decisions: np.ndarray, first: np.ndarray, second: np.ndarray, n
     return np.where(first < second, values, -values)
 
 
-def agreement(true: np.ndarray, predicted: np.ndarray) -> float:
+def fraction_equal(true: np.ndarray, predicted: np.ndarray) -> float:
     """The share of equal labels, where either may hold labels that the other does not."""
     if _is_text(true) != _is_text(predicted):
         true, predicted = true.astype(str), predicted.astype(str)

@@ -64,7 +64,7 @@ class TableLayout:
 
 @dataclass(frozen=True, eq=False)
 class SVMModel:
-    """A fitted machine in LIBSVM's layout: one-vs-one for classes, or a single function.
+    """A fitted model in LIBSVM's layout: one-vs-one for classes, or a single function.
 
     A regression or one-class model has a single decision function f(x) = sum of dual_coef[0, s] k(x, s) over all
     support vectors s, + intercept[0]. f is the prediction of a regression; a one-class model takes x for an inlier
@@ -76,7 +76,7 @@ class SVMModel:
                 + sum over support vectors s of class j: dual_coef[i, s] k(x, s) + intercept[ij]
 
     and a positive value is a vote for class i. (scikit-learn turns the sign of a *two*-class
-    machine around in its public attributes; this class does not, ``gpusvm.SVC`` does.)
+    model around in its public attributes; this class does not, ``gpusvm.SVC`` does.)
 
     Attributes
     ----------
@@ -438,7 +438,7 @@ def describe_pair(classes: np.ndarray, pair: tuple[int, int]) -> str:
 
 
 def in_class_order(model: SVMModel, order: np.ndarray) -> SVMModel:
-    """The same machine with its classes in another order: what belongs to a class or a pair is moved and turned.
+    """The same model with its classes in another order: what belongs to a class or a pair is moved and turned.
 
     Parameters
     ----------

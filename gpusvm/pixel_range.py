@@ -1,6 +1,6 @@
 """What a model remembers of its training images' pixels, to tell images that are not like them.
 
-A machine given the negatives of its images, or pixels of another range, answers as readily as ever, and wrongly.
+A model given the negatives of its images, or pixels of another range, answers as readily as ever, and wrongly.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 
-class HeldTogether:
+class SharedContext:
     """A context manager that overlapping ``with`` statements share: the first enters it, the last leaves it.
 
     Of two contexts of their own that overlap, the second would find the first one's setting, and would put

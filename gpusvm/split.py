@@ -143,7 +143,7 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def _require_differences(train: Samples) -> None:
-    """Raise DataError where all samples are the same, so that no machine can tell their classes apart."""
+    """Raise DataError where all samples are the same, so that no model can tell their classes apart."""
     if isinstance(train, Dataset):
         same = all(np.array_equal(image, train.images[0]) for image in train.images)
         what, cure = f"all {counted(train, 'training ')} are the same picture", "check the file"

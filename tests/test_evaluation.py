@@ -13,9 +13,9 @@ from gpusvm import SVC, evaluation
 from gpusvm.data import load_dataset
 from gpusvm.errors import DataError, UsageError
 from gpusvm.evaluation import (
-    agreement,
     class_indices,
     evaluate_predictions,
+    fraction_equal,
     head_to_head,
     predict_samples,
     reliability,
@@ -98,8 +98,8 @@ def test_labels_are_matched_across_types(classes, labels, indices) -> None:
 
 
 def test_agreement_takes_labels_the_other_side_lacks() -> None:
-    assert agreement(np.array([1, 2, 99, 4]), np.array([1, 2, 3, 3])) == 0.5
-    assert agreement(np.array([1, 2]), np.array(["1", "x"])) == 0.5
+    assert fraction_equal(np.array([1, 2, 99, 4]), np.array([1, 2, 3, 3])) == 0.5
+    assert fraction_equal(np.array([1, 2]), np.array(["1", "x"])) == 0.5
 
 
 def test_no_rows_are_an_error() -> None:

@@ -61,7 +61,7 @@ def test_votes_and_one_vs_rest_are_scikit_learns_even_in_ties(decisions):
 
 @pytest.fixture(scope="module")
 def far_from_origin():
-    """A three-class machine on samples around 1000 whose spread is 1."""
+    """A three-class model on samples around 1000 whose spread is 1."""
     rng = np.random.default_rng(7)
     y = np.repeat([0, 1, 2], 60)
     X = (1000 + rng.normal(size=(180, 20)) + y[:, None] * 0.5).astype(np.float32)

@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 
 from gpusvm.backends.held_out import HeldOut, Training, default_folds, held_out_decisions
 from gpusvm.backends.native import backend
-from gpusvm.bench.tables import load_table
+from gpusvm.bench.named_tables import load_table
 from gpusvm.calibration import Calibration, fit_sharpness, fit_sigmoids, led_by
 from gpusvm.data import load_dataset
 from gpusvm.evaluation import reliability

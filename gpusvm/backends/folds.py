@@ -366,7 +366,7 @@ def own_decisions(
     resources: Resources,
     report: Callable[[int, int], None] = lambda pair, fold: None,
 ) -> np.ndarray:
-    """Decision values of every sample in the pairs of its class, from machines that were trained without it.
+    """Decision values of every sample in the pairs of its class, from models that were trained without it.
 
     Each pair's kernel values serve all folds. Other pairs have not seen the sample anyway.
 

@@ -1,4 +1,4 @@
-"""Decision values of samples that a machine has not seen, and class probabilities fitted on them."""
+"""Decision values of samples that a model has not seen, and class probabilities fitted on them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EACH_BY_ITSELF = 64
 its own pairs; of fewer, each call costs more than it saves."""
 
 WORTH_A_START = 256
-"""Samples of a class, on average, from which on a fold's training begins where the machine itself ended: small pairs
+"""Samples of a class, on average, from which on a fold's training begins where the model itself ended: small pairs
 are solved as soon from nothing."""
 
 CERTAIN = 1e6
@@ -62,7 +62,7 @@ class Training(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """Decision values of samples that the machine was trained without.
+    """Decision values of samples that the model was trained without.
 
     Attributes
     ----------
@@ -91,9 +91,9 @@ def calibrate(
     n_folds: int | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Class probabilities for a machine.
+    """Class probabilities for a model.
 
-    A machine is trained for each fold, without its samples and with the same parameters. What it says of them is what
+    A model is trained for each fold, without its samples and with the same parameters. What it says of them is what
     the calibration is fitted on. A sample counts as much as in training, its class weight included: so probabilities
     are even where the decision value is zero.
 
@@ -197,15 +197,15 @@ def held_out_decisions(
 ) -> HeldOut:
     """Train without each fold in turn, and evaluate it in the pairs of its samples' classes.
 
-    Of the other pairs the machine itself has not seen these samples: their values are its own.
+    Of the other pairs the model itself has not seen these samples: their values are its own.
 
-    Of a class that has all its samples in one fold, the machine without them knows nothing: it prefers any other
+    Of a class that has all its samples in one fold, the model without them knows nothing: it prefers any other
     class to it, as in LIBSVM.
 
     Parameters
     ----------
     model : SVMModel
-        The machine, trained on all samples.
+        The model, trained on all samples.
     codes : (n,) int64 array
         The samples' classes, by their indices.
     weights : (n,) float64 array
@@ -300,14 +300,14 @@ def _trained_without(
     n_folds: int,
     progress: Progress | None,
 ) -> SVMModel:
-    """The machine without the samples `held`: from `model` on, where the backend can do so and it pays."""
+    """The model without the samples `held`: from `model` on, where the backend can do so and it pays."""
     weights = np.ones(len(training.y)) if training.sample_weight is None else training.sample_weight.astype(np.float64)
     weights[held] = 0.0
     limit = training.stopping.time_limit
     goes_on = backend.goes_on and len(training.y) >= WORTH_A_START * model.n_classes
     start: dict[str, Any] = {"start": model} if goes_on else {}
     stopping = replace(training.stopping, time_limit=None if limit is None else limit / n_folds)
-    with muted(ConvergenceWarning):  # of which the machine itself has told
+    with muted(ConvergenceWarning):  # of which the model itself has told
         return backend.fit(
             training.X, training.y, training.problem, stopping, training.resources,
             sample_weight=weights, progress=part_of(1 + n_folds, 1 + fold, progress), **start,
@@ -327,7 +327,7 @@ def part_of(n_trainings: int, training: int, progress: Progress | None) -> Progr
 
 
 def _of_class(model: SVMModel, c: int) -> SVMModel:
-    """The machine without the support vectors that are none in a pair of class `c`: of no use for other pairs."""
+    """The model without the support vectors that are none in a pair of class `c`: of no use for other pairs."""
     if model.n_classes == 2:
         return model
     owners = np.repeat(np.arange(model.n_classes), model.n_support)

@@ -367,7 +367,7 @@ def why_early(solution: Solution, stopping: Stopping, C: float, *, several: bool
 
 def _cure_of(C: float, cure: str = "Scale the features, or lower C.") -> str:
     if math.isinf(C):
-        return "With a hard margin (C=inf) no machine fits these samples, or barely: use a finite C."
+        return "With a hard margin (C=inf) no model fits these samples, or barely: use a finite C."
     return cure
 
 

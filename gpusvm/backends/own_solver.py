@@ -24,7 +24,7 @@ from gpusvm.kernels import Array, Kernel
 from gpusvm.model import SVMModel, class_pairs, describe_pair
 from gpusvm.params import TASKS, Problem, Resources, Stopping
 from gpusvm.problem import QP, Solution, c_svc
-from gpusvm.process_wide import HeldTogether
+from gpusvm.process_wide import SharedContext
 
 MANY = 1000
 """Pairs from which on the garbage collector waits: it would look through all of them again and again, and find none."""
@@ -41,7 +41,7 @@ def _pause_collection() -> Iterator[None]:
             gc.enable()
 
 
-_no_collection = HeldTogether(_pause_collection)
+_no_collection = SharedContext(_pause_collection)
 
 
 @dataclass

@@ -31,7 +31,7 @@ from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.params import TASKS, Problem, Resources, Stopping
 from gpusvm.problem import Solution, from_support
-from gpusvm.process_wide import HeldTogether
+from gpusvm.process_wide import SharedContext
 from gpusvm.sparse import dense
 
 LEAST_CACHE_MB = 200.0
@@ -83,10 +83,10 @@ class SklearnBackend:
         provenance = {"backend": self.name, "scikit-learn": sklearn_version}
         in_a_pair = 2 * len(data.rows) / len(data.trained)
         if checkpoint is None and len(data.pairs) >= MANY_PAIRS and in_a_pair <= FEW_SAMPLES:
-            machine, places = _solve_at_once(data, problem, stopping, resources), np.arange(len(data.rows))
+            fitted, places = _solve_at_once(data, problem, stopping, resources), np.arange(len(data.rows))
             if progress is not None:
                 progress(len(data.pairs), len(data.pairs), "LIBSVM, all of them")
-            return from_library(machine, data, places, problem, stopping, provenance)
+            return from_library(fitted, data, places, problem, stopping, provenance)
         n_jobs = min(effective_jobs(resources.n_jobs), len(data.pairs))
         cache_mb = (resources.cache_size or max(LEAST_CACHE_MB * n_jobs, default_cache_mb())) / n_jobs
         # The largest first: a long pair started last would leave the other cores idle.
@@ -107,13 +107,13 @@ class SklearnBackend:
         cache_mb = resources.cache_size or max(LEAST_CACHE_MB, default_cache_mb())
         arguments = library_arguments(problem, stopping) | {"max_iter": stopping.iterations_allowed(X.shape[0])}
         kind = _SilentSVR if problem.task == "epsilon_svr" else _SilentOneClassSVM
-        machine = kind(cache_size=max(cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
-        machine.fit(X, data.y, sample_weight=data.weights)
+        fitted = kind(cache_size=max(cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
+        fitted.fit(X, data.y, sample_weight=data.weights)
         found = Solution(
-            b=from_support(X.shape[0], machine.support_, dense(machine.dual_coef_)[0]),
-            bias=float(machine.intercept_[0]),
-            n_iter=int(machine.n_iter_),
-            converged=machine.fit_status_ == 0,
+            b=from_support(X.shape[0], fitted.support_, dense(fitted.dual_coef_)[0]),
+            bias=float(fitted.intercept_[0]),
+            n_iter=int(fitted.n_iter_),
+            converged=fitted.fit_status_ == 0,
         )
         if progress is not None:
             progress(1, 1, "LIBSVM")
@@ -170,18 +170,18 @@ def _keep_filters() -> Iterator[None]:
         yield
 
 
-_filters_as_they_were = HeldTogether(_keep_filters)
+_filters_as_they_were = SharedContext(_keep_filters)
 
 
 def _solve_at_once(data: GroupedData, problem: Problem, stopping: Stopping, resources: Resources) -> SVC:
-    """A machine for all classes: it solves the very problems that `_solve_pair` would, one after another."""
+    """One SVC for all classes: it solves the very problems that `_solve_pair` would, one after another."""
     arguments = library_arguments(problem, stopping)
     largest_two = np.sort(np.diff(data.starts))[-2:].sum()
     arguments["max_iter"] = stopping.iterations_allowed(int(largest_two))
     cache_mb = resources.cache_size or max(LEAST_CACHE_MB, default_cache_mb())
-    machine = _PairSVC(cache_size=max(cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
+    svc = _PairSVC(cache_size=max(cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
     labels = np.repeat(np.arange(len(data.classes)), np.diff(data.starts))
-    return machine.fit(near_the_origin(data.X, problem.kernel), labels, sample_weight=data.weights)
+    return svc.fit(near_the_origin(data.X, problem.kernel), labels, sample_weight=data.weights)
 
 
 def _solve_pair(

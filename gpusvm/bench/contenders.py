@@ -35,7 +35,7 @@ class Trained(Protocol):
         """Labels (n,) of the rows of X (n, n_features), as this contender's user would get them."""
 
     def to_model(self) -> SVMModel | None:
-        """The same machine as an SVMModel, to be certified; None where it is no such machine."""
+        """What was trained as an SVMModel, to be certified; None where it cannot be one."""
 
 
 class Contender(Protocol):

@@ -10,10 +10,10 @@ from typing import Any
 
 from gpusvm.bench import checks
 from gpusvm.bench.contenders import contender_names
+from gpusvm.bench.result_tables import to_markdown
 from gpusvm.bench.rows import make_rows
 from gpusvm.bench.suite import Suite
 from gpusvm.bench.suite_file import parse_suite
-from gpusvm.bench.table import to_markdown
 from gpusvm.errors import DataError
 from gpusvm.io.output import write_json, write_text
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from gpusvm.bench.contenders import get_contender
 from gpusvm.bench.machine import describe_machine
+from gpusvm.bench.named_tables import LabelledSamples, load_table, missing_file
 from gpusvm.bench.process import WORKER, run_worker
 from gpusvm.bench.record import Key, Record, load_record, utc_now
-from gpusvm.bench.samples import load_test_images, split_table
 from gpusvm.bench.spec import Spec
 from gpusvm.bench.suite import Case, Suite
-from gpusvm.bench.tables import Table, load_table, missing_file
+from gpusvm.bench.train_test_data import load_test_images, split_table
 from gpusvm.data import Dataset, load_dataset
 from gpusvm.errors import DataError, UsageError
 from gpusvm.io.output import check_writable
@@ -258,7 +258,7 @@ def _describe(data: Dataset) -> dict[str, Any]:
     }
 
 
-def _describe_table(table: Table, name: str) -> dict[str, Any]:
+def _describe_table(table: LabelledSamples, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "n": len(table),

@@ -114,7 +114,7 @@ class Suite:
     n_test : int, optional
         How many of the test images; None for all.
     tables : dict of str to dict
-        Tables that a case can name as its `dataset`; see `gpusvm.bench.tables`.
+        Tables that a case can name as its `dataset`; see `gpusvm.bench.named_tables`.
     binarize, deskew : bool
     backends, peers : tuple of str
     reference : str

@@ -10,8 +10,8 @@ from typing import Any
 
 from gpusvm.bench import checks
 from gpusvm.bench.contenders import contender_names, own_names, peer_names
+from gpusvm.bench.named_tables import check_table
 from gpusvm.bench.suite import BEST_PEER, CONTENDER, REPEATS, SIZES, Case, Override, Suite
-from gpusvm.bench.tables import check_table
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import KERNEL_NAMES
 

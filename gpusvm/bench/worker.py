@@ -22,9 +22,9 @@ import numpy as np
 
 from gpusvm.bench.contenders import Contender, Trained, get_contender
 from gpusvm.bench.peak import DeviceMemory
-from gpusvm.bench.samples import Samples
 from gpusvm.bench.searches import Found, Searcher
 from gpusvm.bench.spec import Spec
+from gpusvm.bench.train_test_data import TrainTestData
 from gpusvm.certificate import certify
 from gpusvm.errors import GpuSvmError, TrainingError
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
@@ -59,7 +59,7 @@ def measure(spec: Spec) -> dict[str, Any]:
     if not found.ok:
         return {"status": "unavailable", "reason": found.reason}
     start = time.perf_counter()
-    data = Samples(spec)
+    data = TrainTestData(spec)
     load_seconds = time.perf_counter() - start
     asked = spec.case.asked(data.X)
     if isinstance(contender, Searcher):
@@ -121,7 +121,7 @@ def _timed(contender: Contender, work: Any, least_seconds: float) -> tuple[list[
     return times, result
 
 
-def _warm_up(contender: Contender, data: Samples, asked: tuple[Problem, Stopping, Resources], n: int) -> float:
+def _warm_up(contender: Contender, data: TrainTestData, asked: tuple[Problem, Stopping, Resources], n: int) -> float:
     """Seconds of a small fit and predict, which import, start threads and compile what is done once."""
     # Evenly spaced, so that data sorted by class still give more than one class.
     rows = np.unique(np.linspace(0, len(data.y) - 1, n).astype(int))
@@ -131,7 +131,7 @@ def _warm_up(contender: Contender, data: Samples, asked: tuple[Problem, Stopping
     return time.perf_counter() - start
 
 
-def _certificate(model: SVMModel | None, data: Samples, wanted: bool) -> dict[str, Any]:
+def _certificate(model: SVMModel | None, data: TrainTestData, wanted: bool) -> dict[str, Any]:
     if model is None or not wanted:
         return {"certificate": None, "certify_seconds": None}
     start = time.perf_counter()

@@ -150,7 +150,7 @@ def _outcome(measurement: dict[str, Any]) -> str:
 
 def _show(run: Run) -> None:
     """Print the tables: drawn on a terminal, as Markdown elsewhere."""
-    from gpusvm.bench.table import HEADER, footnotes, make_tables, markdown_table
+    from gpusvm.bench.result_tables import HEADER, footnotes, make_tables, markdown_table
 
     content = run.record.to_dict()
     console = results()

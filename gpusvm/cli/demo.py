@@ -25,8 +25,9 @@ from gpusvm.training import recommended_parameters, steps_for, train_model
 
 
 def demo(
-    model: Annotated[
-        Path | None, typer.Argument(help="Model file; if not given, one is trained.", show_default=False)
+    model_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="model", help="Model file; if not given, one is trained.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The page; default: beside the model.", show_default=False)
@@ -38,15 +39,15 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Write a page to draw on, and open it: of a model, or of one trained on MNIST's 60,000 digits."""
-    if model is not None:
-        page = out or model.with_suffix(".html")
-        _check_paths(page, model)
-        machine = load_named_model(model)
-        require_pictures(machine)
-        note_raw(messages(), machine)
+    if model_file is not None:
+        page = out or model_file.with_suffix(".html")
+        _check_paths(page, model_file)
+        model = load_named_model(model_file)
+        require_pictures(model)
+        note_raw(messages(), model)
     else:
-        machine, page = _trained(out, backend, data_dir)
-    write_page(machine, page, title=title_of(machine, page.stem))
+        model, page = _trained(out, backend, data_dir)
+    write_page(model, page, title=title_of(model, page.stem))
     messages().print(f"Wrote {page} ({page.stat().st_size / 2**20:.1f} MB). {_opened(page, no_open)}", soft_wrap=True)
 
 
@@ -73,10 +74,10 @@ def _trained(out: Path | None, backend: str, data_dir: Path | None) -> tuple[SVM
     )
     svc = SVC(**recommended_parameters(source), backend=backend, probability=True)
     with pair_progress(notes) as progress:
-        machine = train_model(svc, data, steps_for(data), progress)
-    save_model(machine, path)
-    notes.print(f"Model: {path}, trained in {machine.provenance['fit_seconds']:.1f} s", soft_wrap=True)
-    return machine, page
+        model = train_model(svc, data, steps_for(data), progress)
+    save_model(model, path)
+    notes.print(f"Model: {path}, trained in {model.provenance['fit_seconds']:.1f} s", soft_wrap=True)
+    return model, page
 
 
 def _opened(page: Path, no_open: bool) -> str:

@@ -42,7 +42,7 @@ MIN_CELL = 3
 
 
 def evaluate(
-    model: ModelFile,
+    model_file: ModelFile,
     source: Annotated[
         str | None,
         typer.Argument(help="A table, pictures, or a name from gpusvm data list; default: what it was trained on."),
@@ -73,56 +73,56 @@ def evaluate(
     if C is not None and not certify_it:
         raise UsageError("--C is what --certify recomputes for; give both, or leave it out")
     check_writable(json_path, None if report is None else report / "index.html")
-    machine = load_named_model(model, source)
-    if not machine.problem.classifies:
+    model = load_named_model(model_file, source)
+    if not model.problem.classifies:
         raise UsageError(
-            f"{model} is a model of {TASKS[machine.problem.task]}, and evaluate takes classifiers; "
+            f"{model_file} is a model of {TASKS[model.problem.task]}, and evaluate takes classifiers; "
             "gpusvm predict gives its values"
         )
-    source = source or trained_on(machine)
-    require_kind(machine, source)
-    size = size_for(notes, machine, resize)
+    source = source or trained_on(model)
+    require_kind(model, source)
+    size = size_for(notes, model, resize)
     load = partial(
-        load_labelled, machine, source, limit=limit, seed=seed, label=label, data_dir=data_dir,
+        load_labelled, model, source, limit=limit, seed=seed, label=label, data_dir=data_dir,
         progress=notes.is_terminal, resize=size, drop=tuple(drop or ()),
     )  # fmt: skip
     data = load(split or _default_split(notes, source, data_dir))
     if data.labels is None and split is None and data.split == "test" and has_split(source, "train", data_dir):
         notes.print(f"{source}, test split: has no labels: evaluating on the train split", soft_wrap=True)
         data = load("train")
-    note_raw(notes, machine, data)
+    note_raw(notes, model, data)
     true = data.require_labels()
-    class_indices(machine.classes, true, where=data.name)  # unknown labels fail before the long work
-    if is_training_data(machine, data):
+    class_indices(model.classes, true, where=data.name)  # unknown labels fail before the long work
+    if is_training_data(model, data):
         notes.print(
             f"note: the model was trained on {data.name}, {data.split} split: it may have seen these {data.unit}s",
             soft_wrap=True,
         )
-    samples = like_training(notes, machine, data, invert=invert)
+    samples = like_training(notes, model, data, invert=invert)
     if isinstance(data, Dataset):
         data = replace(data, images=samples)
     with sample_progress(notes, len(data)) as progress:
-        predictions = predict_samples(machine, samples, progress, probabilities=machine.calibration is not None)
+        predictions = predict_samples(model, samples, progress, probabilities=model.calibration is not None)
     evaluation = evaluate_predictions(
-        machine.classes, true, predictions.labels, predictions.seconds, predictions.probabilities
+        model.classes, true, predictions.labels, predictions.seconds, predictions.probabilities
     )
     certificate = None
     if certify_it:
-        trained = training_samples(machine, data)
-        certificate = certify(machine, machine.preprocess(trained.samples), trained.require_labels(), C=C)
-        machine = machine if C is None else replace(machine, problem=replace(machine.problem, C=C))
+        trained = training_samples(model, data)
+        certificate = certify(model, model.preprocess(trained.samples), trained.require_labels(), C=C)
+        model = model if C is None else replace(model, problem=replace(model.problem, C=C))
     written = []
     if json_path is not None:
         found = {} if certificate is None else {"certificate": certificate.summary()}
-        write_json(json_path, figures(evaluation, data, model) | found)
+        write_json(json_path, figures(evaluation, data, model_file) | found)
         written.append(json_path)
     if report is not None:
         from gpusvm.report.evaluation import write_report
 
-        written.append(write_report(machine, evaluation, data, predictions, report, title=model.name))
-    show(results(), machine, evaluation, data)
+        written.append(write_report(model, evaluation, data, predictions, report, title=model_file.name))
+    show(results(), model, evaluation, data)
     if certificate is not None:
-        results().print(f"\n{describe_certificate(machine, certificate)}", soft_wrap=True)
+        results().print(f"\n{describe_certificate(model, certificate)}", soft_wrap=True)
     for path in written:
         notes.print(f"Wrote {path}", soft_wrap=True)
 

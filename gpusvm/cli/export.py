@@ -37,7 +37,7 @@ _SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".m
 
 
 def export(
-    model: ModelFile,
+    model_file: ModelFile,
     to: Annotated[
         Target,
         typer.Option(
@@ -52,39 +52,39 @@ def export(
     ] = None,
 ) -> None:
     """Write a model for scikit-learn or ONNX, which take rows of raw pixels or of a table, for LIBSVM, or as a page."""
-    path = out or model.with_suffix(_SUFFIXES[to])
-    if path.resolve() == model.resolve():
+    path = out or model_file.with_suffix(_SUFFIXES[to])
+    if path.resolve() == model_file.resolve():
         raise UsageError(f"{path} is the model itself; name another file with --out")
     check_writable(path)
-    machine = load_named_model(model)
-    use = _write(machine, to, path)
+    model = load_named_model(model_file)
+    use = _write(model, to, path)
     messages().print(f"Wrote {path}. {use}", soft_wrap=True)
 
 
-def _write(machine: SVMModel, to: Target, path: Path) -> str:
+def _write(model: SVMModel, to: Target, path: Path) -> str:
     """Write the model, and say how it is used."""
     notes = messages()
     if to is Target.libsvm:
         with warnings_as_notes(notes):
-            write_libsvm_model(machine, path)
+            write_libsvm_model(model, path)
         return f"Use it with features in LIBSVM's format:\n  svm-predict TEST_FILE {path} OUTPUT_FILE"
-    note_raw(notes, machine)
+    note_raw(notes, model)
     if to is Target.web:
-        write_page(machine, path, title=title_of(machine, path.stem))
+        write_page(model, path, title=title_of(model, path.stem))
         return "Open it in a browser; it needs no network."
     if to is Target.onnx:
-        content = to_onnx(machine).SerializeToString()
+        content = to_onnx(model).SerializeToString()
         with replacing(path) as temporary:
             temporary.write_bytes(content)
         use = f'onnxruntime.InferenceSession("{path}").run(None, {{"X": rows}})'
     else:
         import joblib
 
-        pipeline = to_sklearn_pipeline(machine)
+        pipeline = to_sklearn_pipeline(model)
         with replacing(path) as temporary:
             joblib.dump(pipeline, temporary)
         use = f'joblib.load("{path}").predict(rows)'
-    return f"Use it with {_rows(machine)}:\n  {use}"
+    return f"Use it with {_rows(model)}:\n  {use}"
 
 
 def _rows(model: SVMModel) -> str:

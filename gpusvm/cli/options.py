@@ -16,7 +16,7 @@ from gpusvm.split import Reading
 
 ScalingName = StrEnum("ScalingName", {name: name for name in SCALINGS})  # type: ignore[misc]
 
-ModelFile = Annotated[Path, typer.Argument(help="Model file.", show_default=False)]
+ModelFile = Annotated[Path, typer.Argument(metavar="model", help="Model file.", show_default=False)]
 TrainSource = Annotated[
     str | None,
     typer.Argument(help="A table, pictures, or a name from gpusvm data list; MNIST if not given."),

@@ -19,7 +19,7 @@ from gpusvm.cli.options import Drop, Invert, Label, ModelFile, ResizeToModel
 from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
-from gpusvm.evaluation import Predictions, agreement, class_indices, predict_samples
+from gpusvm.evaluation import Predictions, class_indices, fraction_equal, predict_samples
 from gpusvm.io.output import check_writable, replacing
 from gpusvm.model import SVMModel, TableLayout
 from gpusvm.params import TASKS
@@ -27,7 +27,7 @@ from gpusvm.split import Samples, counted, fitting, require_kind, say_by_order
 
 
 def predict(
-    model: ModelFile,
+    model_file: ModelFile,
     source: Annotated[
         Path,
         typer.Argument(metavar="input", help="A table, images in a file, or a folder of pictures.", show_default=False),
@@ -49,22 +49,22 @@ def predict(
     """Predict the labels of a table's rows or of images: a CSV of ids and labels."""
     notes = messages()
     check_writable(out)
-    machine = load_named_model(model, source)
+    model = load_named_model(model_file, source)
     if proba or reject is not None:
-        require_probabilities(machine, model, "--proba" if proba else "--reject")
+        require_probabilities(model, model_file, "--proba" if proba else "--reject")
     if str(source) not in CATALOGUE:  # whose names are refused in words of their own
-        require_kind(machine, str(source))
+        require_kind(model, str(source))
     data, ids = load_unlabelled(
-        machine, source, label, size_for(notes, machine, resize), tuple(drop or ()), notes.is_terminal
+        model, source, label, size_for(notes, model, resize), tuple(drop or ()), notes.is_terminal
     )
-    note_raw(notes, machine, data)
-    samples = like_training(notes, machine, data, invert=invert)
+    note_raw(notes, model, data)
+    samples = like_training(notes, model, data, invert=invert)
     ids = _renumbered(ids, start_id)
     with sample_progress(notes, len(data)) as progress:
-        predictions = predict_samples(machine, samples, progress, probabilities=proba or reject is not None)
-    accepted = None if reject is None else certain_enough(machine, predictions, reject)
-    columns = {} if not proba else probability_columns(machine, predictions)
-    text = to_csv(header(machine, data), ids, predictions.labels, accepted, columns)
+        predictions = predict_samples(model, samples, progress, probabilities=proba or reject is not None)
+    accepted = None if reject is None else certain_enough(model, predictions, reject)
+    columns = {} if not proba else probability_columns(model, predictions)
+    text = to_csv(header(model, data), ids, predictions.labels, accepted, columns)
     if out is None:
         _print(text)
     else:
@@ -72,7 +72,7 @@ def predict(
             temporary.write_bytes(text)
     notes.print(
         f"{counted(data)} predicted in {predictions.seconds:.2f} s"
-        f" ({predictions.samples_per_second:,.0f} a second){_outcome(machine, data, predictions, accepted)}"
+        f" ({predictions.samples_per_second:,.0f} a second){_outcome(model, data, predictions, accepted)}"
         f"{f'; wrote {out}' if out else ''}",
         soft_wrap=True,
     )
@@ -85,7 +85,7 @@ def _outcome(model: SVMModel, data: Samples, predictions: Predictions, accepted:
     if data.labels is None or not model.problem.classifies or not kept.any():
         return left_out
     where = "its labels" if accepted is None else "the labels of the others"
-    return f"{left_out}; accuracy {agreement(data.labels[kept], predictions.labels[kept]):.4f} on {where}"
+    return f"{left_out}; accuracy {fraction_equal(data.labels[kept], predictions.labels[kept]):.4f} on {where}"
 
 
 def require_probabilities(model: SVMModel, path: Path, option: str) -> None:

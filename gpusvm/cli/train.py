@@ -44,9 +44,9 @@ from gpusvm.estimators import SVC
 from gpusvm.evaluation import (
     Predictions,
     Reliability,
-    agreement,
     class_indices,
     describe_reliability,
+    fraction_equal,
     predict_samples,
     reliability,
 )
@@ -531,7 +531,7 @@ def _size(n_bytes: int) -> str:
 
 
 def _accuracy(split: Split, predictions: Predictions) -> float:
-    return agreement(split.test.require_labels(), predictions.labels)
+    return fraction_equal(split.test.require_labels(), predictions.labels)
 
 
 def _reliability(model: SVMModel, split: Split, predictions: Predictions) -> Reliability | None:

@@ -16,7 +16,7 @@ from gpusvm.errors import DataError, DataWarning, warn
 
 # Pillow would go by the content and try every format it knows, some through other programs (EPS: Ghostscript).
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# More than any kernel machine is trained on; a few bytes of header can promise any size.
+# More than any kernel SVM is trained on; a few bytes of header can promise any size.
 _MOST_PIXELS = 2**22
 # What a camera takes, where it is made smaller at once; a byte of a file cannot hold many more than so many of them.
 _MOST_PIXELS_TO_RESIZE = 2**26

@@ -30,7 +30,7 @@ from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, require_indices
 
 
 class KernelMachine(BaseEstimator, metaclass=ABCMeta):
-    """A kernel machine whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
+    """A kernel SVM whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
 
     _task: str
     """One of `params.TASKS`: what a subclass trains."""
@@ -199,7 +199,7 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         preprocessing: Sequence[Any] = (),
         image_shape: tuple[int, int] | None = None,
     ) -> None:
-        """Write the fitted machine to `path`; see `gpusvm.load_model`.
+        """Write the fitted model to `path`; see `gpusvm.load_model`.
 
         Parameters
         ----------
@@ -243,7 +243,7 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """A fitted estimator from a model file, whoever trained it.
 
-        `predict` takes X as the machine was trained on it. Steps that the file has stay on ``svc.model_``
+        `predict` takes X as the model was trained on it. Steps that the file has stay on ``svc.model_``
         and are not applied by the estimator: ``svc.predict(svc.model_.preprocess(images))``.
 
         Raises
@@ -269,14 +269,14 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         """
         if model.problem.task != cls._task:
             raise UsageError(f"the model is one of {model.problem.task}, which {cls.__name__} is not")
-        machine = cls(**model.parameters, time_limit=model.stopping.time_limit)
-        machine.model_ = model
-        machine.backend_ = str(model.provenance.get("backend", "unknown"))
-        machine.backend_reason_ = "trained before, and loaded"
-        machine.fit_status_ = model.fit_status
-        machine.shape_fit_ = (int(model.provenance.get("n_train", 0)), model.n_features)
-        machine.n_features_in_ = model.n_features
-        return machine
+        estimator = cls(**model.parameters, time_limit=model.stopping.time_limit)
+        estimator.model_ = model
+        estimator.backend_ = str(model.provenance.get("backend", "unknown"))
+        estimator.backend_reason_ = "trained before, and loaded"
+        estimator.fit_status_ = model.fit_status
+        estimator.shape_fit_ = (int(model.provenance.get("n_train", 0)), model.n_features)
+        estimator.n_features_in_ = model.n_features
+        return estimator
 
     @property
     def support_(self) -> np.ndarray:
@@ -302,7 +302,7 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
 
     @property
     def coef_(self) -> Any:
-        # Of a fitted machine its own kernel counts, not one that set_params has named since.
+        # Of a fitted model its own kernel counts, not one that set_params has named since.
         kernel = self.model_.kernel.name if "model_" in self.__dict__ else self.kernel
         if kernel != "linear":
             raise AttributeError("coef_ is only available when using a linear kernel")

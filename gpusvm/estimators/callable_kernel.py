@@ -113,7 +113,7 @@ class CallableKernel:
         """The kernel values (m, n) between m samples X and those trained on, computed as they are looked at."""
         if is_sparse(X) and not hasattr(X, "__getitem__"):
             X = X.tocsr()
-        return KernelValues(self, X) if self.of_two_samples else self._values(X, self.samples)
+        return LazyKernelMatrix(self, X) if self.of_two_samples else self._values(X, self.samples)
 
     def columns(self, X: Any, wanted: np.ndarray) -> np.ndarray:
         """The kernel values (m, k) float64 between X and the training samples with the indices `wanted` (k,)."""
@@ -137,7 +137,7 @@ class CallableKernel:
         return values
 
 
-class KernelValues:
+class LazyKernelMatrix:
     """A matrix (m, n) of a `CallableKernel`'s values, of which ``values[rows][:, columns]`` is computed when asked for.
 
     `SVMModel` looks at some rows at a time, and only at the columns of support vectors.
@@ -158,7 +158,7 @@ class KernelValues:
             rows, columns = key
             return self.kernel.columns(self[rows].X, columns)
         whole = key == slice(None) or key == slice(0, self.shape[0])
-        return self if whole else KernelValues(self.kernel, _safe_indexing(self.X, key))
+        return self if whole else LazyKernelMatrix(self.kernel, _safe_indexing(self.X, key))
 
 
 def _name(function: Any) -> str:

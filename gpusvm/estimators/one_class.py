@@ -60,7 +60,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
     Attributes
     ----------
     model_ : SVMModel
-        The fitted machine: what is saved, and what predicts.
+        The fitted model: what is saved, and what predicts.
     backend_, backend_reason_ : str
         The backend that trained, and why that one.
     support_ : (n_sv,) int32 array

@@ -320,7 +320,7 @@ def _trials(svc: SVC, candidates: Sequence[Mapping[str, Any]]) -> list[SVC] | No
         return None  # the search says of each what is wrong, and goes on as `error_score` says
     if svc._has_probabilities or svc.break_ties or svc.warm_start or svc.verbose:
         return None
-    if any(callable(machine.kernel) for machine in (svc, *trials)):
+    if any(callable(estimator.kernel) for estimator in (svc, *trials)):
         return None
     return trials
 

@@ -14,7 +14,7 @@ from gpusvm.model import SVMModel
 
 
 class SingleFunctionMachine(KernelMachine):
-    """A kernel machine of a single decision function."""
+    """A kernel SVM of a single decision function."""
 
     model_: SVMModel
 

@@ -40,7 +40,7 @@ class SVC(ClassifierMixin, KernelMachine):
     Parameters
     ----------
     C : float, default=1.0
-        Penalty of the slack variables; positive. Infinity is a hard margin: where no machine separates the classes,
+        Penalty of the slack variables; positive. Infinity is a hard margin: where no model separates the classes,
         training ends by `max_iter` with a ConvergenceWarning.
     kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'} or callable, default='rbf'
         A callable is ``kernel(X, Y)``, the values (n, m) between samples of any kind: X is handed on as it is. It is
@@ -98,7 +98,7 @@ class SVC(ClassifierMixin, KernelMachine):
     Attributes
     ----------
     model_ : SVMModel
-        The fitted machine: what is saved, and what predicts.
+        The fitted model: what is saved, and what predicts.
     backend_, backend_reason_ : str
         The backend that trained, and why that one.
     classes_ : (n_classes,) array
@@ -384,7 +384,7 @@ class SVC(ClassifierMixin, KernelMachine):
 
     @property
     def _public_sign(self) -> float:
-        """scikit-learn turns a two-class machine around, so that it favours ``classes_[1]``."""
+        """scikit-learn turns a two-class model around, so that it favours ``classes_[1]``."""
         return -1.0 if len(self.classes_) == 2 else 1.0
 
 

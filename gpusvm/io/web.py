@@ -1,4 +1,4 @@
-"""A model of images as one page to draw on: its machine, computed in the browser, and what it says of the drawing.
+"""A model of images as one page to draw on: the model, computed in the browser, and what it says of the drawing.
 
 The page is one HTML file that loads nothing. Its parts lie in `web_page/`; what is put into them comes from here. The
 support vectors are deflated, as bytes where the model's steps allow it, and in base64.
@@ -28,14 +28,14 @@ from gpusvm.sparse import dense
 from gpusvm.version import __version__
 
 PAGE_STEPS = ("pixel_scaler", "pixel_binarizer", "deskewer")
-"""Steps that the page computes, by their names in a model file: those in the table STEPS of `web_page/machine.js`."""
+"""Steps that the page computes, by their names in a model file: those in the table STEPS of `web_page/model.js`."""
 
 MOST_BYTES = 40 * 2**20
 """A larger page opens slowly, or not at all on a phone."""
 
 _TITLES = {"mnist": "Handwritten digits", "digits": "Handwritten digits", "fashion-mnist": "Clothes"}
 _KERNELS = {"rbf": "RBF", "linear": "Linear", "poly": "Polynomial", "sigmoid": "Sigmoid"}
-_SCRIPTS = ("digit_form.js", "strokes.js", "machine.js", "page.js")
+_SCRIPTS = ("digit_form.js", "strokes.js", "model.js", "page.js")
 
 
 def write_page(model: SVMModel, path: str | os.PathLike[str], *, title: str = "model") -> None:
@@ -196,7 +196,7 @@ def _lengths(inked: np.ndarray) -> np.ndarray:
 
 
 def _about(model: SVMModel) -> str:
-    """What the machine is, in a line or two."""
+    """What the model is, in a line or two."""
     kernel, n_train = model.kernel, model.provenance.get("n_train")
     parameters = f"C {model.problem.C:g}" + ("" if kernel.name == "linear" else f", gamma {kernel.gamma:.3g}")
     of_training = f" of {n_train:,} training images" if isinstance(n_train, int) else ""

@@ -139,7 +139,7 @@ def _share_of_training(model: SVMModel, unit: str) -> str:
 
 def _facts_section(model: SVMModel, evaluation: Evaluation, dataset: Samples) -> str:
     groups = {
-        "Machine": _machine_facts(model),
+        "Model": _model_facts(model),
         "Training": _training_facts(model, dataset.unit),
         "Test": _test_facts(evaluation, dataset),
     }
@@ -150,7 +150,7 @@ def _facts_section(model: SVMModel, evaluation: Evaluation, dataset: Samples) ->
     return f'<section class="facts">{"".join(cards)}</section>'
 
 
-def _machine_facts(model: SVMModel) -> Facts:
+def _model_facts(model: SVMModel) -> Facts:
     problem, kernel = model.problem, model.kernel
     facts = [("kernel", kernel.name), ("C", f"{problem.C:g}")]
     if kernel.name in ("rbf", "poly", "sigmoid"):
@@ -499,7 +499,7 @@ def _support_vectors_section(model: SVMModel, unit: str) -> str:
     return (
         "<section><h2>Support vectors"
         f" <small>the {len(heavy)} heaviest of {model.n_support_vectors:,}</small></h2>"
-        "<p>As the machine sees them, after preprocessing: class, and the magnitudes of the coefficients"
+        "<p>As the model sees them, after preprocessing: class, and the magnitudes of the coefficients"
         f" added up over the class’s {_pairs(model.n_classes - 1)}. {_bound_text(model, heavy)}"
         " Mislabelled and odd training images gather here.</p>"
         f'<div class="pictures">{"".join(figures)}</div></section>'

@@ -17,7 +17,7 @@ from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
 from gpusvm.solver.clock import Clock
 from gpusvm.solver.iterate import Iterate
-from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_rows import ParallelFor
 from gpusvm.solver.kernel_values import ActiveMatrix, KernelValues
 from gpusvm.solver.panels import PANEL_WIDTH
 from gpusvm.solver.precision import ALLOWED_DRIFT, GradientError, drift_of
@@ -48,7 +48,7 @@ class ActiveSetSolver(Iterate):
         Largest violation left.
     steps : int
         Steps of SMO allowed.
-    each_chunk : EachChunk
+    parallel_for : ParallelFor
     error : GradientError
         Of kernel values of the precision of `values`.
     """
@@ -62,11 +62,11 @@ class ActiveSetSolver(Iterate):
         memory: Callable[[int], np.ndarray],
         tol: float,
         steps: int,
-        each_chunk: EachChunk,
+        parallel_for: ParallelFor,
         error: GradientError,
     ) -> None:
         super().__init__(problem)
-        self.values, self.tol, self.each_chunk, self.error = values, tol, each_chunk, error
+        self.values, self.tol, self.parallel_for, self.error = values, tol, parallel_for, error
         self.room = min(room, self.n)
         self.active = ActiveMatrix(values, memory, working_set.likely_room(self.n, self.room) + PANEL_WIDTH)
         self.chosen = np.zeros(self.n, dtype=bool)
@@ -87,7 +87,7 @@ class ActiveSetSolver(Iterate):
         wanted, gap = self.first_set(), self.gap()
         verified, rising, rounding = Verified(), Rising(), 0.0
         while True:
-            self.active.change(wanted, self.each_chunk, clock.interrupted)
+            self.active.change(wanted, self.parallel_for, clock.interrupted)
             self.chosen = wanted
             target = self.target(gap)
             taken = self.optimise(target, clock) if not clock.interrupted() else 0
@@ -165,7 +165,7 @@ class ActiveSetSolver(Iterate):
         changed = np.flatnonzero(change)
         others = np.flatnonzero(~self.chosen)
         if len(changed) and len(others):
-            self.values.subtract(self.v, others, members[changed], change[changed], self.each_chunk)
+            self.values.subtract(self.v, others, members[changed], change[changed], self.parallel_for)
         return taken
 
     def take_steps(
@@ -193,7 +193,7 @@ class ActiveSetSolver(Iterate):
         self.n_iter += taken
         if in_float32:
             changed = np.flatnonzero(b - start)
-            self.active.subtract(v, changed, (b - start)[changed], self.each_chunk)
+            self.active.subtract(v, changed, (b - start)[changed], self.parallel_for)
         return taken
 
     def drift(self) -> float:
@@ -204,4 +204,4 @@ class ActiveSetSolver(Iterate):
         self.v[:] = self.p
         support = np.flatnonzero(self.b)
         if len(support):
-            self.values.subtract(self.v, np.arange(self.n), support, self.b[support], self.each_chunk)
+            self.values.subtract(self.v, np.arange(self.n), support, self.b[support], self.parallel_for)

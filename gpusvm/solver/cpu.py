@@ -17,14 +17,14 @@ from threadpoolctl import ThreadpoolController
 from gpusvm.kernels import Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import QP, Solution, raised
-from gpusvm.process_wide import HeldTogether
+from gpusvm.process_wide import SharedContext
 from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.batches import serves, solve_batches
 from gpusvm.solver.clock import Clock, Shares
 from gpusvm.solver.growing import GrowingSolver, Side
 from gpusvm.solver.iterate import Begun
 from gpusvm.solver.kernel_of_blocks import WITHIN_SHARE, KernelOfBlocks
-from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, RowSource
+from gpusvm.solver.kernel_rows import GivenRows, KernelRows, ParallelFor, RowSource
 from gpusvm.solver.operands import Operand, make_operand
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
@@ -48,7 +48,7 @@ def _libraries() -> ThreadpoolController:
 
 
 # BLAS is called from our threads; threads of its own would only compete with them.
-one_blas_thread = HeldTogether(lambda: _libraries().limit(limits=1, user_api="blas"))
+one_blas_thread = SharedContext(lambda: _libraries().limit(limits=1, user_api="blas"))
 
 _MB = 2**20
 _WAIT_SECONDS = 0.1
@@ -228,10 +228,10 @@ def _solve_large(
                 begun[k] = Begun(ways.from_outliers(growing.pop(k)))
         _solve_on_active_sets(begun, ways, shares, n_threads, report)
         if growing:
-            each_chunk = EachChunk(pool if n_threads > plan.n_side_by_side else None)
+            parallel_for = ParallelFor(pool if n_threads > plan.n_side_by_side else None)
 
             def grow(problem: QP, workspace: _Workspace, clock: Clock) -> Solution | Begun:
-                return ways.growing(problem, workspace, each_chunk, clock)
+                return ways.growing(problem, workspace, parallel_for, clock)
 
             hard = _Schedule(growing, len(blocks), plan, shares, grow).run(report)
             ways.shared.give_up_rows()
@@ -284,7 +284,7 @@ class _Ways:
 
     def __init__(self, shared: _Shared, stopping: Stopping, budget_mb: float, pool: Executor | None) -> None:
         self.shared, self.stopping, self.budget_mb = shared, stopping, budget_mb
-        self.each_chunk, self.in_turn = EachChunk(pool), EachChunk()
+        self.parallel_for, self.in_turn = ParallelFor(pool), ParallelFor()
         self._local = threading.local()
 
     def room(self, dtype: Any = np.float32, n_shares: int = 1) -> int:
@@ -330,23 +330,23 @@ class _Ways:
         rows = problem.rows(self.shared.blocks)[part]
         solver = ActiveSetSolver(
             about, self.shared.values_of(rows, dtype), room=len(part), memory=partial(self._memory, dtype),
-            tol=self.stopping.tol, steps=min(STEPS_AT_ONCE, self._steps_left(about, 0)), each_chunk=self.each_chunk,
+            tol=self.stopping.tol, steps=min(STEPS_AT_ONCE, self._steps_left(about, 0)), parallel_for=self.parallel_for,
             error=GradientError.none(),
         )  # fmt: skip
         found, f = solver.solve(), np.zeros(problem.n)
         values = self.shared.values(problem.blocks, dtype)
-        values.subtract(f, np.arange(problem.n), part[found.support], -found.dual_coef, self.each_chunk)
+        values.subtract(f, np.arange(problem.n), part[found.support], -found.dual_coef, self.parallel_for)
         start = raised(problem.lower, problem.upper, problem.total, np.argsort(f, kind="stable"))
         return problem._replace(start=start, any_start=False)
 
-    def growing(self, problem: QP, workspace: _Workspace, each_chunk: EachChunk, clock: Clock) -> Solution | Begun:
+    def growing(self, problem: QP, workspace: _Workspace, parallel_for: ParallelFor, clock: Clock) -> Solution | Begun:
         """On a working set; a problem that had better be solved on an active set comes back, begun."""
         n_iter = 0
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
             sides, K = self.shared.sides(problem.blocks, workspace, dtype)
             solver = GrowingSolver(
                 problem, sides, K=K, tol=self.stopping.tol, steps=self._steps_left(problem, n_iter),
-                each_chunk=each_chunk, error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
+                parallel_for=parallel_for, error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
                 hands_over=self.has_room_for_a_hard_one(dtype),
             )  # fmt: skip
             found = solver.solve(clock)
@@ -366,7 +366,7 @@ class _Ways:
             solver = ActiveSetSolver(
                 problem, values, room=self.room(dtype, n_shares), memory=partial(self._memory, dtype),
                 tol=self.stopping.tol, steps=self._steps_left(problem, n_iter),
-                each_chunk=self.each_chunk if shares_threads else self.in_turn,
+                parallel_for=self.parallel_for if shares_threads else self.in_turn,
                 error=self.shared.gradient_error(problem, dtype, self.stopping.tol),
             )  # fmt: skip
             found = solver.solve(clock)

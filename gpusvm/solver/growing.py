@@ -15,7 +15,7 @@ from gpusvm.problem import QP, Solution
 from gpusvm.solver import working_set
 from gpusvm.solver.clock import Clock
 from gpusvm.solver.iterate import Iterate
-from gpusvm.solver.kernel_rows import EachChunk, RowSource, gather, subtract_combination
+from gpusvm.solver.kernel_rows import ParallelFor, RowSource, gather, subtract_combination
 from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.row_store import RowStore
@@ -55,7 +55,7 @@ class GrowingSolver(Iterate):
         Largest violation left.
     steps : int
         Steps of SMO allowed.
-    each_chunk : EachChunk
+    parallel_for : ParallelFor
     error : GradientError
         Of kernel values of K's precision.
     hands_over : bool
@@ -75,13 +75,13 @@ class GrowingSolver(Iterate):
         K: np.ndarray,
         tol: float,
         steps: int,
-        each_chunk: EachChunk,
+        parallel_for: ParallelFor,
         error: GradientError,
         hands_over: bool = False,
     ) -> None:
         self.hands_over, self.has_left = hands_over, False
         super().__init__(problem)
-        self.sides, self.tol, self.each_chunk, self.error = sides, tol, each_chunk, error
+        self.sides, self.tol, self.parallel_for, self.error = sides, tol, parallel_for, error
         self.starts = np.cumsum([0, *(side.n for side in sides)])
         self.K, self.largest = K, min(len(K), self.n)
         self.members = np.empty(0, dtype=np.int64)
@@ -179,7 +179,7 @@ class GrowingSolver(Iterate):
         for source, store, members in wanted.values():
             missing = store.reserve(members)
             if len(missing):
-                source.compute(missing, store.rows, store.slot_of[missing], self.each_chunk)
+                source.compute(missing, store.rows, store.slot_of[missing], self.parallel_for)
 
     def gather_kernel(self, old: int) -> None:
         """Complete K, the kernel values of the working set, for its members from position `old` on."""

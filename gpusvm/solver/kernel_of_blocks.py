@@ -9,7 +9,7 @@ import numpy as np
 
 from gpusvm.kernels import Kernel, largest_entry
 from gpusvm.problem import QP
-from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_rows import ParallelFor
 from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValues, ValuesOfTwoBlocks
 from gpusvm.solver.operands import Samples
 from gpusvm.solver.precision import GradientError
@@ -89,7 +89,7 @@ class KernelOfBlocks:
                 rows = self.blocks[block]
                 K = np.empty((len(rows), len(rows)), dtype=np.float32)
                 values = ComputedValues(self.kernel, self.samples, rows, np.float32)
-                values.extend(K, np.arange(len(rows)), 0, EachChunk(), lambda: False)
+                values.extend(K, np.arange(len(rows)), 0, ParallelFor(), lambda: False)
                 self._within[block] = K
             return K
 

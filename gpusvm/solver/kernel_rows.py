@@ -27,7 +27,7 @@ _KINDS = {"linear": 0, "rbf": 1, "poly": 2, "sigmoid": 3}
 class RowSource(Protocol):
     """Computes kernel values between samples of one class and all samples of another, or of the same."""
 
-    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, each_chunk: EachChunk) -> None:
+    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, parallel_for: ParallelFor) -> None:
         """Write the kernel values of `samples` (m,) of the left class into rows `slots` (m,) of `into`."""
 
 
@@ -37,13 +37,13 @@ class KernelRows:
     def __init__(self, kernel: Kernel, samples: Samples, rows: np.ndarray, right: Operand) -> None:
         self.kernel, self.samples, self.rows, self.right = kernel, samples, rows, right
 
-    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, each_chunk: EachChunk) -> None:
+    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, parallel_for: ParallelFor) -> None:
         products = self.right.products(self.samples, self.rows[samples])
 
         def one_chunk(start: int, stop: int) -> None:
             write_products(self.kernel, products, self.right, into, slots, start, stop)
 
-        each_chunk(one_chunk, self.right.n)
+        parallel_for(one_chunk, self.right.n)
 
 
 class GivenRows:
@@ -52,11 +52,11 @@ class GivenRows:
     def __init__(self, K: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
         self.K, self.rows, self.columns = K, rows, columns
 
-    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, each_chunk: EachChunk) -> None:
+    def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, parallel_for: ParallelFor) -> None:
         into[slots] = self.K[self.rows[samples][:, None], self.columns]
 
 
-class EachChunk:
+class ParallelFor:
     """Calls a function for each chunk of columns, on this thread or on several."""
 
     def __init__(self, pool: Executor | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.kernel_rows import CHUNK_COLUMNS, EachChunk, subtract_combination, write_kernel, write_products
+from gpusvm.solver.kernel_rows import CHUNK_COLUMNS, ParallelFor, subtract_combination, write_kernel, write_products
 from gpusvm.solver.on_demand import NONE, RowsOnDemand, diagonal, rows_on_demand
 from gpusvm.solver.operands import FusedProducts, Samples, Scratch, make_operand
 from gpusvm.solver.panels import PANEL_WIDTH
@@ -33,7 +33,7 @@ class KernelValues(Protocol):
     """float32 or float64."""
 
     def extend(
-        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+        self, K: np.ndarray, members: np.ndarray, old: int, parallel_for: ParallelFor, stopped: Callable[[], bool]
     ) -> None:
         """Complete K (q, >= q), symmetric, the values between `members` (q,), which lacks rows and columns from `old`.
 
@@ -44,7 +44,12 @@ class KernelValues(Protocol):
         """What all rows of values are computed from, a row at a time; None where that is not possible."""
 
     def subtract(
-        self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
+        self,
+        v: np.ndarray,
+        targets: np.ndarray,
+        sources: np.ndarray,
+        coefficients: np.ndarray,
+        parallel_for: ParallelFor,
     ) -> None:
         """v[targets] -= K[targets, sources] @ coefficients, summed in float64; no value is kept.
 
@@ -70,16 +75,22 @@ class ComputedValues:
         self.kernel, self.samples, self.rows, self.dtype = kernel, samples, rows, dtype
 
     def extend(
-        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+        self, K: np.ndarray, members: np.ndarray, old: int, parallel_for: ParallelFor, stopped: Callable[[], bool]
     ) -> None:
-        self._extend(K, self.rows[members], old, len(members), each, stopped)
+        self._extend(K, self.rows[members], old, len(members), parallel_for, stopped)
 
-    def between(self, K: np.ndarray, n_left: int, each: EachChunk, stopped: Callable[[], bool]) -> None:
+    def between(self, K: np.ndarray, n_left: int, parallel_for: ParallelFor, stopped: Callable[[], bool]) -> None:
         """Write to K (n, >= n) the values between the first `n_left` of all variables and the others, and no more."""
-        self._extend(K, self.rows, n_left, n_left, each, stopped)
+        self._extend(K, self.rows, n_left, n_left, parallel_for, stopped)
 
     def _extend(
-        self, K: np.ndarray, rows: np.ndarray, old: int, width: int, each: EachChunk, stopped: Callable[[], bool]
+        self,
+        K: np.ndarray,
+        rows: np.ndarray,
+        old: int,
+        width: int,
+        parallel_for: ParallelFor,
+        stopped: Callable[[], bool],
     ) -> None:
         """The values of `rows` from `old` on, against those before them and below `width`; and the mirror image."""
         operand = make_operand(self.samples, rows[:width])
@@ -100,13 +111,18 @@ class ComputedValues:
                     write_products(self.kernel, products, operand, K, places, left, right)
                     _mirror(K, old + start, old + stop, left, right)
 
-        each(strip, len(rows) - old, TILE)
+        parallel_for(strip, len(rows) - old, TILE)
 
     def on_demand(self) -> RowsOnDemand | None:
         return rows_on_demand(self.kernel, self.samples, self.rows) if self.dtype == np.float32 else None
 
     def subtract(
-        self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
+        self,
+        v: np.ndarray,
+        targets: np.ndarray,
+        sources: np.ndarray,
+        coefficients: np.ndarray,
+        parallel_for: ParallelFor,
     ) -> None:
         sums, places = v[targets], np.arange(TILE)
 
@@ -126,7 +142,7 @@ class ComputedValues:
                     subtract_combination(tile, places[: len(left)], factors, sums[start + begin : start + end])
 
         # Each part is packed by the thread that multiplies with it. Its size must not follow the number of threads.
-        each(part, len(targets), min(MOST_TARGETS, max(CHUNK_COLUMNS, -(-len(targets) // LEAST_PARTS))))
+        parallel_for(part, len(targets), min(MOST_TARGETS, max(CHUNK_COLUMNS, -(-len(targets) // LEAST_PARTS))))
         v[targets] = sums
 
 
@@ -157,15 +173,15 @@ class ValuesOfTwoBlocks(ComputedValues):
         self.sizes, self.within = [len(rows) for rows in blocks], within
 
     def extend(
-        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+        self, K: np.ndarray, members: np.ndarray, old: int, parallel_for: ParallelFor, stopped: Callable[[], bool]
     ) -> None:
         n, n_left = len(self.rows), self.sizes[0]
         if old > 0 or len(members) < n:
-            super().extend(K, members, old, each, stopped)
+            super().extend(K, members, old, parallel_for, stopped)
             return
         K[:n_left, :n_left] = self.within(0)
         K[n_left:n, n_left:n] = self.within(1)
-        self.between(K, n_left, each, stopped)
+        self.between(K, n_left, parallel_for, stopped)
 
 
 class GivenValues:
@@ -175,7 +191,7 @@ class GivenValues:
         self.X, self.rows, self.dtype = X, rows, dtype
 
     def extend(
-        self, K: np.ndarray, members: np.ndarray, old: int, each: EachChunk, stopped: Callable[[], bool]
+        self, K: np.ndarray, members: np.ndarray, old: int, parallel_for: ParallelFor, stopped: Callable[[], bool]
     ) -> None:
         rows = self.rows[members]
 
@@ -186,13 +202,18 @@ class GivenValues:
                 ]
                 _mirror(K, old + start, old + stop, 0, old + stop)
 
-        each(strip, len(members) - old, TILE)
+        parallel_for(strip, len(members) - old, TILE)
 
     def on_demand(self) -> None:
         return None
 
     def subtract(
-        self, v: np.ndarray, targets: np.ndarray, sources: np.ndarray, coefficients: np.ndarray, each: EachChunk
+        self,
+        v: np.ndarray,
+        targets: np.ndarray,
+        sources: np.ndarray,
+        coefficients: np.ndarray,
+        parallel_for: ParallelFor,
     ) -> None:
         sums = v[targets]
 
@@ -202,7 +223,7 @@ class GivenValues:
                 tile = self.X[np.ix_(self.rows[sources[first : first + TILE]], self.rows[targets[start:stop]])]
                 subtract_combination(tile.astype(self.dtype, copy=False), np.arange(len(part)), part, sums[start:stop])
 
-        each(columns, len(targets))
+        parallel_for(columns, len(targets))
         v[targets] = sums
 
 
@@ -257,7 +278,7 @@ class ActiveMatrix:
             self.members, self.on_demand, self._diagonal = np.arange(n), on_demand, diagonal(on_demand)
             self.width = -(-n // PANEL_WIDTH) * PANEL_WIDTH
 
-    def change(self, wanted: np.ndarray, each: EachChunk, stopped: Callable[[], bool]) -> None:
+    def change(self, wanted: np.ndarray, parallel_for: ParallelFor, stopped: Callable[[], bool]) -> None:
         """Make the variables that `wanted` (n,) marks the members. Where `stopped` says so, K is left unfinished."""
         kept = np.flatnonzero(wanted[self.members]).astype(np.uint32)
         joining = wanted.copy()
@@ -272,7 +293,7 @@ class ActiveMatrix:
             _keep(self.flat, self.width, kept, flat, width)
             self.flat = flat
         else:
-            self._touch(before * self.width, len(members) * width, each)
+            self._touch(before * self.width, len(members) * width, parallel_for)
             narrower = min(width, self.width)
             if old < before or narrower < self.width:
                 _keep(self.flat, self.width, kept, self.flat, narrower)
@@ -280,9 +301,9 @@ class ActiveMatrix:
                 _widen(self.flat, narrower, old, width)
         self.members, self.width = members, width
         if old < len(members):
-            self.values.extend(self.K, members, old, each, stopped)
+            self.values.extend(self.K, members, old, parallel_for, stopped)
 
-    def _touch(self, start: int, stop: int, each: EachChunk) -> None:
+    def _touch(self, start: int, stop: int, parallel_for: ParallelFor) -> None:
         """Touch memory that is new, on all threads: a system may take 2 s for a GB of it, and much less in parallel."""
 
         def part(first: int, last: int) -> None:
@@ -290,15 +311,15 @@ class ActiveMatrix:
             touched[:] = touched.copy()
 
         if stop - start > TOUCHED:
-            each(part, stop - start, TOUCHED)
+            parallel_for(part, stop - start, TOUCHED)
 
-    def subtract(self, v: np.ndarray, places: np.ndarray, coefficients: np.ndarray, each: EachChunk) -> None:
+    def subtract(self, v: np.ndarray, places: np.ndarray, coefficients: np.ndarray, parallel_for: ParallelFor) -> None:
         """v -= K[:, places] @ coefficients, summed in float64; v (q,) and coefficients float64, places int64."""
 
         def columns(start: int, stop: int) -> None:
             subtract_combination(self.K, places, coefficients, v[start:stop], start)
 
-        each(columns, len(v))
+        parallel_for(columns, len(v))
 
 
 @compiled()

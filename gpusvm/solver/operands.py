@@ -109,10 +109,10 @@ class Samples:
         """`panels.pack_nonzeros` of these rows."""
         return pack_nonzeros(self.X, rows, position)
 
-    def pack_integer_panels(self, rows: np.ndarray, twos: np.ndarray) -> np.ndarray:
+    def pack_integer_panels(self, rows: np.ndarray, feature_pairs: np.ndarray) -> np.ndarray:
         """`panels.pack_integer_panels` of these rows."""
         assert self.pixels is not None
-        return pack_integer_panels(self.pixels, rows, twos)
+        return pack_integer_panels(self.pixels, rows, feature_pairs)
 
     def pack_integers(self, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`panels.pack_integers` of these rows."""
@@ -340,10 +340,10 @@ class IntegerOperand:
         even = np.zeros(-(-len(present) // 2), dtype=np.bool_)
         even |= present[::2]
         even[: len(present) // 2] |= present[1::2]
-        twos = np.flatnonzero(even)
-        self.panels = samples.pack_integer_panels(rows, twos)
+        feature_pairs = np.flatnonzero(even)
+        self.panels = samples.pack_integer_panels(rows, feature_pairs)
         self.position = np.full(len(even), -1, dtype=np.int32)
-        self.position[twos] = np.arange(len(twos), dtype=np.int32)
+        self.position[feature_pairs] = np.arange(len(feature_pairs), dtype=np.int32)
 
     def products(self, samples: Samples, rows: np.ndarray) -> NonzeroProducts:
         nonzeros = samples.pack_integers(rows, self.position)

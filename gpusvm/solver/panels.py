@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 from gpusvm.solver.compilation import compiled
 
 PANEL_WIDTH = 16
-"""Samples a panel: 16 float32, or 16 twos of int16, are a cache line."""
+"""Samples a panel: 16 float32, or 16 pairs of features as int16, are a cache line."""
 
 UNROLL = 4
 """Non-zeros taken together, each with sums of its own: one chain of additions would wait for itself."""
@@ -57,14 +57,14 @@ def pack_panels(X: np.ndarray, rows: np.ndarray, features: np.ndarray) -> np.nda
     return panels
 
 
-def pack_integer_panels(pixels: np.ndarray, rows: np.ndarray, twos: np.ndarray) -> np.ndarray:
+def pack_integer_panels(pixels: np.ndarray, rows: np.ndarray, feature_pairs: np.ndarray) -> np.ndarray:
     """The same for pixels (n_samples, n_features), uint8, two features at a time.
 
-    `twos` (d,) int64 are the twos of features to take: two t is features 2 t and 2 t + 1 (zero beyond the last).
+    `feature_pairs` (d,) int64 are the pairs to take: pair t is features 2 t and 2 t + 1 (zero beyond the last).
     Returns (ceil(n / 16), 32 d) int16: two t of sample s is at ``32 t + 2 s``.
     """
-    panels = empty_panels(len(rows), 2 * PANEL_WIDTH * len(twos), np.int16)
-    _fill_integer_panels(pixels, rows, twos, panels)
+    panels = empty_panels(len(rows), 2 * PANEL_WIDTH * len(feature_pairs), np.int16)
+    _fill_integer_panels(pixels, rows, feature_pairs, panels)
     return panels
 
 
@@ -87,12 +87,12 @@ def _fill_panels(X: np.ndarray, rows: np.ndarray, features: np.ndarray, panels: 
 
 
 @compiled()
-def _fill_integer_panels(pixels: np.ndarray, rows: np.ndarray, twos: np.ndarray, panels: np.ndarray) -> None:
+def _fill_integer_panels(pixels: np.ndarray, rows: np.ndarray, feature_pairs: np.ndarray, panels: np.ndarray) -> None:
     panels[:] = 0
     for r in range(rows.shape[0]):
         panel, s, row = panels[r // PANEL_WIDTH], r % PANEL_WIDTH, pixels[rows[r]]
-        for t in range(twos.shape[0]):
-            f = 2 * twos[t]
+        for t in range(feature_pairs.shape[0]):
+            f = 2 * feature_pairs[t]
             at = 2 * (t * PANEL_WIDTH + s)
             panel[at] = row[f]
             if f + 1 < row.shape[0]:
@@ -141,7 +141,7 @@ def pack_nonzeros(X: np.ndarray, rows: np.ndarray, position: np.ndarray) -> tupl
 def pack_integers(
     pixels: np.ndarray, rows: np.ndarray, position: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same for pixels, uint8, in twos: `position` has a place for each two of features.
+    """The same for pixels, uint8, in pairs of features: `position` has a place for each pair.
 
     A value is the two as one int32, the first feature in its low half.
     """
@@ -226,7 +226,7 @@ def row_with_panels(
             line = builder.load(builder.bitcast(builder.gep(panel, [start]), line_type.as_pointer()))
             line.align = 4
             if integers:
-                product = _multiply_twos(builder, builder.bitcast(spread, line_type), line, pick)
+                product = _multiply_feature_pairs(builder, builder.bitcast(spread, line_type), line, pick)
                 after.append(builder.add(total, product))
             else:
                 product = builder.fmul(spread, line, flags=("contract",))
@@ -257,7 +257,7 @@ def _row_times_panel_code(integers: bool) -> Callable[..., Any]:
     return generate
 
 
-def _multiply_twos(builder: Any, left: Any, right: Any, pick: Callable[[range], Any]) -> Any:
+def _multiply_feature_pairs(builder: Any, left: Any, right: Any, pick: Callable[[range], Any]) -> Any:
     """For 32 int16 each: left[2 k] right[2 k] + left[2 k + 1] right[2 k + 1], as 16 int32 (vpmaddwd, twice)."""
     half, result = ir.VectorType(ir.IntType(16), 16), ir.VectorType(ir.IntType(32), 8)
     function_type = ir.FunctionType(result, [half, half])
@@ -320,10 +320,10 @@ def integer_products_are_exact() -> bool:
     rng = np.random.default_rng(0)
     pixels = rng.choice(np.array([0, 1, 254, 255], dtype=np.uint8), size=(40, 2049))
     left, right = np.arange(7), np.arange(7, 40)
-    twos = np.arange(1025)
-    panels = pack_integer_panels(pixels, right, twos)
+    feature_pairs = np.arange(1025)
+    panels = pack_integer_panels(pixels, right, feature_pairs)
     out = np.empty((len(left), PANEL_WIDTH * len(panels)), dtype=np.int32)
-    multiply_integers(*pack_integers(pixels, left, twos.astype(np.int32)), panels, out)
+    multiply_integers(*pack_integers(pixels, left, feature_pairs.astype(np.int32)), panels, out)
     exact = pixels[left].astype(np.int64) @ pixels[right].astype(np.int64).T
     return bool((out[:, : len(right)] == exact).all())
 

@@ -25,7 +25,7 @@ from gpusvm.solver.compilation import compiled
 from gpusvm.solver.cpu import one_blas_thread, solve
 from gpusvm.solver.iterate import make_solution
 from gpusvm.solver.kernel_of_blocks import WITHIN_SHARE, KernelOfBlocks
-from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_rows import ParallelFor
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import SMALL
 
@@ -185,7 +185,7 @@ class _Setting:
         if dtype is None:
             dtype = np.float32 if shared.fits_float32 and n > SMALL else np.float64
         K = self.memory.take((n, -(-n // 16) * 16), np.dtype(dtype))
-        shared.values(chain.blocks, dtype).extend(K, np.arange(n), 0, EachChunk(), self.is_stopped)
+        shared.values(chain.blocks, dtype).extend(K, np.arange(n), 0, ParallelFor(), self.is_stopped)
         return K
 
     def is_stopped(self) -> bool:
@@ -258,7 +258,7 @@ class _Setting:
         b[places] = found.b
         v, support = problem.p.copy(), np.flatnonzero(b)
         values = self.kernel(chain.kernel).values(chain.blocks, np.float64)
-        values.subtract(v, np.arange(problem.n), support, b[support], EachChunk())
+        values.subtract(v, np.arange(problem.n), support, b[support], ParallelFor())
         return found._replace(b=b, n_iter=begun.n_iter + found.n_iter), v
 
 

@@ -436,9 +436,9 @@ class Integers(Arithmetic):
         even = np.zeros(-(-len(present) // 2), dtype=np.bool_)
         even |= present[::2]
         even[: len(present) // 2] |= present[1::2]
-        self.twos = np.flatnonzero(even)
+        self.feature_pairs = np.flatnonzero(even)
         self.position = np.full(len(even), -1, dtype=np.int32)
-        self.position[self.twos] = np.arange(len(self.twos), dtype=np.int32)
+        self.position[self.feature_pairs] = np.arange(len(self.feature_pairs), dtype=np.int32)
 
     def _pixels(self, X: np.ndarray) -> np.ndarray:
         pixels = np.empty(X.shape, dtype=np.uint8)
@@ -451,7 +451,9 @@ class Integers(Arithmetic):
 
     def pack_right(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pixels = self._pixels(X)
-        return pack_integer_panels(pixels, np.arange(len(X)), self.twos), squared_norms(pixels).astype(np.int32)
+        return pack_integer_panels(pixels, np.arange(len(X)), self.feature_pairs), squared_norms(pixels).astype(
+            np.int32
+        )
 
     def add(self, left: tuple[np.ndarray, ...], right: Packed, *rest: Any) -> None:
         _add_integers(left, right, *rest)

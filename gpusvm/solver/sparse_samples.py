@@ -103,10 +103,12 @@ class SparseSamples(Samples):
         """`panels.pack_nonzeros` of these rows."""
         return _pack_nonzeros(*self.rows, rows, position)
 
-    def pack_integer_panels(self, rows: np.ndarray, twos: np.ndarray) -> np.ndarray:
+    def pack_integer_panels(self, rows: np.ndarray, feature_pairs: np.ndarray) -> np.ndarray:
         """`panels.pack_integer_panels` of these rows."""
-        panels = empty_panels(len(rows), 2 * PANEL_WIDTH * len(twos), np.int16)
-        _fill_integer_panels(self.rows.starts, self.rows.features, self.pixels, rows, self._position(twos), panels)
+        panels = empty_panels(len(rows), 2 * PANEL_WIDTH * len(feature_pairs), np.int16)
+        _fill_integer_panels(
+            self.rows.starts, self.rows.features, self.pixels, rows, self._position(feature_pairs), panels
+        )
         return panels
 
     def pack_integers(self, rows: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

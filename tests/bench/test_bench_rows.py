@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gpusvm.bench.result_tables import HEADER, make_tables, markdown_table, to_markdown
 from gpusvm.bench.rows import agreement, make_rows
 from gpusvm.bench.suite import Case, Override, Suite
-from gpusvm.bench.table import HEADER, make_tables, markdown_table, to_markdown
 
 SUITE = Suite(
     name="small",

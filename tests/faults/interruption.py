@@ -23,7 +23,7 @@ from commands import Command, unfinished
 
 from gpusvm import load_model
 from gpusvm.bench.record import Record, load_record
-from gpusvm.bench.table import to_markdown
+from gpusvm.bench.result_tables import to_markdown
 from gpusvm.data import CATALOGUE, catalogue, idx
 from gpusvm.io import output
 

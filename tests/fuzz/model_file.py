@@ -89,4 +89,4 @@ def use(result: Any) -> None:
             result.predict(result.preprocess(np.zeros((2, result.n_features))))
     to_sklearn(result)
     {"c_svc": SVC, "epsilon_svr": SVR, "one_class": OneClassSVM}[result.problem.task].from_model(result)
-    trained_on(result), report._machine_facts(result), report._training_facts(result)
+    trained_on(result), report._model_facts(result), report._training_facts(result)

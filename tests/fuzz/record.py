@@ -10,8 +10,8 @@ from typing import Any
 from fuzz.json_values import edit
 from fuzz.mutation import mutate
 from gpusvm.bench.record import Record, load_record
+from gpusvm.bench.result_tables import to_markdown
 from gpusvm.bench.suite_file import load_suite
-from gpusvm.bench.table import to_markdown
 
 _MEASURED = {
     "contender": "sklearn", "case": "rbf C=1 gamma=scale", "n_train": 1000, "repeat": 0, "status": "ok",

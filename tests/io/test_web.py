@@ -117,7 +117,7 @@ def answers(page: Browser, images: np.ndarray) -> dict[str, list]:
     return page.run(f"""(() => {{
       const found = {{ label: [], decisions: [], probabilities: [] }};
       for (let i = 0; i < {len(images)}; i++) {{
-        const answer = machine.answer(images.subarray(i * {images[0].size}, (i + 1) * {images[0].size}));
+        const answer = svm.answer(images.subarray(i * {images[0].size}, (i + 1) * {images[0].size}));
         found.label.push(answer.label);
         found.decisions.push(Array.from(answer.decisions));
         found.probabilities.push(answer.probabilities);
@@ -191,8 +191,8 @@ def test_the_winner_of_the_votes_is_the_most_probable(page, model, rng):
     send(page, "images", rng.integers(0, 256, (1, 28, 28), dtype=np.uint8))
     decisions = rng.normal(0, 1.5, (200, len(model.intercept)))
     found = page.run(f"""{json.dumps(decisions.tolist())}.map((decisions) => {{
-      const votes = machine.votes(decisions), winner = votes.indexOf(Math.max(...votes));
-      return [winner, machine.probabilities(decisions, winner)];
+      const votes = svm.votes(decisions), winner = votes.indexOf(Math.max(...votes));
+      return [winner, svm.probabilities(decisions, winner)];
     }})""")
     assert [winner for winner, _ in found] == model.vote(decisions).tolist()
     np.testing.assert_allclose([p for _, p in found], model.probabilities(decisions), rtol=1e-9, atol=1e-12)
@@ -372,7 +372,7 @@ def test_bars_and_speakers(page, model):
 def test_speakers_are_those_of_most_weight(page, model, rng):
     image = as_digit(drawn(SHAPES["seven"]))
     send(page, "image", image)
-    found = page.run("machine.answer(image, 3)")
+    found = page.run("svm.answer(image, 3)")
     winner = found["winner"]
     values = model.kernel(model.preprocess(image[None]).astype(np.float64), model.support_vectors.astype(np.float64))[0]
     weights = np.zeros(model.n_support_vectors)

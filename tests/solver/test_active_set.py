@@ -15,7 +15,7 @@ from gpusvm.solver import active_set, working_set
 from gpusvm.solver.active_set import ActiveSetSolver
 from gpusvm.solver.clock import Clock
 from gpusvm.solver.growing import GrowingSolver
-from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_rows import ParallelFor
 from gpusvm.solver.kernel_values import ActiveMatrix, GivenValues
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.working_set import HARD_FROM
@@ -61,7 +61,7 @@ def solve(K, p, lower, upper, start=None, *, tol=1e-7, steps=10**6, room=10**6, 
     exact = lambda left, right: K[np.ix_(left, right)].astype(np.float64)  # noqa: E731
     solver = ActiveSetSolver(
         QP((0,), p, lower, upper, start), values, room=room, memory=lambda size: np.empty(size, K.dtype), tol=tol,
-        steps=steps, each_chunk=EachChunk(pool), error=GradientError(0.0, exact, 1, p, tol),
+        steps=steps, parallel_for=ParallelFor(pool), error=GradientError(0.0, exact, 1, p, tol),
     )  # fmt: skip
     return solver.solve(clock)
 
@@ -190,7 +190,7 @@ def test_float32_values_that_are_too_coarse_are_left_at_once(rng, eager, sets):
     solver = ActiveSetSolver(
         QP((0,), signs, np.minimum(0, signs), np.maximum(0, signs), None),
         GivenValues(K.astype(np.float32), np.arange(150), np.float32),
-        room=10**6, memory=lambda size: np.empty(size, np.float32), tol=1e-3, steps=10**6, each_chunk=EachChunk(),
+        room=10**6, memory=lambda size: np.empty(size, np.float32), tol=1e-3, steps=10**6, parallel_for=ParallelFor(),
         error=GradientError(float(np.finfo(np.float32).eps) * K.max(), exact, 1, signs, 1e-3),
     )  # fmt: skip
     found = solver.solve()

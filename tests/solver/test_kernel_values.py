@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpusvm.kernels import Kernel
-from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_rows import ParallelFor
 from gpusvm.solver.kernel_values import TILE, ActiveMatrix, ComputedValues, GivenValues, ValuesOfTwoBlocks
 from gpusvm.solver.operands import Samples
 
@@ -18,7 +18,7 @@ KERNELS = [
     Kernel("poly", gamma=0.2, degree=2, coef0=1.0),
     Kernel("sigmoid", gamma=0.2),
 ]
-EACH = EachChunk()
+EACH = ParallelFor()
 KINDS = ["dense", "sparse", "pixels", "two blocks", "given"]
 
 
@@ -61,7 +61,7 @@ def test_a_matrix_holds_the_kernel_values_of_whatever_variables_are_members(rng,
             wanted = rng.random(n) < share
             wanted[5] = True
             matrix.change(wanted, EACH, never)
-            threaded.change(wanted, EachChunk(pool), never)
+            threaded.change(wanted, ParallelFor(pool), never)
             members, q = matrix.members, np.count_nonzero(wanted)
             np.testing.assert_array_equal(np.sort(members), np.flatnonzero(wanted))
             K = matrix.K[:, :q]
@@ -99,7 +99,7 @@ def test_sums_over_kernel_values(rng, kernel, kind, dtype):
     largest = np.abs(exact).max() * np.linalg.norm(coefficients)
     np.testing.assert_allclose(found, expected, atol=(1e-6 if dtype == np.float32 else 1e-13) * largest)
     with ThreadPoolExecutor(3) as pool:
-        values.subtract(threaded, targets, sources, coefficients, EachChunk(pool))
+        values.subtract(threaded, targets, sources, coefficients, ParallelFor(pool))
     np.testing.assert_array_equal(found, threaded)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpusvm.kernels import Kernel
-from gpusvm.solver.kernel_rows import EachChunk
+from gpusvm.solver.kernel_rows import ParallelFor
 from gpusvm.solver.kernel_values import ActiveMatrix, ComputedValues
 from gpusvm.solver.on_demand import LONGEST, diagonal, row_at, rows_on_demand
 from gpusvm.solver.operands import MOST_IN_TILES, Samples
@@ -93,7 +93,7 @@ def test_smo_ends_where_it_ends_over_a_complete_matrix(rng, kernel, kind):
     samples, X = samples_of(rng, kind, n)
     values = ComputedValues(kernel, samples, np.arange(n), np.float32)
     whole = ActiveMatrix(values, lambda size: np.empty(size, dtype=np.float32), n)
-    whole.change(np.ones(n, dtype=bool), EachChunk(), lambda: False)
+    whole.change(np.ones(n, dtype=bool), ParallelFor(), lambda: False)
     rows = ActiveMatrix(values, lambda size: np.empty(size, dtype=np.float32), n + PANEL_WIDTH)
     rows.take_all(n)
     y = np.where(X[:, 0] > X[:, 1], 1.0, -1.0)

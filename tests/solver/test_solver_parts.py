@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpusvm.kernels import Kernel
 from gpusvm.solver.cpu import plan_memory, tournament
-from gpusvm.solver.kernel_rows import EachChunk, GivenRows, KernelRows, gather, subtract_combination, write_kernel
+from gpusvm.solver.kernel_rows import GivenRows, KernelRows, ParallelFor, gather, subtract_combination, write_kernel
 from gpusvm.solver.operands import (
     MOST_IN_TILES,
     BlasOperand,
@@ -131,7 +131,7 @@ def test_rows_are_the_kernel_in_float64(rng, kernel, density, pixels):
     operands = make_operand(given, left), make_operand(given, right)
     store, slots = np.full((50, len(right)), np.nan, np.float32), rng.permutation(50)[:7]
     samples = rng.permutation(40)[:7]
-    KernelRows(kernel, given, left, operands[1]).compute(samples, store, slots, EachChunk())
+    KernelRows(kernel, given, left, operands[1]).compute(samples, store, slots, ParallelFor())
     exact = kernel(X[left[samples]].astype(np.float64), X[right].astype(np.float64))
     np.testing.assert_allclose(store[slots], exact, rtol=1e-5, atol=2e-6)
     assert np.isnan(np.delete(store, slots, axis=0)).all(), "wrote where nothing was asked for"
@@ -188,7 +188,9 @@ def test_exponential_is_accurate_over_its_whole_range():
 def test_given_rows_are_taken_as_they_are(rng):
     K = rng.normal(size=(20, 20)).astype(np.float32)
     into = np.zeros((4, 5), np.float32)
-    GivenRows(K, np.array([3, 8, 9]), np.arange(10, 15)).compute(np.array([2, 0]), into, np.array([1, 3]), EachChunk())
+    GivenRows(K, np.array([3, 8, 9]), np.arange(10, 15)).compute(
+        np.array([2, 0]), into, np.array([1, 3]), ParallelFor()
+    )
     np.testing.assert_array_equal(into[[1, 3]], K[[9, 3], 10:15])
 
 

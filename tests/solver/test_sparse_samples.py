@@ -11,7 +11,7 @@ from gpusvm import certify
 from gpusvm.backends import get_backend
 from gpusvm.kernels import Kernel
 from gpusvm.solver import kernel_of_blocks, lists
-from gpusvm.solver.kernel_rows import EachChunk, KernelRows
+from gpusvm.solver.kernel_rows import KernelRows, ParallelFor
 from gpusvm.solver.kernel_values import ComputedValues
 from gpusvm.solver.operands import IntegerOperand, PanelOperand, Samples
 from gpusvm.solver.panels import integer_products_are_exact
@@ -180,12 +180,12 @@ def test_kernel_values_are_their_definition(rng, kernel, d):
     samples, rows = SparseSamples.of(X, kernel), rng.permutation(700)[:600]
     exact = kernel(X.astype(np.float64), X.astype(np.float64))
     K = np.empty((600, 608), dtype=np.float32)
-    ComputedValues(kernel, samples, rows, np.float32).extend(K, np.arange(600), 0, EachChunk(), lambda: False)
+    ComputedValues(kernel, samples, rows, np.float32).extend(K, np.arange(600), 0, ParallelFor(), lambda: False)
     np.testing.assert_allclose(K[:, :600], exact[np.ix_(rows, rows)], rtol=2e-6, atol=2e-6)
     into = np.empty((3, 650), dtype=np.float32)
     own, others = np.arange(50), np.arange(50, 700)
     KernelRows(kernel, samples, own, samples.operand(others)).compute(
-        np.array([4, 0, 9]), into, np.array([2, 0, 1]), EachChunk()
+        np.array([4, 0, 9]), into, np.array([2, 0, 1]), ParallelFor()
     )
     np.testing.assert_allclose(into[[2, 0, 1]], exact[np.ix_([4, 0, 9], others)], rtol=2e-6, atol=2e-6)
 

@@ -1,4 +1,4 @@
-// The page: what is drawn or dropped, and what the machine says of it.
+// The page: what is drawn or dropped, and what the model says of it.
 
 const LINE = 0.07; // width of a line as it is shown, in parts of the canvas's side
 const KEY_STEP = 0.03;
@@ -11,7 +11,7 @@ const element = (id) => document.getElementById(id);
 const model = JSON.parse(element("model").textContent);
 const canvas = element("canvas");
 
-let machine = null; // until the support vectors are unpacked
+let svm = null; // until the support vectors are unpacked
 let content = { strokes: [], picture: null }; // never changed, always replaced: history holds the ones before
 const history = [];
 let stroke = null; // under way: {pointer, points}
@@ -35,7 +35,7 @@ async function unpack() {
   }
   const [vectors, coefficients] = await Promise.all(["vectors", "coefficients"].map(inflated));
   const typed = model.vectors === "uint8" ? new Uint8Array(vectors) : new Float32Array(vectors);
-  machine = new Machine(model, typed, new Float64Array(coefficients));
+  svm = new Model(model, typed, new Float64Array(coefficients));
   for (const id of ["vectors", "coefficients"]) element(id).remove();
 }
 
@@ -61,14 +61,14 @@ function reading() {
 
 function recognise(finished) {
   scheduled = false;
-  if (!machine) return;
+  if (!svm) return;
   const { pixels, reason } = reading();
   if (!pixels) {
     showNothing(reason, finished);
     return;
   }
   const start = performance.now();
-  const answer = machine.answer(pixels);
+  const answer = svm.answer(pixels);
   lastMilliseconds = performance.now() - start;
   showPixels(element("seen"), Array.from(pixels), model.white);
   showAnswer(answer, finished);
@@ -134,7 +134,7 @@ function showAnswer(answer, finished) {
 function inWords({ label, winner, votes, decisions, probabilities }) {
   const values = probabilities ?? votes;
   const second = values.map((value, i) => [value, i]).filter(([, i]) => i !== winner).sort((a, b) => b[0] - a[0])[0][1];
-  const margin = machine.margin(decisions, winner, second).toFixed(2);
+  const margin = svm.margin(decisions, winner, second).toFixed(2);
   if (!probabilities) {
     const main = `${votes[winner]} of ${votes.length - 1} ${votes.length > 2 ? "votes" : "vote"}`;
     return { main, more: `Margin over ${model.classes[second]}: ${margin}. This model has no probabilities.` };
@@ -183,8 +183,8 @@ function speaker({ vector, label, weight }) {
   const picture = document.createElement("canvas");
   picture.setAttribute("role", "img");
   picture.setAttribute("aria-label", `A training image of ${label}`);
-  const start = vector * machine.nFeatures;
-  showPixels(picture, Array.from(machine.vectors.subarray(start, start + machine.nFeatures)), model.largest);
+  const start = vector * svm.nFeatures;
+  showPixels(picture, Array.from(svm.vectors.subarray(start, start + svm.nFeatures)), model.largest);
   return make("li", picture, make("b", label), make("small", (weight > 0 ? "+" : "−") + Math.abs(weight).toFixed(2)));
 }
 

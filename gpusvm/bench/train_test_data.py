@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from gpusvm.bench.named_tables import LabelledSamples, load_table
 from gpusvm.bench.spec import Spec
 from gpusvm.bench.suite import Case
-from gpusvm.bench.tables import Table, load_table
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.errors import DataError
 from gpusvm.preprocess import apply_steps, build_steps
 
 
-class Samples:
+class TrainTestData:
     """Training and test samples: images preprocessed as `gpusvm train` would, tables as they are.
 
     Attributes
@@ -56,7 +56,7 @@ class Samples:
         self.X_test, self.y_test = test.X, test.y
 
 
-def split_table(table: Table, name: str, case: Case, n_train: int) -> tuple[Table, Table]:
+def split_table(table: LabelledSamples, name: str, case: Case, n_train: int) -> tuple[LabelledSamples, LabelledSamples]:
     """The first `n_train` rows to train on, and the case's last `n_test` to predict.
 
     Raises DataError where there are too few, or the two share rows and the case does not allow it.

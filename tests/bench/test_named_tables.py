@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpusvm.bench import tables, worker
+from gpusvm.bench import named_tables, worker
+from gpusvm.bench.named_tables import LabelledSamples, check_table, load_table, missing_file
 from gpusvm.bench.record import load_record
 from gpusvm.bench.runner import new_run, plan, resumed_run
-from gpusvm.bench.samples import split_table
 from gpusvm.bench.spec import Spec
 from gpusvm.bench.suite import Case, Suite
 from gpusvm.bench.suite_file import load_suite, parse_suite
-from gpusvm.bench.tables import Table, check_table, load_table, missing_file
+from gpusvm.bench.train_test_data import split_table
 from gpusvm.errors import DataError
 
 TINY = Path(__file__).with_name("tiny.toml")
@@ -103,7 +103,7 @@ def test_new_sizes_are_no_larger_than_the_cases_own(suite: Suite) -> None:
 
 
 def test_training_rows_are_the_first_and_test_rows_the_last() -> None:
-    table = Table(np.arange(10, dtype=np.float32)[:, np.newaxis], np.arange(10))
+    table = LabelledSamples(np.arange(10, dtype=np.float32)[:, np.newaxis], np.arange(10))
     case = Case("any", n_test=4)
     train, test = split_table(table, "ten", case, 6)
     assert train.y.tolist() == [0, 1, 2, 3, 4, 5]
@@ -159,7 +159,7 @@ def test_where_a_file_is_missing_its_stand_in_is_like_it_and_named_so(no_files: 
 )
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_is_found_and_read(text: bytes, zipped: bool, no_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_ADULT_SHAPE", (2, 3))
+    monkeypatch.setattr(named_tables, "_ADULT_SHAPE", (2, 3))
     folder = no_files / "elsewhere" / "adult"
     folder.mkdir(parents=True)
     (folder / ("a9a.t.gz" if zipped else "a9a.t")).write_bytes(gzip.compress(text) if zipped else text)
@@ -181,7 +181,7 @@ def test_a_file_is_found_and_read(text: bytes, zipped: bool, no_files: Path, mon
     ],
 )
 def test_a_damaged_file_is_no_table(content: bytes, no_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_ADULT_SHAPE", (2, 3))
+    monkeypatch.setattr(named_tables, "_ADULT_SHAPE", (2, 3))
     path = no_files / "data" / "adult" / "a9a.t.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)

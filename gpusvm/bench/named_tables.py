@@ -28,7 +28,7 @@ _N_LETTERS = 26
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class LabelledSamples:
     """Samples with their labels.
 
     Attributes
@@ -43,9 +43,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.y)
 
-    def rows(self, which: slice) -> Table:
+    def rows(self, which: slice) -> LabelledSamples:
         """These rows only."""
-        return Table(self.X[which], self.y[which])
+        return LabelledSamples(self.X[which], self.y[which])
 
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the shape, the samples and the labels."""
@@ -65,7 +65,7 @@ def check_table(values: Any, where: str) -> dict[str, Any]:
     return read
 
 
-def load_table(name: str, described: Mapping[str, Any], data_dir: str | None = None) -> Table:
+def load_table(name: str, described: Mapping[str, Any], data_dir: str | None = None) -> LabelledSamples:
     """The table that `described` (from `check_table`) stands for.
 
     Raises
@@ -80,7 +80,7 @@ def load_table(name: str, described: Mapping[str, Any], data_dir: str | None = N
         raise DataError(f"table {name!r}: {' '.join(str(error).split())}") from error
     except MemoryError as error:
         raise DataError(f"table {name!r}: does not fit into memory; make it smaller") from error
-    return Table(np.ascontiguousarray(X, dtype=np.float32), np.ascontiguousarray(y, dtype=np.int64))
+    return LabelledSamples(np.ascontiguousarray(X, dtype=np.float32), np.ascontiguousarray(y, dtype=np.int64))
 
 
 def missing_file(described: Mapping[str, Any], data_dir: str | None = None) -> str | None:

@@ -31,7 +31,7 @@ DOUBT = "(!)"
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """The rows of one case, as text; `note` is about its data, where they are not the suite's."""
 
     title: str
@@ -39,14 +39,14 @@ class Table:
     note: str = ""
 
 
-def make_tables(content: Mapping[str, Any]) -> list[Table]:
+def make_tables(content: Mapping[str, Any]) -> list[ResultTable]:
     """A table for each case of a record's content, with anything measured."""
     tables = []
     for case in content["suite"]["cases"]:
         rows = [row for row in content["rows"] if row["case"] == case["name"]]
         if rows:
             note = " ".join(filter(None, (_data_note(content, case), _best_note(rows))))
-            tables.append(Table(case["name"], tuple(_cells(row) for row in rows), note))
+            tables.append(ResultTable(case["name"], tuple(_cells(row) for row in rows), note))
     return tables
 
 
@@ -121,7 +121,7 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(table: Table) -> str:
+def markdown_table(table: ResultTable) -> str:
     """One table, its columns aligned so that it reads as plain text too."""
     lines = [HEADER, *(tuple(cell.replace("|", "\\|") for cell in row) for row in table.cells)]
     # A reason can be long, and has the rest of its line to itself.

@@ -1,4 +1,4 @@
-// The machine: pixels through the model's steps, kernel values, decision values of the pairs, votes, probabilities.
+// The model: pixels through the model's steps, kernel values, decision values of the pairs, votes, probabilities.
 // What gpusvm/predict.py, voting.py and calibration.py do, in float64.
 
 /** Each step that a model may have been trained behind: features of features. Add one under its name in a model file. */
@@ -17,7 +17,7 @@ const KERNELS = {
 
 const LEAD = 1e-6;
 
-class Machine {
+class Model {
   /**
    * model: the page's JSON. vectors: support vectors in rows, Uint8Array in units of 1 / model.unit, or Float32Array.
    * coefficients: Float64Array, rows of one coefficient for each support vector, in LIBSVM's layout.
