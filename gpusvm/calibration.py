@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, log_expit, logsumexp, softmax
 
-from gpusvm.voting import class_pairs, pair_columns, pairs_reordered
+from gpusvm.pairs import class_pairs, pair_columns, pairs_reordered
 
 COUPLINGS = ("price", "wu_lin_weng")
 """How probabilities of pairs become those of classes: see `Calibration`."""

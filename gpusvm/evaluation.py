@@ -11,7 +11,7 @@ import numpy as np
 
 from gpusvm.errors import DataError
 from gpusvm.model import SVMModel
-from gpusvm.voting import pair_index
+from gpusvm.pairs import pair_index
 
 CHUNK_ROWS = 10_000
 """Samples preprocessed and predicted at a time: float32 copies of them stay small."""

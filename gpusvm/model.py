@@ -14,11 +14,12 @@ from gpusvm.data.table import Table
 from gpusvm.device import device_of, on_device
 from gpusvm.errors import DataError, UsageError
 from gpusvm.kernels import Array, Kernel, array_module, rbf_offset, working_dtype
+from gpusvm.pairs import class_pairs, pairs_reordered
 from gpusvm.params import TASK_PARAMETERS, Problem, Stopping
 from gpusvm.predict import Sizes, evaluator_for, float32_suffices, in_range, primal_weights, require_finite, sizes
 from gpusvm.preprocess import apply_steps
 from gpusvm.sparse import Sparse, as_csr, is_sparse, unpacked_if_smaller, widened
-from gpusvm.voting import class_pairs, one_vs_rest, pairs_reordered, vote
+from gpusvm.voting import one_vs_rest, vote
 
 UNPACKED_BYTES = 2**24
 """Bytes that sparse support vectors may take as an array, kept beside them, for the sake of faster predictions."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,67 @@ import pytest
 import gpusvm
 
 PACKAGE = Path(gpusvm.__file__).parent
+ARCHITECTURE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+MODULES = {
+    ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+}
+"""The files of the package by their names within it: ``solver.smo``; a folder's `__init__` by the folder's."""
+
+
+def rows_of_the_table() -> list[set[str]]:
+    """The rooms of each row of "Who may import whom", from top to bottom."""
+    table = ARCHITECTURE.partition("### Who may import whom")[2].partition("\n\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return [set(re.findall("`([a-z_.]+)`", row)) for row in rows]
+
+
+LEVELS = {room: level for level, row in enumerate(rows_of_the_table()) for room in row}
+
+
+def room_of(module: str) -> str:
+    """The room of a module: itself where the table names it (``io.output``), else what stands at the top."""
+    return module if module in LEVELS else module.partition(".")[0]
+
+
+def runs(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a syntax tree but what is for type checkers alone."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from runs(child)
+
+
+def modules_imported(file: Path) -> set[str]:
+    """The modules of the package that a file imports, wherever in it."""
+    found = set()
+    for node in runs(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            named = {name for name in within if name.removeprefix("gpusvm.") in MODULES}
+            found |= named or {node.module}
+    return {name.removeprefix("gpusvm.") for name in found if name.startswith("gpusvm.")}
+
+
+def test_imports_go_up_the_table():
+    rooms = {room_of(module) for module in MODULES} - {""}
+    assert rooms - {"svm"} == set(LEVELS), "each room has its place in docs/architecture.md"
+    wrong = [
+        f"{module} imports {other}"
+        for module, file in MODULES.items()
+        if module and room_of(module) in LEVELS
+        for other in sorted(modules_imported(file))
+        if room_of(other) != room_of(module) and not LEVELS[room_of(other)] < LEVELS[room_of(module)]
+    ]
+    assert wrong == []
+
+
+def test_every_file_has_its_line_in_the_house():
+    house = ARCHITECTURE.partition("## The house")[2].partition("Data flows one way")[0]
+    assert [str(file) for file in MODULES.values() if file.name != "__init__.py" and file.name not in house] == []
 
 
 def imported(file: Path) -> set[str]:

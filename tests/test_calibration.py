@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
 from gpusvm.calibration import Calibration, fit_sharpness, fit_sigmoids, led_by, price, wu_lin_weng
-from gpusvm.voting import own_pairs
+from gpusvm.pairs import own_pairs
 
 
 def pair_probabilities(p):

@@ -10,7 +10,8 @@ from sklearn.utils.multiclass import _ovr_decision_function
 from gpusvm import SVC, to_onnx
 from gpusvm.errors import DataError
 from gpusvm.kernels import rbf_offset
-from gpusvm.model import class_pairs, one_vs_rest, vote
+from gpusvm.pairs import class_pairs
+from gpusvm.voting import one_vs_rest, vote
 
 
 def definition(model, X):

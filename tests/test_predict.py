@@ -16,9 +16,10 @@ from gpusvm import SVC, predict
 from gpusvm.errors import RangeError
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel
+from gpusvm.pairs import class_pairs
 from gpusvm.params import Problem, Stopping
 from gpusvm.solver import prediction
-from gpusvm.voting import class_pairs, vote
+from gpusvm.voting import vote
 
 KERNELS = [Kernel("rbf", 0.05), Kernel("linear"), Kernel("poly", 0.1, 3, 1.0), Kernel("sigmoid", 0.05, 3, 0.5)]
 

@@ -25,8 +25,9 @@ from gpusvm.data import load_dataset
 from gpusvm.evaluation import reliability
 from gpusvm.kernels import Kernel
 from gpusvm.model import SVMModel
+from gpusvm.pairs import own_pairs
 from gpusvm.params import Problem, Resources, Stopping
-from gpusvm.voting import one_vs_rest, own_pairs
+from gpusvm.voting import one_vs_rest
 
 PARAMETERS = {"digits": (10, 0.2), "letter": (10, 1.0), "adult": (1, 0.05), "mnist": (10, 0.02)}
 """C and gamma."""

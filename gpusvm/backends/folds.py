@@ -23,7 +23,7 @@ from gpusvm.backends.one_vs_one import GroupedData, merge
 from gpusvm.jobs import as_they_finish, effective_jobs, run_elsewhere
 from gpusvm.kernels import Array, Kernel, largest_norm
 from gpusvm.memory import default_cache_mb
-from gpusvm.model import class_pairs
+from gpusvm.pairs import class_pairs
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import Solution
 from gpusvm.sparse import is_sparse

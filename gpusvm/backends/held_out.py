@@ -23,9 +23,9 @@ from gpusvm.calibration import Calibration, fit_sharpness, fit_sigmoids
 from gpusvm.errors import DataWarning, muted, warn
 from gpusvm.kernels import array_module, working_dtype
 from gpusvm.model import SVMModel, describe_pair
+from gpusvm.pairs import own_pairs
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.sparse import is_sparse
-from gpusvm.voting import own_pairs
 
 FEW, FOLDS_OF_FEW, FOLDS = 2000, 3, 2
 """Into how many parts the samples are cut, each of which is held out once: those of few samples, and of more.

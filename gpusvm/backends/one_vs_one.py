@@ -19,7 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from gpusvm.certificate import ACCEPTED, gaps_of_all_pairs, pair_gap
 from gpusvm.errors import UsageError, warn
 from gpusvm.kernels import Array, array_module, largest_entry
-from gpusvm.model import SVMModel, class_pairs, describe_pair
+from gpusvm.model import SVMModel, describe_pair
+from gpusvm.pairs import class_pairs
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution
 from gpusvm.sparse import dense, is_sparse

@@ -13,9 +13,9 @@ from gpusvm.backends.folds import FoldedData
 from gpusvm.backends.native import announce_compilation
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import near_the_origin
+from gpusvm.pairs import own_pairs
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
-from gpusvm.voting import own_pairs
 
 if TYPE_CHECKING:
     from gpusvm.solver.stack import Stack

@@ -21,7 +21,8 @@ from gpusvm.backends.single import WeightedData, make_model, weigh
 from gpusvm.certificate import SignedCoefficients
 from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.kernels import Array, Kernel
-from gpusvm.model import SVMModel, class_pairs, describe_pair
+from gpusvm.model import SVMModel, describe_pair
+from gpusvm.pairs import class_pairs
 from gpusvm.params import TASKS, Problem, Resources, Stopping
 from gpusvm.problem import QP, Solution, c_svc
 from gpusvm.process_wide import SharedContext

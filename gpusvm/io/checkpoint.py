@@ -15,7 +15,7 @@ import numpy as np
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.io.tensor_file import UnreadableError, read_tensors, write_tensors
 from gpusvm.kernels import Array
-from gpusvm.model import class_pairs
+from gpusvm.pairs import class_pairs
 from gpusvm.params import Problem, Stopping
 from gpusvm.problem import Solution, from_support
 from gpusvm.sparse import is_sparse

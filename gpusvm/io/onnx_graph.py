@@ -10,9 +10,9 @@ from gpusvm.calibration import LEAD
 from gpusvm.errors import DataWarning, UsageError, warn
 from gpusvm.kernels import rbf_offset, squared_norms
 from gpusvm.model import SVMModel
+from gpusvm.pairs import own_pairs, pairs_reordered
 from gpusvm.preprocess import PixelBinarizer, PixelScaler, step_arrays
 from gpusvm.sparse import dense
-from gpusvm.voting import own_pairs, pairs_reordered
 
 _OPSET = 17
 _IR_VERSION = 8

@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 from gpusvm.kernels import Array, Kernel
+from gpusvm.pairs import own_pairs
 from gpusvm.solver import fused
 from gpusvm.solver.compilation import compiled, is_compiled
 from gpusvm.solver.kernel_rows import _write_kernel, kernel_numbers
@@ -54,7 +55,6 @@ from gpusvm.solver.tiles import (
 )
 from gpusvm.sparse import Sparse as Csr
 from gpusvm.sparse import as_csr, dense, is_sparse, restricted
-from gpusvm.voting import own_pairs
 
 TILE_ROWS, TILE_COLUMNS = 120, 256
 """Kernel values computed together: with their inner products they stay in a second-level cache."""

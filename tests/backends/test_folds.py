@@ -15,8 +15,8 @@ from gpusvm.backends.native import backend as native_cpu
 from gpusvm.backends.native_cuda import backend as native_cuda
 from gpusvm.backends.own_pairs import has_many_small_pairs, own_decisions_of_small
 from gpusvm.kernels import Kernel
+from gpusvm.pairs import own_pairs
 from gpusvm.params import Problem, Resources, Stopping
-from gpusvm.voting import own_pairs
 
 KERNEL = Kernel("rbf", 0.1)
 

@@ -14,8 +14,8 @@ from gpusvm.backends.native import backend as native_cpu
 from gpusvm.backends.sklearn import backend as sklearn
 from gpusvm.errors import DataWarning, muted
 from gpusvm.kernels import Kernel
+from gpusvm.pairs import own_pairs
 from gpusvm.params import Problem, Resources, Stopping
-from gpusvm.voting import own_pairs
 
 
 @pytest.fixture(params=["sklearn", "native-cpu", "native-cpu, folds together"])

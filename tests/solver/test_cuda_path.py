@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpusvm.kernels import Kernel
-from gpusvm.model import class_pairs
+from gpusvm.pairs import class_pairs
 from gpusvm.params import Stopping
 from gpusvm.solver.cuda import _Group
 from gpusvm.solver.cuda_kernels import RUN

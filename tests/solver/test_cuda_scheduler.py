@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpusvm.kernels import Kernel
-from gpusvm.model import class_pairs
+from gpusvm.pairs import class_pairs
 from gpusvm.params import Stopping
 from gpusvm.problem import c_svc, epsilon_svr, one_class
 from gpusvm.solver import solve, working_set
