@@ -327,7 +327,7 @@ def part_of(n_trainings: int, training: int, progress: Progress | None) -> Progr
 
 
 def _of_class(model: SVMModel, c: int) -> SVMModel:
-    """The model without the support vectors that are none in a pair of class `c`: of no use for other pairs."""
+    """The model reduced to the support vectors that the pairs of class `c` use: it decides those pairs alone."""
     if model.n_classes == 2:
         return model
     owners = np.repeat(np.arange(model.n_classes), model.n_support)

@@ -153,7 +153,9 @@ def train(
     max_iter: Annotated[int, typer.Option(help="Iterations for each class pair; -1: LIBSVM's ten million.")] = -1,
     time_limit: Annotated[
         float | None,
-        typer.Option(help="Seconds after which training ends with a model as good as it has got; native-cpu only."),
+        typer.Option(
+            help="Seconds after which training ends with a model as good as it has got; for a native backend."
+        ),
     ] = None,
     balanced: Balanced = False,
     cache_size: Annotated[

@@ -36,7 +36,7 @@ def find_format(path: Path) -> str:
     Raises
     ------
     DataError
-        There is nothing there, or it is none of these.
+        There is nothing there, or its format is not one of these.
     """
     if path.is_dir():
         if idx_folder.is_folder(path):

@@ -68,7 +68,7 @@ class SVC(ClassifierMixin, KernelMachine):
         ConvergenceWarning. The backend native-cpu heeds it.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
-        `max_iter`; native-cpu only.
+        `max_iter`; only for `native-cpu` and `native-cuda`.
     probability : bool, default=False
         Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains three times more, each time without
         a third of the samples, to see how far decision values can be trusted.

@@ -49,7 +49,7 @@ class SVR(RegressorMixin, SingleFunctionMachine):
         ConvergenceWarning. The backend native-cpu heeds it.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
-        `max_iter`; native-cpu only.
+        `max_iter`; only for `native-cpu` and `native-cuda`.
     backend : str, default='auto'
         'auto', 'sklearn', 'native-cpu' or 'cuml'.
     require_gpu : bool, default=False

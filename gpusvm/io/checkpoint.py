@@ -154,7 +154,7 @@ def _check_version(path: Path, metadata: dict[str, str]) -> None:
 
 
 def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> dict[int, Solution]:
-    """The solution of each pair in the file. Raises ValueError where one is none of this training."""
+    """The solution of each pair in the file. Raises ValueError where one does not belong to this training."""
     for name, dtype in _DTYPES.items():
         if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
             raise ValueError(f"array {name} is not a list of {dtype}")

@@ -132,7 +132,7 @@ MOVES: dict[str, tuple[Move, ...]] = {
 
 
 def moves_named(words: str) -> tuple[Move, ...]:
-    """The moves of a list as ``shifts,rotations``. Raises UsageError for a word that is none of `MOVES`."""
+    """The moves of a list as ``shifts,rotations``. Raises UsageError for a word that `MOVES` does not have."""
     names = [word.strip() for word in words.split(",")]
     unknown = [name for name in names if name not in MOVES]
     if unknown:

@@ -98,7 +98,7 @@ def _scaled(steps: Sequence[Any], X: Any) -> Any:
     if not steps or not X.shape[0]:
         return X
     if is_sparse(X) and any(hasattr(step, "mean_") or hasattr(step, "min_") for step in steps):
-        X = X.toarray()  # after such a step zeros are none any more
+        X = X.toarray()  # after such a step zeros are no longer zeros
     dtype = X.dtype if X.dtype.kind == "f" else np.dtype(np.float64)
     if not isinstance(X, np.ndarray) or dtype == np.float64:
         scaled = X
