@@ -6,7 +6,7 @@ import ctypes
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -394,6 +394,47 @@ def to_device(X: Any) -> Any:
     in_columns = X.flags.f_contiguous and not X.flags.c_contiguous
     there = cupy.empty(X.shape, dtype=X.dtype, order="F" if in_columns else "C")
     there.set(X if in_columns else np.ascontiguousarray(X))
+    return there
+
+
+PART_BYTES = 8 * 2**20
+"""Of the two page-locked parts by which `to_device_in_parts` sends an array."""
+
+
+def to_device_in_parts(shape: tuple[int, int], dtype: Any, make: Callable[[slice, np.ndarray], bool]) -> Any | None:
+    """A CuPy array that is made on the host, a part after the other: one is on its way while the next is made.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    dtype : dtype
+    make : callable
+        ``make(rows, into)`` writes these rows of the array to `into`; returns whether it could.
+
+    Returns
+    -------
+    array or None
+        None as soon as a part could not be made.
+    """
+    import cupy
+    import cupyx
+
+    there = cupy.empty(shape, dtype=dtype)
+    size = max(1, PART_BYTES // (np.dtype(dtype).itemsize * shape[1]))
+    buffers = [cupyx.empty_pinned((min(size, shape[0]), shape[1]), dtype) for _ in range(2)]
+    arrived = [cupy.cuda.Event(disable_timing=True) for _ in buffers]
+    try:
+        for part, start in enumerate(range(0, shape[0], size)):
+            rows, event = slice(start, min(start + size, shape[0])), arrived[part % 2]
+            into = buffers[part % 2][: rows.stop - rows.start]
+            event.synchronize()  # at once where it was never recorded
+            if not make(rows, into):
+                return None
+            there[rows].set(into)
+            event.record()
+    finally:
+        for event in arrived:
+            event.synchronize()
     return there
 
 

@@ -148,6 +148,9 @@ class FakeCuda:
         self._allocator = self.default_pool.malloc
         self._of_thread = threading.local()
 
+    def Event(self, *, disable_timing: bool = False) -> Any:
+        return types.SimpleNamespace(record=lambda: None, synchronize=lambda: None)
+
     def get_current_stream(self) -> Any:
         return types.SimpleNamespace(synchronize=lambda: self.events.append(f"wait for {self.current}"))
 
@@ -415,8 +418,10 @@ def install(
     monkeypatch.setattr(device, "training_pool", functools.cache(device.training_pool.__wrapped__))
     cupyx_sparse = types.ModuleType("cupyx.scipy.sparse")
     cupyx_sparse.csr_matrix = FakeCsr  # type: ignore[attr-defined]
-    for name in ("cupyx", "cupyx.scipy"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    cupyx = types.ModuleType("cupyx")
+    cupyx.empty_pinned = np.empty  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cupyx", cupyx)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy", types.ModuleType("cupyx.scipy"))
     monkeypatch.setitem(sys.modules, "cupyx.scipy.sparse", cupyx_sparse)
     for name, module in (("cupy", cupy), ("cuml", cuml), ("cuml.svm", cuml.svm)):
         monkeypatch.setitem(sys.modules, name, module)

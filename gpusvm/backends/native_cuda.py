@@ -16,6 +16,7 @@ from gpusvm.backends.own_solver import OwnSolverBackend, Work
 from gpusvm.device import gpu_failures, is_interrupt, one_line, probe_cuda, to_device, training_on_gpu
 from gpusvm.errors import TrainingError
 from gpusvm.io.checkpoint import Checkpoint
+from gpusvm.jobs import effective_jobs
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
@@ -85,7 +86,7 @@ class NativeCudaBackend(OwnSolverBackend):
 
         with gpu_failures(ADVICE), training_on_gpu(resources.device), _told_of_memory():
             device, budget_mb = solver_device(), resources.cache_size or default_cache_mb(free_mb())
-            samples = TrainingSamples(X, chains[0].kernel, device.rows, device.xp)
+            samples = TrainingSamples(X, chains[0].kernel, device.rows, device.xp, _n_threads(resources))
             solve_chains_on_device(
                 samples.X, blocks, chains, stopping, device=replace(device, rows=samples.rows), budget_mb=budget_mb,
                 report=report, look=look,
@@ -94,6 +95,14 @@ class NativeCudaBackend(OwnSolverBackend):
     def pair_decisions(self, model: SVMModel, X: Any, resources: Resources) -> np.ndarray:
         found = model.pair_decisions(X if is_sparse(X) else to_device(X), n_jobs=resources.n_jobs)
         return solver_device().to_host(found)
+
+
+MOST_THREADS = 4
+"""Threads that make bytes of samples: as many as memory is read faster by."""
+
+
+def _n_threads(resources: Resources) -> int:
+    return min(effective_jobs(resources.n_jobs), MOST_THREADS)
 
 
 @contextmanager
@@ -114,7 +123,7 @@ def _solve(work: Work, budget_mb: float) -> None:
     from gpusvm.solver.cuda_rows import TrainingSamples
 
     device = solver_device()
-    samples = TrainingSamples(work.X, work.kernel, device.rows, device.xp)
+    samples = TrainingSamples(work.X, work.kernel, device.rows, device.xp, _n_threads(work.resources))
     problems, keep = work.begin()
     if problems:
         solve_in_lockstep(
@@ -123,7 +132,8 @@ def _solve(work: Work, budget_mb: float) -> None:
         )  # fmt: skip
     solutions = work.solutions()
     rows = samples.rows(samples.X, work.kernel, np.float64)
-    gaps = recomputed_gaps(work.blocks, work.problems, [s.b for s in solutions], rows, device, budget_mb)
+    coefficients = [solution.b for solution in solutions]
+    gaps = recomputed_gaps(work.blocks, work.problems, coefficients, rows, device, budget_mb, work.meanwhile)
     for place, (solution, gap) in enumerate(zip(solutions, gaps.tolist(), strict=True)):
         work.solved[place] = judged(solution, gap, work.stopping, tells_the_end=True)
 

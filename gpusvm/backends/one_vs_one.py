@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -167,18 +167,43 @@ def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, orde
     return block
 
 
+class Layout(NamedTuple):
+    """What of a model follows from its coefficients alone.
+
+    Attributes
+    ----------
+    support : (k,) int64 array
+        Where the support vectors stand among the sorted samples.
+    coef : (n_classes - 1, k) float64 array
+        Their coefficients as in LIBSVM.
+    vectors : (k, n_features) array
+        Themselves, on the host.
+    """
+
+    support: np.ndarray
+    coef: np.ndarray
+    vectors: Array
+
+
+def layout_of(data: GroupedData, solutions: Sequence[Solution]) -> Layout:
+    """The layout of the model with the solutions of `data.pairs`."""
+    support, coef = _coefficients(data, solutions)
+    return Layout(support, coef, vectors_of(data, support))
+
+
 def merge(
     data: GroupedData,
     solutions: Sequence[Solution],
     problem: Problem,
     stopping: Stopping,
     provenance: dict[str, Any],
+    layout: Layout | None = None,
 ) -> SVMModel:
     """Put the solutions of `data.pairs`, in their order, into one model.
 
     Where a class was left out of training, the pairs it would belong to are there too, so that a model's layout
     follows from its classes alone: their decision value is a constant, and the class that was trained wins.
-    Warns with ConvergenceWarning where pairs did not reach `stopping.tol`.
+    Warns with ConvergenceWarning where pairs did not reach `stopping.tol`. `layout` is theirs, if it is known.
 
     Raises
     ------
@@ -186,7 +211,7 @@ def merge(
         A solution is not finite.
     """
     n_classes = len(data.classes)
-    support, coef = _coefficients(data, solutions)
+    support, coef, vectors = layout or layout_of(data, solutions)
     solutions = _with_those_left_out(data, solutions)
     converged = np.array([s.converged for s in solutions])
     n_iter = np.array([s.n_iter for s in solutions], dtype=np.int64)
@@ -198,7 +223,7 @@ def merge(
         problem=problem,
         stopping=stopping,
         classes=data.classes,
-        support_vectors=vectors_of(data, support),
+        support_vectors=vectors,
         support_indices=data.rows[support],
         n_support=np.bincount(owners, minlength=n_classes).astype(np.int64),
         dual_coef=coef,
@@ -219,7 +244,7 @@ def _coefficients(data: GroupedData, solutions: Sequence[Solution]) -> tuple[np.
     for (i, j), solution in zip(data.pairs, solutions, strict=True):
         n_first = starts[i + 1] - starts[i]
         for row, c, b in ((j - 1, i, solution.b[:n_first]), (i, j, solution.b[n_first:])):
-            found = np.flatnonzero(b)
+            found = np.flatnonzero(b != 0)  # of a mask they are found several times as fast
             is_support[starts[c] + found] = True
             parts.append((row, starts[c] + found, b[found]))
     support = np.flatnonzero(is_support)

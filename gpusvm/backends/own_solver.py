@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.backends.base import Progress
-from gpusvm.backends.one_vs_one import GroupedData, group_by_class, merge
+from gpusvm.backends.one_vs_one import GroupedData, Layout, group_by_class, layout_of, merge
 from gpusvm.backends.single import WeightedData, make_model, weigh
 from gpusvm.certificate import SignedCoefficients
 from gpusvm.io.checkpoint import Checkpoint
@@ -62,6 +62,9 @@ class Work:
         Called with the place of each problem that is solved, and its solution.
     solved : dict of int to Solution
         By the places of their problems: to begin with, those of an earlier run.
+    meanwhile : callable
+        To be called where all coefficients are known and a device computes gaps, once: does on the host what needs no
+        gaps.
     """
 
     X: Array
@@ -72,6 +75,7 @@ class Work:
     resources: Resources
     report: Callable[[int, Solution], None]
     solved: dict[int, Solution] = field(default_factory=dict)
+    meanwhile: Callable[[], None] = lambda: None
 
     def begin(self) -> tuple[list[QP], Callable[[int, int, Solution], None]]:
         """The problems not solved yet, and what our solver is to call for each of them.
@@ -160,10 +164,12 @@ class OwnSolverBackend(ABC):
         )
         if checkpoint is not None:
             work.solved.update(checkpoint.solved)
+        layout: list[Layout] = []
+        work.meanwhile = lambda: layout.append(layout_of(data, work.solutions()))
         provenance = self.solve(work)
         solutions = work.solutions()
         provenance["pairs_in_float64"] = sum(solution.in_float64 for solution in solutions)
-        return merge(data, solutions, problem, stopping, provenance)
+        return merge(data, solutions, problem, stopping, provenance, *layout)
 
     def _train_single(
         self,

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from functools import partial
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpusvm.device import to_device
+from gpusvm.device import LARGE_BYTES, to_device, to_device_in_parts
 from gpusvm.kernels import Array, Kernel, array_module, largest_entry, largest_norm, near_the_origin
 from gpusvm.solver.cuda_kernels import source
-from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, whole_numbers
+from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, quotient, take_whole_numbers, whole_numbers
 from gpusvm.solver.sparse_samples import without_empty_features
 from gpusvm.sparse import Sparse, is_sparse, squared_norms, unpacked_if_smaller
 
@@ -176,7 +179,8 @@ class TrainingSamples:
     """The samples of one training: brought to the device once, whatever the type of the kernel values.
 
     Pixels travel as bytes, and the array that they came in stays where it is: their products are exact wherever the
-    origin is. Other dense samples go to the device as they are, and near the origin there; CSR stays on the host.
+    origin is. They are told from other samples, and made bytes, in one pass on the host, a part at a time. Other dense
+    samples go to the device as they are, and near the origin there; CSR stays on the host.
 
     Parameters
     ----------
@@ -187,6 +191,8 @@ class TrainingSamples:
         ``make_rows(X, kernel, dtype)`` gives `DeviceRows`; of pixels it is told by the name `pixels`.
     xp : module
         The device's.
+    n_threads : int
+        Of the host, for that pass.
 
     Attributes
     ----------
@@ -194,12 +200,14 @@ class TrainingSamples:
         What the kernel is to be taken of.
     """
 
-    def __init__(self, X: Any, kernel: Kernel, make_rows: Callable[..., Any], xp: ModuleType) -> None:
+    def __init__(
+        self, X: Any, kernel: Kernel, make_rows: Callable[..., Any], xp: ModuleType, n_threads: int = 1
+    ) -> None:
         self._make_rows, self._made, self._known = make_rows, dict[np.dtype, Any](), dict[str, Any]()
         self.X = unpacked_if_smaller(X)
         if is_sparse(self.X):
             return
-        pixels = None if kernel.precomputed else pixels_of(self.X, xp)
+        pixels = None if kernel.precomputed else pixels_of(self.X, xp, n_threads)
         if pixels is not None:
             self._known["pixels"] = Pixels(_brought(pixels.numbers, xp), pixels.scale)
         else:
@@ -298,17 +306,41 @@ class Pixels(NamedTuple):
     scale: float
 
 
-def pixels_of(X: Array, xp: ModuleType) -> Pixels | None:
-    """X (n, d) as pixels, where it is such whose products fit int32; looks at few rows where it is not."""
+def pixels_of(X: Array, xp: ModuleType, n_threads: int = 1) -> Pixels | None:
+    """X (n, d) as pixels, where it is such whose products fit int32; looks at few rows where it is not.
+
+    Those of a large array of the host are brought to the device as they are found.
+    """
     if not X.size or X.shape[1] * LARGEST_PIXEL**2 > np.iinfo(np.int32).max:
         return None
     if X.dtype == np.uint8:
         return Pixels(X, 1.0)
     for scale in PIXEL_SCALES:
-        found = whole_numbers(X, scale) if array_module(X) is np else _whole_numbers_on_device(X, scale, xp)
+        if array_module(X) is not np:
+            found = _whole_numbers_on_device(X, scale, xp)
+        elif xp is np or X.size < LARGE_BYTES:
+            found = whole_numbers(X, scale)
+        else:
+            looks_so = whole_numbers(X[:64], scale) is not None  # before anything is made ready for all
+            found = _whole_numbers_to_device(X, scale, n_threads) if looks_so else None
         if found is not None:
             return Pixels(found, scale)
     return None
+
+
+def _whole_numbers_to_device(X: np.ndarray, scale: float, n_threads: int) -> Array | None:
+    """As `operands.whole_numbers`, made by some threads, and brought to the device."""
+    numbers = quotient(scale, X.dtype)
+    with ThreadPoolExecutor(max(1, n_threads - 1)) as pool:
+
+        def make(rows: slice, into: np.ndarray) -> bool:
+            part, bounds = X[rows], np.linspace(0, len(into), n_threads + 1).astype(int).tolist()
+            own, *others = (slice(*pair) for pair in pairwise(bounds))
+            made = [pool.submit(partial(take_whole_numbers, part[band], *numbers, into[band])) for band in others]
+            are_pixels = take_whole_numbers(part[own], *numbers, into[own])
+            return all((are_pixels, *(each.result() for each in made)))
+
+        return to_device_in_parts(X.shape, np.uint8, make)
 
 
 def _whole_numbers_on_device(X: Array, scale: float, xp: ModuleType) -> Array | None:

@@ -297,7 +297,11 @@ def test_gaps_are_those_of_the_certificate(rng, monkeypatch, kind, together, row
     blocks = np.split(rng.permutation(70), [30, 45, 60]) if kind == "pairs" else [rng.permutation(70)[:50]]
     problems, drawn = stated(rng, kind, blocks)
     rows = host_rows(X, kernel, np.float64)
-    found = cuda_gaps.recomputed_gaps(blocks, problems, drawn, rows, host_device(), rows_mb)
+    meanwhile: list[int] = []
+    found = cuda_gaps.recomputed_gaps(
+        blocks, problems, drawn, rows, host_device(), rows_mb, lambda: meanwhile.append(1)
+    )
+    assert meanwhile == [1]
     expected = [
         recomputed_gap(kernel, X[problem.rows(blocks)], problem, b) for problem, b in zip(problems, drawn, strict=True)
     ]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from gpusvm import device
 from gpusvm.kernels import Kernel
+from gpusvm.solver import cuda_rows
 from gpusvm.solver.cuda_kernels import source
-from gpusvm.solver.cuda_rows import DeviceRows, _whole_numbers_on_device
-from tests.fake_cuda import FakeArray, FakeCupy
+from gpusvm.solver.cuda_rows import DeviceRows, _whole_numbers_on_device, pixels_of
+from tests.fake_cuda import FakeArray, FakeCupy, install
 from tests.solver.cuda_shim.build import Module, barrier_lines, needs_compiler
 
 pytestmark = needs_compiler
@@ -216,6 +218,27 @@ def test_pixels_are_recognised_wherever_they_are(scale, rng):
         assert _whole_numbers_on_device(other, scale, np) is None
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("part_rows", [1, 7, 64, 1000])
+def test_pixels_of_a_large_array_go_to_the_device_in_parts(part_rows, n_threads, rng, monkeypatch):
+    """All of them, whatever is in the way; one number that is none, wherever it is, keeps them from it."""
+    cupy = install(monkeypatch)
+    monkeypatch.setattr(cuda_rows, "LARGE_BYTES", 1)
+    monkeypatch.setattr(device, "PART_BYTES", part_rows * 30)
+    for scale, largest in ((255.0, 255), (1.0, 255), (16.0, 16)):
+        drawn = rng.integers(0, largest + 1, (200, 30)).astype(np.uint8)
+        drawn[3, 4] = 5  # of a sixteenth nothing is taken for other pixels
+        for dtype in (np.float32, np.float64):
+            X = drawn.astype(dtype) / dtype(scale)
+            found = pixels_of(X, cupy, n_threads)
+            assert found.scale == scale and type(found.numbers) is FakeArray
+            assert np.array_equal(found.numbers.get(), drawn)
+            for row in (0, 100, 199):
+                other = X.copy()
+                other[row, 29] = 0.3 / scale
+                assert pixels_of(other, cupy, n_threads) is None
+
+
 @pytest.mark.parametrize(
     ("way", "where"),
     [(way, where) for way in WAYS for where in ("host", "device") if where == "host" or "sparse" not in way],
@@ -294,8 +317,6 @@ def test_given_kernel_values_are_copied(dtype, rng):
 
 
 def test_sparse_rows_are_multiplied_in_parts_where_memory_is_short(rng, monkeypatch):
-    from gpusvm.solver import cuda_rows
-
     X, places = nonzeros(rng, 300, 50), rng.permutation(300)[:77]
     whole = make_rows(X, KERNELS[0], np.float32)
     monkeypatch.setattr(cuda_rows, "SCRATCH_BYTES", 3 * 8 * 50 * 4)
@@ -309,8 +330,6 @@ def test_sparse_rows_are_multiplied_in_parts_where_memory_is_short(rng, monkeypa
 
 @pytest.mark.parametrize("way", ["int8", "tf32", "float32", "float64", "sparse float32"])
 def test_more_columns_than_a_grid_is_high(way, rng, monkeypatch):
-    from gpusvm.solver import cuda_rows
-
     monkeypatch.setattr(cuda_rows, "HIGHEST", 3)
     make, dtype, capability = WAYS[way]
     few, many, places = make(rng, 5, 4), np.arange(1300) % 5, np.array([1299, 3])
@@ -351,8 +370,6 @@ def test_rows_lie_beyond_the_reach_of_32_bits(tmp_path, rng):
 
 
 def test_more_than_a_device_counts_is_refused(monkeypatch, rng):
-    from gpusvm.solver import cuda_rows
-
     monkeypatch.setattr(cuda_rows, "MOST_CHUNKS", 100)
     with pytest.raises(MemoryError, match="50 samples of 20 features"):
         make_rows(reals(rng, 50, 20), KERNELS[0], np.float32)

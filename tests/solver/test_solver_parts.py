@@ -12,12 +12,14 @@ from gpusvm.solver.cpu import plan_memory, tournament
 from gpusvm.solver.kernel_rows import GivenRows, KernelRows, ParallelFor, gather, subtract_combination, write_kernel
 from gpusvm.solver.operands import (
     MOST_IN_TILES,
+    PIXEL_SCALES,
     BlasOperand,
     IntegerOperand,
     PanelOperand,
     Samples,
     TileOperand,
     make_operand,
+    whole_numbers,
 )
 from gpusvm.solver.panels import integer_products_are_exact
 from gpusvm.solver.row_store import RowStore
@@ -72,6 +74,25 @@ def test_integer_panels_multiply_exactly(rng, n, d):
     exact = pixels[left].astype(np.int64) @ pixels[right].astype(np.int64).T
     np.testing.assert_array_equal(operand.products(samples, left).columns(0, n), exact)
     assert operand.unit == pytest.approx(1 / 255**2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", PIXEL_SCALES)
+def test_whole_numbers_are_told_to_the_last_bit(scale, dtype, rng):
+    """As their definition tells them: every one of them, its neighbours, what overflows and what is no number."""
+    every = np.arange(-3, 300).astype(dtype) / dtype(scale)
+    limits = np.finfo(dtype)
+    others = np.array([-0.0, np.nan, np.inf, -np.inf, limits.max, limits.min, limits.smallest_subnormal, 1e-30, 3e9])
+    near = [np.nextafter(every, dtype(towards)) for towards in (-np.inf, np.inf)]
+    drawn = (rng.random(1000) * 300 / scale).astype(dtype)
+    for x in np.concatenate([every, *near, others.astype(dtype), drawn]):
+        with np.errstate(all="ignore"):
+            whole = np.rint(x * dtype(scale))
+            is_one = bool(0 <= whole <= 255 and whole / dtype(scale) == x)
+        for row in (np.array([[x]]), np.append(np.zeros(40, dtype), x)[None, :]):  # alone, and as vector code
+            found = whole_numbers(row, scale)
+            assert (found is not None) == is_one, x
+            assert found is None or found[0, -1] == whole
 
 
 @pytest.mark.parametrize("kind", ["not whole", "negative", "too large", "nearly whole", "too many features"])
