@@ -22,6 +22,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import gpusvm.svm
 from gpusvm import SVC, SVR, OneClassSVM, SVCSearchCV, TrainingError, certify, load_model
 
 BACKENDS = ("native-cpu", "sklearn")
@@ -30,6 +31,12 @@ BACKENDS = ("native-cpu", "sklearn")
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     return request.param
+
+
+def test_the_estimators_are_found_where_scikit_learn_has_its_own():
+    for name in gpusvm.svm.__all__:
+        assert getattr(gpusvm.svm, name) is getattr(gpusvm, name)
+        assert name in sklearn.svm.__all__
 
 
 # -- a hard margin --------------------------------------------------------------------------------------
