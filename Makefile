@@ -2,6 +2,7 @@
 #   make train   set up, then train on MNIST's 60,000 images on the best hardware present
 #   make demo    the same with probabilities, and a page to draw digits on, models/demo.html
 #   make test    the whole test suite          make lint    ruff and mypy
+#   make coverage   the test suite, and which lines it leaves out: at most 8 of 100
 #   make bench   the benchmark suite           make clean   remove what these targets made
 #   make bench-startup   what should answer at once: gpusvm --help, info, data list, reading files
 #   make bench-workloads   ordinary problems of many kinds, against scikit-learn and scikit-learn-intelex
@@ -35,7 +36,7 @@ run_extras := $(GPU)
 # Without a GPU, what its tests take that need none; the GPU packages bring their own of each.
 dev_extras := dev$(comma)$(or $(GPU),gpu-test)
 
-.PHONY: train demo test lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit gpu-extras dist-check clean
+.PHONY: train demo test coverage lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit gpu-extras dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
@@ -45,6 +46,9 @@ demo: $(VENV)/.installed-run
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+coverage: override PYTEST_ARGS += --cov --cov-report=term
+coverage: test
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/run.py $(FAULTS_ARGS)
@@ -108,4 +112,4 @@ $(VENV)/.installed-audit: $(BIN)/python pyproject.toml
 	touch $@ $(VENV)/.installed-run
 
 clean:
-	rm -rf $(VENV) fuzz-defects build dist *.egg-info models .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) fuzz-defects build dist *.egg-info models .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
