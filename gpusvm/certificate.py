@@ -27,7 +27,13 @@ _BOUND_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What was found for each class pair, or for the single function; see `certify`. All (n_pairs,) float64."""
+    """What was found for each class pair, or for the single function; see `certify`.
+
+    Attributes
+    ----------
+    kkt_gap, dual_objective, primal_objective, box_violation, equality_violation : (n_pairs,) float64 array
+        As `certify` defines them.
+    """
 
     kkt_gap: np.ndarray
     dual_objective: np.ndarray
@@ -37,6 +43,7 @@ class Certificate:
 
     @property
     def max_kkt_gap(self) -> float:
+        """The largest violation of all pairs: at most `tol` where training did what it was asked for."""
         return float(self.kkt_gap.max())
 
     @property
@@ -53,7 +60,12 @@ class Certificate:
         return float(gaps.max())
 
     def summary(self) -> dict[str, float]:
-        """The figures that go into a row of a table."""
+        """The figures that go into a row of a table.
+
+        Returns
+        -------
+        dict of str to float
+        """
         return {
             "kkt_gap": self.max_kkt_gap,
             "dual_objective": self.total_dual_objective,
@@ -107,6 +119,11 @@ def certify(
         model is optimal for a larger C without a coefficient as large, it is for that, too. `epsilon` is needed for a
         regression. Its -w go into `sample_weight`. Its support vectors are looked for among the rows of X, to the
         eight digits that svm-train writes.
+
+    Returns
+    -------
+    Certificate
+        All its arrays have one entry for each pair, in the order of `SVMModel.pairs`, or one for a single function.
 
     Raises
     ------

@@ -209,6 +209,15 @@ class Stopping:
 
         Without a `max_iter`, LIBSVM's own bound: ten million, or 100 for each sample where that is more.
         (scikit-learn's copy of LIBSVM has none, and can run without end.)
+
+        Parameters
+        ----------
+        n : int
+            Samples of the pair.
+
+        Returns
+        -------
+        int
         """
         return self.max_iter if self.max_iter >= 0 else min(max(MOST_ITERATIONS, 100 * n), _LARGEST_WHOLE)
 

@@ -36,8 +36,20 @@ class CatalogueFile:
 class CatalogueEntry:
     """A data set known by name.
 
-    `files` are its train images, train labels, test images and test labels, in that order, or empty
-    for a set that comes with scikit-learn. `recommended` holds SVC parameters measured to do well.
+    Attributes
+    ----------
+    name, title : str
+    n_train, n_test : int
+        How many images it has.
+    files : tuple of CatalogueFile
+        Train images, train labels, test images and test labels, in that order; empty for a set that comes with
+        scikit-learn.
+    mirrors : tuple of str
+        Addresses of folders that hold the files.
+    folders : tuple of str
+        Names of folders in which other libraries keep it.
+    recommended : dict
+        Parameters of SVC that were measured to do well.
     """
 
     name: str
@@ -52,7 +64,15 @@ class CatalogueEntry:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What `verify` found: `status` is "ok", "missing" or "wrong sum"; `path` is None where missing."""
+    """What `verify` found of one file.
+
+    Attributes
+    ----------
+    name : str
+    path : Path or None
+        Where it lies; None where it is missing.
+    status : {"ok", "missing", "wrong sum"}
+    """
 
     name: str
     path: Path | None
@@ -147,6 +167,15 @@ def find_local(name: str, data_dir: str | os.PathLike[str] | None = None) -> Pat
     `<name>/` or as torchvision lays it out. The files are not verified here.
     For `digits` it is the folder in which scikit-learn keeps its own.
 
+    Parameters
+    ----------
+    name : str
+    data_dir : str or path, optional
+
+    Returns
+    -------
+    Path or None
+
     Raises
     ------
     UsageError
@@ -207,6 +236,18 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, progress: b
     that are right are left alone, damaged .gz files are replaced. Where there is none, the set goes to
     `data_dir/<name>` or, without `data_dir`, to the cache.
 
+    Parameters
+    ----------
+    name : str
+    data_dir : str or path, optional
+    progress : bool
+        Show the progress of the download on stderr.
+
+    Returns
+    -------
+    Path
+        The folder that holds the files.
+
     Raises
     ------
     DataError
@@ -232,7 +273,22 @@ def verify(name: str, data_dir: str | os.PathLike[str] | None = None) -> list[Fi
     """Compare each file of a data set with its published checksum; nothing is fetched.
 
     Looks in the folder that a load would use, or in the first that has any of the files.
-    A set without files of its own (`digits`) gives an empty list. Raises UsageError for an unknown name.
+    A set without files of its own (`digits`) gives an empty list.
+
+    Parameters
+    ----------
+    name : str
+    data_dir : str or path, optional
+        Where to look first.
+
+    Returns
+    -------
+    list of FileCheck
+
+    Raises
+    ------
+    UsageError
+        No data set has that name.
     """
     entry = get_entry(name)
     folder = find_local(name, data_dir) if entry.files else None
@@ -244,6 +300,13 @@ def verify(name: str, data_dir: str | os.PathLike[str] | None = None) -> list[Fi
 
 def default_source(data_dir: str | os.PathLike[str] | None = None, progress: bool = False) -> tuple[str, str | None]:
     """What to use where no data set was named: MNIST, or `digits` where MNIST cannot be had.
+
+    Parameters
+    ----------
+    data_dir : str or path, optional
+        Where MNIST is looked for first, and fetched to.
+    progress : bool
+        Show the progress of a download on stderr.
 
     Returns
     -------

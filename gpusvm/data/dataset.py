@@ -67,13 +67,32 @@ class Dataset:
         return self.images.shape[1], self.images.shape[2]
 
     def take(self, rows: np.ndarray) -> Dataset:
-        """The data set of these rows (int64) only, with a digest of its own."""
+        """The data set of these rows (int64) only, with a digest of its own.
+
+        Parameters
+        ----------
+        rows : (n,) int64 array
+
+        Returns
+        -------
+        Dataset
+        """
         labels = None if self.labels is None else self.labels[rows]
         images = self.images[rows]
         return replace(self, images=images, labels=labels, digest=digest_of(images, labels))
 
     def require_labels(self) -> np.ndarray:
-        """The labels. Raises DataError, saying how to give them, where the source has none."""
+        """The labels, for what cannot do without.
+
+        Returns
+        -------
+        (n,) array
+
+        Raises
+        ------
+        DataError
+            The source has none; the message says how to give them.
+        """
         if self.labels is None:
             raise DataError(
                 f"{self.name}: has no labels; a CSV needs a column called 'label', an .npz the key y_train,"
@@ -205,6 +224,18 @@ def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) ->
     Catalogue names have both. An IDX folder has those whose images are in it, an .npz those it has
     keys for, a picture folder both if it holds `train/` and `test/`, a folder of tables those that `train.csv` and
     `test.csv` and the like are for; anything else only "train".
+
+    Parameters
+    ----------
+    source : str or path
+        As for `load_dataset`.
+    split : {"train", "test"}
+    data_dir : str or path, optional
+        Not looked at: whether a catalogue name has a split is known.
+
+    Returns
+    -------
+    bool
 
     Raises
     ------

@@ -93,7 +93,19 @@ class Table:
 
     @classmethod
     def of(cls, contents: Contents, name: str, split: str) -> Table:
-        """The table of what a reader found, with its digest."""
+        """The table of what a reader found, with its digest.
+
+        Parameters
+        ----------
+        contents : Contents
+        name : str
+            The path as it was given.
+        split : {"train", "test"}
+
+        Returns
+        -------
+        Table
+        """
         digest = digest_of(contents.X, contents.labels)
         return cls(**contents._asdict(), name=name, split=split, digest=digest)
 
@@ -107,17 +119,37 @@ class Table:
 
     @property
     def n_features(self) -> int:
+        """Columns of X."""
         return self.X.shape[1]
 
     def take(self, rows: np.ndarray | slice) -> Table:
-        """The table of these rows (int64) only, with a digest of its own."""
+        """The table of these rows (int64) only, with a digest of its own.
+
+        Parameters
+        ----------
+        rows : (n,) int64 array or slice
+
+        Returns
+        -------
+        Table
+        """
         labels = None if self.labels is None else self.labels[rows]
         ids = None if self.ids is None else self.ids[rows]
         X = self.X[rows]
         return replace(self, X=X, labels=labels, ids=ids, digest=digest_of(X, labels))
 
     def require_labels(self) -> np.ndarray:
-        """The labels. Raises DataError, saying how to give them, where the source has none."""
+        """The labels, for what cannot do without.
+
+        Returns
+        -------
+        (n,) array
+
+        Raises
+        ------
+        DataError
+            The source has none; the message says how to give them.
+        """
         if self.labels is None:
             if self.columns:
                 shown = ", ".join(self.columns)

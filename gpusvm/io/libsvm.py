@@ -383,6 +383,12 @@ def write_libsvm_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     Reading it again gives the same numbers: each is written with as many digits as that takes. What a LIBSVM
     model cannot say is left out: C, the provenance, and preprocessing steps, of which a DataWarning tells.
 
+    Parameters
+    ----------
+    model : SVMModel
+    path : str or path
+        An older file of this name is replaced.
+
     Raises
     ------
     UsageError

@@ -72,6 +72,12 @@ def save_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
 
     The schema is in docs/model-file.md.
 
+    Parameters
+    ----------
+    model : SVMModel
+    path : str or path
+        An older file of this name is replaced.
+
     Raises
     ------
     OutputError
@@ -133,6 +139,15 @@ def _problem_to_dict(problem: Problem) -> dict[str, Any]:
 
 def load_model(path: str | os.PathLike[str]) -> SVMModel:
     """Read a model file, gpusvm's or LIBSVM's. No code in it is run.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    SVMModel
+        With its preprocessing steps, if it has some.
 
     Raises
     ------
@@ -407,6 +422,10 @@ def to_sklearn(model: SVMModel) -> Any:
 
     The model's preprocessing steps are not part of it; `to_sklearn_pipeline` keeps them.
 
+    Parameters
+    ----------
+    model : SVMModel
+
     Returns
     -------
     sklearn.svm.SVC, sklearn.svm.SVR or sklearn.svm.OneClassSVM
@@ -470,6 +489,10 @@ def to_onnx(model: SVMModel) -> Any:
     takes and gives float64 instead. The kernel is written as matrix products rather than as the operator
     SVMClassifier, which
     runtimes evaluate one row and one support vector at a time.
+
+    Parameters
+    ----------
+    model : SVMModel
 
     Returns
     -------

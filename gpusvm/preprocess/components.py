@@ -49,7 +49,23 @@ class Logarithm(TransformerMixin, BaseEstimator):
         self.epsilon = epsilon
 
     def fit(self, X: Any, y: Any = None) -> Logarithm:
-        """Find the means of X (n, n_features). Raises ValueError for negative numbers, NaN and infinity."""
+        """Find the means of X (n, n_features).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        y : ignored
+
+        Returns
+        -------
+        Logarithm
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Negative numbers, NaN or infinity in X, or an `epsilon` that is not positive.
+        """
         X = _not_negative(validate_data(self, X, dtype=np.float32))
         if not self.epsilon > 0:
             raise ValueError(f"epsilon must be positive, got {self.epsilon!r:.40}")
@@ -58,7 +74,21 @@ class Logarithm(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """X (n, n_features) to float32 of the same shape. Raises ValueError."""
+        """Take logarithms of the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n, n_features) float32 array
+
+        Raises
+        ------
+        ValueError
+            Negative numbers, NaN or infinity in X.
+        """
         check_is_fitted(self)
         X = _not_negative(validate_data(self, X, dtype=np.float32, reset=False))
         ratio = X / self.offset_.astype(np.float32)
@@ -95,6 +125,11 @@ def fit_scattering(
         See `Logarithm`.
     n_jobs : int, optional
         Threads of the scattering.
+
+    Returns
+    -------
+    list of transformers
+        A `PixelScaler`, a `Scattering`, a `Logarithm`, a ``StandardScaler`` and a ``PCA``.
 
     Raises
     ------

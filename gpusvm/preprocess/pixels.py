@@ -48,7 +48,22 @@ class PixelStep(TransformerMixin, BaseEstimator, ABC):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Transform pixels (n, n_pixels) to float32 (n, n_pixels); X is left as it is. Raises ValueError."""
+        """Transform pixels; X is left as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_pixels)
+
+        Returns
+        -------
+        float32 array
+            (n, n_pixels), but for `Scattering`.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity in X, another number of pixels than in `fit`, or parameters out of range.
+        """
         X = validate_data(self, X, dtype=np.float32, reset=False)
         self._check_parameters(X.shape[1])
         return self._transform(X)
@@ -201,6 +216,10 @@ def build_steps(
         Shear each image upright, on the bytes and before anything else.
     maximum : float
         The pixel that becomes 1.
+
+    Returns
+    -------
+    list of transformers
     """
     steps: list[Any] = [Deskewer((int(image_shape[0]), int(image_shape[1])))] if deskew else []
     steps.append(PixelScaler(maximum))
@@ -210,7 +229,18 @@ def build_steps(
 
 
 def check_image_shape(images: np.ndarray, expected: Sequence[int]) -> None:
-    """Raise DataError unless images (n, height, width) have the expected height and width."""
+    """Make sure that images have the expected height and width.
+
+    Parameters
+    ----------
+    images : (n, height, width) array
+    expected : sequence of two int
+
+    Raises
+    ------
+    DataError
+        They have others.
+    """
     if images.shape[1:] != tuple(expected):
         got = "x".join(map(str, images.shape[1:]))
         wanted = "x".join(map(str, expected))
@@ -221,6 +251,7 @@ def check_image_shape(images: np.ndarray, expected: Sequence[int]) -> None:
 
 
 def is_finite(value: Any) -> bool:
+    """Whether a parameter is a number that float32 holds."""
     is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return is_number and bool(abs(value) < _LARGEST)  # which NaN is not
 
@@ -231,6 +262,7 @@ def is_positive(value: Any) -> bool:
 
 
 def is_image_shape(value: Any) -> bool:
+    """Whether a parameter is two positive whole numbers."""
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2

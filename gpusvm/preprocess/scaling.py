@@ -18,7 +18,16 @@ _NAMED_COLUMNS = 5
 
 
 def default_scaling(X: Any) -> Scaling:
-    """What suits X (n, n_features): standardisation, or what leaves zeros where they are for a sparse matrix."""
+    """What suits samples: standardisation, or what leaves zeros where they are for a sparse matrix.
+
+    Parameters
+    ----------
+    X : (n, n_features) array or CSR matrix
+
+    Returns
+    -------
+    {"standard", "maxabs"}
+    """
     return "standard" if isinstance(X, np.ndarray) else "maxabs"
 
 
@@ -35,6 +44,10 @@ def fit_scaling(scaling: Scaling, X: Any, columns: tuple[str, ...] = ()) -> list
         The training samples, and no others.
     columns : tuple of str
         Names of the features, for messages; () where they have none.
+
+    Returns
+    -------
+    list of transformers
 
     Raises
     ------

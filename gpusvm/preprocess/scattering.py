@@ -96,11 +96,27 @@ class Scattering(PixelStep):
 
     @property
     def n_features_out(self) -> int:
+        """How many coefficients an image has."""
         height, width = _padded(self.image_shape, self.J)
         return _n_coefficients(self.J, self.L) * (height >> self.J) * (width >> self.J)
 
     def transform(self, X: Any) -> Any:
-        """Pixels (n, height * width) to coefficients (n, n_features_out), float32. Raises ValueError."""
+        """Compute the coefficients of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height * width), or CuPy array
+
+        Returns
+        -------
+        (n, n_features_out) float32 array
+            Of X's module.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity in X, or parameters that are out of range or do not fit X.
+        """
         if array_module(X) is np:
             return super().transform(X)
         self._check_parameters(X.shape[1])

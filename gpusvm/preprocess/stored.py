@@ -110,7 +110,20 @@ def _scaled(steps: Sequence[Any], X: Any) -> Any:
 
 
 def check_steps(steps: Sequence[Any], image_shape: Any, n_features: int) -> None:
-    """Raise ModelFileError unless a model of `n_features` features can have these steps and this image_shape."""
+    """Make sure that a model can have these steps.
+
+    Parameters
+    ----------
+    steps : sequence of transformers
+    image_shape : (height, width) or None
+    n_features : int
+        What the model takes.
+
+    Raises
+    ------
+    ModelFileError
+        The steps do not follow each other, or do not make `n_features` of such images.
+    """
     try:
         width = n_features
         for step in reversed(steps):
@@ -182,6 +195,15 @@ def _kinds() -> dict[str, _Kept]:
 def describe_steps(steps: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Steps as JSON values, and their arrays under the names of `STEP_ARRAYS`, for `read_steps`.
 
+    Parameters
+    ----------
+    steps : sequence of transformers
+
+    Returns
+    -------
+    descriptions : list of dict
+    arrays : dict of str to array
+
     Raises
     ------
     ModelFileError
@@ -197,7 +219,22 @@ def describe_steps(steps: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str
 
 
 def read_steps(descriptions: Sequence[Any], arrays: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
-    """The steps that `describe_steps` described; `arrays` may hold others too. Raises ModelFileError."""
+    """The steps that `describe_steps` described; `arrays` may hold others too.
+
+    Parameters
+    ----------
+    descriptions : sequence
+    arrays : mapping of str to array
+
+    Returns
+    -------
+    tuple of transformers
+
+    Raises
+    ------
+    ModelFileError
+        Too many steps, or one that `step_from_dict` refuses.
+    """
     if len(descriptions) > _MOST_STEPS:
         raise ModelFileError(f"it has {len(descriptions)} steps; a model file holds up to {_MOST_STEPS}")
     learned: list[dict[str, np.ndarray]] = [{} for _ in descriptions]
@@ -209,6 +246,14 @@ def read_steps(descriptions: Sequence[Any], arrays: Mapping[str, np.ndarray]) ->
 
 def step_to_dict(step: Any) -> dict[str, Any]:
     """A step as plain JSON values, without its arrays: `{"step": "pixel_scaler", "maximum": 255.0}`.
+
+    Parameters
+    ----------
+    step : transformer
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
@@ -227,10 +272,23 @@ def step_to_dict(step: Any) -> dict[str, Any]:
 
 
 def step_arrays(step: Any) -> dict[str, np.ndarray]:
-    """The arrays of a step, by name. Raises ModelFileError.
+    """The arrays of a step, by name.
 
     They are (n_features,) float64, but those of PCA: (n_features,) and (n_components, n_features), in float32 or
     float64, as they were fitted.
+
+    Parameters
+    ----------
+    step : transformer
+
+    Returns
+    -------
+    dict of str to array
+
+    Raises
+    ------
+    ModelFileError
+        A step that a model file cannot hold, or that is not fitted.
     """
     kept = _kept(step)[1]
     if kept.arrays and not hasattr(step, "n_features_in_"):
@@ -249,6 +307,15 @@ def _kept(step: Any) -> tuple[str, _Kept]:
 
 def step_from_dict(description: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any:
     """The step that `step_to_dict` described, with the arrays that `step_arrays` gave.
+
+    Parameters
+    ----------
+    description : dict
+    arrays : mapping of str to array, optional
+
+    Returns
+    -------
+    transformer
 
     Raises
     ------
