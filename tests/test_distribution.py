@@ -34,7 +34,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def package_files() -> set[str]:
     return {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "py.typed", "bench/suites/*.toml", "solver/*.cu", "io/web_page/*")
+        for pattern in ("*.py", "py.typed", "bench/suites/*.toml", "solver/*.cu", "io/web_page/*", "report/templates/*")
         for path in (ROOT / "gpusvm").rglob(pattern)
     }
 

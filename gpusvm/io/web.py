@@ -7,10 +7,8 @@ support vectors are deflated, as bytes where the model's steps allow it, and in 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import os
-import re
 import zlib
 from importlib.resources import files
 from typing import Any
@@ -21,6 +19,7 @@ from gpusvm.data.digit_form import INK_SHARE, default_box
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import DataWarning, UsageError, warn
 from gpusvm.io.output import write_text
+from gpusvm.io.templates import filled
 from gpusvm.model import SVMModel, in_class_order
 from gpusvm.params import TASKS
 from gpusvm.preprocess import PixelBinarizer, PixelScaler, step_to_dict
@@ -66,18 +65,19 @@ def render_page(model: SVMModel, *, title: str = "model") -> str:
         model = in_class_order(model, model.vote_order)
     vectors, unit = _packable(model)
     height, width = model.image_shape  # type: ignore[misc]
-    parts = {
-        "title": html.escape(title),
-        "version": html.escape(__version__),
-        "about": html.escape(_about(model)),
-        "seen": f"{height} × {width} pixels, cut out, scaled and centred as the training images are.",
-        "style": _part("page.css"),
-        "script": "\n".join(_part(name) for name in _SCRIPTS),
-        "model": _as_json(_description(model, vectors, unit)),
-        "vectors": _packed(vectors),
-        "coefficients": _packed(model.dual_coef.astype("<f8")),
-    }
-    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _part("page.html"))
+    page = filled(
+        "io/web_page",
+        "page.html",
+        title=title,
+        version=__version__,
+        about=_about(model),
+        seen=f"{height} × {width} pixels, cut out, scaled and centred as the training images are.",
+        style=_part("page.css"),
+        script="\n".join(_part(name) for name in _SCRIPTS),
+        model=_as_json(_description(model, vectors, unit)),
+        vectors=_packed(vectors),
+        coefficients=_packed(model.dual_coef.astype("<f8")),
+    )
     if len(page.encode()) > MOST_BYTES:
         raise UsageError(
             f"the page would be {len(page) / 2**20:.0f} MB, and browsers are slow to open one above"

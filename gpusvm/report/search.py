@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
-from string import Template
+from typing import Any
 
 from gpusvm.io.output import write_text
+from gpusvm.io.templates import filled
 from gpusvm.tuning import Result, Search, Trial
 from gpusvm.version import __version__
 
@@ -45,86 +45,63 @@ def render_tuning_report(search: Search, *, title: str) -> str:
         f" {search.X.shape[0]:,} samples; {dropped} given up early. Best: {_named(search, best)}, accuracy"
         f" {search.results[best].mean:.4f}."
     )
-    edges = search.edges()
-    warning = f"<p>The best has the {' and the '.join(edges)} that was tried.</p>" if edges else ""
-    return _PAGE.substitute(
-        title=html.escape(title), facts=html.escape(facts), warning=warning, map=_map(search, best),
-        trials=_trials(search), version=html.escape(__version__),
-    )  # fmt: skip
+    return filled(
+        "report/templates",
+        "search.html",
+        title=title,
+        version=__version__,
+        facts=facts,
+        edges=" and the ".join(search.edges()),
+        has_gamma=search.settings.has_gamma,
+        Cs=sorted({trial.C for trial in search.results}),
+        map=_map(search, best),
+        trials=_trials(search),
+    )
 
 
 def _named(search: Search, trial: Trial) -> str:
     return f"C={trial.C:.4g}" + (f", gamma={trial.gamma:.4g}" if search.settings.has_gamma else "")
 
 
-def _map(search: Search, best: Trial) -> str:
+def _map(search: Search, best: Trial) -> list[tuple[float, list[dict[str, Any] | None]]]:
+    """For each gamma, a cell for each C; None where the two were not tried together."""
     Cs, gammas = sorted({t.C for t in search.results}), sorted({t.gamma for t in search.results})
     means = [result.mean for result in search.results.values() if result.right]
-    head = "".join(f'<th scope="col">{C:.3g}</th>' for C in Cs)
-    rows = []
-    for gamma in gammas:
-        name = f"{gamma:.3g}" if search.settings.has_gamma else ""
-        cells = "".join(_cell(search, Trial(C, gamma), best, min(means), max(means)) for C in Cs)
-        rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
-    corner = "gamma \\ C" if search.settings.has_gamma else "C"
-    return f'<table class="map"><tr><th>{corner}</th>{head}</tr>{"".join(rows)}</table>'
+    worst, top = min(means), max(means)
+    return [(gamma, [_cell(search, Trial(C, gamma), best, worst, top) for C in Cs]) for gamma in gammas]
 
 
-def _cell(search: Search, trial: Trial, best: Trial, worst: float, top: float) -> str:
+def _cell(search: Search, trial: Trial, best: Trial, worst: float, top: float) -> dict[str, Any] | None:
     result = search.results.get(trial)
     if result is None or not result.right:
-        return "<td></td>"
-    red, green, blue = shade(result.mean, worst, top)
-    ink = "#000" if green > 110 else "#fff"
-    kind = ' class="best"' if trial == best else ""
-    title = f"{_named(search, trial)}: {_accuracies(result)}"
-    text = f"({100 * result.mean:.2f})" if result.dropped else f"{100 * result.mean:.2f}"
-    style = f"background:rgb({red},{green},{blue});color:{ink}"
-    return f'<td{kind} style="{style}" title="{html.escape(title)}">{text}</td>'
+        return None
+    colour = shade(result.mean, worst, top)
+    return {
+        "mean": result.mean,
+        "dropped": result.dropped,
+        "best": trial == best,
+        "colour": colour,
+        "light": colour[1] > 110,
+        "title": f"{_named(search, trial)}: {_accuracies(result)}",
+    }
 
 
 def _accuracies(result: Result) -> str:
     return ", ".join(f"{score:.4f}" for score in result.scores)
 
 
-def _trials(search: Search) -> str:
+def _trials(search: Search) -> list[dict[str, Any]]:
+    """What was tried, from best to worst."""
     done = [(trial, result) for trial, result in search.results.items() if result.right]
     done.sort(key=lambda entry: (entry[1].dropped, -len(entry[1].right), -entry[1].mean, entry[0]))
-    rows = "".join(
-        f"<tr><td>{trial.C:.4g}</td><td>{f'{trial.gamma:.4g}' if search.settings.has_gamma else ''}</td>"
-        f"<td>{result.mean:.4f}</td><td>{result.std:.4f}</td><td>{html.escape(_accuracies(result))}</td>"
-        f"<td>{'given up' if result.dropped else ''}</td></tr>"
+    return [
+        {
+            "C": trial.C,
+            "gamma": trial.gamma,
+            "mean": result.mean,
+            "std": result.std,
+            "scores": _accuracies(result),
+            "dropped": result.dropped,
+        }
         for trial, result in done
-    )
-    head = "".join(f"<th>{name}</th>" for name in ("C", "gamma", "accuracy", "deviation", "by fold", ""))
-    return f"<table><tr>{head}</tr>{rows}</table>"
-
-
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title: search for C and gamma</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td, th { padding: .25rem .6rem; text-align: right; }
-table.map td { border: 1px solid #fff; }
-table.map td.best { outline: 3px solid #d22; outline-offset: -3px; font-weight: bold; }
-footer { color: #666; margin-top: 2rem; }
-</style>
-</head>
-<body>
-<h1>$title: search for C and gamma</h1>
-<p>$facts</p>
-$warning
-<h2>Accuracy in cross-validation, %</h2>
-<p>In brackets: given up after some folds, being worse than the best on the same samples by more than chance.</p>
-$map
-<h2>Trials</h2>
-$trials
-<footer>gpusvm $version</footer>
-</body>
-</html>
-""")
+    ]
