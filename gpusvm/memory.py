@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-
-UNKNOWN_MB = 2048.0
-"""Taken to be free where the system does not say."""
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 # Version 1 writes "no limit" as the largest number of pages.
@@ -17,8 +13,18 @@ _V1_NO_LIMIT = 2**62
 
 def available_mb() -> float:
     """Memory that new work can take without swapping, in MB; within a control group and ``ulimit -v``."""
-    limits = [_cgroup_available_mb(), address_space_mb(), _machine_available_mb()]
+    import psutil
+
+    limits = [psutil.virtual_memory().available / 2**20, address_space_mb(), _cgroup_available_mb()]
     return min(limit for limit in limits if limit is not None)
+
+
+def total_mb() -> float:
+    """Memory of the machine in MB, or of the control group where that is limited to less."""
+    import psutil
+
+    total, group = psutil.virtual_memory().total, _cgroup()
+    return (total if group is None else min(total, group[0])) / 2**20
 
 
 def default_cache_mb(free_mb: float | None = None) -> float:
@@ -34,14 +40,13 @@ def default_cache_mb(free_mb: float | None = None) -> float:
 
 def address_space_mb() -> float | None:
     """What ``ulimit -v`` leaves to this process, in MB; None without such a limit, or where it cannot be known."""
-    with suppress(ImportError, OSError):
-        import resource  # which Windows does not have
+    import psutil
 
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            return max(0.0, (limit - used) / 2**20)
-    return None
+    process = psutil.Process()
+    if not hasattr(process, "rlimit"):  # known on Linux and FreeBSD
+        return None
+    limit, _ = process.rlimit(psutil.RLIMIT_AS)
+    return None if limit == psutil.RLIM_INFINITY else max(0.0, (limit - process.memory_info().vms) / 2**20)
 
 
 def require_address_space(needed_mb: float, purpose: str) -> None:
@@ -68,7 +73,8 @@ def reset_peak_rss() -> None:
 def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, or since `reset_peak_rss`, in MB.
 
-    On Linux this is VmHWM, since getrusage's ru_maxrss starts, in a new process, at what its parent had.
+    On Linux this is VmHWM, since getrusage's ru_maxrss starts, in a new process, at what its parent had; psutil knows
+    a peak on Windows alone.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -77,35 +83,32 @@ def peak_rss_mb() -> float:
     try:
         import resource  # which Windows does not have
     except ImportError:
-        return 0.0
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset / 2**20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _machine_available_mb() -> float:
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) / 1024
-    if not hasattr(os, "sysconf"):
-        return UNKNOWN_MB
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20 / 2
+def _cgroup_available_mb() -> float | None:
+    group = _cgroup()
+    return None if group is None else max(0.0, (group[0] - group[1]) / 2**20)
 
 
-def _cgroup_available_mb(root: Path = CGROUP_ROOT) -> float | None:
-    """What the control group's limit leaves, or None without one.
+def _cgroup() -> tuple[int, int] | None:
+    """The control group's limit and what is used of it, in bytes; None without a limit. psutil does not know it.
 
     Pages of files read long ago count as used, and yet the kernel gives them up before it refuses
     memory: a container that has read its data would else seem full.
     """
     for folder, limit_name, used_name, idle_name in (
-        (root, "memory.max", "memory.current", "inactive_file"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        (CGROUP_ROOT, "memory.max", "memory.current", "inactive_file"),
+        (CGROUP_ROOT / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         with suppress(OSError, ValueError):
             limit = int((folder / limit_name).read_text())  # "max" is no number
             used = int((folder / used_name).read_text()) - _statistic(folder / "memory.stat", idle_name)
-            return None if limit >= _V1_NO_LIMIT else max(0.0, (limit - used) / 2**20)
+            return None if limit >= _V1_NO_LIMIT else (limit, used)
     return None
 
 

@@ -1,15 +1,23 @@
-"""Free memory under a control group's limit."""
+"""Free memory within the limits of a control group and of ulimit."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from gpusvm.memory import _cgroup_available_mb
+from gpusvm import memory
 
 MB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def control_group(tmp_path, monkeypatch):
+    """A control group that each test describes for itself."""
+    monkeypatch.setattr(memory, "CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=8000 * MB, available=5000 * MB))
 
 
 def write(folder, **files):
@@ -22,22 +30,22 @@ def write(folder, **files):
 def test_version_2_counts_the_page_cache_as_free(tmp_path, cached_mb, free_mb):
     stat = f"anon 5\ninactive_file {cached_mb * MB}\nactive_file 7"
     write(tmp_path, memory__max=1000 * MB, memory__current=600 * MB, memory__stat=stat)
-    assert _cgroup_available_mb(tmp_path) == free_mb
+    assert (memory.available_mb(), memory.total_mb()) == (free_mb, 1000)
 
 
 def test_version_1(tmp_path):
     stat = f"inactive_file 1\ntotal_inactive_file {100 * MB}"
     files = {"memory__limit_in_bytes": 1000 * MB, "memory__usage_in_bytes": 600 * MB, "memory__stat": stat}
     write(tmp_path / "memory", **files)
-    assert _cgroup_available_mb(tmp_path) == 500
+    assert memory.available_mb() == 500
     write(tmp_path / "memory", memory__limit_in_bytes=9223372036854771712)
-    assert _cgroup_available_mb(tmp_path) is None
+    assert memory.available_mb() == 5000
 
 
 def test_no_limit_and_no_control_group(tmp_path):
-    assert _cgroup_available_mb(tmp_path) is None
+    assert memory.available_mb() == 5000
     write(tmp_path, memory__max="max", memory__current=600 * MB)
-    assert _cgroup_available_mb(tmp_path) is None
+    assert (memory.available_mb(), memory.total_mb()) == (5000, 8000)
 
 
 def test_gpusvm_can_be_imported_where_there_is_no_module_resource():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpusvm.device import probe_cuda
+from gpusvm.memory import total_mb
 from gpusvm.packages import package_versions
 from gpusvm.version import __version__
 
@@ -31,7 +32,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": joblib.cpu_count(),
-        "memory_mb": _memory_mb(),
+        "memory_mb": int(total_mb()),
         "architecture": platform.machine(),
         "os": _os_name(),
         "python": platform.python_version(),
@@ -51,15 +52,6 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
-
-
-def _memory_mb() -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        return total if limit == "max" else min(total, int(limit) // 2**20)
-    except (OSError, ValueError):
-        return total
 
 
 def _os_name() -> str:
