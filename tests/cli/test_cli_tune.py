@@ -187,7 +187,7 @@ def test_a_page_shows_the_map(wine):
     page = Path("page/index.html").read_text()
     assert page.count("<td") > 12
     assert 'class="best"' in page
-    assert "http" not in page
+    assert "http:" not in page and "https:" not in page
 
 
 @pytest.mark.parametrize("option, value", [("--C", "1,x"), ("--C", "0"), ("--gamma", "-1"), ("--C", "1,inf")])
