@@ -36,7 +36,7 @@ run_extras := $(GPU)
 # Without a GPU, what its tests take that need none; the GPU packages bring their own of each.
 dev_extras := dev$(comma)$(or $(GPU),gpu-test)
 
-.PHONY: train demo test coverage lint format bench bench-startup bench-workloads bench-tune fuzz faults truth audit gpu-extras dist-check clean
+.PHONY: train demo test coverage lint format docs bench bench-startup bench-workloads bench-tune fuzz faults truth audit gpu-extras dist-check clean
 
 train: $(VENV)/.installed-run
 	$(BIN)/gpusvm train --out models/model.svm
@@ -61,6 +61,9 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/gpusvm bench benchmarks/full.toml --out benchmarks/results
@@ -105,6 +108,10 @@ $(VENV)/.installed-dev: $(BIN)/python pyproject.toml
 # The peers of the benchmark suite: scikit-learn-intelex on a CPU, cuML on a GPU.
 $(VENV)/.installed-bench: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[intel$(if $(GPU),$(comma)$(GPU))]"
+	touch $@ $(VENV)/.installed-run
+
+$(VENV)/.installed-docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@ $(VENV)/.installed-run
 
 $(VENV)/.installed-audit: $(BIN)/python pyproject.toml

@@ -70,11 +70,12 @@ class SVC(ClassifierMixin, KernelMachine):
         Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
         `max_iter`; only for `native-cpu` and `native-cuda`.
     probability : bool, default=False
-        Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains three times more, each time without
-        a third of the samples, to see how far decision values can be trusted.
+        Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains again without each half of the
+        samples (of up to 2,000: without each third), to see how far decision values can be trusted.
     random_state : int, RandomState or None, default=None
-        Of those thirds. None always draws the same ones: nothing else is random here.
+        Of those parts. None always draws the same ones: nothing else is random here.
     decision_function_shape : {'ovr', 'ovo'}, default='ovr'
+        Whether `decision_function` gives a value for each class, or for each pair of classes.
     break_ties : bool, default=False
         With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
     backend : str, default='auto'
@@ -87,13 +88,6 @@ class SVC(ClassifierMixin, KernelMachine):
     device : int, optional
         CUDA device that a GPU backend uses, counted among those that CUDA_VISIBLE_DEVICES leaves; None is the
         current one.
-
-    X may be sparse, of any of SciPy's formats; it is never made dense. The support vectors are then sparse too. A model
-    of sparse samples predicts dense ones; as in scikit-learn, one of dense samples refuses sparse ones, which its
-    `model_` takes. The backends native-cpu, sklearn and cuml train on sparse samples.
-
-    X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or DLPack (PyTorch, JAX).
-    A GPU backend then trains on it where it is, and predictions of such an X come back as CuPy arrays.
 
     Attributes
     ----------
@@ -118,6 +112,15 @@ class SVC(ClassifierMixin, KernelMachine):
     shape_fit_ : tuple of int
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X has column names
+
+    Notes
+    -----
+    X may be sparse, of any of SciPy's formats; it is never made dense. The support vectors are then sparse too. A model
+    of sparse samples predicts dense ones; as in scikit-learn, one of dense samples refuses sparse ones, which its
+    `model_` takes. The backends native-cpu, sklearn and cuml train on sparse samples.
+
+    X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or DLPack (PyTorch, JAX).
+    A GPU backend then trains on it where it is, and predictions of such an X come back as CuPy arrays.
 
     Examples
     --------
