@@ -352,6 +352,7 @@ class SignedCoefficients:
         self.slices = list(model.class_slices())
 
     def of_pair(self, i: int, j: int) -> np.ndarray:
+        """Of the samples of classes i and j, first class first: (n_i + n_j,) float64."""
         values = np.zeros(self.n)
         for own, other in ((i, j - 1), (j, i)):
             columns = self.slices[own]

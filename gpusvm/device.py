@@ -247,8 +247,7 @@ def on_device(index: int | None) -> Iterator[None]:
 
 @contextmanager
 def training_on_gpu(index: int | None) -> Iterator[Any]:
-    """Train on CUDA device `index` (None: the current one), after all that the caller's stream
-    has yet to do.
+    """Train on CUDA device `index` (None: the current one), after all that the caller's stream has yet to do.
 
     Inside, CuPy works on the null stream; cuML works on the stream of the thread, which waits for
     the null stream and no other, and is waited for by it. At the end the device has done

@@ -70,7 +70,7 @@ _muted: ContextVar[tuple[type[Warning], ...]] = ContextVar("muted", default=())
 
 @contextmanager
 def muted(category: type[Warning]) -> Iterator[None]:
-    """Leave out what this thread would `warn` of in this category. (Python's own filters are of all threads.)"""
+    """Leave out what this thread would `warn` of in this category: Python's own filters are of all threads."""
     token = _muted.set((*_muted.get(), category))
     try:
         yield

@@ -49,6 +49,7 @@ class Predictions:
 
     @property
     def samples_per_second(self) -> float:
+        """How fast the model predicted."""
         return len(self) / max(self.seconds, 1e-9)
 
 
@@ -130,14 +131,17 @@ class Evaluation:
 
     @property
     def n_errors(self) -> int:
+        """Test samples that were labelled wrong."""
         return self.n - int(self.confusion.trace())
 
     @property
     def accuracy(self) -> float:
+        """The share that was labelled right."""
         return int(self.confusion.trace()) / self.n
 
     @property
     def samples_per_second(self) -> float | None:
+        """How fast the model predicted, if that was timed."""
         return None if self.predict_seconds is None else self.n / max(self.predict_seconds, 1e-9)
 
     def most_confused(self, limit: int = 10) -> list[tuple[int, int, int]]:

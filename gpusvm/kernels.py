@@ -71,6 +71,7 @@ class Kernel:
 
     @property
     def precomputed(self) -> bool:
+        """Whether samples are kernel values already."""
         return self.name == "precomputed"
 
     @property

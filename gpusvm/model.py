@@ -147,6 +147,7 @@ class SVMModel:
 
     @property
     def kernel(self) -> Kernel:
+        """The kernel, with its gamma as a number."""
         return self.problem.kernel
 
     @property
@@ -166,6 +167,7 @@ class SVMModel:
 
     @property
     def n_classes(self) -> int:
+        """How many classes there are; 0 for a single function."""
         return len(self.classes)
 
     @property
@@ -175,6 +177,7 @@ class SVMModel:
 
     @property
     def n_support_vectors(self) -> int:
+        """How many support vectors there are, each counted once."""
         return len(self.support_indices)
 
     @property
@@ -188,7 +191,12 @@ class SVMModel:
         return self.provenance.get("backend") == FROM_LIBSVM
 
     def class_slices(self) -> Iterator[slice]:
-        """The columns of `dual_coef` that belong to each class; all of them to a single function."""
+        """The columns of `dual_coef` that belong to each class; all of them to a single function.
+
+        Yields
+        ------
+        slice
+        """
         ends = np.cumsum(self.n_support)
         for count, end in zip(self.n_support.tolist(), ends.tolist(), strict=True):
             yield slice(end - count, end)
@@ -326,12 +334,29 @@ class SVMModel:
         return {**state, "_evaluators": {}}
 
     def predict(self, X: Array, n_jobs: int | None = None) -> Array:
-        """The class label of each row of `X` (n, n_features), as scikit-learn's SVC votes.
+        """The class label of each sample, as scikit-learn's SVC votes.
 
         A regression gives its values, float64, and a one-class model 1 for inliers and -1 for outliers, int64.
         Of X's module, but for labels that are text: those are always NumPy's. Beside them, a call takes
         a fixed amount of memory (`predict.BUDGET`), whatever the number of rows.
-        Raises DataError where X has another number of columns than the training data.
+
+        Parameters
+        ----------
+        X : (n, n_features) array, NumPy or CuPy, or sparse matrix of SciPy
+            Preprocessed samples.
+        n_jobs : int, optional
+            Threads to use, as joblib counts; None is every core, or what an enclosing context says.
+
+        Returns
+        -------
+        (n,) array
+
+        Raises
+        ------
+        DataError
+            X has another number of columns than the training data.
+        RangeError
+            Values in X are so large that decision values may exceed float64.
         """
         if not self.problem.classifies:
             return self.decided(self.pair_decisions(X, n_jobs=n_jobs))
@@ -342,14 +367,35 @@ class SVMModel:
         return self.labels(self._reduced(X, winners, (), np.int64, n_jobs))
 
     def decided(self, decisions: Array) -> Array:
-        """What `predict` makes of decision values (n, n_pairs)."""
+        """What `predict` makes of decision values.
+
+        Parameters
+        ----------
+        decisions : (n, n_pairs) array
+
+        Returns
+        -------
+        (n,) array
+        """
         if self.problem.classifies:
             return self.labels(self.vote(decisions))
         values = decisions[:, 0]
         return values if self.problem.task == "epsilon_svr" else array_module(values).where(values > 0, 1, -1)
 
     def vote(self, decisions: Array, *, compiled: bool = False) -> Array:
-        """Index (n,) int64 of the class with most votes by decision values (n, n_pairs); see `voting.vote`."""
+        """The class with most votes; see `voting.vote`.
+
+        Parameters
+        ----------
+        decisions : (n, n_pairs) array
+        compiled : bool
+            Whether compiled code may count the votes.
+
+        Returns
+        -------
+        (n,) int64 array
+            Indices of classes.
+        """
         if self.vote_order is None:
             return vote(decisions, self.n_classes, compiled=compiled)
         xp = array_module(decisions)
@@ -358,7 +404,16 @@ class SVMModel:
         return xp.asarray(self.vote_order)[places]
 
     def labels(self, indices: Array) -> Array:
-        """The labels of classes given by their indices (n,)."""
+        """The labels of classes.
+
+        Parameters
+        ----------
+        indices : (n,) int64 array
+
+        Returns
+        -------
+        (n,) array
+        """
         xp = array_module(indices)
         if xp is np:
             return self.classes[indices]
@@ -366,9 +421,27 @@ class SVMModel:
         return xp.asarray(self.classes)[indices] if numbers else self.classes[indices.get()]
 
     def predict_proba(self, X: Array, n_jobs: int | None = None, *, break_ties: bool = False) -> Array:
-        """The probability of each class for each row of `X` (n, n_features), (n, n_classes) float64 of X's module.
+        """The probability of each class for each sample; see `probabilities`.
 
-        See `probabilities`. Raises UsageError where the model has none.
+        Parameters
+        ----------
+        X : (n, n_features) array, NumPy or CuPy, or sparse matrix of SciPy
+            Preprocessed samples.
+        n_jobs : int, optional
+            As for `predict`.
+        break_ties : bool
+            As for `probabilities`.
+
+        Returns
+        -------
+        (n, n_classes) float64 array of X's module
+
+        Raises
+        ------
+        UsageError
+            The model has no probabilities.
+        DataError, RangeError
+            As for `predict`.
         """
         self.require_probabilities()
 
@@ -378,7 +451,17 @@ class SVMModel:
         return self._reduced(X, found, (self.n_classes,), np.float64, n_jobs)
 
     def require_probabilities(self) -> Calibration:
-        """What turns decision values into probabilities. Raises UsageError where there is nothing that does."""
+        """What turns decision values into probabilities, for what cannot do without.
+
+        Returns
+        -------
+        Calibration
+
+        Raises
+        ------
+        UsageError
+            The model has none.
+        """
         if self.calibration is None:
             raise UsageError("the model has no probabilities: train it with --proba, or SVC(probability=True)")
         return self.calibration
@@ -394,6 +477,15 @@ class SVMModel:
         decisions : (n, n_pairs) array
         break_ties : bool
             Whether the prediction breaks equal votes by `decision_function`, as ``SVC(break_ties=True)`` does.
+
+        Returns
+        -------
+        (n, n_classes) float64 array
+
+        Raises
+        ------
+        UsageError
+            The model has no probabilities.
         """
         calibration, xp = self.require_probabilities(), array_module(decisions)
         if xp is not np:
@@ -414,6 +506,14 @@ class SVMModel:
 
     def decision_function(self, X: Array, shape: str = "ovr", n_jobs: int | None = None) -> Array:
         """Decision values, of each pair (``"ovo"``) or of each class (``"ovr"``).
+
+        Parameters
+        ----------
+        X : (n, n_features) array, NumPy or CuPy, or sparse matrix of SciPy
+            Preprocessed samples.
+        shape : {"ovr", "ovo"}
+        n_jobs : int, optional
+            As for `predict`.
 
         Returns
         -------

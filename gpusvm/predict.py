@@ -77,6 +77,8 @@ Consumer = Callable[[slice, Array], None]
 
 
 class Evaluator(Protocol):
+    """A way to evaluate a model's decision functions."""
+
     compiled: bool
     """Whether compiled code is at hand."""
 
@@ -262,6 +264,7 @@ class PrimalEvaluator:
         self.budget = _budget(xp)
 
     def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
+        """As `Evaluator` says."""
         width = 0 if is_sparse(X) else X.shape[1]
         step = _rows_within(self.budget, 8 * (width + 3 * len(self.intercept)))
         for start in range(0, X.shape[0], step):
@@ -287,6 +290,7 @@ class CompiledEvaluator:
         )  # fmt: skip
 
     def each_block(self, X: np.ndarray, n_jobs: int | None, consume: Consumer) -> None:
+        """As `Evaluator` says."""
         self.blocks.each_block(X, effective_jobs(n_jobs), consume)
 
 
@@ -357,6 +361,7 @@ class ArrayEvaluator:
         return matrix
 
     def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
+        """As `Evaluator` says."""
         parts = list(self._parts())
         widest = max((part.stop - part.start for part in parts), default=1)
         # Kernel values, their float64 copy and what they are made of; a row; decision values and their votes. A sparse

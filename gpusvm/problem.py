@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class QP(NamedTuple):
-    """A problem over variables b, one for each sample of some blocks of the data:
+    """A problem over variables b, one for each sample of some blocks of the data.
+
+    It is to
 
         minimise  1/2 b' K b - p' b + epsilon sum(abs(b))    subject to  lower <= b <= upper,  sum(b) = sum(start)
 

@@ -134,6 +134,7 @@ def _row_numbers(data: Samples) -> str:
 
 
 def counted(data: Samples, kind: str = "") -> str:
+    """How many samples there are, in words: "5 training images"."""
     return plural(len(data), kind + data.unit)
 
 

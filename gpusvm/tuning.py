@@ -46,6 +46,8 @@ FORMAT = 1
 
 
 class Trial(NamedTuple):
+    """What is tried. The gamma is 0 of a kernel that has none."""
+
     C: float
     gamma: float
 
@@ -75,10 +77,12 @@ class Result:
 
     @property
     def mean(self) -> float:
+        """Of the scores; NaN before the first."""
         return float(np.mean(self.scores)) if self.right else math.nan
 
     @property
     def std(self) -> float:
+        """Standard deviation of the scores; NaN before the first."""
         return float(np.std(self.scores)) if self.right else math.nan
 
 
@@ -116,10 +120,12 @@ class Settings:
     exhaustive: bool = False
 
     def with_gamma(self, gamma: float) -> Kernel:
+        """The kernel with this gamma."""
         return Kernel(self.kernel, gamma, self.degree, self.coef0)
 
     @property
     def has_gamma(self) -> bool:
+        """Whether the kernel has a gamma to be found."""
         return "gamma" in KERNEL_PARAMETERS[self.kernel]
 
 

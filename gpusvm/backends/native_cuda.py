@@ -168,8 +168,7 @@ def _launch_a_kernel() -> None:
 
 
 def free_mb() -> float:
-    """Free memory of the current CUDA device, in MB; what CuPy's default pool keeps for itself
-    counts as free."""
+    """Free memory of the current CUDA device, in MB, with what CuPy's default pool keeps for itself."""
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()

@@ -336,6 +336,7 @@ def shown(console: Console, search: Search) -> Iterator[Callable[[], None]]:
 
 
 def progress_line(search: Search) -> str:
+    """How many trainings are done, the best so far, and the time left."""
     left = search.seconds_left()
     about = "" if math.isnan(left) else f", about {left:.0f} s left"
     elapsed = time.monotonic() - search.started

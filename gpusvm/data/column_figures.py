@@ -1,5 +1,7 @@
-"""Figures of a table's columns, and which of them need a look: constant ones, copies, those of another size, and those
-with values that stand for missing ones."""
+"""Figures of a table's columns, and which of them need a look.
+
+These are constant ones, copies, those of another size, and those with values that stand for missing ones.
+"""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _read_line(file: IO[bytes], path: Path, number: int) -> bytes:
 
 
 def _blocks(file: IO[bytes], layout: _Layout) -> Iterator[tuple[int, bytes]]:
-    """Whole lines, about a block's worth at a time, with the number of the first; `\\n` ends each."""
+    """Whole lines, about a block's worth at a time, with the number of the first; a line feed ends each."""
     line = layout.first_line
     while block := file.read(_BLOCK_BYTES):
         block += _read_line(file, layout.path, line + block.count(b"\n"))

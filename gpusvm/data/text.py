@@ -76,7 +76,7 @@ def decode_head(head: bytes, path: Path) -> str:
 
 @contextmanager
 def open_text(path: Path, encoding: str, progress: bool = False) -> Iterator[TextIO]:
-    """The file as text whose lines all end in `\\n`; UnicodeDecodeError where it is not in this encoding."""
+    """The file as text whose lines all end in a line feed; UnicodeDecodeError where it is not in this encoding."""
     with open_unpacked(path, progress) as file:
         yield io.TextIOWrapper(file, encoding=encoding, newline=None)
 

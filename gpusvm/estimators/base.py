@@ -246,6 +246,15 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         `predict` takes X as the model was trained on it. Steps that the file has stay on ``svc.model_``
         and are not applied by the estimator: ``svc.predict(svc.model_.preprocess(images))``.
 
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        Self
+            An instance of the class that it is called on.
+
         Raises
         ------
         ModelFileError
@@ -260,7 +269,16 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
 
     @classmethod
     def from_model(cls, model: SVMModel) -> Self:
-        """A fitted estimator around `model`.
+        """A fitted estimator around a model.
+
+        Parameters
+        ----------
+        model : SVMModel
+
+        Returns
+        -------
+        Self
+            An instance of the class that it is called on.
 
         Raises
         ------
@@ -280,28 +298,34 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
 
     @property
     def support_(self) -> np.ndarray:
+        """Rows of the support vectors in the training data, grouped by class: (n_sv,) int32."""
         return self._fitted("support_").support_indices.astype(np.int32)
 
     @property
     def support_vectors_(self) -> Any:
+        """The support vectors (n_sv, n_features), in the precision that they were trained in; sparse where X was."""
         return in_public(self._fitted("support_vectors_").support_vectors)
 
     @property
     def n_support_(self) -> np.ndarray:
+        """How many support vectors each class has, (n_classes,) int32; (1,) for a single function."""
         return self._fitted("n_support_").n_support.astype(np.int32)
 
     @property
     def dual_coef_(self) -> Any:
+        """The coefficients of the support vectors, (n_classes - 1, n_sv) float64, with scikit-learn's signs."""
         model = self._fitted("dual_coef_")
         coef = self._public_sign * model.dual_coef
         return in_public(all_stored(coef)) if is_sparse(model.support_vectors) else coef
 
     @property
     def intercept_(self) -> np.ndarray:
+        """The constant of each decision function, (n_pairs,) float64, with scikit-learn's signs."""
         return self._public_sign * self._fitted("intercept_").intercept
 
     @property
     def coef_(self) -> Any:
+        """Weights of the features, (n_pairs, n_features) float64; AttributeError but for a linear kernel."""
         # Of a fitted model its own kernel counts, not one that set_params has named since.
         kernel = self.model_.kernel.name if "model_" in self.__dict__ else self.kernel
         if kernel != "linear":

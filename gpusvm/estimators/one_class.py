@@ -143,6 +143,11 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
         sample_weight : array-like of shape (n,), optional
             The largest coefficient of each sample; samples of weight zero or less take no part.
 
+        Returns
+        -------
+        OneClassSVM
+            Itself.
+
         Raises
         ------
         ValueError
@@ -162,17 +167,46 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
 
     @property
     def offset_(self) -> np.ndarray:
+        """What `score_samples` adds to the decision values: (1,) float64, the intercept with its sign turned."""
         return -self._fitted("offset_").intercept
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Signed distance (n,) float64 of the rows of X (n, n_features) to the boundary: positive for inliers."""
+        """Signed distance of samples to the boundary: positive for inliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n,) float64 array
+        """
         return self._decision_values(X)
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """The same before `offset_` is taken from it: (n,) float64."""
+        """The decision values before `offset_` is taken from them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n,) float64 array
+        """
         return self.decision_function(X) + self.offset_[0]
 
     def predict(self, X: Any) -> np.ndarray:
-        """1 for inliers and -1 for outliers among the rows of X (n, n_features): (n,) int64."""
+        """Tell inliers from outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n,) int64 array
+            1 for inliers and -1 for outliers.
+        """
         X = self._validated(X)
         return self.model_.predict(X, self.n_jobs)

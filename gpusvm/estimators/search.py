@@ -134,6 +134,11 @@ class SVCSearchCV(GridSearchCV):
         **params : dict
             ``groups`` for the splitter, and ``sample_weight`` (n,) for the trainings.
 
+        Returns
+        -------
+        SVCSearchCV
+            Itself.
+
         Raises
         ------
         ValueError

@@ -47,4 +47,5 @@ class SingleFunctionMachine(KernelMachine):
 
     @property
     def n_iter_(self) -> int:
+        """Iterations, as the backend counts them."""
         return int(self._fitted("n_iter_").n_iter[0])

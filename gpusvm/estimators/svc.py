@@ -202,6 +202,11 @@ class SVC(ClassifierMixin, KernelMachine):
         sample_weight : array-like of shape (n,), optional
             Factor on C for each sample.
 
+        Returns
+        -------
+        SVC
+            Itself.
+
         Raises
         ------
         ValueError
@@ -227,6 +232,20 @@ class SVC(ClassifierMixin, KernelMachine):
 
         With a checkpoint, pairs that an earlier call with the same data and parameters left there are not solved
         again, and pairs solved now are added to it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+        progress : callable, optional
+            Called with how many class pairs are trained, of how many, and the latest.
+        checkpoint : Checkpoint, optional
+
+        Returns
+        -------
+        SVC
+            Itself.
 
         Raises
         ------
@@ -308,7 +327,11 @@ class SVC(ClassifierMixin, KernelMachine):
         )
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Decision values of the rows of X (n, n_features).
+        """Decision values of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
 
         Returns
         -------
@@ -320,7 +343,21 @@ class SVC(ClassifierMixin, KernelMachine):
         return self.model_.decision_function(X, self.decision_function_shape, self.n_jobs)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Labels (n,) of the rows of X (n, n_features), by the votes of the class pairs."""
+        """Labels of samples, by the votes of the class pairs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n,) array
+
+        Raises
+        ------
+        ValueError
+            `break_ties` with ``decision_function_shape="ovo"``, or another number of features than in `fit`.
+        """
         check_is_fitted(self, "model_")
         if self.break_ties and self.decision_function_shape == "ovo":
             raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
@@ -335,10 +372,23 @@ class SVC(ClassifierMixin, KernelMachine):
 
     @available_if(_check_proba)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class (n, n_classes) for the rows of X (n, n_features), in the order of `classes_`.
+        """The probability of each class, in the order of `classes_`.
 
         In every row the class that `predict` gives has the largest one.
         (But for a model that was read from LIBSVM's format: see `SVMModel.probabilities`.)
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n, n_classes) float64 array
+
+        Raises
+        ------
+        NotFittedError
+            It was fitted without probabilities.
         """
         check_is_fitted(self, "model_")
         if self.model_.calibration is None:
@@ -348,7 +398,16 @@ class SVC(ClassifierMixin, KernelMachine):
 
     @available_if(_check_proba)
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of `predict_proba`, (n, n_classes)."""
+        """Logarithms of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n, n_classes) float64 array
+        """
         probabilities = self.predict_proba(X)
         with np.errstate(divide="ignore"):  # of a class that took no part
             return array_module(probabilities).log(probabilities)
@@ -366,13 +425,39 @@ class SVC(ClassifierMixin, KernelMachine):
         return np.empty(0) if calibration is None else calibration.probB
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on X (n, n_features) with labels y (n,), wherever they lie."""
+        """The accuracy on samples with these labels, wherever they lie.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
         weights = None if sample_weight is None else on_host(sample_weight)
         with swapped_named(X, y):
             return float(accuracy_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
 
     @classmethod
     def from_model(cls, model: SVMModel) -> SVC:
+        """A fitted SVC around a model.
+
+        Parameters
+        ----------
+        model : SVMModel
+
+        Returns
+        -------
+        SVC
+
+        Raises
+        ------
+        UsageError
+            It is a regression or a one-class model.
+        """
         svc = super().from_model(model)
         svc.probability = model.calibration is not None
         svc.classes_, svc.class_weight_ = model.classes, np.ones(model.n_classes)
@@ -383,6 +468,7 @@ class SVC(ClassifierMixin, KernelMachine):
 
     @property
     def n_iter_(self) -> np.ndarray:
+        """Iterations of each class pair, as its backend counts them: (n_pairs,) int32."""
         return self._fitted("n_iter_").n_iter.astype(np.int32)
 
     @property

@@ -149,6 +149,11 @@ class SVR(RegressorMixin, SingleFunctionMachine):
         sample_weight : array-like of shape (n,), optional
             Factor on C for each sample; samples of weight zero or less take no part.
 
+        Returns
+        -------
+        SVR
+            Itself.
+
         Raises
         ------
         ValueError
@@ -164,11 +169,31 @@ class SVR(RegressorMixin, SingleFunctionMachine):
         return Problem(self._resolved_kernel(X), C=float(self.C), task=self._task, epsilon=float(self.epsilon))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Values (n,) float64 for the rows of X (n, n_features)."""
+        """The values for samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        (n,) float64 array
+        """
         return self._decision_values(X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R squared on X (n, n_features) with targets y (n,), wherever they lie."""
+        """R squared on samples with these targets, wherever they lie.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
         weights = None if sample_weight is None else on_host(sample_weight)
         with swapped_named(X, y):
             return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))

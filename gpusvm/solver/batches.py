@@ -37,8 +37,10 @@ CHUNKS_PER_THREAD = 8
 
 
 def serves(problem: QP, values: KernelOfBlocks, operands: Sequence[Operand]) -> bool:
-    """Whether a problem can be solved here: from zero, on dense samples of few numbers, all of its variables at
-    once. A regression comes alone, and gains nothing by it."""
+    """Whether a problem can be solved here: from zero, on dense samples of few numbers, all of its variables at once.
+
+    A regression comes alone, and gains nothing by it.
+    """
     if problem.start is not None or problem.epsilon > 0 or problem.n > AT_ONCE:
         return False
     if values.kernel.precomputed or not values.fits_float32:

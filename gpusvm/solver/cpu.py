@@ -320,8 +320,10 @@ class _Ways:
         return left
 
     def from_outliers(self, problem: QP) -> QP:
-        """A one-class problem with a start near its solution: those at their bounds whose f is least, where f is the
-        solution, or what some thousand steps come to, of the same problem about some of the samples."""
+        """A one-class problem with a start near its solution: those at their bounds whose f is least.
+
+        f is the solution, or what some thousand steps come to, of the same problem about some of the samples.
+        """
         dtype = np.float32 if self.shared.fits_float32 else np.float64
         part = np.linspace(0, problem.n - 1, min(AT_ONCE, problem.n // 4)).astype(np.int64)
         lower, upper = problem.lower[part], problem.upper[part]

@@ -181,8 +181,10 @@ class Kernels:
     def subtract(self, live: Array, action: Array, rows: Array, slot_of: Array, member: Array, members: Array,
                  n_members: Array, change: Array, support: Array, n_support: Array, b: Array, v: Array, *,
                  begin: int = 0, end: int = EVERYTHING) -> None:  # fmt: skip
-        """v -= K[:, changed] change for problems that run, v -= K[:, support] b for those whose gradient is computed
-        from scratch, from place `begin` of the list to `end`."""
+        """v -= K[:, changed] change for problems that run, from place `begin` of the list to `end`.
+
+        v -= K[:, support] b for those whose gradient is computed from scratch.
+        """
         grid = (-(-v.shape[1] // _PORTION), len(live))
         self.function("subtract", rows.dtype)(grid, (_PORTION,), (
             live, action, rows, _int(rows.shape[1]), slot_of, member, _int(member.shape[1]), members,

@@ -1,5 +1,8 @@
-"""Rows of the kernel matrix on a CUDA device: the samples are brought there once, in the form that suits them, and
-the kernels of rows.cu multiply them and turn the products into kernel values on the spot."""
+"""Rows of the kernel matrix on a CUDA device.
+
+The samples are brought there once, in the form that suits them. The kernels of rows.cu multiply them and turn the
+products into kernel values on the spot.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""Rows of the kernel matrix: inner products a thousand columns at a time, each chunk turned into kernel
-values by a compiled loop while it is still in cache."""
+"""Rows of the kernel matrix.
+
+Inner products a thousand columns at a time, each chunk turned into kernel values by a compiled loop while it is still
+in cache.
+"""
 
 from __future__ import annotations
 

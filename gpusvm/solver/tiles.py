@@ -156,8 +156,11 @@ def _tile_code(element: Any, n_rows: int) -> Callable[..., Any]:
 
 
 def _weighted_code(n_rows: int) -> Callable[..., Any]:
-    """Code of: out[r, column:column + 16] = sum over start <= s < stop of
-    values[row + r, s] * weights[shift + s, column:column + 16], in float64."""
+    """Code of a product of values and weights, in float64.
+
+    out[r, column:column + 16] = sum over start <= s < stop of
+    values[row + r, s] * weights[shift + s, column:column + 16]
+    """
     double = ir.DoubleType()
     vector = ir.VectorType(double, PANEL_WIDTH)
 
