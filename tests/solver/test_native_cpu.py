@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from gpusvm import SVC, certify
 from gpusvm.backends import get_backend
+from gpusvm.certificate import SignedCoefficients, pair_gap
 from gpusvm.errors import RangeError, TrainingError
 from gpusvm.kernels import Kernel
 from gpusvm.params import Stopping
@@ -110,17 +111,17 @@ def test_a_changing_working_set_among_ties(rng, monkeypatch, positive):
 
 
 def test_few_kinds_of_samples_many_at_a_bound(rng):
-    """More support vectors than the working set holds, among thousands of ties."""
-    kind = rng.integers(0, 12, 9000)
-    y = (rng.random(9000) < np.linspace(0.2, 0.8, 12)[kind]).astype(int)
+    """More support vectors than the largest working set holds, 3072, among thousands of ties."""
+    kind = rng.integers(0, 12, 5000)
+    y = (rng.random(5000) < np.linspace(0.2, 0.8, 12)[kind]).astype(int)
     model = check(np.eye(12)[kind], y, asked(kernel=Kernel("rbf", gamma=1.0), C=1.0))
     assert model.n_support_vectors > cpu.LARGEST_SET
 
 
 def test_a_tolerance_that_float64_cannot_reach_ends_and_says_so(digits):
-    params = asked(kernel=KERNELS[0], C=10.0, tol=1e-17)
+    params, some = asked(kernel=KERNELS[0], C=10.0, tol=1e-17), digits[1] < 3
     with pytest.warns(UserWarning, match=r"cannot be solved in the precision of their kernel values to tol=1e-17"):
-        model = NATIVE.fit(digits[0][:300], digits[1][:300], *params)
+        model = NATIVE.fit(digits[0][some][:90], digits[1][some][:90], *params)
     assert not model.converged.all() and model.fit_status == 1
     assert model.kkt_gap.max() < 1e-9
 
@@ -410,7 +411,19 @@ def test_full_mnist():
     accuracy = (model.predict(X_test) == test.labels).mean()
     assert 0.9852 <= accuracy <= 0.9854
     assert abs(model.n_support_vectors - 13_370) <= 20
-    assert certify(model, X, train.labels).max_kkt_gap <= 2e-3
+    assert model.kkt_gap.max() <= 2e-3
+    # In float64, of each digit and the one that it resembles: for all pairs it takes as long as ten trainings.
+    for pair in [(0, 6), (1, 7), (2, 8), (3, 5), (4, 9)]:
+        assert gap_of_pair(model, X, train.labels, *pair) <= 2e-3
+
+
+def gap_of_pair(model, X, y, i, j):
+    first, second = np.flatnonzero(y == i), np.flatnonzero(y == j)
+    rows = np.concatenate([first, second])
+    coefficients = SignedCoefficients(model, len(y)).of_pair(i, j)[rows]
+    support = np.flatnonzero(coefficients)
+    bounds = np.full(len(rows), model.problem.C)
+    return pair_gap(model.kernel, X[rows], len(first), bounds, support, coefficients[support])
 
 
 def test_libsvm_is_still_the_reference_here(digits):
