@@ -61,7 +61,7 @@ def test_interrupts_come_in_time_whatever_the_first_run_took(estimate):
 
 
 def test_interrupted_commands_leave_the_old_file_or_the_new_one(run):
-    run("--trials", "3", *SCENES)
+    run("--trials", "2", *SCENES)
 
 
 def test_writing_in_place_would_be_seen(run):

@@ -84,7 +84,8 @@ def test_sets_that_grow_over_many_rounds(digits, monkeypatch):
 
 @pytest.mark.parametrize("gamma", [0.05, 0.5])
 def test_sets_that_must_let_members_go(digits, gamma):
-    found = check(digits[0], digits[1], Kernel("rbf", gamma=gamma), device=host_device(largest_set=24))
+    few = digits[1] < 5
+    found = check(digits[0][few], digits[1][few], Kernel("rbf", gamma=gamma), device=host_device(largest_set=24))
     assert max((r.b != 0).sum() for r in found) > 24, "no set was too small: nothing was tested"
 
 
