@@ -45,7 +45,7 @@ demo: $(VENV)/.installed-run
 	$(BIN)/gpusvm demo --out models/demo.html $(DEMO_ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 coverage: override PYTEST_ARGS += --cov --cov-report=term
 coverage: test

@@ -39,6 +39,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         terminalreporter.write_line(f"to try the same again: {SEED_VARIABLE}={SEED}")
 
 
+BEGUN_FIRST = (
+    "estimators/test_svc.py",
+    "solver/test_nvrtc.py",
+    "faults/test_faults.py",
+    "solver/test_native_cpu.py",
+    "cli/test_cli_train.py",
+    "test_predict.py",
+    "estimators/test_scikit_learns_tests.py",
+    "solver/test_cuda_scheduler.py",
+    "test_notebook.py",
+    "test_truth.py",
+)
+"""Files that take longest, so that of two processes none is left with one at the end. Of the first two, one compiles
+most of what all need, and keeps it, and the other needs nothing compiled: else both would compile the same."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(BEGUN_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         found = probe_cuda()
