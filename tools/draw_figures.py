@@ -1,6 +1,7 @@
 """Draw the figures of docs/: `python tools/draw_figures.py [NAME ...]` writes docs/figures/NAME.svg.
 
 All show what the solver really does, so they are drawn again where it changes. Two of them take MNIST.
+docs/figures/workloads.svg is by `gpusvm bench benchmarks/results/workloads-2026-11-28-044229.json --plot`.
 """
 
 from __future__ import annotations

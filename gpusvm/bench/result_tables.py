@@ -78,7 +78,7 @@ def footnotes(content: Mapping[str, Any]) -> list[str]:
     notes = [f"{_data(data)}{_compared(suite, content['rows'])}", f"Machine: {describe(machine)}."]
     if least := suite.get("least_timed_s"):
         notes.append(f"What took less than {least:g} s was repeated for that long in its process, and is the median.")
-    if any(_is_doubtful(row) for row in content["rows"]):
+    if any(is_doubtful(row) for row in content["rows"]):
         notes.append(f"{DOUBT} the KKT gap is above twice the tolerance: not a solution of the problem stated.")
     if content["finished"] is None:
         notes.append("The run did not finish: what is missing was not measured.")
@@ -154,7 +154,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         _number(row["predict_speedup"], ".2f"),
         _number(row["accuracy"], ".4f"),
         _number(row["n_support_vectors"], ",d"),
-        _number(certificate.get("kkt_gap"), ".2g") + (f" {DOUBT}" if _is_doubtful(row) else ""),
+        _number(certificate.get("kkt_gap"), ".2g") + (f" {DOUBT}" if is_doubtful(row) else ""),
         _number(certificate.get("dual_objective"), ".8g"),
         _number(row["agreement"], ".4f"),
         _number(row["peak_rss_mb"], ",.0f"),
@@ -162,7 +162,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _is_doubtful(row: Mapping[str, Any]) -> bool:
+def is_doubtful(row: Mapping[str, Any]) -> bool:
+    """Whether the model of this row is not a solution of the problem it was given."""
     if row["certificate"] is None:
         return False
     return row["certificate"].get("kkt_gap", 0.0) > 2 * row["params"].get("tol", 1e-3)

@@ -25,7 +25,8 @@ def bench(
     suite: Annotated[
         str | None,
         typer.Argument(
-            help="A .toml file, or a suite by name. By default full in the project's folder, else quick.",
+            help="A .toml file, or a suite by name; by default full in the project's folder, else quick. "
+            "Of a record, a .json file, the tables are shown, and nothing is measured.",
             show_default=False,
         ),
     ] = None,
@@ -41,16 +42,29 @@ def bench(
     resume: Annotated[
         Path | None, typer.Option(help="Continue an interrupted run: the .json file that it left.")
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the results to this file, .svg or .png.")] = None,
 ) -> None:
     """Time training and prediction of every backend, and of what people use without gpusvm.
 
     Each measurement runs in a fresh process, several times. What cannot run here, fails or takes too
     long is a row that says so. Results are saved after every measurement, as JSON and Markdown.
     """
+    if plot is not None:
+        from gpusvm.bench.plot import check_plot
+
+        check_plot(plot)
+    changed = any(given is not None for given in (backends, sizes, repeats, timeout, out))
     if resume is not None:
-        if any(given is not None for given in (suite, backends, sizes, repeats, timeout, out)):
-            raise UsageError("--resume goes on with a run as it was begun; beside it give no more than --data-dir")
+        if suite is not None or changed:
+            raise UsageError(
+                "--resume goes on with a run as it was begun; beside it give no more than --data-dir and --plot"
+            )
         run = _resumed(resume, data_dir)
+    elif suite is not None and suite.endswith(".json"):
+        if changed:
+            raise UsageError(f"{suite}: is a record, of which nothing is measured; beside it give no more than --plot")
+        _show(_recorded(Path(suite)), plot)
+        return
     else:
         options = {
             "contenders": _split(backends, str, "--backends"),
@@ -60,7 +74,13 @@ def bench(
         }
         run = _begun(suite, options, out or Path("bench-results"), data_dir)
     _measure(run)
-    _show(run)
+    _show(run.record.to_dict(), plot, run.path)
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    from gpusvm.bench.record import load_record
+
+    return load_record(path).to_dict()
 
 
 def _begun(source: str | None, options: dict[str, Any], out: Path, data_dir: Path | None) -> Run:
@@ -148,11 +168,10 @@ def _outcome(measurement: dict[str, Any]) -> str:
     )
 
 
-def _show(run: Run) -> None:
-    """Print the tables: drawn on a terminal, as Markdown elsewhere."""
+def _show(content: dict[str, Any], plot: Path | None, written: Path | None = None) -> None:
+    """Print the tables of a record, drawn on a terminal, as Markdown elsewhere; draw them; say where all of it is."""
     from gpusvm.bench.result_tables import HEADER, footnotes, make_tables, markdown_table
 
-    content = run.record.to_dict()
     console = results()
     for table in make_tables(content):
         if console.is_terminal:
@@ -166,5 +185,11 @@ def _show(run: Run) -> None:
         else:
             note = f"{table.note}\n\n" if table.note else ""
             console.print(f"## {table.title}\n\n{note}{markdown_table(table)}\n", soft_wrap=True)
-    for line in (*footnotes(content), f"Results: {run.path} and {run.path.with_suffix('.md').name}"):
+    where = [f"Results: {written} and {written.with_suffix('.md').name}"] if written is not None else []
+    if plot is not None:
+        from gpusvm.bench.plot import save_plot
+
+        save_plot(content, plot)
+        where.append(f"Picture: {plot}")
+    for line in (*footnotes(content), *where):
         console.print(line, soft_wrap=True)
