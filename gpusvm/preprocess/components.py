@@ -40,9 +40,9 @@ class Logarithm(TransformerMixin, BaseEstimator):
     Examples
     --------
     >>> from gpusvm.preprocess import Logarithm
-    >>> Logarithm(epsilon=0.5).fit_transform([[0.0, 0.0], [2.0, 6.0]])
-    array([[0.       , 0.       ],
-           [1.6094379, 1.6094379]], dtype=float32)
+    >>> Logarithm(epsilon=0.5).fit_transform([[0.0, 0.0], [2.0, 6.0]]).round(4)
+    array([[0.    , 0.    ],
+           [1.6094, 1.6094]], dtype=float32)
     """
 
     def __init__(self, epsilon: float = EPSILON) -> None:
