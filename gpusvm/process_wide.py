@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Any
 
 
 class SharedContext:
@@ -20,7 +21,7 @@ class SharedContext:
         Makes the context manager that sets the setting, and puts back on leaving what was there on entering.
     """
 
-    def __init__(self, make: Callable[[], AbstractContextManager]) -> None:
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._n_inside = 0
@@ -34,7 +35,7 @@ class SharedContext:
                 self._setting = self._keeper.submit(self._enter).result()
             self._n_inside += 1
 
-    def _enter(self) -> AbstractContextManager:
+    def _enter(self) -> AbstractContextManager[Any]:
         setting = self._make()
         setting.__enter__()
         return setting

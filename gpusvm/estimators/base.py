@@ -35,7 +35,7 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
     _task: str
     """One of `params.TASKS`: what a subclass trains."""
 
-    _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
         **constraints("degree", "coef0", "tol", "max_iter", "time_limit", "n_jobs", "device"),
         "kernel": [StrOptions(set(KERNEL_NAMES)), callable],
         "gamma": [StrOptions({"scale", "auto"}), *RANGES["gamma"].constraints()],

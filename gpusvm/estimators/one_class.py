@@ -90,7 +90,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
 
     _task = "one_class"
 
-    _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
         **SingleFunctionMachine._parameter_constraints,
         **constraints("nu"),
     }

@@ -87,7 +87,7 @@ class SVCSearchCV(GridSearchCV):
     """
 
     _required_parameters: Sequence[str] = ()
-    _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
         **{name: kinds for name, kinds in GridSearchCV._parameter_constraints.items() if name != "estimator"},
         "param_grid": [dict, list, None],
         "svc": [SVC, None],

@@ -134,7 +134,7 @@ class SVC(ClassifierMixin, KernelMachine):
 
     _task = "c_svc"
 
-    _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
         **KernelMachine._parameter_constraints,
         **constraints("C"),
         "probability": ["boolean", StrOptions({"deprecated"})],
@@ -155,7 +155,7 @@ class SVC(ClassifierMixin, KernelMachine):
         shrinking: bool = True,
         tol: float = 1e-3,
         cache_size: float | str = "auto",
-        class_weight: dict | str | None = None,
+        class_weight: dict[Any, float] | str | None = None,
         verbose: bool = False,
         max_iter: int = -1,
         time_limit: float | None = None,

@@ -94,7 +94,7 @@ class SVR(RegressorMixin, SingleFunctionMachine):
 
     _task = "epsilon_svr"
 
-    _parameter_constraints: dict = {  # noqa: RUF012 - the name and form scikit-learn reads
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
         **SingleFunctionMachine._parameter_constraints,
         **constraints("C", "epsilon"),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -357,7 +357,7 @@ def _are_fitted(arrays: Mapping[str, np.ndarray]) -> bool:
 
 
 def _are_valid(parameters: dict[str, Any]) -> bool:
-    checks = {
+    checks: dict[str, Callable[[Any], bool]] = {
         "maximum": is_positive,
         "threshold": is_finite,
         "image_shape": lambda value: value is None or is_image_shape(value),

@@ -13,14 +13,14 @@ import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 
-def compiled(**options: Any) -> Callable[[Callable], Any]:
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with the GIL released; the code is kept on disk where that is possible.
 
     Numba's own ``cache=True`` refuses to define a function where no folder can be written, and to call one
     where the disk is full or a kept file is damaged.
     """
 
-    def decorate(function: Callable) -> Any:
+    def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(nogil=True, **options)(function)
         with suppress(RuntimeError):  # no folder can be written
             dispatcher._cache = _BestEffortCache(function)
@@ -36,7 +36,7 @@ class _BestEffortCache(FunctionCache):
     Numba by itself looks at the function's own.
     """
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         folder = Path(function.__code__.co_filename).parent
         stamp = [(file.stat().st_mtime, file.stat().st_size) for file in sorted(folder.glob("*.py"))]

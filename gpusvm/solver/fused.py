@@ -468,7 +468,7 @@ def _sum_row_of(  # type: ignore[no-untyped-def]
 def subtract_values_of_nonzeros(
     kind: int,
     factor: float,
-    nonzeros: tuple,
+    nonzeros: tuple[Any, ...],
     left_norms: np.ndarray,
     panels: np.ndarray,
     right_norms: np.ndarray,
@@ -497,7 +497,7 @@ def subtract_values_of_nonzeros(
 def write_values_of_nonzeros(
     kind: int,
     factor: float,
-    nonzeros: tuple,
+    nonzeros: tuple[Any, ...],
     left_norms: np.ndarray,
     panels: np.ndarray,
     right_norms: np.ndarray,

@@ -505,7 +505,7 @@ class Summed(Arithmetic):
         self,
         left: tuple[np.ndarray, ...],
         right: Packed,
-        numbers: tuple,
+        numbers: tuple[Any, ...],
         classes: Classes,
         space: np.ndarray,
         decisions: np.ndarray,
@@ -571,7 +571,12 @@ def _norms(X: np.ndarray) -> np.ndarray:
 
 @compiled()
 def _add_dense(
-    left: tuple, right: Packed, numbers: tuple, classes: Classes, space: Workspace, decisions: np.ndarray
+    left: tuple[Any, ...],
+    right: Packed,
+    numbers: tuple[Any, ...],
+    classes: Classes,
+    space: Workspace,
+    decisions: np.ndarray,
 ) -> None:
     """Add to decisions (m, n_pairs) what some support vectors give to them."""
     m, n = decisions.shape[0], right.norms.shape[0]
@@ -590,7 +595,12 @@ def _add_dense(
 
 @compiled()
 def _add_sparse(
-    left: tuple, right: Packed, numbers: tuple, classes: Classes, space: Workspace, decisions: np.ndarray
+    left: tuple[Any, ...],
+    right: Packed,
+    numbers: tuple[Any, ...],
+    classes: Classes,
+    space: Workspace,
+    decisions: np.ndarray,
 ) -> None:
     """The same for rows given by their non-zeros."""
     m, n = decisions.shape[0], right.norms.shape[0]
@@ -606,7 +616,12 @@ def _add_sparse(
 
 @compiled()
 def _add_integers(
-    left: tuple, right: Packed, numbers: tuple, classes: Classes, space: Workspace, decisions: np.ndarray
+    left: tuple[Any, ...],
+    right: Packed,
+    numbers: tuple[Any, ...],
+    classes: Classes,
+    space: Workspace,
+    decisions: np.ndarray,
 ) -> None:
     """The same for pixels."""
     m, n = decisions.shape[0], right.norms.shape[0]
@@ -622,10 +637,10 @@ def _add_integers(
 
 @compiled()
 def _add_listed(
-    left: tuple,
+    left: tuple[Any, ...],
     right: Packed,
     places: np.ndarray,
-    numbers: tuple,
+    numbers: tuple[Any, ...],
     classes: Classes,
     space: Workspace,
     decisions: np.ndarray,
@@ -641,10 +656,10 @@ def _add_listed(
 
 @numba.njit(inline="always")  # one level less for the compiler to go through
 def _add_tile(
-    norms: tuple,
+    norms: tuple[Any, ...],
     right: Packed,
     c: int,
-    numbers: tuple,
+    numbers: tuple[Any, ...],
     classes: Classes,
     space: Workspace,
     decisions: np.ndarray,

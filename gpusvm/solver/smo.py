@@ -71,8 +71,8 @@ def solve_working_set(
     upper: np.ndarray,
     tol: float,
     max_iter: int,
-    on_demand: tuple = NONE,
-    kink: tuple = NONE,
+    on_demand: tuple[Any, ...] = NONE,
+    kink: tuple[Any, ...] = NONE,
 ) -> int:
     """Sequential minimal optimisation with second-order selection, on the first q variables of K.
 
@@ -232,7 +232,8 @@ def _end_of(kink, beta, bound):  # type: ignore[no-untyped-def]
 @intrinsic
 def _most_violating(typing_context, v, up, low):  # type: ignore[no-untyped-def]
     """(i, v_i, least): the largest slope of those in `up`, the last of equals, and the least of those in `low`."""
-    return types.Tuple((types.int64, types.float64, types.float64))(v, up, low), _selecting_code(moving=False)
+    result = types.containers.Tuple((types.int64, types.float64, types.float64))
+    return result(v, up, low), _selecting_code(moving=False)
 
 
 @intrinsic
@@ -241,7 +242,7 @@ def _move(typing_context, row_i, end_i, row_j, end_j, whole, step, v, up, low): 
 
     Rows are read up to `whole`, a number of whole blocks, and beyond from `end_i` and `end_j`.
     """
-    result = types.Tuple((types.int64, types.float64, types.float64))
+    result = types.containers.Tuple((types.int64, types.float64, types.float64))
     signature = result(row_i, end_i, row_j, end_j, types.int64, types.float64, v, up, low)
     return signature, _selecting_code(moving=True)
 

@@ -73,7 +73,13 @@ def pack_rows(X: np.ndarray, n_together: int, groups: np.ndarray) -> None:
 
 
 def _outer_products(
-    builder: Any, first: Any, last: Any, vector: Any, n_rows: int, line_at: Callable, number_at: Callable
+    builder: Any,
+    first: Any,
+    last: Any,
+    vector: Any,
+    n_rows: int,
+    line_at: Callable[..., Any],
+    number_at: Callable[..., Any],
 ) -> list[Any]:
     """Emit: for r < n_rows the sums over first <= t < last of number_at(t, r) * line_at(t, r), 16 lanes each.
 
