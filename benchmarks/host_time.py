@@ -31,6 +31,7 @@ from unittest.mock import patch
 import numpy as np
 
 from gpusvm.backends import native_cuda, one_vs_one, own_solver
+from gpusvm.backends.base import FROM_NOTHING
 from gpusvm.kernels import Kernel
 from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.problem import QP
@@ -325,7 +326,7 @@ def fit(recording: Recording, X: np.ndarray, y: np.ndarray, phases: Phases, coun
     ):
         model = native_cuda.NativeCudaBackend().train(
             X, y, *ASKED,
-            sample_weight=None, progress=None, checkpoint=None, start=None,
+            sample_weight=None, progress=None, resume=FROM_NOTHING,
         )  # fmt: skip
     assert model.converged.all() and recording.round == len(ENDING), "not what was recorded"
     return model

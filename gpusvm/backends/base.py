@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,15 +13,36 @@ from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Resources, Stopping
 
 if TYPE_CHECKING:
+    from gpusvm.io.checkpoint import Checkpoint
     from gpusvm.solver.path import Chain, Solved
 
-__all__ = ["Availability", "Backend", "Progress", "SharingBackend"]
+__all__ = ["Availability", "Backend", "Progress", "Resume", "SharingBackend"]
 
 
 class Progress(Protocol):
     """Called as training goes on: class pairs done, class pairs in all, and the pair last finished."""
 
     def __call__(self, done: int, total: int, latest: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What a training goes on from.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint, optional
+        Finished pairs are taken from it, and those finished now are added. For a backend that is `resumable`.
+    start : SVMModel, optional
+        A model of the same samples, from whose coefficients the problems begin. For a backend that `goes_on`.
+    """
+
+    checkpoint: Checkpoint | None = None
+    start: SVMModel | None = None
+
+
+FROM_NOTHING = Resume()
+"""A training from its beginning."""
 
 
 class Backend(Protocol):
@@ -32,9 +54,9 @@ class Backend(Protocol):
     tasks: frozenset[str]
     """Which of `gpusvm.params.TASKS` it trains."""
     resumable: bool
-    """Whether `fit` takes a `checkpoint`, to which it adds pairs and from which it takes those it need not solve."""
+    """Whether `fit` takes a `resume`, and heeds its checkpoint."""
     goes_on: bool
-    """Whether `fit` heeds a time limit, and takes a `start`: a model of the same samples from which it goes on."""
+    """Whether `fit` heeds a time limit, and the start of its `resume`."""
     shares_folds: bool
     """Whether `folds` may solve many of its trainings together, in its place: it is a `SharingBackend`."""
     takes_sparse: bool

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import joblib
 import numpy as np
 
-from gpusvm.backends.base import Backend, SharingBackend
+from gpusvm.backends.base import Backend, Resume, SharingBackend
 from gpusvm.backends.native import backend as native_cpu
 from gpusvm.backends.one_vs_one import GroupedData, merge
 from gpusvm.jobs import as_they_finish, effective_jobs, run_elsewhere
@@ -307,7 +307,7 @@ def _solve_one_by_one(asked: _Asked) -> None:
                 begun = time.perf_counter()
                 start = native_cpu.fit(
                     X, y, Problem(kernel, C), asked.stopping, asked.resources, sample_weight=data.weights[fold][train],
-                    progress=lambda *_: asked.look(), start=start,
+                    progress=lambda *_: asked.look(), resume=Resume(start=start),
                 )  # fmt: skip
                 decisions = start.pair_decisions(held_out, n_jobs=asked.resources.n_jobs)
                 seconds, converged = time.perf_counter() - begun, start.fit_status == 0

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from gpusvm.backends.base import Backend, Progress
+from gpusvm.backends.base import Backend, Progress, Resume
 from gpusvm.backends.folds import Fold, FoldedData, own_decisions, shares_values, sharing
 from gpusvm.backends.own_pairs import (
     coefficients_against,
@@ -305,12 +305,12 @@ def _trained_without(
     weights[held] = 0.0
     limit = training.stopping.time_limit
     goes_on = backend.goes_on and len(training.y) >= WORTH_A_START * model.n_classes
-    start: dict[str, Any] = {"start": model} if goes_on else {}
+    resume: dict[str, Any] = {"resume": Resume(start=model)} if goes_on else {}
     stopping = replace(training.stopping, time_limit=None if limit is None else limit / n_folds)
     with muted(ConvergenceWarning):  # of which the model itself has told
         return backend.fit(
             training.X, training.y, training.problem, stopping, training.resources,
-            sample_weight=weights, progress=part_of(1 + n_folds, 1 + fold, progress), **start,
+            sample_weight=weights, progress=part_of(1 + n_folds, 1 + fold, progress), **resume,
         )  # fmt: skip
 
 

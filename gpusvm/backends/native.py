@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 
-from gpusvm.backends.base import Availability, Progress
+from gpusvm.backends.base import FROM_NOTHING, Availability, Progress, Resume
 from gpusvm.backends.own_solver import OwnSolverBackend, Work
 from gpusvm.device import installed
 from gpusvm.errors import TrainingError
-from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import as_they_finish, effective_jobs, n_cores, run_elsewhere
 from gpusvm.kernels import Array, Kernel, near_the_origin
 from gpusvm.memory import default_cache_mb
@@ -52,8 +51,7 @@ class NativeCpuBackend(OwnSolverBackend):
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
-        checkpoint: Checkpoint | None = None,
-        start: SVMModel | None = None,
+        resume: Resume = FROM_NOTHING,
     ) -> SVMModel:
         announce_compilation()
         from gpusvm.solver.prediction import prepare
@@ -61,7 +59,7 @@ class NativeCpuBackend(OwnSolverBackend):
         prepare()
         return self.train(
             X, y, problem, stopping, resources,
-            sample_weight=sample_weight, progress=progress, checkpoint=checkpoint, start=start,
+            sample_weight=sample_weight, progress=progress, resume=resume,
         )  # fmt: skip
 
     def solve(self, work: Work) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpusvm.backends.base import Availability, Progress
+from gpusvm.backends.base import FROM_NOTHING, Availability, Progress, Resume
 from gpusvm.backends.one_vs_one import judged
 from gpusvm.backends.own_solver import OwnSolverBackend, Work
 from gpusvm.device import gpu_failures, is_interrupt, one_line, probe_cuda, to_device, training_on_gpu
 from gpusvm.errors import TrainingError
-from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel
@@ -54,13 +53,12 @@ class NativeCudaBackend(OwnSolverBackend):
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
-        checkpoint: Checkpoint | None = None,
-        start: SVMModel | None = None,
+        resume: Resume = FROM_NOTHING,
     ) -> SVMModel:
         with gpu_failures(ADVICE), training_on_gpu(resources.device) as pool:
             model = self.train(
                 X, y, problem, stopping, resources,
-                sample_weight=sample_weight, progress=progress, checkpoint=checkpoint, start=start,
+                sample_weight=sample_weight, progress=progress, resume=resume,
             )  # fmt: skip
             model.provenance["peak_gpu_mb"] = round(pool.total_bytes() / 2**20)
             return model

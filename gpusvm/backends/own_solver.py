@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from gpusvm.backends.base import Progress
+from gpusvm.backends.base import Progress, Resume
 from gpusvm.backends.one_vs_one import GroupedData, Layout, group_by_class, layout_of, merge
 from gpusvm.backends.single import WeightedData, make_model, weigh
 from gpusvm.certificate import SignedCoefficients
-from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.kernels import Array, Kernel
 from gpusvm.model import SVMModel, describe_pair
 from gpusvm.pairs import class_pairs
@@ -125,19 +124,15 @@ class OwnSolverBackend(ABC):
         *,
         sample_weight: np.ndarray | None,
         progress: Progress | None,
-        checkpoint: Checkpoint | None,
-        start: SVMModel | None,
+        resume: Resume,
     ) -> SVMModel:
-        """The model of these samples; see `Backend.fit`.
-
-        `start` is a model of the same samples, from whose coefficients the problems begin.
-        """
+        """The model of these samples; see `Backend.fit`."""
         if not problem.classifies:
             data = weigh(X, y, problem, sample_weight)
-            return self._train_single(data, problem, stopping, resources, progress, start)
+            return self._train_single(data, problem, stopping, resources, progress, resume.start)
         grouped = group_by_class(X, y, problem, sample_weight)
         with _no_collection if len(grouped.pairs) >= MANY else nullcontext():
-            return self._train_pairs(grouped, problem, stopping, resources, progress, checkpoint, start)
+            return self._train_pairs(grouped, problem, stopping, resources, progress, resume)
 
     def _train_pairs(
         self,
@@ -146,9 +141,9 @@ class OwnSolverBackend(ABC):
         stopping: Stopping,
         resources: Resources,
         progress: Progress | None,
-        checkpoint: Checkpoint | None,
-        start: SVMModel | None,
+        resume: Resume,
     ) -> SVMModel:
+        checkpoint = resume.checkpoint
         if checkpoint is not None:
             checkpoint.open(data, problem, stopping, self.name)
 
@@ -160,7 +155,13 @@ class OwnSolverBackend(ABC):
                 progress(len(work.solved), len(data.pairs), f"{name}, gap {solution.kkt_gap:.1e}")
 
         work = Work(
-            data.given, data.members, pair_problems(data, problem, start), problem.kernel, stopping, resources, report
+            data.given,
+            data.members,
+            pair_problems(data, problem, resume.start),
+            problem.kernel,
+            stopping,
+            resources,
+            report,
         )
         if checkpoint is not None:
             work.solved.update(checkpoint.solved)

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn import __version__ as sklearn_version
 from sklearn.svm import SVC, SVR, OneClassSVM
 
-from gpusvm.backends.base import Availability, Progress
+from gpusvm.backends.base import FROM_NOTHING, Availability, Progress, Resume
 from gpusvm.backends.one_vs_one import (
     GroupedData,
     checked_solution,
@@ -73,8 +73,9 @@ class SklearnBackend:
         *,
         sample_weight: np.ndarray | None = None,
         progress: Progress | None = None,
-        checkpoint: Checkpoint | None = None,
+        resume: Resume = FROM_NOTHING,
     ) -> SVMModel:
+        checkpoint = resume.checkpoint
         if not problem.classifies:
             return self._fit_single(weigh(X, y, problem, sample_weight), problem, stopping, resources, progress)
         data = group_by_class(X, y, problem, sample_weight)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from gpusvm.backends.base import Progress
+from gpusvm.backends.base import Progress, Resume
 from gpusvm.backends.registry import GPU_BACKENDS, choose_backend
 from gpusvm.estimators.base import KernelMachine, print_progress
 from gpusvm.model import SVMModel
@@ -32,7 +32,8 @@ class SingleFunctionMachine(KernelMachine):
         y = np.zeros(X.shape[0]) if self._task == "one_class" else y.astype(np.float64, copy=False)
         sample_weight = self._validated_weights(sample_weight, X)
         self._refuse_what_it_lacks(choice.backend, X)
-        resuming: dict[str, Any] = {"start": self.model_} if self.warm_start and self._was_fitted_to(X) else {}
+        goes_on = self.warm_start and self._was_fitted_to(X)
+        resuming: dict[str, Any] = {"resume": Resume(start=self.model_)} if goes_on else {}
         self.model_ = choice.backend.fit(
             X, y, self._problem(X), self._stopping(), self._resources(X),
             sample_weight=sample_weight, progress=progress, **resuming,

@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from gpusvm.backends.base import Progress
+from gpusvm.backends.base import FROM_NOTHING, Progress, Resume
 from gpusvm.backends.estimate import hint
 from gpusvm.backends.held_out import Training, calibrate, default_folds, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend, names_of_those
@@ -270,12 +270,12 @@ class SVC(ClassifierMixin, KernelMachine):
         sample_weight = self._validated_weights(sample_weight, X)
         self._say_what_is_faster(choice, X, y)
         self._refuse_what_it_lacks(choice.backend, X)
-        resuming: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
-        if resuming and not choice.backend.resumable:
+        if checkpoint is not None and not choice.backend.resumable:
             others = names_of_those(lambda other: other.resumable)
             raise UsageError(f"backend {choice.backend.name} keeps no checkpoint; {others} do")
-        if self.warm_start and self._was_fitted_to(X) and self._has_labels(y):
-            resuming["start"] = self.__dict__["model_"]
+        goes_on = self.warm_start and self._was_fitted_to(X) and self._has_labels(y)
+        resume = Resume(checkpoint, self.__dict__["model_"] if goes_on else None)
+        resuming: dict[str, Any] = {} if resume == FROM_NOTHING else {"resume": resume}
         training = Training(X, y, self._problem(X), self._stopping(), self._resources(X), sample_weight)
         n_trainings = 1 + (default_folds(len(y)) if self._has_probabilities else 0)
         try:

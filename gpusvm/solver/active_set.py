@@ -129,8 +129,8 @@ class ActiveSetSolver(Iterate):
     def next_set(self) -> np.ndarray:
         if self.at_once:
             return self.chosen
-        state, chosen = self.state(), self.chosen[None, :]
-        found: np.ndarray = working_set.active(*state, chosen, self.scale, self.tol, self.room_now())[0]
+        chosen = self.chosen[None, :]
+        found: np.ndarray = working_set.active(self.state(), chosen, self.scale, self.tol, self.room_now())[0]
         return found
 
     def room_now(self) -> int:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -195,8 +195,15 @@ def solve(
         solve_tiny(X, blocks, small, kernel, stopping, shares, n_threads=n_threads, report=keep)
     if large:
         budget = budget_mb() if callable(budget_mb) else budget_mb
-        _solve_large(X, blocks, large, kernel, stopping, shares, budget_mb=budget, n_threads=n_threads, report=keep)
+        _solve_large(X, blocks, large, kernel, stopping, shares, _Budget(budget, n_threads), keep)
     return [found[index] for index in range(len(problems))]
+
+
+class _Budget(NamedTuple):
+    """What training may use."""
+
+    memory_mb: float
+    n_threads: int
 
 
 def _solve_large(
@@ -206,9 +213,7 @@ def _solve_large(
     kernel: Kernel,
     stopping: Stopping,
     shares: Shares,
-    *,
-    budget_mb: float,
-    n_threads: int,
+    budget: _Budget,
     report: Callable[[int, Solution], None],
 ) -> None:
     """Solve `problems`, each in the way that suits it, calling ``report(index, solution)`` for each.
@@ -216,6 +221,7 @@ def _solve_large(
     Those of moderate size have all their kernel values in memory, and what proves hard those of its active variables,
     if the budget holds enough of them; the others are solved on a working set that grows.
     """
+    budget_mb, n_threads = budget
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
     with one_blas_thread, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(n_threads)) if n_threads > 1 else None

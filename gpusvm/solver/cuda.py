@@ -142,8 +142,29 @@ def solve_in_lockstep(
             progress(len(found), index, found[index])
 
     numbered = dict(enumerate(problems))
-    solve_each(X, blocks, numbered, kernel, stopping, finished, device=device, budget_mb=budget_mb, gradients=False)
+    session = Session(device, budget_mb, gradients=False)
+    solve_each(X, blocks, numbered, kernel, stopping, finished, session)
     return [found[index] for index in range(len(problems))]
+
+
+class Session(NamedTuple):
+    """What problems are solved on.
+
+    Attributes
+    ----------
+    device : Device
+    budget_mb : float
+        Device memory to use, in MB. Where it runs out, smaller groups of problems are tried.
+    look : callable
+        Called in every round. What it raises ends the work.
+    gradients : bool
+        Whether whoever is told of solutions looks at gradients; else they are empty.
+    """
+
+    device: Device
+    budget_mb: float
+    look: Callable[[], None] = lambda: None
+    gradients: bool = True
 
 
 def solve_each(
@@ -153,11 +174,7 @@ def solve_each(
     kernel: Kernel,
     stopping: Stopping,
     report: Report,
-    *,
-    device: Device,
-    budget_mb: float,
-    look: Callable[[], None] = lambda: None,
-    gradients: bool = True,
+    session: Session,
 ) -> None:
     """Solve problems as `solve_in_lockstep` does, and whatever `report` puts in the place of each.
 
@@ -168,10 +185,6 @@ def solve_each(
     report : Report
         Called with the number of a problem, what it has come to, and its gradient. A problem for which float32 is too
         coarse is reported once it was solved in float64; so is what takes its place.
-    look : callable
-        Called in every round. What it raises ends the work.
-    gradients : bool
-        Whether `report` looks at gradients; else they are empty.
     """
     left, too_coarse = problems, dict[int, QP]()
     steps = dict.fromkeys(problems, 0)
@@ -191,9 +204,9 @@ def solve_each(
         return following
 
     for dtype in (np.float32, np.float64):
-        rows = device.rows(X, kernel, np.dtype(dtype))
+        rows = session.device.rows(X, kernel, np.dtype(dtype))
         if dtype == np.float64 or rows.fits_float32:
-            shared = _Shared(X, blocks, kernel, stopping, rows, device, budget_mb, shares, look, gradients)
+            shared = _Shared(X, blocks, kernel, stopping, rows, session, shares)
             _solve_groups(left, shared, steps, finished)
             left, too_coarse = too_coarse, {}
         if not left:
@@ -208,17 +221,14 @@ class _Shared(NamedTuple):
     kernel: Kernel
     stopping: Stopping
     rows: Any
-    device: Device
-    budget_mb: float
+    session: Session
     shares: Shares
-    look: Callable[[], None]
-    gradients: bool
 
     def clock(self, group: Collection[int]) -> Clock:
         """Of these problems, begun now."""
 
         def interrupted() -> bool:
-            self.look()
+            self.session.look()
             return False
 
         return Clock(interrupted, self.shares.deadline(group, 1))
@@ -230,7 +240,7 @@ def _solve_groups(problems: Mapping[int, QP], shared: _Shared, steps: Mapping[in
     Where `report` puts another problem in the place of one, `problems` has it too.
     """
     done: set[int] = set()
-    too_large: tuple[type[BaseException], ...] = (_RowsDoNotFit, *shared.device.out_of_memory)
+    too_large: tuple[type[BaseException], ...] = (_RowsDoNotFit, *shared.session.device.out_of_memory)
 
     def finished(index: int, solution: Solution, v: np.ndarray) -> Following | None:
         following = report(index, solution, v)
@@ -253,7 +263,7 @@ def _solve_groups(problems: Mapping[int, QP], shared: _Shared, steps: Mapping[in
             if left and len(group) == 1:
                 sizes = " and ".join(f"{len(shared.blocks[b]):,}" for b in dict.fromkeys(problems[group[0]].blocks))
                 raise MemoryError(
-                    f"cache_size={shared.budget_mb:.0f} MB is too little for a problem of {sizes} samples "
+                    f"cache_size={shared.session.budget_mb:.0f} MB is too little for a problem of {sizes} samples "
                     f"({str(error) or type(error).__name__})"
                 ) from error
             for index in left:
@@ -270,9 +280,9 @@ def _rows_that_fit(problems: Collection[QP], shared: _Shared) -> int:
     itemsize = shared.rows.dtype.itemsize
     n_columns = sum(len(shared.blocks[b]) for b in {b for problem in problems for b in problem.blocks})
     n = max(problem.n for problem in problems)
-    q = min(shared.device.largest_set, n)
+    q = min(shared.session.device.largest_set, n)
     fixed = len(problems) * (_SELECTED * n + (itemsize * q + 28) * q) + shared.rows.nbytes
-    capacity = int((shared.budget_mb * 2**20 - fixed) / (itemsize * n_columns))
+    capacity = int((shared.session.budget_mb * 2**20 - fixed) / (itemsize * n_columns))
     # Problems about the same samples, as those of the folds, need much the same rows.
     if capacity < min(n_columns, ROWS_FOR_EACH * len({problem.blocks for problem in problems})):
         raise _RowsDoNotFit(f"{max(0, capacity):,} kernel rows of {n_columns:,} values fit beside the rest")
@@ -300,7 +310,7 @@ class _Group:
     """
 
     def __init__(self, problems: Mapping[int, QP], shared: _Shared, steps: np.ndarray, capacity: int) -> None:
-        self.shared, self.device, self.xp = shared, shared.device, shared.device.xp
+        self.shared, self.device, self.xp = shared, shared.session.device, shared.session.device.xp
         self.tol, self.dtype = shared.stopping.tol, shared.rows.dtype
         self.indices, self.problems = list(problems), list(problems.values())
         xp, count = self.xp, len(problems)
@@ -557,7 +567,7 @@ class _Group:
         """The solutions of problems that have ended, and their gradients."""
         if not len(ended):
             return
-        lines = self.placed.outcomes(ended, vectors=2 if self.shared.gradients else 1)
+        lines = self.placed.outcomes(ended, vectors=2 if self.shared.session.gradients else 1)
         is_past = clock.is_past()
         for line, k in zip(lines, ended.tolist(), strict=True):
             n = self.problems[k].n

@@ -15,7 +15,7 @@ import numpy as np
 from gpusvm.kernels import Array, Kernel
 from gpusvm.params import Stopping
 from gpusvm.problem import Solution
-from gpusvm.solver.cuda import Device, Following, solve_each
+from gpusvm.solver.cuda import Device, Following, Session, solve_each
 from gpusvm.solver.path import Chain, Solved, start_of_next
 
 
@@ -65,7 +65,7 @@ def solve_chains_on_device(
         own = {index: _Underway(chains[index], blocks) for index in indices}
         problems = {index: chain.problem for index, chain in own.items()}
         finished = _OfOneKernel(own, report).finished
-        solve_each(X, blocks, problems, kernel, stopping, finished, device=device, budget_mb=budget_mb, look=look)
+        solve_each(X, blocks, problems, kernel, stopping, finished, Session(device, budget_mb, look))
 
 
 class _OfOneKernel:

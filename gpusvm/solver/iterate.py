@@ -70,10 +70,8 @@ class Iterate:
 
         `rounding` is by how much the gradient may be off, where that is more than `tol` allows; else 0.
         """
-        return make_solution(
-            self.b, self.v, self.p, self.lower, self.upper, epsilon=self.epsilon,
-            n_iter=self.n_iter, tol=tol, rounding=rounding, in_float64=in_float64,
-        )  # fmt: skip
+        found = figures(self.b, self.v, self.p, self.lower, self.upper, self.epsilon)
+        return solution_of(self.b, found, n_iter=self.n_iter, tol=tol, rounding=rounding, in_float64=in_float64)
 
 
 class Figures(NamedTuple):
@@ -146,18 +144,15 @@ def solution_of(
 
 
 def make_solution(
+    problem: QP,
     b: np.ndarray,
     v: np.ndarray,
-    p: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
     *,
     n_iter: int,
     tol: float,
-    epsilon: float = 0.0,
     rounding: float = 0.0,
     in_float64: bool = False,
 ) -> Solution:
     """`solution_of` a problem with the gradient v at b; all arrays (n,) float64."""
-    found = figures(b, v, p, lower, upper, epsilon)
+    found = figures(b, v, problem.p, problem.lower, problem.upper, problem.epsilon)
     return solution_of(b, found, n_iter=n_iter, tol=tol, rounding=rounding, in_float64=in_float64)

@@ -212,10 +212,8 @@ class _Setting:
             problem = chain.problem(c, sizes)._replace(start=B[c])
             error = shared.gradient_error(problem, K.dtype.type, self.stopping.tol)
             rounding = error.rounding(B[c], V[c], problem.lower, problem.upper, exact=exact)
-            found = make_solution(
-                B[c], V[c], p, problem.lower, problem.upper, n_iter=int(outcome[c, 0]), tol=self.stopping.tol,
-                rounding=rounding, in_float64=exact,
-            )  # fmt: skip
+            n_iter, tol = int(outcome[c, 0]), self.stopping.tol
+            found = make_solution(problem, B[c], V[c], n_iter=n_iter, tol=tol, rounding=rounding, in_float64=exact)
             v = V[c]
             may_go_on = outcome[c, 1] != _LAST_STEP
             if not found.converged and may_go_on and not exact and self.has_room_for_float64:
@@ -238,10 +236,8 @@ class _Setting:
         self.memory.give_back(copies)
         error = self.kernel(chain.kernel).gradient_error(problem, np.float64, self.stopping.tol)
         rounding = error.rounding(b, v, problem.lower, problem.upper, exact=True)
-        found = make_solution(
-            b, v, problem.p, problem.lower, problem.upper, n_iter=begun.n_iter + int(taken), tol=self.stopping.tol,
-            rounding=rounding, in_float64=True,
-        )  # fmt: skip
+        n_iter, tol = begun.n_iter + int(taken), self.stopping.tol
+        found = make_solution(problem, b, v, n_iter=n_iter, tol=tol, rounding=rounding, in_float64=True)
         return found, v
 
     def _by_itself(self, problem: QP, chain: Chain, begun: Solution) -> tuple[Solution, np.ndarray]:

@@ -513,6 +513,23 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
     return generate
 
 
+def _most_gaining_of(builder: Any, form: _Form, parts: Sequence[Any], so_far: Sequence[Any]) -> tuple[Any, Any]:
+    """The greatest gain so far, a vector, and where, once the vectors of a block are divided; of equals the last."""
+    best, at, places = so_far
+    zero = _constant(form.reals, 0.0)
+    for vector, (difference, square, curvature) in enumerate(parts):
+        flat = builder.fcmp_ordered("<=", curvature, zero)
+        curvature = builder.select(flat, _constant(form.reals, CURVATURE_FLOOR), curvature)
+        gain = builder.fdiv(square, curvature)
+        candidate = builder.fcmp_ordered(">", difference, zero)
+        gain = builder.select(candidate, gain, _constant(form.reals, -1.0))
+        larger = builder.fcmp_ordered(">=", gain, best)
+        best = builder.select(larger, gain, best)
+        here = builder.add(places, _constant(form.places, form.lanes * vector))
+        at = builder.select(larger, here, at)
+    return best, at
+
+
 def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
     arguments, elements = _arguments(context, builder, signature, values)
     row_data, end, whole, v, diagonal, varies, low, v_i, K_ii = arguments
@@ -542,17 +559,7 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
         divide, go_on = builder.append_basic_block("divide"), builder.append_basic_block("go_on")
         builder.cbranch(_any_lane(builder, builder.fcmp_ordered(">", excess, zero)), divide, go_on)
         builder.position_at_end(divide)
-        new_best, new_at = best, at
-        for vector, (difference, square, curvature) in enumerate(parts):
-            flat = builder.fcmp_ordered("<=", curvature, zero)
-            curvature = builder.select(flat, _constant(form.reals, CURVATURE_FLOOR), curvature)
-            gain = builder.fdiv(square, curvature)
-            candidate = builder.fcmp_ordered(">", difference, zero)
-            gain = builder.select(candidate, gain, _constant(form.reals, -1.0))
-            larger = builder.fcmp_ordered(">=", gain, new_best)
-            new_best = builder.select(larger, gain, new_best)
-            here = builder.add(places, _constant(form.places, form.lanes * vector))
-            new_at = builder.select(larger, here, new_at)
+        new_best, new_at = _most_gaining_of(builder, form, parts, (best, at, places))
         greatest = new_best
         for by in _halves(greatest):
             greatest = _most(builder, greatest, _turned(builder, greatest, by))

@@ -219,11 +219,7 @@ def likely_room(n: int, most: int) -> int:
 
 
 def active(
-    b: Array,
-    v: Array,
-    lower: Array,
-    upper: Array,
-    epsilon: float,
+    state: tuple[Array, Array, Array, Array, float],
     chosen: Array,
     scale: float,
     tol: float,
@@ -231,9 +227,12 @@ def active(
 ) -> Array:
     """The active variables of hard problems, as a mask: those that are free, violators, and what may become one.
 
+    `state` is b, v, the bounds and epsilon, as the functions above take them.
+
     They are no more than `room`, see `active_room`; of too many, the free ones and the worst violators.
     Variables already `chosen` stay while that is cheaper than to let them go.
     """
+    b, v, lower, upper, epsilon = state
     xp = array_module(v)
     most, least = extremes(b, v, lower, upper, epsilon)
     grow, shrink = violations(b, v, lower, upper, epsilon)

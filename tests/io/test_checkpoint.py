@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from gpusvm import SVC
 from gpusvm.backends import get_backend
-from gpusvm.backends.base import Availability
+from gpusvm.backends.base import Availability, Resume
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.kernels import Kernel
@@ -62,10 +62,12 @@ def test_goes_on_to_the_same_model(name, digits, tmp_path, rng, dense):
 def test_a_finished_checkpoint_needs_no_solving(name, digits, tmp_path):
     X, y = digits[0][:200], digits[1][:200]
     backend, checkpoint = get_backend(name), Checkpoint(tmp_path / "pairs")
-    first = backend.fit(X, y, *PARAMS, checkpoint=checkpoint)
+    first = backend.fit(X, y, *PARAMS, resume=Resume(checkpoint))
     checkpoint.flush()
     calls = []
-    again = backend.fit(X, y, *PARAMS, checkpoint=Checkpoint(tmp_path / "pairs"), progress=lambda *c: calls.append(c))
+    again = backend.fit(
+        X, y, *PARAMS, resume=Resume(Checkpoint(tmp_path / "pairs")), progress=lambda *c: calls.append(c)
+    )
     np.testing.assert_array_equal(again.dual_coef, first.dual_coef)
     assert not calls
 
@@ -189,5 +191,7 @@ def test_what_rounding_takes_beyond_a_bound_is_no_damage(digits, tmp_path):
 
 
 def test_what_a_solver_does_not_tell_stays_untold(digits, tmp_path):
-    model = get_backend("sklearn").fit(digits[0][:200], digits[1][:200], *PARAMS, checkpoint=Checkpoint(tmp_path / "p"))
+    model = get_backend("sklearn").fit(
+        digits[0][:200], digits[1][:200], *PARAMS, resume=Resume(Checkpoint(tmp_path / "p"))
+    )
     assert model.dual_objective is None and np.isfinite(model.kkt_gap).all()
