@@ -33,11 +33,13 @@ def machine(monkeypatch):
         cupy = fake_cuda.install(monkeypatch, runtime=runtime, cuml_version=cuml)
         probe_cuda.cache_clear()
         cuml_backend._probe.cache_clear()
+        native_cuda._what_is_wrong.cache_clear()
         return cupy
 
     yield build
     probe_cuda.cache_clear()
     cuml_backend._probe.cache_clear()
+    native_cuda._what_is_wrong.cache_clear()
 
 
 WORKING = Driver(status=0, cuda_version=13000, n_devices=1)
