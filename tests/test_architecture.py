@@ -73,6 +73,19 @@ def test_imports_go_up_the_table():
     assert wrong == []
 
 
+def test_what_is_said_to_decide_is_there():
+    """Files named in "Where is it decided", and the functions, classes and numbers named beside them."""
+    table = ARCHITECTURE.partition("### Where is it decided")[2].partition("\n### ")[0]
+    rows = [line.split("|")[2:4] for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) >= 15
+    for row in rows:
+        names = [name for cell in row for name in re.findall("`([^`]+)`", cell)]
+        files = [PACKAGE / name for name in names if name.endswith(".py")]
+        text = "".join(file.read_text(encoding="utf-8") for file in files)
+        absent = [n for n in names if n.isidentifier() and n != "tol" and not re.search(rf"\b{n}\b", text)]
+        assert files and absent == [], row
+
+
 def test_every_file_has_its_line_in_the_house():
     house = ARCHITECTURE.partition("## The house")[2].partition("Data flows one way")[0]
     assert [str(file) for file in MODULES.values() if file.name != "__init__.py" and file.name not in house] == []

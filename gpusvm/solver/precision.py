@@ -1,4 +1,7 @@
-"""Whether float32 kernel values are fine enough for the tolerance: decided here, from the data and the coefficients.
+"""When float32 kernel values are too coarse for the tolerance: told from the data and from the coefficients reached.
+
+Problems that are solved whole in `tiny` are float64 throughout; any other begins in float32 where its kernel fits
+(`KernelOfBlocks.fits_float32`), and goes on in float64 once what stands here says so.
 
 The gradient v = y - K beta is summed in float64, but the values of K are rounded. Each rounding error meets a
 coefficient, so what they do to v grows with the norm of beta: with C, with the number of support vectors, and with
