@@ -4,7 +4,7 @@
 #   make test    the whole test suite          make lint    ruff and mypy
 #   make coverage   the test suite, and which lines it leaves out: at most 8 of 100
 #   make bench   the benchmark suite           make clean   remove what these targets made
-#   make bench-startup   what should answer at once: gpusvm --help, info, data list, reading files
+#   make bench-startup   what should answer at once: imports, gpusvm --help, data list, reading files
 #   make bench-workloads   ordinary problems of many kinds, against scikit-learn and scikit-learn-intelex
 #   make bench-tune   searches for C and gamma, against GridSearchCV over the same peers
 #   make faults  interrupts, full disks, little memory: minutes

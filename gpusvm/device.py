@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from gpusvm.errors import GpuSvmError, TrainingError, UsageError
 from gpusvm.packages import package_versions
+
+if TYPE_CHECKING:  # the command's help reads this file; numpy is imported by the functions that need it
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def _compute_something(cupy: Any, capability: str) -> None:
 
     Raises whatever CuPy raises, or ArithmeticError for a wrong result.
     """
+    import numpy as np
+
     if tuple(map(int, capability.split("."))) < _OLDEST_CAPABILITY:
         oldest = ".".join(map(str, _OLDEST_CAPABILITY))
         raise _DeviceTooOldError(f"the GPU is too old: its compute capability is {capability}, {oldest} is needed")
@@ -387,6 +390,7 @@ def to_device(X: Any) -> Any:
     the first fit would wait for: 256 MB for MNIST. A large one is copied from where it lies instead.
     """
     import cupy
+    import numpy as np
 
     if type(X) is not np.ndarray or X.nbytes < LARGE_BYTES:
         return cupy.asarray(X)
@@ -417,6 +421,7 @@ def to_device_in_parts(shape: tuple[int, int], dtype: Any, make: Callable[[slice
     """
     import cupy
     import cupyx
+    import numpy as np
 
     there = cupy.empty(shape, dtype=dtype)
     size = max(1, PART_BYTES // (np.dtype(dtype).itemsize * shape[1]))
@@ -452,6 +457,8 @@ def as_device_array(X: Any) -> Any | None:
     """
     if type(X).__module__.partition(".")[0] == "cupy":
         return X
+    import numpy as np  # not with this module, which is read where nothing is computed
+
     if isinstance(X, np.ndarray):
         return None
     if getattr(X, "is_cuda", True) and hasattr(X, "__cuda_array_interface__"):

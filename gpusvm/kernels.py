@@ -11,18 +11,7 @@ import numpy as np
 
 from gpusvm import sparse
 from gpusvm.errors import RangeError
-from gpusvm.params import require
-
-KERNEL_PARAMETERS = {
-    "rbf": ("gamma",),
-    "linear": (),
-    "poly": ("degree", "gamma", "coef0"),
-    "sigmoid": ("gamma", "coef0"),
-    "precomputed": (),
-}
-"""The parameters that each kernel has; of the others a `Kernel` holds values that mean nothing."""
-
-KERNEL_NAMES = tuple(KERNEL_PARAMETERS)
+from gpusvm.params import KERNEL_NAMES, require
 
 Array = Any
 """A NumPy or CuPy array; where samples may be sparse, a `sparse.Sparse` too."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 
 _DISTRIBUTIONS = {
     "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
@@ -21,6 +20,8 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     for distribution in _DISTRIBUTIONS.get(package, (package,)):
         try:
             return version(distribution)

@@ -1,4 +1,7 @@
-"""What a training is asked for: the problem, when to stop, and what it may use. Each range stands here alone."""
+"""What a training is asked for: the problem, when to stop, and what it may use. Each range stands here alone.
+
+So do the names of what can be asked for. Nothing heavy is imported here, since the command's help reads them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
-
-from sklearn.utils._param_validation import Interval
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from gpusvm.kernels import Kernel
@@ -76,6 +77,8 @@ class Range:
 
     def constraints(self) -> list[Any]:
         """The same in the form that scikit-learn's estimators check."""
+        from sklearn.utils._param_validation import Interval  # takes a second, and the command's help reads this file
+
         unbounded = self.low == -math.inf
         high = _LARGEST_WHOLE if self.whole else None if self.high == math.inf else self.high
         left = self.includes_low and not unbounded
@@ -110,6 +113,25 @@ TASKS = {"c_svc": "classification", "epsilon_svr": "regression", "one_class": "n
 
 TASK_PARAMETERS = {"c_svc": ("C",), "epsilon_svr": ("C", "epsilon"), "one_class": ("nu",)}
 """Which numbers of a `Problem` mean something for each of them."""
+
+
+KERNEL_PARAMETERS = {
+    "rbf": ("gamma",),
+    "linear": (),
+    "poly": ("degree", "gamma", "coef0"),
+    "sigmoid": ("gamma", "coef0"),
+    "precomputed": (),
+}
+"""The parameters that each kernel has; of the others a `Kernel` holds values that mean nothing."""
+
+KERNEL_NAMES = tuple(KERNEL_PARAMETERS)
+
+Scaling = Literal["none", "standard", "maxabs", "minmax"]
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
+"""How the features of a table can be scaled; see `gpusvm.preprocess.scaling`."""
+
+MOVE_NAMES = ("shifts", "rotations", "scales", "shears", "thickness")
+"""Sets of moves of images; see `gpusvm.preprocess.augment`."""
 
 
 def constraints(*names: str) -> dict[str, list[Any]]:

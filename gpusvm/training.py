@@ -21,9 +21,9 @@ from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import effective_jobs
 from gpusvm.memory import require_address_space
 from gpusvm.model import SVMModel, TableLayout
+from gpusvm.params import Scaling
 from gpusvm.pixel_range import PixelRange, white_of
 from gpusvm.preprocess import (
-    Scaling,
     apply_steps,
     build_steps,
     default_scaling,

@@ -26,8 +26,8 @@ from gpusvm.backends.folds import Cell, Column, Fold, FoldedData, solve_columns
 from gpusvm.backends.native import backend as native_cpu
 from gpusvm.errors import DataError, UsageError
 from gpusvm.io.output import write_json
-from gpusvm.kernels import KERNEL_PARAMETERS, Array, Kernel, resolve_gamma
-from gpusvm.params import Resources, Stopping
+from gpusvm.kernels import Array, Kernel, resolve_gamma
+from gpusvm.params import KERNEL_PARAMETERS, Resources, Stopping
 from gpusvm.sparse import is_sparse
 from gpusvm.voting import vote
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import gpusvm
+from gpusvm.cli.main import app
 
 PACKAGE = Path(gpusvm.__file__).parent
 ARCHITECTURE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -110,6 +113,11 @@ def test_only_its_backend_imports_cuml():
 HEAVY = ("cupy", "cuml", "numba", "matplotlib", "onnx", "onnxruntime", "sklearnex", "dask")
 """Each costs a second or so to import, and its import may fail."""
 
+NUMERIC = ("numpy", "scipy", "sklearn", "joblib", "safetensors", "PIL", "threadpoolctl")
+"""What every training needs, and no help text; a second together."""
+
+NETWORK = ("requests", "urllib3")
+
 
 def loaded_by(code: str, names: tuple[str, ...], folder: Path) -> list[str]:
     """Which of the packages a process that runs `code` has imported at its end.
@@ -127,12 +135,34 @@ def loaded_by(code: str, names: tuple[str, ...], folder: Path) -> list[str]:
     return ast.literal_eval(done.stderr.splitlines()[-1])
 
 
-def test_importing_gpusvm_brings_in_nothing_heavy(tmp_path):
-    assert loaded_by("import sys, gpusvm, gpusvm.cli.main", (*HEAVY, "pooch", "jinja2"), tmp_path) == []
+def test_importing_gpusvm_brings_in_nothing(tmp_path):
+    code = "import sys, gpusvm, gpusvm.data, gpusvm.estimators; dir(gpusvm)"
+    assert (
+        loaded_by(
+            code, (*HEAVY, *NUMERIC, *NETWORK, "pandas", "pyarrow", "psutil", "jinja2", "rich", "typer"), tmp_path
+        )
+        == []
+    )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["info"], ["data", "list"]], ids=" ".join)
-def test_the_commands_that_should_answer_at_once_bring_in_nothing_heavy(arguments, tmp_path):
+def test_an_estimator_brings_in_what_it_computes_with_and_no_more(tmp_path):
+    """Beside scikit-learn, which brings in rich and pandas itself where they are installed."""
+    code = "import sys; from gpusvm import SVC, SVR, OneClassSVM, SVCSearchCV"
+    assert loaded_by(code, (*HEAVY, *NETWORK, "typer", "PIL", "safetensors"), tmp_path) == []
+
+
+QUICK = (["--help"], ["--version"], ["data", "list"], ["data", "--help"], ["train", "--help"], ["tune", "--help"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        *((arguments, (*HEAVY, *NUMERIC, *NETWORK, "pandas", "psutil", "jinja2")) for arguments in QUICK),
+        (["info"], HEAVY + NETWORK),
+    ],
+    ids=[" ".join(arguments) for arguments in (*QUICK, ["info"])],
+)
+def test_the_commands_that_should_answer_at_once_bring_in_nothing_heavy(arguments, names, tmp_path):
     """`make bench-startup` times them."""
     code = f"""
 import sys
@@ -142,7 +172,55 @@ try:
 except SystemExit as end:
     assert not end.code
 """
-    assert loaded_by(code, HEAVY, tmp_path) == []
+    assert loaded_by(code, names, tmp_path) == []
+
+
+def test_printing_the_version_draws_nothing(tmp_path):
+    code = """
+import sys
+from gpusvm.cli.main import app
+try:
+    app(["--version"])
+except SystemExit:
+    pass
+"""
+    assert loaded_by(code, ("rich",), tmp_path) == []
+
+
+LAZY_PACKAGES = sorted(file for file in PACKAGE.rglob("__init__.py") if "lazily(" in file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("file", LAZY_PACKAGES, ids=lambda file: str(file.parent.relative_to(PACKAGE.parent)))
+def test_what_a_package_imports_when_asked_is_what_type_checkers_see(file):
+    package = ".".join(file.parent.relative_to(PACKAGE.parent).parts)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    (choice,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        node.module.removeprefix(f"{package}."): tuple(alias.name for alias in node.names)
+        for node in choice.body
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(package)
+    }
+    (call,) = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert ast.literal_eval(call.args[1]) == seen
+    module = importlib.import_module(package)
+    names = {name for found in seen.values() for name in found}
+    assert names <= set(module.__all__) <= set(dir(module))
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_a_lazy_package_has_its_modules_and_no_other_name():
+    assert gpusvm.data.catalogue.CATALOGUE is gpusvm.data.CATALOGUE
+    assert gpusvm.errors.DataError is gpusvm.DataError
+    with pytest.raises(AttributeError, match="module 'gpusvm' has no attribute 'SVX'"):
+        gpusvm.SVX  # noqa: B018
+    assert not hasattr(gpusvm, "__wrapped__")
+
+
+def test_the_help_lists_every_command_with_its_summary():
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+    commands = {file.stem for file in (PACKAGE / "cli" / "commands").glob("[!_]*.py")}
+    for command in commands:
+        assert re.search(rf"\b{command} +[A-Z]\w+", listed), command
 
 
 def test_no_file_is_read_by_what_can_run_code():

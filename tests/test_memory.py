@@ -49,7 +49,7 @@ def test_no_limit_and_no_control_group(tmp_path):
 
 
 def test_gpusvm_can_be_imported_where_there_is_no_module_resource():
-    code = "import sys; sys.modules['resource'] = None; import gpusvm.cli.main"
+    code = "import sys; sys.modules['resource'] = None; import gpusvm.cli.train"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from gpusvm.device import Availability
-from gpusvm.model import SVMModel
-from gpusvm.params import Problem, Resources, Stopping
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gpusvm.io.checkpoint import Checkpoint
+    from gpusvm.model import SVMModel
+    from gpusvm.params import Problem, Resources, Stopping
     from gpusvm.solver.path import Chain, Solved
 
 __all__ = ["Availability", "Backend", "Progress", "Resume", "SharingBackend"]

@@ -13,7 +13,7 @@ from gpusvm.bench.contenders import contender_names, own_names, peer_names
 from gpusvm.bench.named_tables import check_table
 from gpusvm.bench.suite import BEST_PEER, CONTENDER, REPEATS, SIZES, Case, Override, Suite
 from gpusvm.errors import DataError, UsageError
-from gpusvm.kernels import KERNEL_NAMES
+from gpusvm.params import KERNEL_NAMES
 
 SUITES_FOLDER = Path("benchmarks")
 """Where a suite named without a path is looked for first; then among those inside the package."""

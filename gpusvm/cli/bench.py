@@ -1,10 +1,10 @@
-"""``gpusvm bench``: time backends and peers on a suite, each measurement in a fresh process."""
+"""What ``gpusvm bench`` does: time backends and peers on a suite, each measurement in a fresh process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,82 +21,37 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def bench(
-    suite: Annotated[
-        str | None,
-        typer.Argument(
-            help="A .toml file, or a suite by name; by default full in the project's folder, else quick. "
-            "Of a record, a .json file, the tables are shown, and nothing is measured.",
-            show_default=False,
-        ),
-    ] = None,
-    backends: Annotated[
-        str | None,
-        typer.Option(help="Measure these instead, e.g. sklearn,cuml; peers are libsvm, intelex and knn."),
-    ] = None,
-    sizes: Annotated[str | None, typer.Option(help="Numbers of training images instead, e.g. 1000,5000.")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Measurements of each instead.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds allowed to each measurement instead.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are looked for first.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results; by default bench-results.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Continue an interrupted run: the .json file that it left.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the results to this file, .svg or .png.")] = None,
-) -> None:
-    """Time training and prediction of every backend, and of what people use without gpusvm.
+def check_plot(path: Path | None) -> None:
+    """Raise whatever `gpusvm.bench.plot` finds wrong with a file to draw to, before anything is measured."""
+    if path is not None:
+        from gpusvm.bench import plot
 
-    Each measurement runs in a fresh process, several times. What cannot run here, fails or takes too
-    long is a row that says so. Results are saved after every measurement, as JSON and Markdown.
-    """
-    if plot is not None:
-        from gpusvm.bench.plot import check_plot
-
-        check_plot(plot)
-    changed = any(given is not None for given in (backends, sizes, repeats, timeout, out))
-    if resume is not None:
-        if suite is not None or changed:
-            raise UsageError(
-                "--resume goes on with a run as it was begun; beside it give no more than --data-dir and --plot"
-            )
-        run = _resumed(resume, data_dir)
-    elif suite is not None and suite.endswith(".json"):
-        if changed:
-            raise UsageError(f"{suite}: is a record, of which nothing is measured; beside it give no more than --plot")
-        _show(_recorded(Path(suite)), plot)
-        return
-    else:
-        options = {
-            "contenders": _split(backends, str, "--backends"),
-            "sizes": _split(sizes, int, "--sizes"),
-            "repeats": repeats,
-            "timeout_s": timeout,
-        }
-        run = _begun(suite, options, out or Path("bench-results"), data_dir)
-    _measure(run)
-    _show(run.record.to_dict(), plot, run.path)
+        plot.check_plot(path)
 
 
-def _recorded(path: Path) -> dict[str, Any]:
+def show_record(path: Path, plot: Path | None) -> None:
+    """Print the tables of a record, and draw it where that is wanted."""
     from gpusvm.bench.record import load_record
 
-    return load_record(path).to_dict()
+    _show(load_record(path).to_dict(), plot)
 
 
-def _begun(source: str | None, options: dict[str, Any], out: Path, data_dir: Path | None) -> Run:
+def begin(source: str | None, options: dict[str, Any], out: Path, data_dir: Path | None) -> Run:
+    """A run of the suite `source`, or of the default one, with what the options say in place of what it says."""
     from gpusvm.bench.runner import new_run
     from gpusvm.bench.suite_file import default_suite, load_suite
 
     return new_run(load_suite(source or default_suite()).with_options(**options), out, data_dir)
 
 
-def _resumed(path: Path, data_dir: Path | None) -> Run:
+def resume(path: Path, data_dir: Path | None) -> Run:
+    """The run whose record is at `path`, to go on with."""
     from gpusvm.bench.runner import resumed_run
 
     return resumed_run(path, data_dir)
 
 
-def _split(text: str | None, convert: Callable[[str], Item], option: str) -> list[Item] | None:
+def split_list(text: str | None, convert: Callable[[str], Item], option: str) -> list[Item] | None:
     """The items of a comma-separated option. Raises UsageError for one that does not convert."""
     if text is None:
         return None
@@ -106,7 +61,8 @@ def _split(text: str | None, convert: Callable[[str], Item], option: str) -> lis
         raise UsageError(f"{option} must be numbers with commas between, e.g. 1000,5000, not {text!r}") from None
 
 
-def _measure(run: Run) -> None:
+def measure(run: Run, plot: Path | None) -> None:
+    """Measure what is left of a run, print the tables, and draw them where that is wanted."""
     suite = run.record.suite
     with _Reporter() as reporter:
         reporter.say(
@@ -117,6 +73,7 @@ def _measure(run: Run) -> None:
         except KeyboardInterrupt:
             reporter.say(f"stopped; what was measured is in {run.path}: go on with gpusvm bench --resume {run.path}")
             raise typer.Exit(INTERRUPTED) from None
+    _show(run.record.to_dict(), plot, run.path)
 
 
 class _Reporter:

@@ -1,4 +1,4 @@
-"""``gpusvm demo``: a page to draw on, of a model or of one that is trained for it, opened in the browser."""
+"""What ``gpusvm demo`` does: a page to draw on, of a model or of one that is trained for it, opened in the browser."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from gpusvm.backends.registry import backend_names
-from gpusvm.cli.console import messages, note_raw, pair_progress
+from gpusvm.cli.console import messages
 from gpusvm.cli.model_argument import load_named_model
-from gpusvm.cli.options import DataDir
+from gpusvm.cli.model_samples import note_raw
+from gpusvm.cli.progress import pair_progress
 from gpusvm.data import default_source, load_dataset
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
@@ -24,21 +21,8 @@ from gpusvm.model import SVMModel
 from gpusvm.training import recommended_parameters, steps_for, train_model
 
 
-def demo(
-    model_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="model", help="Model file; if not given, one is trained.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The page; default: beside the model.", show_default=False)
-    ] = None,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open it in the browser.")] = False,
-    backend: Annotated[
-        str, typer.Option(help=f"What trains: auto, {', '.join(backend_names())}; see gpusvm info.", metavar="NAME")
-    ] = "native",
-    data_dir: DataDir = None,
-) -> None:
-    """Write a page to draw on, and open it: of a model, or of one trained on MNIST's 60,000 digits."""
+def run(model_file: Path | None, out: Path | None, backend: str, data_dir: Path | None, *, opens: bool) -> None:
+    """Write a page to draw on, of the model at a path or of one that is trained, and open it if that is wanted."""
     if model_file is not None:
         page = out or model_file.with_suffix(".html")
         _check_paths(page, model_file)
@@ -48,7 +32,7 @@ def demo(
     else:
         model, page = _trained(out, backend, data_dir)
     write_page(model, page, title=title_of(model, page.stem))
-    messages().print(f"Wrote {page} ({page.stat().st_size / 2**20:.1f} MB). {_opened(page, no_open)}", soft_wrap=True)
+    messages().print(f"Wrote {page} ({page.stat().st_size / 2**20:.1f} MB). {_opened(page, opens)}", soft_wrap=True)
 
 
 def _check_paths(page: Path, model: Path) -> None:
@@ -80,9 +64,9 @@ def _trained(out: Path | None, backend: str, data_dir: Path | None) -> tuple[SVM
     return model, page
 
 
-def _opened(page: Path, no_open: bool) -> str:
+def _opened(page: Path, opens: bool) -> str:
     """Open the page in the browser, where there is a screen; what to say of it."""
-    if not no_open and _has_screen() and webbrowser.open(page.resolve().as_uri()):
+    if opens and _has_screen() and webbrowser.open(page.resolve().as_uri()):
         return "It opens in the browser; it needs no network."
     return "Open it in a browser; it needs no network."
 

@@ -1,22 +1,20 @@
-"""``gpusvm evaluate``: how well a model does on labelled samples, and what it gets wrong."""
+"""What ``gpusvm evaluate`` does: say how well a model does on labelled samples, and what it gets wrong."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gpusvm.certificate import certify, describe_certificate
-from gpusvm.cli.console import bold, like_training, messages, note_raw, results, sample_progress, size_for
+from gpusvm.cli.console import bold, messages, results
 from gpusvm.cli.model_argument import load_named_model
-from gpusvm.cli.options import DataDir, Drop, Invert, Label, ModelFile, ResizeToModel
+from gpusvm.cli.model_samples import like_training, note_raw, size_for
+from gpusvm.cli.progress import sample_progress
 from gpusvm.data import Dataset, has_split, load_dataset
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import UsageError
@@ -41,55 +39,30 @@ LONGEST_LABEL = 16
 MIN_CELL = 3
 
 
-def evaluate(
-    model_file: ModelFile,
-    source: Annotated[
-        str | None,
-        typer.Argument(help="A table, pictures, or a name from gpusvm data list; default: what it was trained on."),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="SPLIT", help="test or train; default: test where there is one.", show_default=False),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples.")] = None,
-    label: Label = None,
-    drop: Drop = None,
-    resize: ResizeToModel = False,
-    invert: Invert = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draw those at random; default: the first ones.")] = None,
-    data_dir: DataDir = None,
-    certify_it: Annotated[
-        bool, typer.Option("--certify", help="SOURCE is the training data: recompute gap and objective in float64.")
-    ] = False,
-    C: Annotated[
-        float | None,
-        typer.Option("--C", metavar="FLOAT", help="With --certify: C of a LIBSVM model; default: largest coefficient."),
-    ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a page of HTML, index.html, to this folder.")] = None,
-) -> None:
-    """Evaluate a model: accuracy, figures of each class, confusion matrix."""
+@dataclass(frozen=True)
+class Asked:
+    """What the command's options say."""
+
+    source: str | None
+    split: str | None
+    limit: int | None
+    seed: int | None
+    label: str | None
+    drop: tuple[str, ...]
+    resize: bool
+    invert: bool
+    data_dir: str | None
+    certify: bool
+    C: float | None
+    json: Path | None
+    report: Path | None
+
+
+def run(path: Path, asked: Asked) -> None:
+    """Evaluate the model at `path`, print the figures, and write what was asked for."""
     notes = messages()
-    if C is not None and not certify_it:
-        raise UsageError("--C is what --certify recomputes for; give both, or leave it out")
-    check_writable(json_path, None if report is None else report / "index.html")
-    model = load_named_model(model_file, source)
-    if not model.problem.classifies:
-        raise UsageError(
-            f"{model_file} is a model of {TASKS[model.problem.task]}, and evaluate takes classifiers; "
-            "gpusvm predict gives its values"
-        )
-    source = source or trained_on(model)
-    require_kind(model, source)
-    size = size_for(notes, model, resize)
-    load = partial(
-        load_labelled, model, source, limit=limit, seed=seed, label=label, data_dir=data_dir,
-        progress=notes.is_terminal, resize=size, drop=tuple(drop or ()),
-    )  # fmt: skip
-    data = load(split or _default_split(notes, source, data_dir))
-    if data.labels is None and split is None and data.split == "test" and has_split(source, "train", data_dir):
-        notes.print(f"{source}, test split: has no labels: evaluating on the train split", soft_wrap=True)
-        data = load("train")
+    model, source = load_classifier(path, asked)
+    data = load_data(notes, model, source, asked)
     note_raw(notes, model, data)
     true = data.require_labels()
     class_indices(model.classes, true, where=data.name)  # unknown labels fail before the long work
@@ -98,7 +71,7 @@ def evaluate(
             f"note: the model was trained on {data.name}, {data.split} split: it may have seen these {data.unit}s",
             soft_wrap=True,
         )
-    samples = like_training(notes, model, data, invert=invert)
+    samples = like_training(notes, model, data, invert=asked.invert)
     if isinstance(data, Dataset):
         data = replace(data, images=samples)
     with sample_progress(notes, len(data)) as progress:
@@ -107,24 +80,40 @@ def evaluate(
         model.classes, true, predictions.labels, predictions.seconds, predictions.probabilities
     )
     certificate = None
-    if certify_it:
+    if asked.certify:
         trained = training_samples(model, data)
-        certificate = certify(model, model.preprocess(trained.samples), trained.require_labels(), C=C)
-        model = model if C is None else replace(model, problem=replace(model.problem, C=C))
+        certificate = certify(model, model.preprocess(trained.samples), trained.require_labels(), C=asked.C)
+        model = model if asked.C is None else replace(model, problem=replace(model.problem, C=asked.C))
     written = []
-    if json_path is not None:
+    if asked.json is not None:
         found = {} if certificate is None else {"certificate": certificate.summary()}
-        write_json(json_path, figures(evaluation, data, model_file) | found)
-        written.append(json_path)
-    if report is not None:
+        write_json(asked.json, figures(evaluation, data, path) | found)
+        written.append(asked.json)
+    if asked.report is not None:
         from gpusvm.report.evaluation import write_report
 
-        written.append(write_report(model, evaluation, data, predictions, report, title=model_file.name))
+        written.append(write_report(model, evaluation, data, predictions, asked.report, title=path.name))
     show(results(), model, evaluation, data)
     if certificate is not None:
         results().print(f"\n{describe_certificate(model, certificate)}", soft_wrap=True)
-    for path in written:
-        notes.print(f"Wrote {path}", soft_wrap=True)
+    for each in written:
+        notes.print(f"Wrote {each}", soft_wrap=True)
+
+
+def load_classifier(path: Path, asked: Asked) -> tuple[SVMModel, str]:
+    """The model, and the source that it is evaluated on; whatever can be checked before the data are read."""
+    if asked.C is not None and not asked.certify:
+        raise UsageError("--C is what --certify recomputes for; give both, or leave it out")
+    check_writable(asked.json, None if asked.report is None else asked.report / "index.html")
+    model = load_named_model(path, asked.source)
+    if not model.problem.classifies:
+        raise UsageError(
+            f"{path} is a model of {TASKS[model.problem.task]}, and evaluate takes classifiers; "
+            "gpusvm predict gives its values"
+        )
+    source = asked.source or trained_on(model)
+    require_kind(model, source)
+    return model, source
 
 
 def trained_on(model: SVMModel) -> str:
@@ -136,27 +125,30 @@ def trained_on(model: SVMModel) -> str:
     return str(name or "mnist")
 
 
-def load_labelled(
-    model: SVMModel,
-    source: str,
-    split: str,
-    limit: int | None,
-    seed: int | None,
-    label: str | None,
-    data_dir: Path | None,
-    progress: bool,
-    resize: ImageShape | None = None,
-    drop: tuple[str, ...] = (),
-) -> Samples:
+def load_data(notes: Console, model: SVMModel, source: str, asked: Asked) -> Samples:
+    """The samples to evaluate on; those to train on where nothing else has labels, which is said."""
+    resize = size_for(notes, model, asked.resize)
+    data = load_labelled(model, source, asked.split or _default_split(notes, source, asked.data_dir), asked, resize)
+    if data.labels is None and asked.split is None and data.split == "test":
+        if not has_split(source, "train", asked.data_dir):
+            return data
+        notes.print(f"{source}, test split: has no labels: evaluating on the train split", soft_wrap=True)
+        data = load_labelled(model, source, "train", asked, resize)
+    return data
+
+
+def load_labelled(model: SVMModel, source: str, split: str, asked: Asked, resize: ImageShape | None) -> Samples:
     """Samples of a split for a model: a table or images, whichever the model takes."""
-    folder = None if data_dir is None else str(data_dir)
+    label, progress = asked.label, messages().is_terminal
     if model.table is not None:
         table = model.table if label is None else replace(model.table, label_name=label, label_number=None, left_out=())
-        return load_like(source, split, table, model.n_features, folder, limit, seed, drop, progress)
+        return load_like(
+            source, split, table, model.n_features, asked.data_dir, asked.limit, asked.seed, asked.drop, progress
+        )
     kind = "auto" if model.image_shape is None else "images"
     found = load_dataset(
-        source, split, limit=limit, seed=seed, data_dir=data_dir, progress=progress, kind=kind, label=label,
-        drop=drop, resize=resize, first_index=1 if model.from_libsvm else None,
+        source, split, limit=asked.limit, seed=asked.seed, data_dir=asked.data_dir, progress=progress, kind=kind,
+        label=label, drop=asked.drop, resize=resize, first_index=1 if model.from_libsvm else None,
     )  # fmt: skip
     return found if isinstance(found, Dataset) else fitting(found, model)
 
@@ -181,7 +173,7 @@ def figures(evaluation: Evaluation, data: Samples, model: Path) -> dict[str, obj
     }
 
 
-def _default_split(notes: Console, source: str, data_dir: Path | None) -> str:
+def _default_split(notes: Console, source: str, data_dir: str | None) -> str:
     if has_split(source, "test", data_dir):
         return "test"
     notes.print(f"{source} has no test split: evaluating on all of it", soft_wrap=True)

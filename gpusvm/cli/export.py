@@ -1,17 +1,14 @@
-"""``gpusvm export``: a model in another library's form, or as a page to draw on."""
+"""What ``gpusvm export`` does: write a model in another library's form, or as a page to draw on."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from math import prod
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from gpusvm.cli.console import messages, note_raw, warnings_as_notes
+from gpusvm.cli.console import messages, warnings_as_notes
 from gpusvm.cli.model_argument import load_named_model
-from gpusvm.cli.options import ModelFile
+from gpusvm.cli.model_samples import note_raw
+from gpusvm.cli.options import Target
 from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
 from gpusvm.io.model_file import to_onnx, to_sklearn_pipeline
@@ -20,38 +17,14 @@ from gpusvm.io.output import check_writable, replacing
 from gpusvm.io.web import title_of, write_page
 from gpusvm.model import SVMModel
 
-
-class Target(StrEnum):
-    """What a model can be turned into."""
-
-    sklearn = "sklearn"
-    onnx = "onnx"
-    libsvm = "libsvm"
-    web = "web"
-
-
 _MOST_NAMED = 10
 """Columns named on a line."""
 
 _SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".model", Target.web: ".html"}
 
 
-def export(
-    model_file: ModelFile,
-    to: Annotated[
-        Target,
-        typer.Option(
-            "--to",
-            help="sklearn: a joblib pickle of a fitted pipeline; onnx: a graph; libsvm: what svm-predict reads; web: a"
-            " page to draw on, for models of images.",
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Where to write; by default beside the model.", show_default=False),
-    ] = None,
-) -> None:
-    """Write a model for scikit-learn or ONNX, which take rows of raw pixels or of a table, for LIBSVM, or as a page."""
+def run(model_file: Path, to: Target, out: Path | None) -> None:
+    """Write the model at the path `model_file` to `out`, by default beside it, and say how it is used."""
     path = out or model_file.with_suffix(_SUFFIXES[to])
     if path.resolve() == model_file.resolve():
         raise UsageError(f"{path} is the model itself; name another file with --out")
@@ -65,7 +38,7 @@ def _write(model: SVMModel, to: Target, path: Path) -> str:
     """Write the model, and say how it is used."""
     notes = messages()
     if to is Target.libsvm:
-        with warnings_as_notes(notes):
+        with warnings_as_notes():
             write_libsvm_model(model, path)
         return f"Use it with features in LIBSVM's format:\n  svm-predict TEST_FILE {path} OUTPUT_FILE"
     note_raw(notes, model)

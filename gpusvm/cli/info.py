@@ -1,13 +1,12 @@
-"""``gpusvm info``: what this machine can run, and why not the rest."""
+"""What ``gpusvm info`` does: say what this machine can run, and why not the rest."""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -18,11 +17,10 @@ from gpusvm.data import CATALOGUE, find_local
 from gpusvm.device import dotted, probe_cuda
 from gpusvm.errors import GpuSvmError
 from gpusvm.jobs import n_cores
-from gpusvm.kernels import KERNEL_PARAMETERS
 from gpusvm.memory import available_mb
 from gpusvm.model import SVMModel
 from gpusvm.packages import package_versions
-from gpusvm.params import TASKS
+from gpusvm.params import KERNEL_PARAMETERS, TASKS
 from gpusvm.preprocess import step_to_dict
 from gpusvm.version import __version__
 
@@ -32,20 +30,19 @@ _MOST_NAMED = 30
 """Classes, or other items, that a line names."""
 
 
-def info(
-    model: Annotated[Path | None, typer.Argument(help="Describe this model file instead.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
-) -> None:
-    """Show what this machine can run, and why not the rest; or what a model file holds."""
-    console = results()
-    if model is not None:
-        facts = describe(load_named_model(model))
-        if as_json:
-            console.print_json(data=facts)
-        else:
-            for name, value in facts.items():
-                console.print(f"{name.replace('_', ' ')}: {_in_words(value)}", soft_wrap=True)
+def describe_model(path: Path, as_json: bool) -> None:
+    """Print what a model file holds."""
+    console, facts = results(), describe(load_named_model(path))
+    if as_json:
+        console.print_json(data=facts)
         return
+    for name, value in facts.items():
+        console.print(f"{name.replace('_', ' ')}: {_in_words(value)}", soft_wrap=True)
+
+
+def describe_machine(as_json: bool) -> None:
+    """Print what this machine can run, and why not the rest."""
+    console = results()
     facts = gather()
     if as_json:
         console.print_json(data=facts)

@@ -1,4 +1,7 @@
-"""The ``gpusvm`` command: its sub-commands, and the one place where an error becomes an exit code."""
+"""The ``gpusvm`` command: its sub-commands, and the one place where an error becomes an exit code.
+
+What stands here and in `commands` is imported before anything is done; the rest, and rich, once it is needed.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,9 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 from typer.core import TyperGroup
 
-from gpusvm.cli import bench, data, demo, evaluate, export, info, predict, train, tune
-from gpusvm.cli.console import messages, warnings_as_notes
+from gpusvm.cli.commands import bench, data, demo, evaluate, export, info, predict, train, tune
 from gpusvm.errors import INTERRUPTED, GpuSvmError
 from gpusvm.io.output import remove_unfinished
 from gpusvm.version import __version__
@@ -24,8 +25,10 @@ class _Commands(TyperGroup):
     """Turns the errors that gpusvm raises on purpose into one line and their exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        from gpusvm.cli.console import warnings_as_notes
+
         try:
-            with warnings_as_notes(messages()):
+            with warnings_as_notes():
                 return _interrupts_as_such(super().invoke, ctx)
         except BrokenPipeError:
             raise
@@ -34,7 +37,7 @@ class _Commands(TyperGroup):
                 raise
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            messages().print(Text("error:", style="bold red"), _describe(error), soft_wrap=True)
+            _say_error(_describe(error))
             raise typer.Exit(getattr(error, "exit_code", GpuSvmError.exit_code)) from None
         except KeyboardInterrupt:
             _say_interrupted()
@@ -112,7 +115,17 @@ def run() -> None:
         sys.exit(0)
 
 
+def _say_error(text: str) -> None:
+    from rich.text import Text
+
+    from gpusvm.cli.console import messages
+
+    messages().print(Text("error:", style="bold red"), text, soft_wrap=True)
+
+
 def _say_interrupted() -> None:
+    from gpusvm.cli.console import messages
+
     messages().print("interrupted; results that were not finished are not written")
 
 

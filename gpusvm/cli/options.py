@@ -1,20 +1,52 @@
-"""Arguments and options that several commands have: what is read, how, and where to."""
+"""Arguments and options that several commands have, and the words that they take.
+
+Commands import this file and their own in `commands`, before anything is done: it imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import UsageError
-from gpusvm.preprocess import SCALINGS
-from gpusvm.split import Reading
+from gpusvm.params import KERNEL_NAMES, SCALINGS
 
+if TYPE_CHECKING:
+    from gpusvm.data.pixels import ImageShape
+    from gpusvm.split import Reading
+
+KernelName = StrEnum("KernelName", {name: name for name in KERNEL_NAMES if name != "precomputed"})  # type: ignore[misc]
 ScalingName = StrEnum("ScalingName", {name: name for name in SCALINGS})  # type: ignore[misc]
+
+
+class TunableKernel(StrEnum):
+    """Kernels that can be tuned."""
+
+    rbf = "rbf"
+    linear = "linear"
+    poly = "poly"
+
+
+class Preset(StrEnum):
+    """Named starting points for the options of a training."""
+
+    default = "default"
+    tutorial = "tutorial"
+    best = "best"
+
+
+class Target(StrEnum):
+    """What a model can be turned into."""
+
+    sklearn = "sklearn"
+    onnx = "onnx"
+    libsvm = "libsvm"
+    web = "web"
+
 
 ModelFile = Annotated[Path, typer.Argument(metavar="model", help="Model file.", show_default=False)]
 TrainSource = Annotated[
@@ -78,6 +110,8 @@ def reading_of(
     resize: str | None,
 ) -> Reading:
     """How a source is to be read, by the options of these names. Raises UsageError as `kind_of` and `parse_size`."""
+    from gpusvm.split import Reading
+
     folder = None if data_dir is None else str(data_dir)
     return Reading(kind_of(as_table, as_images), label, tuple(drop or ()), folder, parse_size(resize))
 

@@ -1,4 +1,4 @@
-"""``gpusvm predict``: labels for images or the rows of a table, as a CSV."""
+"""What ``gpusvm predict`` does: labels for images or the rows of a table, as a CSV."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import csv
 import io
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
 
 import numpy as np
 import typer
 
-from gpusvm.cli.console import discard, like_training, messages, note_raw, sample_progress, size_for
+from gpusvm.cli.console import discard, messages
 from gpusvm.cli.model_argument import load_named_model
-from gpusvm.cli.options import Drop, Invert, Label, ModelFile, ResizeToModel
+from gpusvm.cli.model_samples import like_training, note_raw, size_for
+from gpusvm.cli.progress import sample_progress
 from gpusvm.data import CATALOGUE, Dataset, Table, load_dataset, load_images, load_samples
 from gpusvm.data.pixels import ImageShape
 from gpusvm.errors import OutputError, UsageError
@@ -26,44 +27,41 @@ from gpusvm.params import TASKS
 from gpusvm.split import Samples, counted, fitting, require_kind, say_by_order
 
 
-def predict(
-    model_file: ModelFile,
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="input", help="A table, images in a file, or a folder of pictures.", show_default=False),
-    ],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the CSV here; default: standard output.")] = None,
-    label: Label = None,
-    drop: Drop = None,
-    resize: ResizeToModel = False,
-    invert: Invert = False,
-    proba: Annotated[
-        bool, typer.Option("--proba", help="Add a column p_LABEL for each class: its probability.")
-    ] = False,
-    reject: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, metavar="P", help="Leave the label empty where its probability is below this."),
-    ] = None,
-    start_id: Annotated[int, typer.Option(min=0, help="Number of the first row.")] = 1,
-) -> None:
-    """Predict the labels of a table's rows or of images: a CSV of ids and labels."""
+@dataclass(frozen=True)
+class Asked:
+    """What the command's options say."""
+
+    out: Path | None
+    label: str | None
+    drop: tuple[str, ...]
+    resize: bool
+    invert: bool
+    proba: bool
+    reject: float | None
+    start_id: int
+
+
+def run(model_file: Path, source: Path, asked: Asked) -> None:
+    """Predict what `source` holds with the model at the path `model_file`, and write the CSV."""
+    out, reject = asked.out, asked.reject
     notes = messages()
     check_writable(out)
     model = load_named_model(model_file, source)
-    if proba or reject is not None:
-        require_probabilities(model, model_file, "--proba" if proba else "--reject")
+    needs_probabilities = asked.proba or reject is not None
+    if needs_probabilities:
+        require_probabilities(model, model_file, "--proba" if asked.proba else "--reject")
     if str(source) not in CATALOGUE:  # whose names are refused in words of their own
         require_kind(model, str(source))
     data, ids = load_unlabelled(
-        model, source, label, size_for(notes, model, resize), tuple(drop or ()), notes.is_terminal
+        model, source, asked.label, size_for(notes, model, asked.resize), asked.drop, notes.is_terminal
     )
     note_raw(notes, model, data)
-    samples = like_training(notes, model, data, invert=invert)
-    ids = _renumbered(ids, start_id)
+    samples = like_training(notes, model, data, invert=asked.invert)
+    ids = _renumbered(ids, asked.start_id)
     with sample_progress(notes, len(data)) as progress:
-        predictions = predict_samples(model, samples, progress, probabilities=proba or reject is not None)
+        predictions = predict_samples(model, samples, progress, probabilities=needs_probabilities)
     accepted = None if reject is None else certain_enough(model, predictions, reject)
-    columns = {} if not proba else probability_columns(model, predictions)
+    columns = {} if not asked.proba else probability_columns(model, predictions)
     text = to_csv(header(model, data), ids, predictions.labels, accepted, columns)
     if out is None:
         _print(text)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 from rich.color import Color
 from rich.console import Console
 from rich.style import Style
-from rich.table import Table as Grid
 from rich.text import Text
 
-from gpusvm.cli.console import bold
-from gpusvm.data import Dataset, Table
-from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, drop_options
+from gpusvm.cli.console import bold, messages, plain_table, results
+from gpusvm.data import Dataset, Table, load_dataset
+from gpusvm.data.column_faults import MOST_WORDS, ColumnFault, UnusableColumnsError, drop_options
 from gpusvm.data.column_figures import (
     ColumnFigures,
     column_figures,
@@ -27,8 +27,10 @@ from gpusvm.data.column_figures import (
     told_stand_ins,
     uneven,
 )
-from gpusvm.data.overview import class_counts, pixel_histogram
-from gpusvm.split import Samples, counted, plural
+from gpusvm.data.overview import class_counts, pixel_histogram, save_overview
+from gpusvm.errors import UsageError
+from gpusvm.io.output import check_writable
+from gpusvm.split import Reading, Samples, counted, plural
 
 _N_ROWS = 5
 _N_PIXELS = 8
@@ -48,9 +50,29 @@ _FIRST_COLUMNS, _LAST_COLUMNS = 20, 4
 _MOST_NAMED = 8
 _MOST_FAULTS = 200
 _MOST_SAMPLES = 3
-_NUMBERS = frozenset(
-    {"row", "missing", "train", "test", "images", "rows", "share", "least", "mean", "largest", "deviation", "distinct"}
-)
+
+
+def run(source: str, split: str, limit: int | None, reading: Reading, out: Path | None) -> None:
+    """Print a data set, or draw the images of one into the file `out`."""
+    check_writable(out)
+    load = partial(
+        load_dataset, source, split, limit=limit, data_dir=reading.data_dir, progress=True, kind=reading.kind,
+        label=reading.label, resize=reading.resize,
+    )  # fmt: skip
+    try:
+        data = load(drop=reading.drop)
+    except UnusableColumnsError as error:
+        show_faults(results(), source, error.faults)
+        data = load(drop=(*reading.drop, *(fault.key for fault in error.faults)))
+    if out is not None:
+        if isinstance(data, Table):
+            raise UsageError(f"--out draws images, and {data.name} is a table; leave it out")
+        save_overview(data, out)
+        messages().print(f"Wrote {out}", soft_wrap=True)
+    elif isinstance(data, Table):
+        show_table(results(), data)
+    else:
+        show_images(results(), data)
 
 
 def show_images(console: Console, data: Dataset) -> None:
@@ -117,15 +139,6 @@ def _held(fault: ColumnFault) -> str:
     n = len(fault.words)
     shown = ", ".join(repr(_short(word)) for word in fault.words[:_MOST_SAMPLES])
     return shown if n <= _MOST_SAMPLES else f"{shown} ... ({n if n < MOST_WORDS else f'{n} or more'} different words)"
-
-
-def plain_table(*titles: str, numbers: Sequence[str] = ()) -> Grid:
-    """An empty table without lines; columns of numbers stand to the right."""
-    table = Grid(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        is_number = title in _NUMBERS or title in numbers or title.startswith("pixel")
-        table.add_column(Text(title), overflow="fold", justify="right" if is_number else "left", no_wrap=is_number)
-    return table
 
 
 def _print_table_rows(console: Console, data: Table) -> None:

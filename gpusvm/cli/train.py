@@ -1,4 +1,4 @@
-"""``gpusvm train``: from images or a table to a model file, with its accuracy on samples it has not seen."""
+"""What ``gpusvm train`` does: from images or a table to a model file, with its accuracy on samples it has not seen."""
 
 from __future__ import annotations
 
@@ -6,37 +6,20 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from rich.console import Console
 
-from gpusvm.backends.base import Progress
-from gpusvm.backends.registry import Choice, backend_names, choose_backend
+from gpusvm.backends.base import Progress as ProgressCallback
+from gpusvm.backends.registry import Choice, choose_backend
 from gpusvm.certificate import Certificate, certify, describe_certificate
 from gpusvm.cli import tutorial
-from gpusvm.cli.console import bold, messages, pair_progress, results, sample_progress
-from gpusvm.cli.options import (
-    AsImages,
-    AsTable,
-    Balanced,
-    DataDir,
-    Degree,
-    Drop,
-    Label,
-    Out,
-    Resize,
-    Scale,
-    TestSize,
-    TestSource,
-    TrainLimit,
-    TrainSource,
-    reading_of,
-)
+from gpusvm.cli.console import bold, messages, results
+from gpusvm.cli.options import Preset
+from gpusvm.cli.progress import pair_progress, sample_progress
 from gpusvm.data import Dataset, Table, default_source, load_dataset
 from gpusvm.data.column_figures import column_figures, column_name, stand_ins, told_stand_ins, uneven
 from gpusvm.errors import UsageError
@@ -53,27 +36,15 @@ from gpusvm.evaluation import (
 from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.io.model_file import save_model
 from gpusvm.io.output import check_writable, write_json
-from gpusvm.kernels import KERNEL_NAMES
 from gpusvm.memory import peak_rss_mb
 from gpusvm.model import SVMModel
-from gpusvm.params import RANGES, require
+from gpusvm.params import RANGES, Scaling, require
 from gpusvm.pixel_range import unlike_each_other, white_of
-from gpusvm.preprocess import Scaling, default_scaling
-from gpusvm.preprocess.augment import MOVES, Move, moves_named
+from gpusvm.preprocess import default_scaling
+from gpusvm.preprocess.augment import Move, moves_named
 from gpusvm.preprocess.components import FITTED_ON
 from gpusvm.split import Reading, Split, counted, load_split, plural
 from gpusvm.training import recommended_parameters, steps_for, train_augmented, train_model, training_samples
-
-KernelName = StrEnum("KernelName", {name: name for name in KERNEL_NAMES if name != "precomputed"})  # type: ignore[misc]
-
-
-class Preset(StrEnum):
-    """Named starting points for the options."""
-
-    default = "default"
-    tutorial = "tutorial"
-    best = "best"
-
 
 BEST_C, BEST_MOVES = 10.0, "shifts,rotations,scales,shears,thickness"
 """Of the preset best, found by cross-validation on MNIST's training images: docs/recognition.md."""
@@ -92,180 +63,129 @@ SCALED = {
 
 @dataclass
 class Plan:
-    """What to train on, and how, after presets and recommendations."""
+    """What to train on, and how: as asked for; `plan_in_full` fills in presets and recommendations.
 
-    source: str
+    `svc` holds parameters of `SVC` by name, with None for a C, gamma or cache_size that is not given.
+    """
+
+    source: str | None
     reading: Reading
     test_source: str | None
     limit: int | None
     test_size: float | None
     seed: int
-    binarize: bool
-    deskew: bool
-    scatter: bool
-    moves: tuple[Move, ...]
     scaling: Scaling | None
-    parameters: dict[str, Any]
-    notices: list[str]
+    svc: dict[str, Any]
+    preset: Preset = Preset.default
+    binarize: bool = False
+    deskew: bool = False
+    scatter: bool = False
+    moves: tuple[Move, ...] = ()
+    certify: bool = False
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The source: what was named, or what stands in its place."""
+        assert self.source is not None
+        return self.source
 
 
-def train(
-    source: TrainSource = None,
-    label: Label = None,
-    drop: Drop = None,
-    scale: Scale = None,
-    test_source: TestSource = None,
-    as_table: AsTable = False,
-    as_images: AsImages = False,
-    resize: Resize = None,
-    backend: Annotated[
-        str, typer.Option(help=f"auto, {', '.join(backend_names())}; see gpusvm info.", metavar="NAME")
-    ] = "auto",
-    require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than train on a CPU.")] = False,
-    device: Annotated[
-        int | None, typer.Option(help="CUDA device of a GPU backend, counted among the visible ones.")
-    ] = None,
-    preset: Annotated[
-        Preset,
-        typer.Option(
-            help="tutorial: a first walk with 5,000 images. best: the fewest mistakes on digits, in some minutes."
-        ),
-    ] = Preset.default,
-    limit: TrainLimit = None,
-    test_size: TestSize = None,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Another number draws and holds out other samples.")
-    ] = 0,
-    kernel: Annotated[KernelName, typer.Option(help="Kernel function.")] = KernelName.rbf,  # type: ignore[attr-defined]
-    C: Annotated[
-        float | None, typer.Option("--C", help="Penalty; 10 for MNIST and digits, else 1.", metavar="FLOAT")
-    ] = None,
-    gamma: Annotated[
-        str | None,
-        typer.Option(
-            help="A number, scale or auto; 0.02 for MNIST, 0.2 for digits as they are, else scale.",
-            metavar="GAMMA",
-        ),
-    ] = None,
-    degree: Degree = 3,
-    coef0: Annotated[float, typer.Option(help="Of the polynomial and sigmoid kernels.")] = 0.0,
-    tol: Annotated[float, typer.Option(help="Largest KKT violation left at the end.")] = 1e-3,
-    max_iter: Annotated[int, typer.Option(help="Iterations for each class pair; -1: LIBSVM's ten million.")] = -1,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds after which training ends with a model as good as it has got; for a native backend."
-        ),
-    ] = None,
-    balanced: Balanced = False,
-    cache_size: Annotated[
-        float | None,
-        typer.Option(help="MB for kernel values; default: the backend's choice, at most a third of the free memory."),
-    ] = None,
-    n_jobs: Annotated[int | None, typer.Option(help="Class pairs side by side on a CPU; default: all cores.")] = None,
-    proba: Annotated[
-        bool,
-        typer.Option("--proba", help="Give it probabilities; takes two more trainings, on either half of the data."),
-    ] = False,
-    binarize: Annotated[bool, typer.Option("--binarize", help="Make every pixel 0 or 1.")] = False,
-    deskew: Annotated[bool, typer.Option("--deskew", help="Straighten slanted digits first.")] = False,
-    scatter: Annotated[
-        bool,
-        typer.Option("--scatter", help="Train on images' scattering: features that hardly change as strokes bend."),
-    ] = False,
-    augment: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MOVES",
-            help=f"Train again on the support vectors' images and moved copies of them: {', '.join(MOVES)}, or several"
-            " with commas between.",
-        ),
-    ] = None,
-    data_dir: DataDir = None,
-    out: Out = None,
-    checkpoint_path: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="Keep finished class pairs in this file, and go on from those in it."),
-    ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file.")] = None,
-    certify_it: Annotated[
-        bool, typer.Option("--certify", help="Recompute the KKT gap and the objective in float64.")
-    ] = False,
-) -> None:
-    """Train on a table or images, test on samples held out, and save the model."""
+@dataclass
+class Files:
+    """Where results go; `model` is None until the plan is filled in."""
+
+    model: Path | None
+    json: Path | None
+    checkpoint: Path | None
+    predictions: Path | None = None
+
+
+def run(plan: Plan, files: Files) -> None:
+    """Train, test on samples held out, and save the model."""
     console, notes = results(), messages()
-    given = {"C": C, "gamma": None if gamma is None else parse_gamma(gamma)}
-    source, notices = source_of(source, data_dir)
-    plan = Plan(
-        source=source,
-        reading=reading_of(as_table, as_images, label, drop, data_dir, resize),
-        test_source=test_source, limit=limit, test_size=test_size, seed=seed, binarize=binarize, deskew=deskew,
-        scatter=scatter, moves=() if augment is None else moves_named(augment),
-        scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
-        parameters=given, notices=notices,
-    )  # fmt: skip
-    fill_in(plan, preset, str(kernel))
-    check_options(
-        degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit, cache_size=cache_size,
-        n_jobs=n_jobs, device=device,
-    )  # fmt: skip
-    model_path = out or Path(f"{stem(plan.source)}.svm")
-    predictions_path = model_path.with_name("tutorial-predictions.csv") if preset is Preset.tutorial else None
-    if preset is Preset.best:
-        backend = best_backend(backend)
-        certify_it, json_path = True, json_path or model_path.with_suffix(".json")
-    check_augmentation(plan, proba, checkpoint_path)
-    check_writable(model_path, json_path, predictions_path, checkpoint_path)
-    check_different("--checkpoint", checkpoint_path, model_path, json_path, predictions_path)
-    choice = choose_backend(backend, require_gpu=require_gpu)
-    for notice in (*plan.notices, choice.notice):
-        if notice:
-            notes.print(notice, soft_wrap=True)
-
-    split = load_split(
-        plan.source, reading=plan.reading, test_source=plan.test_source, limit=plan.limit, test_size=plan.test_size,
-        seed=plan.seed, progress=notes.is_terminal,
-    )  # fmt: skip
+    plan_in_full(plan, files)
+    assert files.model is not None
+    choice = choose_backend(plan.svc["backend"], require_gpu=plan.svc["require_gpu"])
+    say_notices(notes, plan, choice)
+    split = load(plan, notes)
     check_images(plan, split)
-    svc = SVC(
-        kernel=str(kernel), degree=degree, coef0=coef0, tol=tol, max_iter=max_iter, time_limit=time_limit,
-        backend=backend, require_gpu=require_gpu, device=device, class_weight="balanced" if balanced else None,
-        cache_size=cache_size or "auto", n_jobs=n_jobs, probability=proba, **plan.parameters,
-    )  # fmt: skip
-    if preset is Preset.tutorial:
+    svc = SVC(**plan.svc)
+    if plan.preset is Preset.tutorial:
+        reading = plan.reading
         first = load_dataset(
-            plan.source, limit=plan.limit, data_dir=data_dir, kind="images", resize=plan.reading.resize
+            plan.name, limit=plan.limit, data_dir=reading.data_dir, kind="images", resize=reading.resize
         )
         tutorial.show_first_rows(console, first)
     announce(console, split, svc, choice, plan)
     warn_of_data(notes, split, plan)
-    checkpoint = None if checkpoint_path is None else Checkpoint(checkpoint_path)
+    checkpoint = None if files.checkpoint is None else Checkpoint(files.checkpoint)
     if checkpoint is not None:
         console.print(f"Checkpoint: {checkpoint.path} (class pairs as they finish, until the model is saved)")
     say = stages(notes) if plan.scatter or plan.moves else None
     with pair_progress(notes) as progress:
         model = _trained(svc, split, plan, progress, checkpoint, say or (lambda _: None))
-    save_model(model, model_path)
+    save_model(model, files.model)
     if checkpoint is not None:
         checkpoint.remove()
     if say is not None:
         say(f"Testing, on {counted(split.test)}")
-    with sample_progress(notes, len(split.test)) as samples_done:
-        predictions = predict_samples(model, split.test.samples, samples_done, probabilities=proba)
-    certificate = _certify(notes, model, split) if certify_it else None
+    predictions = predict_test(notes, model, split, probabilities=plan.svc["probability"])
+    certificate = _certify(notes, model, split) if plan.certify else None
     report(console, model, split, predictions, certificate)
-    console.print(f"Model: {model_path} ({_size(model_path.stat().st_size)})", soft_wrap=True)
-    if json_path is not None:
-        write_json(json_path, metrics(model, split, predictions, certificate))
-    if predictions_path is not None:
-        tutorial.finish(console, model, plan.source, predictions_path, data_dir, split)
+    console.print(f"Model: {files.model} ({_size(files.model.stat().st_size)})", soft_wrap=True)
+    if files.json is not None:
+        write_json(files.json, metrics(model, split, predictions, certificate))
+    if files.predictions is not None:
+        tutorial.finish(console, model, plan.name, files.predictions, plan.reading.data_dir, split)
+
+
+def plan_in_full(plan: Plan, files: Files) -> None:
+    """Fill in what was not said, and check all that can be checked before data are read."""
+    svc = plan.svc
+    svc["gamma"] = None if svc["gamma"] is None else parse_gamma(svc["gamma"])
+    name_source(plan)
+    fill_in(plan)
+    names = ("degree", "coef0", "tol", "max_iter", "time_limit", "cache_size", "n_jobs", "device")
+    check_options(**{name: svc[name] for name in names})
+    svc["cache_size"] = svc["cache_size"] or "auto"
+    files.model = files.model or Path(f"{stem(plan.name)}.svm")
+    if plan.preset is Preset.tutorial:
+        files.predictions = files.model.with_name("tutorial-predictions.csv")
+    if plan.preset is Preset.best:
+        svc["backend"] = best_backend(svc["backend"])
+        plan.certify, files.json = True, files.json or files.model.with_suffix(".json")
+    check_augmentation(plan, files.checkpoint)
+    check_writable(files.model, files.json, files.predictions, files.checkpoint)
+    check_different("--checkpoint", files.checkpoint, files.model, files.json, files.predictions)
+
+
+def say_notices(notes: Console, plan: Plan, choice: Choice) -> None:
+    """Say what was decided where the user had named nothing."""
+    for notice in (*plan.notices, choice.notice):
+        if notice:
+            notes.print(notice, soft_wrap=True)
+
+
+def load(plan: Plan, notes: Console) -> Split:
+    """What to train on and what to test on."""
+    return load_split(
+        plan.name, reading=plan.reading, test_source=plan.test_source, limit=plan.limit, test_size=plan.test_size,
+        seed=plan.seed, progress=notes.is_terminal,
+    )  # fmt: skip
+
+
+def predict_test(notes: Console, model: SVMModel, split: Split, *, probabilities: bool = False) -> Predictions:
+    """What the model says of the test samples."""
+    with sample_progress(notes, len(split.test)) as samples_done:
+        return predict_samples(model, split.test.samples, samples_done, probabilities=probabilities)
 
 
 def _trained(
     svc: SVC,
     split: Split,
     plan: Plan,
-    progress: Progress,
+    progress: ProgressCallback,
     checkpoint: Checkpoint | None,
     say: Callable[[str], None],
 ) -> SVMModel:
@@ -296,11 +216,11 @@ def best_backend(asked: str) -> str:
     return asked if asked != "auto" or os.environ.get("GPUSVM_BACKEND") else "native"
 
 
-def check_augmentation(plan: Plan, proba: bool, checkpoint_path: Path | None) -> None:
+def check_augmentation(plan: Plan, checkpoint: Path | None) -> None:
     """Raise UsageError for what cannot be had together with moved copies."""
     if not plan.moves:
         return
-    for option, is_given in (("--proba", proba), ("--checkpoint", checkpoint_path is not None)):
+    for option, is_given in (("--proba", plan.svc["probability"]), ("--checkpoint", checkpoint is not None)):
         if is_given:
             raise UsageError(f"{option} cannot be had with --augment (or --preset best); leave out one of the two")
 
@@ -341,23 +261,22 @@ def parse_gamma(text: str) -> float | str:
     return value
 
 
-def source_of(source: str | None, data_dir: Path | None) -> tuple[str, list[str]]:
-    """What was named, else the default, and what to say of it."""
-    if source is not None:
-        return source, []
-    source, notice = default_source(data_dir, progress=True)
-    return source, [notice] if notice else []
+def name_source(plan: Plan) -> None:
+    """Where no source was named, take the default one."""
+    if plan.source is None:
+        plan.source, notice = default_source(plan.reading.data_dir, progress=True)
+        plan.notices += [notice] if notice else []
 
 
-def fill_in(plan: Plan, preset: Preset, kernel: str) -> None:
+def fill_in(plan: Plan) -> None:
     """Fill in what was not said: from the preset, else from what is known to suit the data set."""
-    if preset is Preset.tutorial:
+    if plan.preset is Preset.tutorial:
         if plan.reading.kind == "table":
             raise UsageError("--preset tutorial is a walk through images; leave it out for a table")
         defaults: dict[str, Any] = {"C": 1.0, "gamma": "auto"}
         plan.limit, plan.test_size, plan.binarize = plan.limit or tutorial.IMAGES, plan.test_size or 0.2, True
         plan.reading = replace(plan.reading, kind="images")
-    elif preset is Preset.best:
+    elif plan.preset is Preset.best:
         if plan.reading.kind == "table":
             raise UsageError("--preset best is for images; leave it out for a table")
         defaults = {"C": BEST_C, "gamma": "scale"}
@@ -366,11 +285,11 @@ def fill_in(plan: Plan, preset: Preset, kernel: str) -> None:
     elif plan.scatter:
         defaults = {"C": BEST_C, "gamma": "scale"}  # what suits a data set's pixels does not suit their scattering
     else:
-        defaults = {"C": 1.0, "gamma": "scale"} | recommended_parameters(plan.source)
-        if kernel != "rbf" or plan.reading.resize is not None:
+        defaults = {"C": 1.0, "gamma": "scale"} | recommended_parameters(plan.name)
+        if plan.svc["kernel"] != "rbf" or plan.reading.resize is not None:
             defaults["gamma"] = "scale"  # the other was found for an RBF kernel on the images as they are
-    plan.parameters = defaults | {name: value for name, value in plan.parameters.items() if value is not None}
-    check_options(C=plan.parameters["C"])
+    plan.svc |= {name: value for name, value in defaults.items() if plan.svc[name] is None}
+    check_options(C=plan.svc["C"])
 
 
 def stem(source: str) -> str:

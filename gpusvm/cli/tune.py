@@ -1,4 +1,4 @@
-"""``gpusvm tune``: find C and gamma by cross-validation, train with the best, and save the model."""
+"""What ``gpusvm tune`` does: find C and gamma by cross-validation, train with the best, and save the model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table as TextTable
@@ -18,39 +17,25 @@ from rich.text import Text
 
 from gpusvm.backends.folds import sharing
 from gpusvm.backends.native import backend as native_cpu
-from gpusvm.backends.registry import backend_names, choose_backend
-from gpusvm.cli.console import PLAIN_SECONDS, bold, messages, pair_progress, results, sample_progress
-from gpusvm.cli.options import (
-    AsImages,
-    AsTable,
-    Balanced,
-    DataDir,
-    Degree,
-    Drop,
-    Label,
-    Out,
-    Resize,
-    Scale,
-    TestSize,
-    TestSource,
-    TrainLimit,
-    TrainSource,
-    reading_of,
-)
+from gpusvm.backends.registry import Choice, choose_backend
+from gpusvm.cli.console import bold, messages, results
+from gpusvm.cli.progress import PLAIN_SECONDS, pair_progress
 from gpusvm.cli.train import (
     Plan,
     announce_data,
     check_different,
     check_options,
+    load,
     metrics,
+    name_source,
+    predict_test,
     report,
-    source_of,
+    say_notices,
     stem,
     warn_of_data,
 )
 from gpusvm.errors import UsageError
 from gpusvm.estimators import SVC
-from gpusvm.evaluation import predict_samples
 from gpusvm.io.model_file import save_model
 from gpusvm.io.output import check_writable, write_json
 from gpusvm.jobs import effective_jobs
@@ -59,147 +44,108 @@ from gpusvm.params import RANGES, Resources
 from gpusvm.preprocess import apply_steps
 from gpusvm.report.search import shade, write_tuning_report
 from gpusvm.sparse import as_csr, is_sparse
-from gpusvm.split import counted, load_split, plural
+from gpusvm.split import Split, counted, plural
 from gpusvm.training import steps_for, train_model
 from gpusvm.tuning import Result, Search, Settings, Trial
-
-
-class KernelName(StrEnum):
-    """Kernels that can be tuned."""
-
-    rbf = "rbf"
-    linear = "linear"
-    poly = "poly"
-
 
 MOST_COLUMNS = 12
 """Values of C beside each other in the terminal's map."""
 
 
-def tune(
-    source: TrainSource = None,
-    label: Label = None,
-    drop: Drop = None,
-    scale: Scale = None,
-    test_source: TestSource = None,
-    as_table: AsTable = False,
-    as_images: AsImages = False,
-    resize: Resize = None,
-    limit: TrainLimit = None,
-    test_size: TestSize = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another number draws other samples and folds.")] = 0,
-    kernel: Annotated[KernelName, typer.Option(help="Kernel function.")] = KernelName.rbf,
-    Cs: Annotated[
-        str | None, typer.Option("--C", metavar="LIST", help="Values to try, as 0.1,1,10; default: 0.1 to 1000.")
-    ] = None,
-    gammas: Annotated[
-        str | None,
-        typer.Option("--gamma", metavar="LIST", help="The same; default: 0.01 to 10 times 1/(columns x variance)."),
-    ] = None,
-    fine: Annotated[bool, typer.Option("--fine/--no-fine", help="Try a closer grid around the best.")] = True,
-    folds: Annotated[int, typer.Option(min=2, help="Folds that each trial is judged by.")] = 5,
-    exhaustive: Annotated[
-        bool, typer.Option("--exhaustive", help="Try all in all folds, also what cannot win any more.")
-    ] = False,
-    degree: Degree = 3,
-    coef0: Annotated[float, typer.Option(help="Of the polynomial kernel.")] = 0.0,
-    tol: Annotated[float, typer.Option(help="Largest KKT violation left at the end of each training.")] = 1e-3,
-    balanced: Balanced = False,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(help="Seconds after which the search ends; the best so far is then trained."),
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Keep results in this file, and go on from those in it.")] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help=f"What trains: auto, native, {', '.join(backend_names())}. Those that are not native leave the search"
-            " to native-cpu.",
-            metavar="NAME",
-        ),
-    ] = "native",
-    cache_size: Annotated[
-        float | None, typer.Option(help="MB for kernel values; default: a third of the free memory.")
-    ] = None,
-    n_jobs: Annotated[int | None, typer.Option(help="Threads; default: all cores.")] = None,
-    data_dir: DataDir = None,
-    out: Out = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write all trials and the model's metrics to this file.")
-    ] = None,
-    report_path: Annotated[
-        Path | None, typer.Option("--report", metavar="DIR", help="Write a page with the map of trials into DIR.")
-    ] = None,
-) -> None:
-    """Find C and gamma by cross-validation, train with the best, and save the model."""
+@dataclass
+class Grid:
+    """What to try: lists of values as text, None for the default; whether to try a finer grid; how to judge."""
+
+    Cs: str | None
+    gammas: str | None
+    fine: bool
+    folds: int
+    exhaustive: bool
+    time_limit: float | None
+
+
+@dataclass
+class Files:
+    """Where results go, and what to go on from: `model` None for a name by the source, `report` a folder."""
+
+    model: Path | None
+    json: Path | None
+    resume: Path | None
+    report: Path | None
+
+
+def run(plan: Plan, grid: Grid, files: Files) -> None:
+    """Search, train with the best, test on samples held out, and save the model."""
     console, notes = results(), messages()
-    check_options(
-        degree=degree, coef0=coef0, tol=tol, time_limit=time_limit, cache_size=cache_size, n_jobs=n_jobs
-    )  # fmt: skip
-    asked_C, asked_gamma = parse_values(Cs, "C"), parse_values(gammas, "gamma")
-    if asked_gamma and kernel is KernelName.linear:
-        raise UsageError("--gamma means nothing for the linear kernel; leave it out")
-    source, notices = source_of(source, data_dir)
-    model_path = out or Path(f"{stem(source)}.svm")
-    page = None if report_path is None else report_path / "index.html"
-    check_writable(model_path, json_path, resume, page)
-    check_different("--resume", resume, model_path, json_path, page)
-    choice = choose_backend(backend)
-    for notice in (*notices, choice.notice):
-        if notice:
-            notes.print(notice, soft_wrap=True)
-    plan = Plan(
-        source=source,
-        reading=reading_of(as_table, as_images, label, drop, data_dir, resize),
-        test_source=test_source, limit=limit, test_size=test_size, seed=seed, binarize=False, deskew=False,
-        scatter=False, moves=(),
-        scaling=None if scale is None else scale.value,  # type: ignore[arg-type]
-        parameters={}, notices=notices,
-    )  # fmt: skip
-    split = load_split(
-        source, reading=plan.reading, test_source=test_source, limit=limit, test_size=test_size, seed=seed,
-        progress=notes.is_terminal,
-    )  # fmt: skip
+    values = check(plan, grid)
+    name_source(plan)
+    model_path = files.model or Path(f"{stem(plan.name)}.svm")
+    page = None if files.report is None else files.report / "index.html"
+    check_writable(model_path, files.json, files.resume, page)
+    check_different("--resume", files.resume, model_path, files.json, page)
+    choice = choose_backend(plan.svc["backend"])
+    say_notices(notes, plan, choice)
+    split = load(plan, notes)
     steps = steps_for(split.train, scaling=plan.scaling)
     announce_data(console, split, plan)
     warn_of_data(notes, split, plan)
-    X = apply_steps(steps, split.train.samples)
-    X = as_csr(X) if is_sparse(X) else X.astype(working_dtype(X.dtype), copy=False)
-    settings = Settings(kernel.value, degree, coef0, tol, balanced, folds, seed, exhaustive)
-    deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-    searcher = sharing(choice.backend, X) or native_cpu
-    search = Search(X, split.train.require_labels(), settings, Resources(cache_size, n_jobs), keep_in=resume,
-                    deadline=deadline, backend=searcher)  # fmt: skip
-    default_C, default_gamma = search.default_grid()
-    console.print(
-        f"Search: kernel {kernel.value}, {len(search.data.folds)} folds of the {counted(split.train, 'training ')},"
-        f" seed {seed}, {plural(effective_jobs(n_jobs), 'thread') if searcher.on_cpu else searcher.runs}"
-    )
+    search = _search(plan, grid, split, apply_steps(steps, split.train.samples), choice, files.resume)
+    _say_search(console, split, search)
     with shown(notes, search) as watch:
         search.watch = watch
-        search.run(asked_C or default_C, asked_gamma or default_gamma)
-        if fine and not search.timed_out:
+        default_C, default_gamma = search.default_grid()
+        search.run(values["C"] or default_C, values["gamma"] or default_gamma)
+        if grid.fine and not search.timed_out:
             search.run_fine()
     best = search.best()
     say_what_was_found(console, notes, search, best)
-
-    svc = SVC(
-        C=best.C, kernel=kernel.value, degree=degree, coef0=coef0, tol=tol, backend=backend,
-        cache_size=cache_size or "auto", class_weight="balanced" if balanced else None, n_jobs=n_jobs,
-        gamma=best.gamma if settings.has_gamma else "scale",
-    )  # fmt: skip
+    gamma = best.gamma if search.settings.has_gamma else "scale"
+    svc = SVC(**plan.svc | {"C": best.C, "gamma": gamma, "cache_size": plan.svc["cache_size"] or "auto"})
     with pair_progress(notes) as progress:
         model = train_model(svc, split.train, steps, progress)
     save_model(model, model_path)
-    with sample_progress(notes, len(split.test)) as samples_done:
-        predictions = predict_samples(model, split.test.samples, samples_done)
+    predictions = predict_test(notes, model, split)
     report(console, model, split, predictions, None)
     console.print(f"Model: {model_path} ({max(1, round(model_path.stat().st_size / 1024)):,} kB)", soft_wrap=True)
-    if json_path is not None:
-        write_json(json_path, as_json(search, best) | {"model": metrics(model, split, predictions, None)})
+    if files.json is not None:
+        write_json(files.json, as_json(search, best) | {"model": metrics(model, split, predictions, None)})
     if page is not None:
-        write_tuning_report(page, search, title=stem(source))
+        write_tuning_report(page, search, title=stem(plan.name))
         console.print(f"Report: {page}", soft_wrap=True)
+
+
+def check(plan: Plan, grid: Grid) -> dict[str, list[float]]:
+    """The values of C and gamma to try, none for the default ones. Raises UsageError for options that cannot be."""
+    names = ("degree", "coef0", "tol", "cache_size", "n_jobs")
+    check_options(time_limit=grid.time_limit, **{name: plan.svc[name] for name in names})
+    values = {"C": parse_values(grid.Cs, "C"), "gamma": parse_values(grid.gammas, "gamma")}
+    if values["gamma"] and plan.svc["kernel"] == "linear":
+        raise UsageError("--gamma means nothing for the linear kernel; leave it out")
+    return values
+
+
+def _search(plan: Plan, grid: Grid, split: Split, X: Any, choice: Choice, resume: Path | None) -> Search:
+    """The search over samples X, to be run; its time begins."""
+    X = as_csr(X) if is_sparse(X) else X.astype(working_dtype(X.dtype), copy=False)
+    svc = plan.svc
+    settings = Settings(
+        svc["kernel"], svc["degree"], svc["coef0"], svc["tol"], svc["class_weight"] == "balanced", grid.folds,
+        plan.seed, grid.exhaustive,
+    )  # fmt: skip
+    deadline = math.inf if grid.time_limit is None else time.monotonic() + grid.time_limit
+    return Search(
+        X, split.train.require_labels(), settings, Resources(svc["cache_size"], svc["n_jobs"]), keep_in=resume,
+        deadline=deadline, backend=sharing(choice.backend, X) or native_cpu,
+    )  # fmt: skip
+
+
+def _say_search(console: Console, split: Split, search: Search) -> None:
+    searcher, settings = search.backend, search.settings
+    where = plural(effective_jobs(search.resources.n_jobs), "thread") if searcher.on_cpu else searcher.runs
+    console.print(
+        f"Search: kernel {settings.kernel}, {len(search.data.folds)} folds of the"
+        f" {counted(split.train, 'training ')}, seed {settings.seed}, {where}"
+    )
 
 
 def parse_values(text: str | None, name: str) -> list[float]:

@@ -28,7 +28,7 @@ def show_first_rows(console: Console, data: Dataset) -> None:
     console.print(f"Images of each class: {counts}")
 
 
-def finish(console: Console, model: SVMModel, source: str, path: Path, data_dir: Path | None, split: Split) -> None:
+def finish(console: Console, model: SVMModel, source: str, path: Path, data_dir: str | None, split: Split) -> None:
     """Write sample predictions as ImageId,Label, and say where to go from here."""
     if has_split(source, "test", data_dir):
         resize = model.image_shape if isinstance(split.train, Dataset) and split.train.resized else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gpusvm.data import idx
-from gpusvm.data.download import download
 from gpusvm.errors import DataError, DownloadError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _N_DIGITS_TRAIN = 1437
 # A gzip stream can be longer than what it holds, by its own headers and no more.
@@ -155,9 +155,9 @@ def cache_dir() -> Path:
     """Where fetched data sets are kept: GPUSVM_CACHE_DIR, or the user's cache folder."""
     if override := os.environ.get("GPUSVM_CACHE_DIR"):
         return Path(override).expanduser()
-    import pooch  # costs 0.1 s
+    import platformdirs
 
-    return Path(pooch.os_cache("gpusvm"))
+    return Path(platformdirs.user_cache_dir("gpusvm"))
 
 
 def find_local(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
@@ -219,6 +219,8 @@ def read_split(
     entry = get_entry(name)
     if not entry.files:
         return _read_digits(split)
+    from gpusvm.data import idx
+
     folder = find_local(name, data_dir) or fetch(name, data_dir, progress)
     images, labels = entry.files[:2] if split == "train" else entry.files[2:]
     # The sums are compared on every load: SHA-256 of MNIST's 47 MB takes 0.03 s with the CPU's SHA
@@ -326,7 +328,7 @@ def default_source(data_dir: str | os.PathLike[str] | None = None, progress: boo
 
 
 def _candidates(entry: CatalogueEntry, data_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Folders to look in, best first; lazily, since naming the cache imports pooch."""
+    """Folders to look in, best first; lazily, since naming the cache imports platformdirs."""
     roots = [Path(data_dir)] if data_dir is not None else []
     if from_environment := os.environ.get("GPUSVM_DATA_DIR"):
         roots.append(Path(from_environment).expanduser())
@@ -345,6 +347,9 @@ def _folder_to_mend(name: str, data_dir: str | os.PathLike[str] | None) -> Path 
 
 
 def _fetch_file(entry: CatalogueEntry, file: CatalogueFile, folder: Path, progress: bool) -> None:
+    from gpusvm.data import idx
+    from gpusvm.data.download import download
+
     in_the_way = folder / file.name
     if in_the_way.exists():
         raise DataError(f"{in_the_way}: is not the published file; move it away, then fetch again")
@@ -372,6 +377,8 @@ def _check(folder: Path | None, file: CatalogueFile) -> FileCheck:
     path = find_file(folder, file.name) if folder is not None else None
     if path is None:
         return FileCheck(file.name, None, "missing")
+    from gpusvm.data import idx
+
     try:
         right = idx.matches(path, file.checksum, file.n_bytes)
     except DataError:
@@ -384,6 +391,7 @@ def _existing(folder: Path, file: CatalogueFile) -> Path:
 
 
 def _read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -394,6 +402,6 @@ def _read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scikit_learn_folder() -> Path:
-    import sklearn.datasets
-
-    return Path(sklearn.datasets.__file__).parent / "data"
+    found = find_spec("sklearn")  # which imports nothing
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "datasets" / "data"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -70,21 +70,18 @@ def download(
 
 
 def _fetch(url: str, path: Path, max_bytes: int, progress: bool) -> None:
-    # Half a second to import, and most runs download nothing.
-    import pooch
-    import requests
+    import requests  # takes a tenth of a second, and most runs download nothing
 
+    # Else a server that labels .gz files as a transfer encoding has them unpacked on the way.
+    as_it_is = {"Accept-Encoding": "identity"}
+    timeouts = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
     bar = _Progress(url) if progress else None
-    downloader = pooch.HTTPDownloader(
-        progressbar=bar or False,
-        chunk_size=_CHUNK_BYTES,
-        timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
-        # Else a server that labels .gz files as a transfer encoding has them unpacked on the way.
-        headers={"Accept-Encoding": "identity"},
-    )
     try:
-        with path.open("wb") as file:
-            downloader(url, _Capped(file, max_bytes), None)
+        with requests.get(url, stream=True, timeout=timeouts, headers=as_it_is) as response, path.open("wb") as file:
+            response.raise_for_status()
+            length = response.headers.get("content-length", "")
+            n_bytes = int(length) if length.isdecimal() else 0
+            _write_capped(response.iter_content(_CHUNK_BYTES), file, max_bytes, bar, n_bytes)
     except requests.HTTPError as error:
         status = "an error" if error.response is None else error.response.status_code
         raise MirrorError(f"answered {status}") from error
@@ -99,6 +96,20 @@ def _fetch(url: str, path: Path, max_bytes: int, progress: bool) -> None:
     finally:
         if bar is not None:
             bar.close()
+
+
+def _write_capped(
+    chunks: Iterable[bytes], file: IO[bytes], max_bytes: int, bar: _Progress | None, n_bytes: int
+) -> None:
+    """Write what comes, and show it; raise MirrorError as soon as it is more than `max_bytes`."""
+    n_left = max_bytes
+    for chunk in chunks:
+        n_left -= len(chunk)
+        if n_left < 0:
+            raise MirrorError("sent more than the file's size")
+        file.write(chunk)
+        if bar is not None:
+            bar.update(len(chunk), n_bytes)
 
 
 def _gzip_if_plain(path: Path) -> None:
@@ -116,46 +127,25 @@ def _passes(check: Callable[[Path], bool], path: Path) -> bool:
         raise MirrorError("sent a damaged or truncated file") from error
 
 
-class _Capped:
-    """A file that refuses to grow beyond `max_bytes`, however much a mirror sends."""
-
-    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
-        self._file = file
-        self._left = max_bytes
-
-    def write(self, data: bytes) -> int:
-        self._left -= len(data)
-        if self._left < 0:
-            raise MirrorError("sent more than the file's size")
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 class _Progress:
-    """The progress object pooch asks for, drawn with rich on a terminal, one line elsewhere."""
+    """How far a download has come: a bar on a terminal, one line elsewhere."""
 
     def __init__(self, url: str) -> None:
-        self.total = 0
         self._url = url
         self._bar: Any = None
         self._task: Any = None
 
-    def update(self, n_bytes: int) -> None:
+    def update(self, n_bytes: int, total: int) -> None:
+        """So many bytes more have come, of `total`; 0 where the server did not say of how many."""
         if self._bar is None:
-            self._start()
-        self._bar.update(self._task, total=self.total or None, advance=n_bytes)
-
-    def reset(self) -> None:
-        if self._bar is not None:
-            self._bar.reset(self._task, total=self.total or None)
+            self._start(total)
+        self._bar.update(self._task, advance=n_bytes)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def _start(self) -> None:
+    def _start(self, total: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -163,10 +153,10 @@ class _Progress:
         parts = urlsplit(self._url)
         description = f"{Path(parts.path).name} from {parts.netloc}"
         if not console.is_terminal:
-            print(f"fetching {description} ({self.total / 1e6:.1f} MB)", file=sys.stderr)
+            print(f"fetching {description} ({total / 1e6:.1f} MB)", file=sys.stderr)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             console=console, disable=not console.is_terminal,
         )  # fmt: skip
-        self._task = self._bar.add_task(description, total=self.total or None)
+        self._task = self._bar.add_task(description, total=total or None)
         self._bar.start()

@@ -6,12 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from math import isqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from gpusvm.errors import DataError, DataWarning, warn
 from gpusvm.memory import available_mb
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Below this, asking how much is free costs more than it can save.
 _SMALL_BYTES = 2**26
@@ -37,6 +40,8 @@ def resized_picture(picture: Image.Image, shape: ImageShape | None) -> Image.Ima
     """A picture brought to a size by Pillow's bicubic filter, which smooths what it shrinks; as it is for None."""
     if shape is None or (picture.height, picture.width) == shape:
         return picture
+    from PIL import Image
+
     return picture.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
 
 
@@ -44,6 +49,8 @@ def resized(images: np.ndarray, shape: ImageShape | None) -> np.ndarray:
     """Images (n, height, width) uint8 brought to a size as pictures are; as they are for None."""
     if shape is None or images.shape[1:] == shape:
         return images
+    from PIL import Image
+
     require_memory(len(images) * shape[0] * shape[1], "the images in their new size")
     result = np.empty((len(images), *shape), dtype=np.uint8)
     for row, image in enumerate(images):

@@ -22,10 +22,9 @@ from gpusvm.backends.registry import Choice, names_of_those, takes_sparse
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import UsageError
 from gpusvm.estimators.callable_kernel import CallableKernel
-from gpusvm.io.model_file import load_model, save_model
-from gpusvm.kernels import KERNEL_NAMES, Kernel, array_module, resolve_gamma, working_dtype
+from gpusvm.kernels import Kernel, array_module, resolve_gamma, working_dtype
 from gpusvm.model import SVMModel, TableLayout
-from gpusvm.params import RANGES, Problem, Resources, Stopping, constraints
+from gpusvm.params import KERNEL_NAMES, RANGES, Problem, Resources, Stopping, constraints
 from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, require_indices_inside, same_rows
 
 
@@ -220,6 +219,8 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         UsageError
             The kernel is a function, which a file without code cannot hold.
         """
+        from gpusvm.io.model_file import save_model
+
         check_is_fitted(self, "model_")
         if "_callable_kernel" in self.__dict__:
             raise UsageError(
@@ -260,6 +261,8 @@ class KernelMachine(BaseEstimator, metaclass=ABCMeta):
         ModelFileError
             See `gpusvm.load_model`.
         """
+        from gpusvm.io.model_file import load_model
+
         model = load_model(path)
         estimator = cls.from_model(model)
         if model.table is not None and model.table.columns and not model.preprocessing:

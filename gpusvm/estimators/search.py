@@ -21,8 +21,8 @@ from gpusvm.backends.folds import Cell, Column, Fold, FoldedData, fits_memory, s
 from gpusvm.backends.registry import choose_backend
 from gpusvm.errors import warn
 from gpusvm.estimators.svc import SVC, factors_of_classes
-from gpusvm.kernels import KERNEL_PARAMETERS, Kernel, resolve_gamma
-from gpusvm.params import Resources
+from gpusvm.kernels import Kernel, resolve_gamma
+from gpusvm.params import KERNEL_PARAMETERS, Resources
 from gpusvm.voting import one_vs_rest, vote
 
 SHARED = frozenset({"C", "gamma", "degree", "coef0", "kernel", "class_weight", "tol"})

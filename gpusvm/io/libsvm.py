@@ -20,9 +20,9 @@ from scipy.sparse import csr_array
 from gpusvm.calibration import Calibration
 from gpusvm.errors import DataWarning, ModelFileError, UsageError, warn
 from gpusvm.io.output import replacing
-from gpusvm.kernels import KERNEL_PARAMETERS, Kernel
+from gpusvm.kernels import Kernel
 from gpusvm.model import FROM_LIBSVM, SVMModel, in_class_order
-from gpusvm.params import Problem, Stopping
+from gpusvm.params import KERNEL_PARAMETERS, Problem, Stopping
 from gpusvm.sparse import Sparse, as_csr, nonzeros_of_row
 
 _KERNELS = {

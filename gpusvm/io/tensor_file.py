@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from gpusvm.io.output import replacing
 
@@ -21,6 +19,8 @@ class UnreadableError(Exception):
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write the arrays and strings to `path`, whole or not at all. Raises OutputError."""
+    from safetensors.numpy import save
+
     with replacing(path) as temporary:
         # Not save_file: what it raises on a full disk is no OSError.
         temporary.write_bytes(save(dict(tensors), metadata=metadata))
@@ -61,6 +61,8 @@ def read_tensors(
     UnreadableError
         The file is truncated, foreign, no regular file, or its header claims what is not there.
     """
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():  # opening a pipe waits for whoever writes to it
         raise UnreadableError("not a file")
     try:

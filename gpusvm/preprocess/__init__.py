@@ -5,29 +5,54 @@ bend, `scaling` brings the features of a table to one size, and `stored` says wh
 `apply_steps` is the one path that training and prediction take through them.
 """
 
-from gpusvm.preprocess.components import Logarithm, fit_scattering
-from gpusvm.preprocess.pixels import Deskewer, PixelBinarizer, PixelScaler, build_steps, check_image_shape
-from gpusvm.preprocess.scaling import SCALINGS, Scaling, default_scaling, fit_scaling
-from gpusvm.preprocess.scattering import Scattering
-from gpusvm.preprocess.stored import (
-    STEP_ARRAYS,
-    apply_steps,
-    check_steps,
-    describe_steps,
-    read_steps,
-    step_arrays,
-    step_from_dict,
-    step_to_dict,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpusvm.lazy import lazily
+
+if TYPE_CHECKING:
+    from gpusvm.preprocess.components import Logarithm, fit_scattering
+    from gpusvm.preprocess.pixels import Deskewer, PixelBinarizer, PixelScaler, build_steps, check_image_shape
+    from gpusvm.preprocess.scaling import default_scaling, fit_scaling
+    from gpusvm.preprocess.scattering import Scattering
+    from gpusvm.preprocess.stored import (
+        STEP_ARRAYS,
+        apply_steps,
+        check_steps,
+        describe_steps,
+        read_steps,
+        step_arrays,
+        step_from_dict,
+        step_to_dict,
+    )
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "components": ("Logarithm", "fit_scattering"),
+            "pixels": ("Deskewer", "PixelBinarizer", "PixelScaler", "build_steps", "check_image_shape"),
+            "scaling": ("default_scaling", "fit_scaling"),
+            "scattering": ("Scattering",),
+            "stored": (
+                "STEP_ARRAYS",
+                "apply_steps",
+                "check_steps",
+                "describe_steps",
+                "read_steps",
+                "step_arrays",
+                "step_from_dict",
+                "step_to_dict",
+            ),
+        },
+    )
 
 __all__ = [
-    "SCALINGS",
     "STEP_ARRAYS",
     "Deskewer",
     "Logarithm",
     "PixelBinarizer",
     "PixelScaler",
-    "Scaling",
     "Scattering",
     "apply_steps",
     "build_steps",

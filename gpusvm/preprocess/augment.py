@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gpusvm.errors import UsageError
+from gpusvm.params import MOVE_NAMES
 
 _BLOCK_IMAGES = 2048
 """Images at once: four copies of them in float32 are under way."""
@@ -128,6 +129,7 @@ MOVES: dict[str, tuple[Move, ...]] = {
     "shears": (Move(shear=-0.15), Move(shear=0.15)),
     "thickness": (Move(thickness=-0.5), Move(thickness=0.5)),
 }
+assert tuple(MOVES) == MOVE_NAMES
 """Sets of moves, by the words that ``gpusvm train --augment`` takes."""
 
 

@@ -5,14 +5,12 @@ A kernel adds up differences of all features, so one in thousands beside one in 
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from gpusvm.errors import DataError, UsageError
-
-Scaling = Literal["none", "standard", "maxabs", "minmax"]
-SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
+from gpusvm.params import Scaling
 
 _NAMED_COLUMNS = 5
 

@@ -10,8 +10,8 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from gpusvm.cli import data as command
 from gpusvm.cli import show
+from gpusvm.cli.commands import data as command
 from gpusvm.data import CATALOGUE, idx
 from gpusvm.errors import DataError, DownloadError, OutputError, UsageError
 

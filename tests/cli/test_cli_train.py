@@ -17,8 +17,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gpusvm import load_model
-from gpusvm.cli.console import pair_progress
 from gpusvm.cli.main import app
+from gpusvm.cli.progress import pair_progress
 from gpusvm.data import load_dataset
 from gpusvm.training import recommended_parameters
 

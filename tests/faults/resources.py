@@ -77,7 +77,7 @@ def little_memory(folder: Path, left_mb: tuple[int, ...] = LEFT_MB) -> list[str]
 
 
 def _loaded_bytes() -> int:
-    code = "import gpusvm.cli.main, pathlib; print(pathlib.Path('/proc/self/statm').read_text().split()[0])"
+    code = "import gpusvm.cli.train, pathlib; print(pathlib.Path('/proc/self/statm').read_text().split()[0])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout) * resource.getpagesize()
 
