@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, StrictFloat
 
-from gpusvm.bench import checks
+from gpusvm.bench.validation import NO_OTHER_KEYS, one_of, validated
 from gpusvm.errors import DataError
 
 _FILES = {"adult": Path("adult/a9a.t.gz"), "letter": Path("letter/letter.scale.gz")}
@@ -57,12 +58,9 @@ class LabelledSamples:
 
 def check_table(values: Any, where: str) -> dict[str, Any]:
     """The checked description of a table, as a suite's file has it. Raises DataError."""
-    given = checks.check(where, checks.table_with({"source": _SOURCE}), values)
-    arguments = _ARGUMENTS.get(given["source"], {})
-    read = checks.read_table(given, {"source": _SOURCE, **arguments}, where)
-    if missing := [key for key in arguments if key in _NEEDED and key not in read]:
-        raise DataError(f"{where}: {missing[0]} is missing; {read['source']} needs {', '.join(_NEEDED)}")
-    return read
+    source = validated(_AnyTable, values, where).source
+    described = _DESCRIBED.get(source, _Table)
+    return validated(described, values, where, keys=list(described.model_fields)).model_dump(exclude_unset=True)
 
 
 def load_table(name: str, described: Mapping[str, Any], data_dir: str | None = None) -> LabelledSamples:
@@ -192,37 +190,6 @@ def _read_numbers(path: Path, n: int, n_features: int) -> tuple[np.ndarray, np.n
     return X, y
 
 
-def _two_numbers(value: Any) -> list[float]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise checks.Expected("a list of two numbers")
-    return [checks.number(item) for item in value]
-
-
-_COUNT = checks.whole(1, 10**7)
-_ARGUMENTS: dict[str, dict[str, checks.Reader]] = {
-    "make_classification": {
-        "n_samples": _COUNT,
-        "n_features": _COUNT,
-        "n_informative": _COUNT,
-        "n_redundant": checks.whole(0, 10**7),
-        "n_classes": _COUNT,
-        "n_clusters_per_class": _COUNT,
-        "flip_y": checks.fraction,
-        "class_sep": checks.positive,
-        "random_state": checks.whole(0, 2**32 - 1),
-    },
-    "make_blobs": {
-        "n_samples": _COUNT,
-        "n_features": _COUNT,
-        "centers": _COUNT,
-        "cluster_std": checks.positive,
-        "center_box": _two_numbers,
-        "random_state": checks.whole(0, 2**32 - 1),
-    },
-}
-"""Those of scikit-learn's function of the same name that a suite may give."""
-_NEEDED = ("n_samples", "n_features", "random_state")
-
 _SOURCES: dict[str, Callable[[dict[str, Any], str | None], tuple[np.ndarray, np.ndarray]]] = {
     "make_classification": _make_classification,
     "make_blobs": _make_blobs,
@@ -230,4 +197,41 @@ _SOURCES: dict[str, Callable[[dict[str, Any], str | None], tuple[np.ndarray, np.
     "adult": _adult,
     "letter": _letter,
 }
-_SOURCE = checks.one_of(lambda: list(_SOURCES))
+
+_Count = Annotated[int, Field(strict=True, ge=1, le=10**7)]
+_Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+_Positive = Annotated[float, Field(strict=True, gt=0)]
+
+
+class _AnyTable(BaseModel):
+    source: Annotated[str, one_of(lambda: list(_SOURCES))]
+
+
+class _Table(_AnyTable):
+    model_config = NO_OTHER_KEYS
+
+
+class _Generated(_Table):
+    """What scikit-learn's function of the same name as the source is given."""
+
+    n_samples: _Count
+    n_features: _Count
+    random_state: _Seed
+
+
+class _Classification(_Generated):
+    n_informative: _Count | None = None
+    n_redundant: Annotated[int, Field(strict=True, ge=0, le=10**7)] | None = None
+    n_classes: _Count | None = None
+    n_clusters_per_class: _Count | None = None
+    flip_y: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    class_sep: _Positive | None = None
+
+
+class _Blobs(_Generated):
+    centers: _Count | None = None
+    cluster_std: _Positive | None = None
+    center_box: Annotated[list[StrictFloat], Field(min_length=2, max_length=2)] | None = None
+
+
+_DESCRIBED: dict[str, type[_Table]] = {"make_classification": _Classification, "make_blobs": _Blobs}

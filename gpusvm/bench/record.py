@@ -6,14 +6,16 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from gpusvm.bench import checks
+from pydantic import BaseModel, ConfigDict, Field
+
 from gpusvm.bench.contenders import contender_names
 from gpusvm.bench.result_tables import to_markdown
 from gpusvm.bench.rows import make_rows
 from gpusvm.bench.suite import Suite
 from gpusvm.bench.suite_file import parse_suite
+from gpusvm.bench.validation import one_of, quote, validated
 from gpusvm.errors import DataError
 from gpusvm.io.output import write_json, write_text
 
@@ -102,40 +104,21 @@ def load_record(path: Path) -> Record:
     if not isinstance(content, dict) or "schema" not in content:
         raise DataError(f"{path}: is not a benchmark record; {_NAME_ANOTHER}")
     if content["schema"] != SCHEMA:
-        found = checks.quote(content["schema"])
+        found = quote(content["schema"])
         raise DataError(f"{path}: has schema {found}, but this gpusvm reads {SCHEMA}; start a new run")
     return _parse_record(content, str(path))
 
 
 def _parse_record(content: dict[str, Any], where: str) -> Record:
-    values = checks.read_table(content, _RECORD_KEYS, where)
-    checks.require(values, ("suite", "started", "machine", "data", "measurements"), where)
-    suite = parse_suite(values["suite"], f"{where}: suite")
-    _check_data(suite, values["data"], where)
-    for number, measurement in enumerate(values["measurements"], start=1):
-        label = f"{where}: measurement {number}"
-        found = checks.read_table(measurement, _MEASUREMENT_KEYS, label)
-        needed = _ALWAYS if found.get("status") != "ok" else (*_ALWAYS, *_WHEN_OK)
-        checks.require(found, needed, label)
-    return Record(
-        suite,
-        values["machine"],
-        values["data"],
-        values["started"],
-        values.get("finished"),
-        values["measurements"],
-    )
-
-
-def _check_data(suite: Suite, data: dict[str, Any], where: str) -> None:
-    """Raise DataError where the data of a case are not described as the tables show them."""
-    checks.check(f"{where}: data: cases", checks.table_of(checks.table), data.get("cases", {}))
+    found = validated(_File, content, where)
+    suite = parse_suite(found.suite, f"{where}: suite")
     for case in suite.cases:
-        if case.dataset is None:
-            checks.check(f"{where}: data", _DATA, data)
-        else:
-            label = f"{where}: data of case {checks.quote(case.name)}"
-            checks.check(label, _DATA, data.get("cases", {}).get(case.name))
+        own = content["data"] if case.dataset is None else found.data.cases.get(case.name)
+        validated(_Data, own, f"{where}: data of {case.name}")
+    for number, measurement in enumerate(found.measurements, start=1):
+        done = isinstance(measurement, dict) and measurement.get("status") == "ok"
+        validated(_Done if done else _Measurement, measurement, f"{where}: measurement {number}")
+    return Record(suite, content["machine"], content["data"], found.started, found.finished, found.measurements)
 
 
 def _key(measurement: dict[str, Any]) -> Key:
@@ -143,54 +126,71 @@ def _key(measurement: dict[str, Any]) -> Key:
 
 
 _NAME_ANOTHER = "name a .json file that gpusvm bench wrote"
-_ALWAYS = ("contender", "case", "n_train", "repeat", "status")
-_WHEN_OK = ("fit_seconds", "predict_seconds", "load_seconds", "accuracy", "n_test", "test_errors")
 
-_DATA = checks.table_with(
-    {"train": checks.table_with({"name": checks.text}), "test": checks.table_with({"n": checks.whole(1)})}
-)
-_RECORD_KEYS: dict[str, checks.Reader] = {
-    "schema": checks.whole(SCHEMA),
-    "suite": checks.table,
-    "started": checks.text,
-    "finished": checks.optional(checks.text),
-    "machine": checks.table_with(
-        {
-            **dict.fromkeys(("cpu", "os", "python"), checks.text),
-            "cores": checks.whole(1),
-            "memory_mb": checks.whole(1),
-            "versions": checks.table_of(checks.text),
-            "gpu": checks.table_with({"reason": checks.text}),
-        }
-    ),
-    "data": checks.table,
-    "rows": checks.listed,
-    "measurements": checks.listed,
-}
-_MEASUREMENT_KEYS: dict[str, checks.Reader] = {
-    "contender": checks.one_of(contender_names),
-    "case": checks.optional(checks.text),
-    "n_train": checks.whole(2),
-    "repeat": checks.whole(0),
-    "status": checks.exactly("ok", "unavailable", "failed", "timeout"),
-    "reason": checks.text,
-    "stderr": checks.listed,
-    "at": checks.text,
-    "params": checks.table,
-    "n_test": checks.whole(1),
-    "load_seconds": checks.seconds,
-    "warmup_seconds": checks.seconds,
-    "fit_seconds": checks.seconds,
-    "predict_seconds": checks.seconds,
-    "n_fits": checks.whole(1),
-    "n_predictions": checks.whole(1),
-    "accuracy": checks.fraction,
-    "best": checks.table_of(checks.number),
-    "n_support_vectors": checks.optional(checks.whole(0)),
-    "peak_rss_mb": checks.seconds,
-    "peak_gpu_mb": checks.optional(checks.seconds),
-    "certificate": checks.optional(checks.table_of(checks.number)),
-    "certify_seconds": checks.optional(checks.seconds),
-    "versions": checks.table,
-    "test_errors": checks.matching(r"(\d{1,9}:\d{1,9}( \d{1,9}:\d{1,9})*)?", "pairs of row:class"),
-}
+
+class _Part(BaseModel):
+    """What tables, pictures and a resumed run read of a part of a record; whatever else it has may be anything."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Measurement(_Part):
+    contender: Annotated[str, one_of(contender_names)]
+    case: str | None
+    n_train: int
+    repeat: int
+    status: Literal["ok", "unavailable", "failed", "timeout"]
+    reason: str | None = None
+
+
+class _Done(_Measurement):
+    fit_seconds: float
+    predict_seconds: float
+    load_seconds: float
+    accuracy: float
+    n_test: Annotated[int, Field(ge=1)]
+    test_errors: str
+    n_support_vectors: int | None = None
+    peak_rss_mb: float | None = None
+    peak_gpu_mb: float | None = None
+    best: dict[str, float] = Field(default_factory=dict)
+    certificate: dict[str, float] | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Samples(_Part):
+    name: str
+    n: int
+
+
+class _Data(_Part):
+    train: _Samples
+    test: _Samples
+
+
+class _AllData(_Part):
+    cases: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Gpu(_Part):
+    reason: str
+
+
+class _Machine(_Part):
+    cpu: str
+    os: str
+    python: str
+    cores: int
+    memory_mb: int
+    versions: dict[str, str]
+    gpu: _Gpu
+
+
+class _File(_Part):
+    suite: dict[str, Any]
+    started: str
+    finished: str | None = None
+    machine: _Machine
+    data: _AllData
+    measurements: list[Any]

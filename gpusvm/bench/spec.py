@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
 from gpusvm.bench.suite import Case
+from gpusvm.bench.validation import NO_OTHER_KEYS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Spec:
     """What to measure, and nothing about how it compares.
 
@@ -45,9 +47,8 @@ class Spec:
     certify: bool = True
 
     def to_line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
+        return TypeAdapter(Spec).dump_json(self) + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Spec:
-        values = json.loads(line)
-        return cls(**{**values, "case": Case.from_json(values["case"])})
+        return TypeAdapter(Spec).validate_json(line)

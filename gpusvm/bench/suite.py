@@ -5,30 +5,56 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, fields, replace
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import AfterValidator, Field, PlainValidator, StrictBool, ValidationError
+from pydantic.dataclasses import dataclass
 
-from gpusvm.bench import checks
-from gpusvm.bench.contenders import contender_names, is_search, peer_names
+from gpusvm.bench.contenders import contender_names, is_search, own_names, peer_names
 from gpusvm.bench.searches import Grid
+from gpusvm.bench.validation import (
+    NO_OTHER_KEYS,
+    complaint,
+    gamma_of_a_case,
+    line_of_text,
+    one_of,
+    parameter,
+    without_repetitions,
+)
 from gpusvm.errors import UsageError
 from gpusvm.kernels import Kernel, resolve_gamma
-from gpusvm.params import Problem, Resources, Stopping
-
-REPEATS = checks.whole(1, 1000)
-SIZES = checks.list_of(checks.whole(2))
-CONTENDER = checks.one_of(contender_names)
+from gpusvm.params import KERNEL_NAMES, Problem, Resources, Stopping
 
 DEFAULT_FOLDS = 5
 
 BEST_PEER = "best-peer"
 """As a suite's reference: of each row, the peer that was fastest at it."""
 
+_T = TypeVar("_T")
+_Each = Annotated[tuple[_T, ...], AfterValidator(without_repetitions)]
+"""A list in the file, a tuple here."""
 
-@dataclass(frozen=True)
+_Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+_Size = Annotated[int, Field(strict=True, ge=2, le=10**9)]
+_Sizes = _Each[_Size]
+_Repeats = Annotated[int, Field(strict=True, ge=1, le=1000)]
+_Positive = Annotated[float, Field(strict=True, gt=0)]
+_Line = Annotated[str, AfterValidator(line_of_text)]
+_Contender = Annotated[str, one_of(contender_names)]
+_KERNELS = [name for name in KERNEL_NAMES if name != "precomputed"]
+
+
+def _name_of_files(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ValueError("must be a word that can begin a file's name (letters, digits, dots, dashes)")
+    return name
+
+
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Case:
     """One problem of a suite: a kernel, what is minimised with it, and data of its own if it has them.
 
@@ -53,29 +79,23 @@ class Case:
         Contenders that are measured once in this case, however many repeats the suite has.
     """
 
-    name: str
-    kernel: str = "rbf"
-    C: float = 1.0
-    gamma: float | str = "scale"
-    degree: int = 3
-    coef0: float = 0.0
-    tol: float = 1e-3
-    max_iter: int = -1
-    cache_size: float | None = None
-    dataset: str | None = None
-    sizes: tuple[int, ...] | None = None
-    n_test: int | None = None
-    test_on_training: bool = False
-    search_C: tuple[float, ...] = ()
-    search_gamma: tuple[float, ...] = ()
-    folds: int | None = None
-    once: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Case:
-        """The case whose fields `values` has, with lists where the case has tuples."""
-        own: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**own)
+    name: _Line
+    kernel: Annotated[str, one_of(lambda: _KERNELS)] = "rbf"
+    C: Annotated[float, PlainValidator(parameter("C"))] = 1.0
+    gamma: Annotated[float | str, PlainValidator(gamma_of_a_case)] = "scale"
+    degree: Annotated[int, PlainValidator(parameter("degree"))] = 3
+    coef0: Annotated[float, PlainValidator(parameter("coef0"))] = 0.0
+    tol: Annotated[float, PlainValidator(parameter("tol"))] = 1e-3
+    max_iter: Annotated[int, PlainValidator(parameter("max_iter"))] = -1
+    cache_size: Annotated[float | None, PlainValidator(parameter("cache_size"))] = None
+    dataset: _Line | None = None
+    sizes: _Sizes | None = None
+    n_test: _Count | None = None
+    test_on_training: StrictBool = False
+    search_C: _Each[Annotated[float, PlainValidator(parameter("C"))]] = ()
+    search_gamma: _Each[_Positive] = ()
+    folds: Annotated[int, Field(strict=True, ge=2, le=1000)] | None = None
+    once: _Each[_Contender] = ()
 
     def asked(self, X: np.ndarray) -> tuple[Problem, Stopping, Resources]:
         """The problem on the training data X (n, n_features), with gamma resolved there; how exactly; with what."""
@@ -88,16 +108,16 @@ class Case:
         return Grid(self.search_C, tuple(factor * scale for factor in self.search_gamma), self.folds or DEFAULT_FOLDS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Override:
     """What one contender does differently; None keeps the suite's."""
 
-    repeats: int | None = None
-    timeout_s: float | None = None
-    sizes: tuple[int, ...] | None = None
+    repeats: _Repeats | None = None
+    timeout_s: _Positive | None = None
+    sizes: _Sizes | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Suite:
     """What to measure: every case at every size with every contender, several times each.
 
@@ -130,25 +150,25 @@ class Suite:
     overrides : dict of str to Override
     """
 
-    name: str
-    cases: tuple[Case, ...]
-    dataset: str | None = None
-    sizes: tuple[int, ...] = ()
-    title: str = ""
-    test_dataset: str | None = None
-    n_test: int | None = None
-    seed: int | None = None
-    binarize: bool = False
-    deskew: bool = False
-    backends: tuple[str, ...] = ()
-    peers: tuple[str, ...] = ()
-    reference: str = "sklearn"
-    repeats: int = 3
-    warmup: int = 500
-    timeout_s: float = 1800.0
-    least_timed_s: float = 0.0
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    overrides: dict[str, Override] = field(default_factory=dict)
+    name: Annotated[str, AfterValidator(_name_of_files)]
+    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+    dataset: _Line | None = None
+    sizes: _Sizes = ()
+    title: Annotated[str, AfterValidator(line_of_text)] = ""
+    test_dataset: _Line | None = None
+    n_test: _Count | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, le=10**9)] | None = None
+    binarize: StrictBool = False
+    deskew: StrictBool = False
+    backends: _Each[Annotated[str, one_of(own_names)]] = ()
+    peers: _Each[Annotated[str, one_of(peer_names)]] = ()
+    reference: Annotated[str, one_of(lambda: [*contender_names(), BEST_PEER])] = "sklearn"
+    repeats: _Repeats = 3
+    warmup: _Size = 500
+    timeout_s: _Positive = 1800.0
+    least_timed_s: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    tables: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    overrides: dict[_Contender, Override] = Field(default_factory=dict)
 
     @property
     def contenders(self) -> tuple[str, ...]:
@@ -217,22 +237,20 @@ class Suite:
         """
         changes: dict[str, Any] = {}
         if contenders is not None:
-            names = checks.check("--backends", checks.list_of(CONTENDER), list(contenders), UsageError)
-            changes["backends"] = tuple(name for name in names if name not in peer_names())
-            changes["peers"] = tuple(name for name in names if name in peer_names())
-        lifted: dict[str, None] = {}
-        for key, option, read, value in (
-            ("sizes", "--sizes", SIZES, None if sizes is None else list(sizes)),
-            ("repeats", "--repeats", REPEATS, repeats),
-            ("timeout_s", "--timeout", checks.positive, timeout_s),
-        ):
-            if value is not None:
-                changes[key] = checks.check(option, read, value, UsageError)
-                lifted[key] = None
+            if stray := next((name for name in contenders if name not in contender_names()), None):
+                raise UsageError(f"--backends must be one of {', '.join(contender_names())}, not {stray!r}")
+            changes["peers"] = tuple(name for name in contenders if name in peer_names())
+            changes["backends"] = tuple(name for name in contenders if name not in peer_names())
+        asked: dict[str, Any] = {"sizes": sizes and tuple(sizes), "repeats": repeats, "timeout_s": timeout_s}
+        for_all = {name: value for name, value in asked.items() if value is not None}
         taking_part = self.contenders if contenders is None else contenders
+        lifted: dict[str, Any] = dict.fromkeys(for_all)
         overrides = {name: replace(old, **lifted) for name, old in self.overrides.items() if name in taking_part}
-        cases = tuple(_with_options(case, changes, taking_part) for case in self.cases)
-        changed = replace(self, cases=cases, overrides=overrides, **changes)
+        try:
+            cases = tuple(_with_options(case, for_all, taking_part) for case in self.cases)
+            changed = replace(self, cases=cases, overrides=overrides, **changes, **for_all)
+        except ValidationError as found:
+            raise complaint(found, names=_OPTIONS, error=UsageError) from None
         for case in cases:
             if why := changed.unfit(case):
                 raise UsageError(f"--backends: in case {case.name!r} {why}")
@@ -244,6 +262,13 @@ class Suite:
         cases = [_plain({**asdict(case), "test_on_training": case.test_on_training or None}) for case in self.cases]
         overrides = {name: _plain(asdict(override)) for name, override in self.overrides.items()}
         return _plain({**own, "cases": cases, "overrides": overrides})
+
+
+_OPTIONS = {
+    "sizes": "--sizes", "repeats": "--repeats", "timeout_s": "--timeout",
+    "backends": "--backends", "peers": "--backends",
+}  # fmt: skip
+"""What sets a key on the command line."""
 
 
 def _with_options(case: Case, changes: Mapping[str, Any], taking_part: Sequence[str]) -> Case:

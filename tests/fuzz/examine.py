@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz import checkpoint, csv, idx, libsvm_model, model_file, npz, pictures, record, suite, tables
+from fuzz import checkpoint, csv, idx, libsvm_model, model_file, npz, pictures, tables
 from gpusvm.errors import GpuSvmError
 from gpusvm.memory import peak_rss_mb, reset_peak_rss
 
@@ -44,8 +44,6 @@ READERS = {
     "model": Reader(model_file.generate, model_file.read, model_file.use),
     "libsvm": Reader(libsvm_model.generate, libsvm_model.read, libsvm_model.use),
     "checkpoint": Reader(checkpoint.generate, checkpoint.read, checkpoint.use),
-    "suite": Reader(suite.generate, suite.read, suite.use),
-    "record": Reader(record.generate, record.read, record.use),
 }
 
 
