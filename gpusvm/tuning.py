@@ -1,7 +1,7 @@
 """The search for C and gamma that `gpusvm tune` runs: coarse, then fine around the best, over folds.
 
 Each trial, a C with a gamma, is trained in every fold and judged by the share of held-out samples that it labels
-right. Folds come in rounds. After each, a trial is dropped that labels so many fewer samples right than the best so
+right. Folds come in rounds. After each, a trial is given up that labels so many fewer samples right than the best so
 far, on the very same samples, that chance does not explain it: it will not win any more.
 """
 
@@ -40,7 +40,7 @@ FINE_GAMMA = tuple(10.0 ** (k / 8) for k in range(-2, 3))
 """Times the best of the coarse grid."""
 
 CHANCE = 2.0
-"""Standard deviations of the difference between two trials above which the worse one is dropped."""
+"""Standard deviations of the difference between two trials above which the worse one is given up."""
 
 FORMAT = 1
 
@@ -60,14 +60,14 @@ class Result:
     ----------
     right : dict of int to (n_test,) bool array
         For each fold done, which of its held-out samples were labelled right.
-    dropped : bool
+    given_up : bool
         Whether it was given up, since it cannot win any more.
     seconds : float
         Of a thread's time.
     """
 
     right: dict[int, np.ndarray] = field(default_factory=dict)
-    dropped: bool = False
+    given_up: bool = False
     seconds: float = 0.0
 
     @property
@@ -107,7 +107,7 @@ class Settings:
     seed : int
         Of the folds.
     exhaustive : bool
-        Whether no trial is dropped.
+        Whether no trial is given up.
     """
 
     kernel: str = "rbf"
@@ -197,9 +197,9 @@ class Search:
         self.n_planned += len(new) * n_folds
         try:
             for folds in rounds:
-                self._solve([trial for trial in new if not self.results[trial].dropped], folds)
+                self._solve([trial for trial in new if not self.results[trial].given_up], folds)
                 if not self.settings.exhaustive:
-                    self._drop(new)
+                    self._give_up(new)
         except OutOfTime:
             self.timed_out = True
         finally:
@@ -299,19 +299,19 @@ class Search:
         if time.monotonic() > self.deadline:
             raise OutOfTime
 
-    def _drop(self, trials: Sequence[Trial]) -> None:
+    def _give_up(self, trials: Sequence[Trial]) -> None:
         """Give up trials that are worse than the best by more than chance, in the folds that both have done."""
         best = self.results[self.best()]
         for trial in trials:
             result = self.results[trial]
-            if result.dropped or result is best:
+            if result.given_up or result is best:
                 continue
             both = sorted(set(result.right) & set(best.right))
             only_best = sum(int((best.right[fold] & ~result.right[fold]).sum()) for fold in both)
             only_it = sum(int((result.right[fold] & ~best.right[fold]).sum()) for fold in both)
             # Of samples on which the two differ, either is right as often as the other, if they are equally good.
             if only_best - only_it > CHANCE * math.sqrt(only_best + only_it):
-                result.dropped = len(result.right) < len(self.data.folds)
+                result.given_up = len(result.right) < len(self.data.folds)
                 self.n_planned -= len(self.data.folds) - len(result.right)
 
 

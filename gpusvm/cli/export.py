@@ -12,7 +12,7 @@ from gpusvm.cli.options import Target
 from gpusvm.errors import UsageError
 from gpusvm.io.libsvm import write_libsvm_model
 from gpusvm.io.model_file import to_onnx, to_sklearn_pipeline
-from gpusvm.io.onnx_graph import float32_suffices
+from gpusvm.io.onnx_graph import float32_graph_suffices
 from gpusvm.io.output import check_writable, replacing
 from gpusvm.io.web import title_of, write_page
 from gpusvm.model import SVMModel
@@ -62,7 +62,7 @@ def _write(model: SVMModel, to: Target, path: Path) -> str:
 
 def _rows(model: SVMModel) -> str:
     """What the written forms take."""
-    dtype = "float32" if float32_suffices(model) else "float64"
+    dtype = "float32" if float32_graph_suffices(model) else "float64"
     if model.table is None:
         n_pixels = model.n_features if model.image_shape is None else prod(model.image_shape)
         return f"rows of {n_pixels} raw pixels ({dtype})"

@@ -167,10 +167,10 @@ def parse_values(text: str | None, name: str) -> list[float]:
 def say_what_was_found(console: Console, notes: Console, search: Search, best: Trial) -> None:
     """Print the map and the best, and warn of what makes it doubtful."""
     console.print(heat_map(search, colours=console.is_terminal))
-    dropped = sum(result.dropped for result in search.results.values())
+    given_up = sum(result.given_up for result in search.results.values())
     n_trials = len(search.results)
     took = time.monotonic() - search.started
-    few = f", {dropped} of them given up early (--exhaustive goes on with them)" if dropped else ""
+    few = f", {given_up} of them given up early (--exhaustive goes on with them)" if given_up else ""
     console.print(f"{n_trials} trials{few}, {search.n_done} trainings in {took:.1f} s", soft_wrap=True)
     found = search.results[best]
     gamma = f", gamma={best.gamma:.4g}" if search.settings.has_gamma else ""
@@ -203,7 +203,7 @@ def as_json(search: Search, best: Trial) -> dict[str, Any]:
             "mean_accuracy": None if math.isnan(result.mean) else result.mean,
             "std_accuracy": None if math.isnan(result.std) else result.std,
             "fold_accuracies": {str(fold): float(result.right[fold].mean()) for fold in sorted(result.right)},
-            "dropped": result.dropped,
+            "given_up": result.given_up,
             "seconds": round(result.seconds, 4),
         }
 
@@ -244,7 +244,7 @@ def heat_map(search: Search, *, colours: bool) -> TextTable:
                 cells.append(Text("·", style="dim"))
             else:
                 number = f"{100 * result.mean:.2f}"
-                text = f"({number})" if result.dropped else f"{number}*" if trial == best else f"{number} "
+                text = f"({number})" if result.given_up else f"{number}*" if trial == best else f"{number} "
                 red, green, blue = shade(result.mean, worst, top)
                 ink = "black" if green > 110 else "white"
                 style = f"{'bold ' if trial == best else ''}{ink} on rgb({red},{green},{blue})" if colours else ""

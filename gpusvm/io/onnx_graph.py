@@ -53,7 +53,7 @@ def build_graph(model: SVMModel) -> Any:
     except ImportError as error:
         raise UsageError('exporting to ONNX needs the package onnx: pip install "gpusvm[onnx]"') from error
 
-    graph = _Graph(onnx, np.dtype(np.float32 if float32_suffices(model) else np.float64))
+    graph = _Graph(onnx, np.dtype(np.float32 if float32_graph_suffices(model) else np.float64))
     X = _preprocess(graph, model, "X")
     decision = _decisions(graph, model, X)
     label_type, winner = _labels(graph, model, decision)
@@ -93,7 +93,7 @@ def _preprocess(graph: _Graph, model: SVMModel, X: str) -> str:
     return X
 
 
-def float32_suffices(model: SVMModel) -> bool:
+def float32_graph_suffices(model: SVMModel) -> bool:
     """Whether features and decisions are precise enough in float32, which the graph then takes and gives."""
     shifts = [np.abs(_offset(step_arrays(step))) for step in model.preprocessing if _is_scaler(step)]
     return model.float32_suffices and all(shift.max(initial=0) <= _LARGEST_SHIFT for shift in shifts)

@@ -39,10 +39,10 @@ def write_tuning_report(page: Path, search: Search, *, title: str) -> None:
 def render_tuning_report(search: Search, *, title: str) -> str:
     """The page that `write_tuning_report` writes, as text."""
     best = search.best()
-    dropped = sum(result.dropped for result in search.results.values())
+    given_up = sum(result.given_up for result in search.results.values())
     facts = (
         f"{len(search.results)} trials of a {search.settings.kernel} kernel in {len(search.data.folds)} folds of"
-        f" {search.X.shape[0]:,} samples; {dropped} given up early. Best: {_named(search, best)}, accuracy"
+        f" {search.X.shape[0]:,} samples; {given_up} given up early. Best: {_named(search, best)}, accuracy"
         f" {search.results[best].mean:.4f}."
     )
     return filled(
@@ -78,7 +78,7 @@ def _cell(search: Search, trial: Trial, best: Trial, worst: float, top: float) -
     colour = shade(result.mean, worst, top)
     return {
         "mean": result.mean,
-        "dropped": result.dropped,
+        "given_up": result.given_up,
         "best": trial == best,
         "colour": colour,
         "light": colour[1] > 110,
@@ -93,7 +93,7 @@ def _accuracies(result: Result) -> str:
 def _trials(search: Search) -> list[dict[str, Any]]:
     """What was tried, from best to worst."""
     done = [(trial, result) for trial, result in search.results.items() if result.right]
-    done.sort(key=lambda entry: (entry[1].dropped, -len(entry[1].right), -entry[1].mean, entry[0]))
+    done.sort(key=lambda entry: (entry[1].given_up, -len(entry[1].right), -entry[1].mean, entry[0]))
     return [
         {
             "C": trial.C,
@@ -101,7 +101,7 @@ def _trials(search: Search) -> list[dict[str, Any]]:
             "mean": result.mean,
             "std": result.std,
             "scores": _accuracies(result),
-            "dropped": result.dropped,
+            "given_up": result.given_up,
         }
         for trial, result in done
     ]

@@ -100,13 +100,13 @@ def test_the_model_is_trained_with_the_best(wine):
 def test_what_cannot_win_is_given_up_and_said(cancer):
     result = done("cancer.npz", *GRID, "--json", "out.json")
     found = trials()
-    dropped = [trial for trial in found.values() if trial["dropped"]]
-    assert dropped
-    assert all(len(trial["fold_accuracies"]) < 5 for trial in dropped)
-    assert f"{len(dropped)} of them given up early" in result.stdout
+    given_up = [trial for trial in found.values() if trial["given_up"]]
+    assert given_up
+    assert all(len(trial["fold_accuracies"]) < 5 for trial in given_up)
+    assert f"{len(given_up)} of them given up early" in result.stdout
     done("cancer.npz", *GRID, "--exhaustive", "--json", "all.json")
     full = trials("all.json")
-    assert not any(trial["dropped"] for trial in full.values())
+    assert not any(trial["given_up"] for trial in full.values())
     best = max(full.values(), key=lambda trial: trial["mean_accuracy"])
     assert best["mean_accuracy"] - json.loads(Path("out.json").read_text())["best"]["mean_accuracy"] <= 0.002
 
