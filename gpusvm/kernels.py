@@ -121,19 +121,35 @@ class Kernel:
             largest = max(product, (product if self.precomputed else self.largest_value(product)) * max(1.0, weight))
         return largest < _NEAR_OVERFLOW[np.dtype(dtype).type]
 
-    def value_error(self, largest_norm: float, dtype: Any) -> float:
-        """About how far rounding puts kernel values off that are computed and kept in `dtype`.
+    def value_error(self, largest_norm: float, dtype: Any, summed: int = 1) -> float:
+        """The standard deviation, at most, of what rounding adds to kernel values that are computed in `dtype`.
 
-        An inner product of samples with squared norms up to `largest_norm` is off by the unit roundoff u of itself,
-        at most u `largest_norm`, and a squared distance by twice that; the kernel's slope says what comes of it.
+        Each is within `MOST_SPREAD` times as much of its true value, as long as roundings are independent.
+
+        Parameters
+        ----------
+        largest_norm : float
+            Of the squared norms of the samples.
+        dtype : float32 or float64
+        summed : int
+            Products that are added up one after the other for an inner product; 1 where it is exact but for the last
+            rounding.
+
+        Notes
+        -----
+        A partial sum of an inner product is at most `largest_norm`, by Cauchy and Schwarz. Each addition puts it off by
+        anything up to the unit roundoff u of itself, which is u / sqrt(3) on average; and n of them by sqrt(n) as much,
+        if their roundings are independent, where n u bounds the worst case (Ipsen and Zhou 2020, arXiv 1906.10465). A
+        squared distance is off by twice that; the kernel's slope says what comes of it. Sums in blocks (BLAS) are off
+        by less, and so are those of samples that are mostly zeros.
         """
         u = float(np.finfo(dtype).eps) / 2
-        argument = self.gamma * largest_norm
+        argument, product = self.gamma * largest_norm, max(1.0, (summed / 3) ** 0.5)
         if self.name == "rbf":
-            return u * (1.0 + 2.0 * argument)
+            return u * (1.0 + 2.0 * argument * product)
         if self.name == "sigmoid":
-            return u * (1.0 + argument + abs(self.coef0))
-        return u * self.largest_value(largest_norm) * (max(1, self.degree) if self.name == "poly" else 1)
+            return u * (1.0 + argument * product + abs(self.coef0))
+        return u * product * self.largest_value(largest_norm) * (max(1, self.degree) if self.name == "poly" else 1)
 
     def float32_suffices(self, largest_norm: float, relative_error: float) -> bool:
         """Whether float32 products and norms give RBF values within about `relative_error` of the true ones.

@@ -26,7 +26,7 @@ from gpusvm.kernels import (
     squared_norms,
     working_dtype,
 )
-from gpusvm.sparse import is_sparse, rows_times
+from gpusvm.sparse import is_sparse, most_entries, rows_times
 
 if TYPE_CHECKING:
     from gpusvm.model import SVMModel
@@ -213,7 +213,7 @@ def float32_suffices(model: SVMModel) -> bool:
     if not kernel.fits_float32(largest):
         return False
     size = float(np.linalg.norm(model.dual_coef, axis=1).max())
-    if MOST_SPREAD * kernel.value_error(largest, np.float32) * size <= DECISION_ERROR:
+    if MOST_SPREAD * kernel.value_error(largest, np.float32, most_entries(vectors)) * size <= DECISION_ERROR:
         return True
     tried = np.unique(np.linspace(0, model.n_support_vectors - 1, _TRIED).astype(np.int64))
     rows, found = model.support_vectors[tried], []

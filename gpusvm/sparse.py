@@ -127,6 +127,11 @@ def same_rows(A: Any, B: Any) -> bool:
     return all(np.array_equal(getattr(A, part), getattr(B, part)) for part in ("indptr", "indices", "data"))
 
 
+def most_entries(X: Any) -> int:
+    """The entries that a row of X (n, d) has at most: all features of samples that are not sparse."""
+    return int(np.diff(X.indptr).max(initial=0)) if is_sparse(X) else int(X.shape[1])
+
+
 def squared_norms(X: Sparse) -> np.ndarray:
     """The squared Euclidean norm of each row of X (n, n_features), as (n,) in X's dtype."""
     norms = np.zeros(X.shape[0], dtype=X.dtype)

@@ -22,7 +22,7 @@ from gpusvm.kernels import Array, Kernel, array_module, largest_entry, largest_n
 from gpusvm.solver.cuda_kernels import source
 from gpusvm.solver.operands import LARGEST_PIXEL, PIXEL_SCALES, quotient, take_whole_numbers, whole_numbers
 from gpusvm.solver.sparse_samples import without_empty_features
-from gpusvm.sparse import Sparse, is_sparse, squared_norms, unpacked_if_smaller
+from gpusvm.sparse import Sparse, is_sparse, most_entries, squared_norms, unpacked_if_smaller
 
 THREADS = 256
 """Of every block; rows.cu has the same number."""
@@ -103,7 +103,7 @@ class DeviceRows:
     largest_norm, largest_value : float
         Of the squared norms, and a bound on the kernel values.
     value_error : float
-        About how far rounding puts kernel values off.
+        The standard deviation of what rounding adds to a kernel value, at most: `Kernel.value_error`.
     work : float
         Multiplications for a kernel value.
     fits_float32 : bool
@@ -146,7 +146,7 @@ class DeviceRows:
         if self.dtype == np.float32 and self.form.exact:
             norm = 0.0 if self.kernel.name == "rbf" else self.largest_norm
             return EXPONENTIAL_UNITS * self.kernel.value_error(norm, self.dtype)
-        return self.kernel.value_error(self.largest_norm, self.dtype)
+        return self.kernel.value_error(self.largest_norm, self.dtype, self.form.summed)
 
     def of(self, kernel: Kernel) -> DeviceRows | None:
         """Rows of another kernel, of samples as they lie on the device; None where it wants them in another form."""
@@ -239,12 +239,15 @@ class _Form(ABC):
         Whether products are as good as exact beside float32.
     work : float
         Multiplications for a product.
+    summed : int
+        As for `Kernel.value_error`.
     """
 
     products: str
     real: np.dtype
     exact: bool
     work: float
+    summed = 1
     nbytes: int
 
     @abstractmethod
@@ -435,6 +438,7 @@ class _Reals(_Dense):
         by_tf32 = by_tf32 and not self.exact
         self.name, self.products = ("rows_by_tf32", "tf32") if by_tf32 else ("rows_of_reals", self.real.name)
         self.pack(_brought(X.astype(self.real, copy=False), xp), self.real, xp)
+        self.summed = self.n_features
 
     def suits(self, kernel: Kernel) -> bool:
         return _product_dtype(kernel, self.norm, self.dtype) == self.real
@@ -458,6 +462,7 @@ class _Nonzeros(_Form):
         self.norm, self.dtype = float(norms.max(initial=0.0)), dtype
         self.real = _product_dtype(kernel, self.norm, dtype)
         self.exact, self.products = self.real == np.float64, f"sparse {self.real.name}"
+        self.summed = most_entries(X)
         self.starts = _brought(X.indptr.astype(np.int64), xp)
         self.features = _brought(X.indices.astype(np.int32), xp)
         self.values = _brought(X.data.astype(self.real), xp)

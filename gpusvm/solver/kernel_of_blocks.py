@@ -14,7 +14,7 @@ from gpusvm.solver.kernel_values import ComputedValues, GivenValues, KernelValue
 from gpusvm.solver.operands import Samples
 from gpusvm.solver.precision import GradientError
 from gpusvm.solver.sparse_samples import SparseSamples
-from gpusvm.sparse import is_sparse
+from gpusvm.sparse import is_sparse, most_entries
 
 _EXPONENTIAL_UNITS = 4.0
 """By how many times its unit roundoff the compiled float32 exponential is off."""
@@ -110,11 +110,11 @@ class KernelOfBlocks:
         return GradientError(self.value_error(dtype), exact, work, problem.p, tol)
 
     def value_error(self, dtype: type) -> float:
-        """About how far rounding puts kernel values of `dtype` off."""
+        """`Kernel.value_error` of values of `dtype`."""
         if self.kernel.precomputed:
             return float(np.finfo(dtype).eps) / 2 * self.largest_value
         if dtype == np.float32 and (self.samples.pixels is not None or self.samples.X.dtype == np.float64):
             # Products are exact, or in float64: what is left of an RBF value is the rounding of its exponential.
             norm = 0.0 if self.kernel.name == "rbf" else self.largest_norm
             return _EXPONENTIAL_UNITS * self.kernel.value_error(norm, dtype)
-        return self.kernel.value_error(self.largest_norm, dtype)
+        return self.kernel.value_error(self.largest_norm, dtype, most_entries(self.X))

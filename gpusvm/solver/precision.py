@@ -54,7 +54,7 @@ class GradientError:
     Parameters
     ----------
     value_error : float
-        About how far each kernel value is off.
+        The standard deviation of what rounding adds to a kernel value, at most: `Kernel.value_error`.
     exact : callable
         ``exact(left, right)``: kernel values (k, m) in float64 of the pair's samples `left` (k,) against `right` (m,).
     work : int

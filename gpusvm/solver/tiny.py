@@ -24,7 +24,7 @@ from gpusvm.solver.precision import ALLOWED
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.stack import Stack, outcome_of, stacked
 from gpusvm.solver.working_set import STEPS_AT_ONCE
-from gpusvm.sparse import inner_products, is_sparse, unpacked_if_smaller
+from gpusvm.sparse import inner_products, is_sparse, most_entries, unpacked_if_smaller
 
 CHUNK_VALUES = 2**21
 """Kernel values of the problems of one compiled call: some hundredths of a second between two looks around."""
@@ -153,10 +153,10 @@ def _cut(
 
 
 def _value_error(X: np.ndarray, kernel: Kernel) -> float:
-    """About how far rounding puts the float64 kernel values off."""
+    """`Kernel.value_error` of the float64 values."""
     if kernel.precomputed:
         return float(np.finfo(np.float64).eps) / 2 * largest_entry(X)
-    return kernel.value_error(largest_norm(X), np.float64)
+    return kernel.value_error(largest_norm(X), np.float64, most_entries(X))
 
 
 def _solve_chunk(

@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 from gpusvm import device
-from gpusvm.kernels import Kernel
+from gpusvm.kernels import MOST_SPREAD, Kernel, largest_norm
 from gpusvm.solver import cuda_rows
 from gpusvm.solver.cuda_kernels import source
 from gpusvm.solver.cuda_rows import DeviceRows, _whole_numbers_on_device, pixels_of
@@ -136,6 +136,21 @@ def test_rows_are_those_of_float64(way, kernel, rng):
         np.testing.assert_allclose(out[slots, :n_columns], expected, rtol=0, atol=allowed(rows, d))
         others = np.setdiff1d(np.arange(m + 3), slots)
         assert np.isnan(out[others]).all() and np.isnan(out[:, n_columns:]).all(), "other places were written to"
+
+
+@pytest.mark.parametrize("kernel", KERNELS[:3], ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("way", ["tf32", "float32", "float64", "sparse float32"])
+def test_no_value_is_further_off_than_value_error_says(way, kernel, rng):
+    """Of many features, where rounding adds up, most of all where all products are positive."""
+    make, dtype, capability = WAYS[way]
+    for d in (10, 784):
+        X = make(rng, 30, d)
+        X = abs(X) if sparse.issparse(X) else X * X.dtype.type(0.1) + X.dtype.type(1)
+        kernel = replace(kernel, gamma=1.0 / largest_norm(X)) if kernel.name != "rbf" else Kernel("rbf", 1.0 / d)
+        rows, places = make_rows(X, kernel, dtype, capability), np.arange(9)
+        out = compute(rows, places, places, 9, np.arange(30), 30)
+        off = np.abs(out - reference(X, kernel, places, np.arange(30)))
+        assert off.max() <= MOST_SPREAD * rows.value_error and np.sqrt(np.mean(off**2)) <= rows.value_error
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpusvm.kernels import Kernel
+from gpusvm.kernels import MOST_SPREAD, Kernel
 from gpusvm.solver.cpu import plan_memory, tournament
+from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
 from gpusvm.solver.kernel_rows import GivenRows, KernelRows, ParallelFor, gather, subtract_combination, write_kernel
 from gpusvm.solver.operands import (
     MOST_IN_TILES,
@@ -353,3 +354,22 @@ def test_smo_ends_on_kernel_values_that_are_not_numbers():
     bounds = np.minimum(0, signs), np.maximum(0, signs)
     assert solve_working_set(K, np.full(4, np.nan), beta, signs.copy(), *bounds, 1e-3, 1000) == 0
     np.testing.assert_array_equal(beta, 0)
+
+
+@pytest.mark.parametrize("kind", ["any sign", "positive", "largest first", "mostly zeros"])
+@pytest.mark.parametrize("d", [3, 54, 500, 784, 2000])
+def test_no_kernel_value_is_further_off_than_value_error_says(d, kind, rng):
+    """However its product is taken: in tiles up to 512 features, by BLAS beyond, in panels where most are zeros."""
+    X = rng.normal(size=(40, d)) if kind == "any sign" else 1 + 0.1 * rng.normal(size=(40, d))
+    if kind == "largest first":
+        X /= np.arange(1, d + 1)
+    if kind == "mostly zeros":
+        X *= rng.random((40, d)) < 0.15
+    X, rows = X.astype(np.float32), np.arange(40)
+    exact, norm = X.astype(np.float64), float((X.astype(np.float64) ** 2).sum(axis=1).max())
+    for kernel in (Kernel("rbf", 2 / norm), LINEAR, Kernel("poly", 1 / norm, 3, 1.0), Kernel("sigmoid", 1 / norm)):
+        values = KernelOfBlocks(X, [rows], kernel)
+        K = np.empty((40, 40), dtype=np.float32)
+        values.values((0,), np.float32).extend(K, rows, 0, ParallelFor(), lambda: False)
+        off, expected = np.abs(K - kernel(exact, exact)), values.value_error(np.float32)
+        assert off.max() <= MOST_SPREAD * expected and np.sqrt(np.mean(off**2)) <= expected, kernel
