@@ -80,7 +80,11 @@ def main(folder: Path) -> int:
         print(f"{name}: {'; '.join(part['wrong']) or 'within bounds'}")
     machine = next((part["machine"] for part in parts.values()), None)
     kept = {name: {k: v for k, v in part.items() if k not in ("labels", "machine")} for name, part in parts.items()}
-    (folder / "gpu.json").write_text(json.dumps({"machine": machine, "parts": kept}, indent=1, allow_nan=False))
+    together = {"machine": machine, "parts": kept}
+    if (folder / "search.json").exists():
+        together["search"] = json.loads((folder / "search.json").read_text())
+        status |= bool(together["search"]["wrong"])
+    (folder / "gpu.json").write_text(json.dumps(together, indent=1, allow_nan=False))
     through_our_loop = parts.get("cuml")
     baseline = None if through_our_loop is None else statistics.median(through_our_loop["fit_seconds"])
     print(f"\n{(machine or {}).get('gpu', {}).get('reason', 'no machine')}\n\n{HEAD}")

@@ -35,8 +35,9 @@ part() { run "$1" "fits-$2" "$python" benchmarks/gpu_fits.py "$2" "$out/fits-$2.
 
 run 40 info "$python" -m gpusvm.cli.main info --json
 $python -m pip list > "$out/packages.log" 2>&1
-# Named, since collecting the others takes packages that such a machine need not have.
-tests=$(grep -rl --include='test_*.py' 'mark\.gpu' tests)
+# Named, since collecting the others takes packages that such a machine need not have. Left out are two files whose cases
+# are many and whose point is a CPU's as well: hard numbers, and forms of sparse samples.
+tests=$(grep -rl --include='test_*.py' 'mark\.gpu' tests | grep -v -e test_numerics.py -e test_sparse_input.py)
 run 70 tests-native-cuda "$python" -m pytest -q -m gpu -k "not cuml" -p no:cacheprovider $tests
 if command -v compute-sanitizer > /dev/null; then
     run 40 racecheck compute-sanitizer --tool racecheck --error-exitcode 1 \
@@ -44,6 +45,7 @@ if command -v compute-sanitizer > /dev/null; then
 fi
 part 60 native-cuda
 part 40 native-cuda-device
+run 45 search "$python" benchmarks/gpu_search.py "$out/search.json"
 lines=15 run 40 profile "$python" benchmarks/profile_gpu.py "${fits[@]:0:4}"
 lines=9 run 60 micro "$python" benchmarks/gpu_micro.py
 run 60 tests-cuml "$python" -m pytest -q -m gpu -k cuml -p no:cacheprovider $tests

@@ -211,6 +211,31 @@ def test_the_hosts_part_of_a_fit_is_timed_without_a_gpu(script, capsys):
     assert in_rounds <= 5 * len(host.ENDING)
 
 
+def test_a_search_is_timed_and_compared(script, tmp_path, capsys):
+    """Between two CPU trainings of the same: what it says of them is right, and the table keeps it."""
+    search, out = script("gpu_search"), tmp_path / "search.json"
+    assert search.main([str(out), "--backends", "native-cpu", "native-cpu", "--limit", "200", "--cells", "2"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("they agree")
+    found = json.loads(out.read_text())
+    assert found["searches"]["native-cpu"]["cells"] == 4 and found["times_as_fast"] > 0 and found["wrong"] == []
+    script("gpu_table").main(tmp_path)
+    assert json.loads((tmp_path / "gpu.json").read_text())["search"] == found
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({(1.0, 0.1): 0.9, (10.0, 0.1): 0.95}, None),
+        ({(1.0, 0.1): 0.9, (10.0, 0.1): 0.96}, "differ by 0.0100"),
+        ({(1.0, 0.1): 0.96, (10.0, 0.1): 0.95}, "is 0.0100 worse for the other"),
+        ({(1.0, 0.1): 0.9}, "not the same"),
+    ],
+)
+def test_searches_that_disagree_are_told(script, other, says):
+    found = script("gpu_search").wrong({(1.0, 0.1): 0.9, (10.0, 0.1): 0.95}, other)
+    assert found == [] if says is None else any(says in what for what in found)
+
+
 # -- the script itself -----------------------------------------------------------------------------------
 
 SCRIPT = BENCHMARKS / "on_gpu.sh"
