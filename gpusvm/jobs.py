@@ -10,6 +10,7 @@ from typing import Any
 import joblib
 from joblib.parallel import LokyBackend, MultiprocessingBackend, SequentialBackend, ThreadingBackend
 
+from gpusvm.compat import joblib_parallel
 from gpusvm.errors import TrainingError
 
 _ON_THIS_MACHINE = (SequentialBackend, ThreadingBackend, LokyBackend, MultiprocessingBackend)
@@ -37,8 +38,8 @@ def effective_jobs(n_jobs: int | None) -> int:
 
 def _context_sets_jobs() -> bool:
     """Whether a ``parallel_config`` says how many jobs; joblib's answer is 1 also where nobody said anything."""
-    config = getattr(joblib.parallel._backend, "config", joblib.parallel.default_parallel_config)
-    return config["n_jobs"] is not joblib.parallel.default_parallel_config["n_jobs"]
+    default = joblib_parallel.default_parallel_config
+    return getattr(joblib_parallel._backend, "config", default)["n_jobs"] is not default["n_jobs"]
 
 
 def run_elsewhere() -> bool:

@@ -77,7 +77,7 @@ class Range:
 
     def constraints(self) -> list[Any]:
         """The same in the form that scikit-learn's estimators check."""
-        from sklearn.utils._param_validation import Interval  # takes a second, and the command's help reads this file
+        from gpusvm.compat import Interval  # takes a second, and the command's help reads this file
 
         unbounded = self.low == -math.inf
         high = _LARGEST_WHOLE if self.whole else None if self.high == math.inf else self.high

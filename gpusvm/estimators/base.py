@@ -14,11 +14,11 @@ from scipy import sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_consistent_length
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from gpusvm.backends.base import Backend
 from gpusvm.backends.registry import Choice, names_of_those, takes_sparse
+from gpusvm.compat import StrOptions
 from gpusvm.device import as_device_array, device_of, on_device
 from gpusvm.errors import UsageError
 from gpusvm.estimators.callable_kernel import CallableKernel

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples
 
+from gpusvm.compat import num_samples, safe_indexing
 from gpusvm.device import as_device_array
 from gpusvm.errors import TrainingError
 from gpusvm.memory import available_mb
@@ -43,7 +42,7 @@ class CallableKernel:
     def __init__(self, function: Callable[[Any, Any], Any], samples: Any) -> None:
         self.function = function
         self.samples = samples.tocsr() if is_sparse(samples) and not hasattr(samples, "__getitem__") else samples
-        self.n = int(_num_samples(samples))
+        self.n = int(num_samples(samples))
         self.shape: tuple[int, ...] = tuple(samples.shape) if hasattr(samples, "shape") else (self.n,)
         self.of_two_samples = True
         self._places = np.arange(self.n)
@@ -81,7 +80,7 @@ class CallableKernel:
         try:
             for start in range(0, self.n, step):
                 rows = slice(start, min(start + step, self.n))
-                K[rows] = self._values(_safe_indexing(self.samples, rows), self.samples)
+                K[rows] = self._values(safe_indexing(self.samples, rows), self.samples)
         except Exception:  # whatever it was, the call with all rows will tell
             return None
         return K
@@ -97,7 +96,7 @@ class CallableKernel:
             return True
         expected = K[np.ix_(rows, columns)]
         try:
-            found = self._values(_safe_indexing(self.samples, rows), _safe_indexing(self.samples, columns))
+            found = self._values(safe_indexing(self.samples, rows), safe_indexing(self.samples, columns))
         except Exception:  # as of a function that fills both halves of a square matrix
             return False
         return bool(np.allclose(found, expected, rtol=0, atol=_SAME * np.abs(expected).max()))
@@ -105,7 +104,7 @@ class CallableKernel:
     def keep(self, support: np.ndarray) -> None:
         """Let go of all samples but those with the indices `support` (k,), where the function can do without them."""
         if self.of_two_samples:
-            self.samples = _safe_indexing(self.samples, support)
+            self.samples = safe_indexing(self.samples, support)
             self._places = np.full(self.n, -1)
             self._places[support] = np.arange(len(support))
 
@@ -118,17 +117,17 @@ class CallableKernel:
     def columns(self, X: Any, wanted: np.ndarray) -> np.ndarray:
         """The kernel values (m, k) float64 between X and the training samples with the indices `wanted` (k,)."""
         places = self._places[wanted]
-        kept = _num_samples(self.samples)
+        kept = num_samples(self.samples)
         if len(places) == kept and np.array_equal(places, np.arange(kept)):
             return self._values(X, self.samples)
-        return self._values(X, _safe_indexing(self.samples, places))
+        return self._values(X, safe_indexing(self.samples, places))
 
     def _values(self, X: Any, Y: Any) -> np.ndarray:
         found = self.function(X, Y)
         on_device = as_device_array(found)
         found = found.toarray() if is_sparse(found) else found if on_device is None else on_device.get()
         values = np.asarray(found, dtype=np.float64, order="C")
-        expected = (_num_samples(X), _num_samples(Y))
+        expected = (num_samples(X), num_samples(Y))
         if values.shape != expected:
             raise ValueError(
                 f"the kernel function {_name(self.function)} must give an array of shape {expected} for "
@@ -148,7 +147,7 @@ class LazyKernelMatrix:
 
     def __init__(self, kernel: CallableKernel, X: Any) -> None:
         self.kernel, self.X = kernel, X
-        self.shape = (int(_num_samples(X)), kernel.n)
+        self.shape = (int(num_samples(X)), kernel.n)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -158,7 +157,7 @@ class LazyKernelMatrix:
             rows, columns = key
             return self.kernel.columns(self[rows].X, columns)
         whole = key == slice(None) or key == slice(0, self.shape[0])
-        return self if whole else LazyKernelMatrix(self.kernel, _safe_indexing(self.X, key))
+        return self if whole else LazyKernelMatrix(self.kernel, safe_indexing(self.X, key))
 
 
 def _name(function: Any) -> str:

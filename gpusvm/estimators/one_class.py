@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
-from sklearn.utils.validation import _num_samples
 
+from gpusvm.compat import num_samples
 from gpusvm.estimators.single import SingleFunctionMachine
 from gpusvm.params import Problem, constraints
 
@@ -159,7 +159,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
         UsageError
             It does not train this.
         """
-        _num_samples(X)  # else the message about an array of no dimensions would show what None became
+        num_samples(X)  # else the message about an array of no dimensions would show what None became
         return self._fit(X, None, sample_weight)
 
     def _problem(self, X: Any) -> Problem:

@@ -12,7 +12,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -21,6 +20,7 @@ from gpusvm.backends.base import FROM_NOTHING, Progress, Resume
 from gpusvm.backends.estimate import hint
 from gpusvm.backends.held_out import Training, calibrate, default_folds, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend, names_of_those
+from gpusvm.compat import StrOptions
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
 from gpusvm.estimators.base import KernelMachine, on_host, print_progress, swapped_named
 from gpusvm.io.checkpoint import Checkpoint

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array, csr_matrix
 
 from gpusvm.calibration import Calibration
+from gpusvm.compat import set_libsvm_attributes
 from gpusvm.errors import ModelFileError, UsageError
 from gpusvm.io.libsvm import is_libsvm_model, read_libsvm_model
 from gpusvm.io.tensor_file import UnreadableError, read_header, read_tensors, write_tensors
@@ -442,24 +443,31 @@ def to_sklearn(model: SVMModel) -> Any:
         svc.class_weight_ = np.ones(model.n_classes) if problem.class_weight is None else np.array(problem.class_weight)
     svc.support_ = model.support_indices.astype(np.int32)
     vectors = model.support_vectors.astype(np.float64)
-    svc._sparse = is_sparse(vectors)
     # LIBSVM counts those of a single function among the first of two classes.
     n_support = model.n_support if problem.classifies else np.append(model.n_support, 0)
-    svc._n_support = n_support.astype(np.int32)
     dual_coef = np.ascontiguousarray(model.dual_coef)
-    if svc._sparse:
+    sparse = is_sparse(vectors)
+    if sparse:
         vectors, dual_coef = csr_matrix(vectors), csr_matrix(all_stored(dual_coef))
     svc.support_vectors_ = np.empty((0, 0)) if kernel.precomputed else vectors
-    svc._dual_coef_, svc._intercept_ = dual_coef, model.intercept.copy()
-    svc.dual_coef_, svc.intercept_ = sign * dual_coef, sign * svc._intercept_
-    svc._probA = svc._probB = np.empty(0)
-    if model.calibration is not None:
-        svc._probA, svc._probB = model.calibration.probA.copy(), model.calibration.probB.copy()
+    svc.dual_coef_, svc.intercept_ = sign * dual_coef, sign * model.intercept
+    calibration, n_iter = model.calibration, model.n_iter.astype(np.int32)
+    if calibration is not None:
         svc.probability = True
-    svc._gamma, svc._effective_probability = kernel.gamma, model.calibration is not None
+    set_libsvm_attributes(
+        svc,
+        sparse=sparse,
+        n_support=n_support.astype(np.int32),
+        dual_coef=dual_coef,
+        intercept=model.intercept.copy(),
+        probA=np.empty(0) if calibration is None else calibration.probA.copy(),
+        probB=np.empty(0) if calibration is None else calibration.probB.copy(),
+        gamma=kernel.gamma,
+        probability=calibration is not None,
+        n_iter=n_iter,
+    )
     svc.fit_status_ = model.fit_status
-    svc._num_iter = model.n_iter.astype(np.int32)
-    svc.n_iter_ = svc._num_iter if problem.classifies else int(model.n_iter[0])
+    svc.n_iter_ = n_iter if problem.classifies else int(n_iter[0])
     if problem.task == "one_class":
         svc.offset_ = -svc.intercept_
     svc.n_features_in_ = model.n_features

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from gpusvm.compat import FunctionCache, IndexDataCacheFile
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:

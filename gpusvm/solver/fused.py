@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 from numba.extending import intrinsic
 
+from gpusvm.compat import cgutils
 from gpusvm.kernels import Kernel
 from gpusvm.solver.compilation import compiled
 from gpusvm.solver.panels import PANEL_WIDTH, row_with_panels

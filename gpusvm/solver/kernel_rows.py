@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numba
 import numpy as np
-from numba.core import types
+from numba import types
 from numba.extending import overload
 
 from gpusvm.kernels import Kernel

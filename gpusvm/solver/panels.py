@@ -21,9 +21,10 @@ import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 from numba.extending import intrinsic
 
+from gpusvm.compat import cgutils
 from gpusvm.solver.compilation import compiled
 
 PANEL_WIDTH = 16
