@@ -55,6 +55,7 @@ class Reading:
     drop: tuple[str, ...] = ()
     data_dir: str | None = None
     resize: ImageShape | None = None
+    progress: bool = False
 
 
 def load_split(
@@ -65,7 +66,6 @@ def load_split(
     limit: int | None = None,
     test_size: float | None = None,
     seed: int = 0,
-    progress: bool = False,
 ) -> Split:
     """Load what to train on and what to test on.
 
@@ -96,7 +96,7 @@ def load_split(
         are not among the training samples.
     """
     data = load_dataset(
-        source, "train", data_dir=reading.data_dir, progress=progress, kind=reading.kind,
+        source, "train", data_dir=reading.data_dir, progress=reading.progress, kind=reading.kind,
         label=reading.label, drop=reading.drop, resize=reading.resize,
     )  # fmt: skip
     whole, data = data, _limited(data, limit, seed)
@@ -202,7 +202,8 @@ def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
     table = TableLayout.of(train)
     if reading.label is not None and train.columns:
         table = replace(table, label_name=reading.label)
-    return load_like(source, split, table, train.n_features, reading.data_dir, may_have_more=is_sparse(train.X))
+    only_where = Reading(data_dir=reading.data_dir)
+    return load_like(source, split, table, train.n_features, only_where, may_have_more=is_sparse(train.X))
 
 
 def load_like(
@@ -210,16 +211,14 @@ def load_like(
     split: str,
     table: TableLayout,
     n_features: int,
-    data_dir: str | None = None,
+    reading: Reading = Reading(),
     limit: int | None = None,
     seed: int | None = None,
-    drop: tuple[str, ...] = (),
-    progress: bool = False,
     may_have_more: bool = False,
 ) -> Table:
     """Load a table with just these features: found by name where both have names, else by their number.
 
-    With `may_have_more` a sparse table may have any number.
+    With `may_have_more` a sparse table may have any number. Of `reading` its kind, label and size mean nothing here.
 
     Raises
     ------
@@ -227,8 +226,8 @@ def load_like(
         The source cannot be read, lacks a column, or has another number of them.
     """
     found = load_dataset(
-        source, split, limit=limit, seed=seed, data_dir=data_dir, kind="table", label=table.label,
-        drop=drop, progress=progress, columns=table.columns, first_index=table.first_index,
+        source, split, limit=limit, seed=seed, data_dir=reading.data_dir, kind="table", label=table.label,
+        drop=reading.drop, progress=reading.progress, columns=table.columns, first_index=table.first_index,
         left_out=table.left_out, n_features=None if may_have_more else n_features,
     )  # fmt: skip
     assert isinstance(found, Table)  # a table was asked for

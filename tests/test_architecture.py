@@ -225,6 +225,56 @@ def test_the_help_lists_every_command_with_its_summary():
         assert re.search(rf"\b{command} +[A-Z]\w+", listed), command
 
 
+MOST_PARAMETERS, MOST_LINES = 8, 50
+KERNEL_DECORATORS = {"compiled", "intrinsic", "numba.njit"}
+LAUNCHES = PACKAGE / "solver" / "cuda_kernels.py"
+"""Its methods hand a kernel what it takes, one to one."""
+
+
+def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
+    for file in MODULES.values():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                yield file, node
+
+
+def is_kernel(file: Path, function: ast.FunctionDef) -> bool:
+    """Whether it is compiled, or the launch of one that is: a kernel takes arrays, and is not cut for its length."""
+    decorators = {ast.unparse(d.func if isinstance(d, ast.Call) else d) for d in function.decorator_list}
+    return bool(decorators & KERNEL_DECORATORS) or file == LAUNCHES
+
+
+def parameters_of(function: ast.FunctionDef) -> list[str]:
+    given = function.args
+    variadic = [each for each in (given.vararg, given.kwarg) if each is not None]
+    named = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs, *variadic)]
+    return [name for name in named if name not in ("self", "cls")]
+
+
+def test_no_function_takes_more_than_eight_parameters():
+    """But the constructor of an estimator, as scikit-learn has it, a command, and a kernel."""
+    found = [
+        f"{file.relative_to(PACKAGE)}: {function.name} takes {len(parameters_of(function))}"
+        for file, function in functions()
+        if len(parameters_of(function)) > MOST_PARAMETERS
+        and not is_kernel(file, function)
+        and not (file.parent.name == "estimators" and function.name == "__init__")
+        and file.parent != PACKAGE / "cli" / "commands"
+    ]
+    assert found == []
+
+
+def test_no_body_is_longer_than_fifty_lines():
+    """But a kernel's. A docstring is no part of it."""
+    found = []
+    for file, function in functions():
+        first = function.body[1 if ast.get_docstring(function) else 0 :]
+        n_lines = function.end_lineno - first[0].lineno + 1 if first else 0
+        if n_lines > MOST_LINES and not is_kernel(file, function):
+            found.append(f"{file.relative_to(PACKAGE)}: {function.name} has {n_lines}")
+    assert found == []
+
+
 def test_no_file_is_read_by_what_can_run_code():
     """No pickle in any form, no eval, no archive unpacked to files: what a reader cannot call, no file can trigger."""
     forbidden_modules = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "tarfile", "runpy"}

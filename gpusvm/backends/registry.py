@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from gpusvm.backends.base import Availability, Backend
-from gpusvm.device import query_driver
 from gpusvm.errors import BackendUnavailableError, UsageError
 from gpusvm.params import TASKS
+
+if TYPE_CHECKING:
+    from gpusvm.backends.base import Availability, Backend
 
 ENVIRONMENT_VARIABLE = "GPUSVM_BACKEND"
 
@@ -161,8 +163,10 @@ def _best_available(task: str) -> Choice:
 
 def _notice(refusals: list[tuple[str, Availability]]) -> str:
     """One line where there is a device to gain by mending something."""
+    from gpusvm import device
+
     for name, found in refusals:
-        if found.hint and query_driver().status is not None:
+        if found.hint and device.query_driver().status is not None:
             return f"This machine has an NVIDIA driver, but {name} cannot run: {found.reason}. To mend it: {found.hint}"
     return ""
 

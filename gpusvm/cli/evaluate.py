@@ -28,7 +28,7 @@ from gpusvm.evaluation import (
 from gpusvm.io.output import check_writable, write_json
 from gpusvm.model import SVMModel
 from gpusvm.params import TASKS
-from gpusvm.split import Samples, counted, fitting, load_like, require_kind
+from gpusvm.split import Reading, Samples, counted, fitting, load_like, require_kind
 from gpusvm.training import training_samples
 
 LINE_WIDTH = 80
@@ -142,9 +142,8 @@ def load_labelled(model: SVMModel, source: str, split: str, asked: Asked, resize
     label, progress = asked.label, messages().is_terminal
     if model.table is not None:
         table = model.table if label is None else replace(model.table, label_name=label, label_number=None, left_out=())
-        return load_like(
-            source, split, table, model.n_features, asked.data_dir, asked.limit, asked.seed, asked.drop, progress
-        )
+        reading = Reading(drop=asked.drop, data_dir=asked.data_dir, progress=progress)
+        return load_like(source, split, table, model.n_features, reading, asked.limit, asked.seed)
     kind = "auto" if model.image_shape is None else "images"
     found = load_dataset(
         source, split, limit=asked.limit, seed=asked.seed, data_dir=asked.data_dir, progress=progress, kind=kind,

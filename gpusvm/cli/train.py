@@ -170,8 +170,8 @@ def say_notices(notes: Console, plan: Plan, choice: Choice) -> None:
 def load(plan: Plan, notes: Console) -> Split:
     """What to train on and what to test on."""
     return load_split(
-        plan.name, reading=plan.reading, test_source=plan.test_source, limit=plan.limit, test_size=plan.test_size,
-        seed=plan.seed, progress=notes.is_terminal,
+        plan.name, reading=replace(plan.reading, progress=notes.is_terminal), test_source=plan.test_source,
+        limit=plan.limit, test_size=plan.test_size, seed=plan.seed,
     )  # fmt: skip
 
 

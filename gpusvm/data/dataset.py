@@ -101,19 +101,24 @@ class Dataset:
         return self.labels
 
 
-class _Options(TypedDict, total=False):
-    """Options of `load_dataset`, which documents them, but for `kind`."""
+class _OfTables(TypedDict, total=False):
+    """What can be said of a table; `load_samples` documents it."""
 
-    limit: int | None
-    seed: int | None
-    data_dir: PathLike | None
-    progress: bool
     label: str | None
     drop: Sequence[str]
     columns: Sequence[str]
     n_features: int | None
     first_index: int | None
     left_out: Sequence[int]
+    progress: bool
+
+
+class _Options(_OfTables, total=False):
+    """Options of `load_dataset`, which documents them, but for `kind`."""
+
+    limit: int | None
+    seed: int | None
+    data_dir: PathLike | None
     resize: ImageShape | None
 
 
@@ -136,15 +141,9 @@ def load_dataset(
     limit: int | None = None,
     seed: int | None = None,
     data_dir: PathLike | None = None,
-    progress: bool = False,
     kind: str = "auto",
-    label: str | None = None,
-    drop: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    n_features: int | None = None,
-    first_index: int | None = None,
-    left_out: Sequence[int] = (),
     resize: ImageShape | None = None,
+    **table: Unpack[_OfTables],
 ) -> Dataset | Table:
     """Load images or a table, and labels, from a catalogue name, a file or a folder.
 
@@ -162,23 +161,28 @@ def load_dataset(
         Makes `limit` draw at random, without replacement; the same seed gives the same rows.
     data_dir : path, optional
         Where a catalogue name is looked for first, and fetched to.
-    progress : bool
-        Show the progress of a download, and of reading a large table from text, on stderr.
     kind : {"auto", "images", "table"}
         What the source holds; "auto" finds it from the source.
+    resize : (height, width), optional
+        The size to bring images to.
+    **table
+        What is said of a table; see Other Parameters.
+
+    Returns
+    -------
+    Dataset or Table
+        Images, or a table of numbers.
+
+    Other Parameters
+    ----------------
     label : str, optional
         Name of a table's column of labels, or its number from 1 (-1: the last).
     drop : sequence of str
         Names of a table's columns to leave out.
     columns, n_features, first_index, left_out
         The features that a table must have, as for `load_samples`.
-    resize : (height, width), optional
-        The size to bring images to.
-
-    Returns
-    -------
-    Dataset or Table
-        Images, or a table of numbers.
+    progress : bool
+        Show the progress of a download, and of reading a large table from text, on stderr.
 
     Raises
     ------
@@ -199,8 +203,7 @@ def load_dataset(
     _check_kind(kind)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")
-    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, tuple(left_out), progress)
-    found = _read(source, split, kind, options, data_dir, resize)
+    found = _read(source, split, kind, _table_options("load_dataset", table), data_dir, resize)
     is_table = isinstance(found, Contents)
     samples, labels = found[:2]
     if labels is not None and len(labels) != samples.shape[0]:
@@ -216,6 +219,22 @@ def load_dataset(
         return Table.of(found._replace(X=samples, labels=labels, ids=ids), os.fspath(source), split)
     samples = resized(samples, resize)
     return Dataset(samples, labels, os.fspath(source), split, digest_of(samples, labels), resize is not None)
+
+
+def _table_options(caller: str, given: _OfTables) -> TableOptions:
+    """The options by these names. Raises TypeError for any other name, as Python does."""
+    for name in given:
+        if name not in _OfTables.__annotations__:
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
+    return TableOptions(
+        label=given.get("label"),
+        drop=tuple(given.get("drop", ())),
+        columns=tuple(given.get("columns", ())),
+        n_features=given.get("n_features"),
+        first_index=given.get("first_index"),
+        left_out=tuple(given.get("left_out", ())),
+        progress=given.get("progress", False),
+    )
 
 
 def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) -> bool:
@@ -267,14 +286,8 @@ def load_samples(
     path: PathLike,
     *,
     kind: str = "auto",
-    label: str | None = None,
-    drop: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    n_features: int | None = None,
-    first_index: int | None = None,
-    left_out: Sequence[int] = (),
     resize: ImageShape | None = None,
-    progress: bool = False,
+    **table: Unpack[_OfTables],
 ) -> Table | tuple[np.ndarray, list[str]]:
     """Load what is to be predicted, labels or not: a table, or images as `load_images` does.
 
@@ -284,6 +297,17 @@ def load_samples(
         A file, or a folder of pictures.
     kind : {"auto", "images", "table"}
         What it holds; "auto" finds it from the file.
+    resize : (height, width), optional
+        The size to bring images to.
+    **table
+        What is said of a table; see Other Parameters.
+
+    Returns
+    -------
+    Table, or images (n, height, width) uint8 with their ids (list of str)
+
+    Other Parameters
+    ----------------
     label : str, optional
         Where a table may have labels: the name of their column, or its number from 1 (-1: the last).
     drop : sequence of str
@@ -297,14 +321,8 @@ def load_samples(
         The `Table.first_index` of the training data, where that was a sparse file.
     left_out : sequence of int
         The `Table.left_out` of the training data: without names, these are left out of a file with as many columns.
-    resize : (height, width), optional
-        The size to bring images to.
     progress : bool
         Show the progress of reading a large table from text, on stderr.
-
-    Returns
-    -------
-    Table, or images (n, height, width) uint8 with their ids (list of str)
 
     Raises
     ------
@@ -313,8 +331,7 @@ def load_samples(
     """
     _check_kind(kind)
     file = Path(path)
-    options = TableOptions(label, tuple(drop), tuple(columns), n_features, first_index, tuple(left_out), progress)
-    found = _read_samples(file, kind, options, resize)
+    found = _read_samples(file, kind, _table_options("load_samples", table), resize)
     if isinstance(found, Contents):
         _require_images(path, resize)
         return Table.of(found, os.fspath(path), "test")

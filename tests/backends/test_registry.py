@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpusvm.backends import backend_names, choose_backend, get_backend, probe_all, registry
+from gpusvm.backends import backend_names, choose_backend, get_backend, probe_all
 from gpusvm.device import Availability, Driver
 from gpusvm.errors import BackendUnavailableError, UsageError
 
@@ -13,7 +13,7 @@ from gpusvm.errors import BackendUnavailableError, UsageError
 def cuml_says(monkeypatch):
     def say(ok: bool, reason: str, hint: str = "", driver: bool = False) -> None:
         monkeypatch.setattr("gpusvm.backends.cuml._probe", lambda: Availability(ok, reason, hint))
-        monkeypatch.setattr(registry, "query_driver", lambda: Driver(0 if driver else None))
+        monkeypatch.setattr("gpusvm.device.query_driver", lambda: Driver(0 if driver else None))
 
     return say
 

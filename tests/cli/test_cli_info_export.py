@@ -171,7 +171,7 @@ def test_the_auto_line_has_the_whole_pip_command(monkeypatch):
 
     hint = 'pip install "gpusvm[cuda13]"'
     monkeypatch.setattr("gpusvm.backends.cuml._probe", lambda: Availability(False, "CuPy is not installed", hint))
-    monkeypatch.setattr("gpusvm.backends.registry.query_driver", lambda: Driver(0, 13000, 1))
+    monkeypatch.setattr("gpusvm.device.query_driver", lambda: Driver(0, 13000, 1))
     lines = gpusvm("info").stdout.splitlines()
     assert hint in next(line for line in lines if line.startswith("auto is sklearn:"))
     assert hint in next(line for line in lines if line.startswith("cuml"))

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from gpusvm.data import has_split, idx, load_dataset, load_images
+from gpusvm.data import has_split, idx, load_dataset, load_images, load_samples
 from gpusvm.errors import DataError, UsageError
 
 
@@ -171,3 +171,9 @@ def test_idx_files_that_are_links_out_of_their_folder_are_refused(tmp_path):
 def test_a_name_with_idx_in_it_does_not_make_a_file_idx(tmp_path):
     (tmp_path / "idx_2021.csv").write_text("a,b,label\n" + "1.5,2,0\n2.5,3,1\n" * 5)
     assert load_dataset(tmp_path / "idx_2021.csv").columns == ("a", "b")
+
+
+@pytest.mark.parametrize("load", [load_dataset, load_samples])
+def test_a_keyword_that_is_none_of_theirs_is_refused_by_name(load):
+    with pytest.raises(TypeError, match=rf"{load.__name__}\(\) got an unexpected keyword argument 'labels'"):
+        load("digits", labels="y")
