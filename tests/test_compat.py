@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,17 @@ def number(version: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("library", compat.SEEN)
-def test_the_installed_version_is_one_that_was_looked_at(library: str) -> None:
+def test_the_installed_version_is_one_that_was_looked_at_or_a_warning_says_so(library: str) -> None:
     oldest, newest = compat.SEEN[library]
     installed = package_versions([library])[library]
     users = [f"{name} ({borrowed.why})" for name, borrowed in compat.BORROWED.items() if borrowed.library == library]
-    assert number(oldest) <= number(installed) <= number(newest), (
-        f"{library} {installed} is not among the versions {oldest} to {newest} in which its private names were looked "
-        f"at. Read its release notes and source for {'; '.join(users)}; then set SEEN in gpusvm/compat.py"
-    )
+    assert number(oldest) <= number(installed)
+    if number(installed) > number(newest):  # no fault by itself: the tests below look at the names
+        warnings.warn(
+            f"{library} {installed} is newer than {newest}, the newest in which its private names were looked at. Read "
+            f"its release notes for {'; '.join(users)}; then set SEEN in gpusvm/compat.py",
+            stacklevel=1,
+        )
 
 
 @pytest.mark.parametrize("name", compat.BORROWED)
