@@ -28,7 +28,7 @@ from gpusvm.params import KERNEL_NAMES, RANGES, Problem, Resources, Stopping, co
 from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, require_indices_inside, same_rows
 
 
-class KernelMachine(BaseEstimator, metaclass=ABCMeta):
+class KernelSVM(BaseEstimator, metaclass=ABCMeta):
     """A kernel SVM whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
 
     _task: str

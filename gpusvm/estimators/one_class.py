@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.base import OutlierMixin
 
 from gpusvm.compat import num_samples
-from gpusvm.estimators.single import SingleFunctionMachine
+from gpusvm.estimators.single import SingleFunctionSVM
 from gpusvm.params import Problem, constraints
 
 
-class OneClassSVM(OutlierMixin, SingleFunctionMachine):
+class OneClassSVM(OutlierMixin, SingleFunctionSVM):
     """One-class SVM: where the samples are, and which lie outside, on the best backend of the machine.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last six.
@@ -91,7 +91,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionMachine):
     _task = "one_class"
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
-        **SingleFunctionMachine._parameter_constraints,
+        **SingleFunctionSVM._parameter_constraints,
         **constraints("nu"),
     }
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from gpusvm.backends.base import Progress, Resume
 from gpusvm.backends.registry import GPU_BACKENDS, choose_backend
-from gpusvm.estimators.base import KernelMachine, print_progress
+from gpusvm.estimators.base import KernelSVM, print_progress
 from gpusvm.model import SVMModel
 
 
-class SingleFunctionMachine(KernelMachine):
+class SingleFunctionSVM(KernelSVM):
     """A kernel SVM of a single decision function."""
 
     model_: SVMModel

@@ -22,7 +22,7 @@ from gpusvm.backends.held_out import Training, calibrate, default_folds, part_of
 from gpusvm.backends.registry import GPU_BACKENDS, Choice, choose_backend, names_of_those
 from gpusvm.compat import StrOptions
 from gpusvm.errors import SlowBackendWarning, UsageError, warn
-from gpusvm.estimators.base import KernelMachine, on_host, print_progress, swapped_named
+from gpusvm.estimators.base import KernelSVM, on_host, print_progress, swapped_named
 from gpusvm.io.checkpoint import Checkpoint
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import array_module
@@ -30,7 +30,7 @@ from gpusvm.model import SVMModel
 from gpusvm.params import Problem, constraints
 
 
-class SVC(ClassifierMixin, KernelMachine):
+class SVC(ClassifierMixin, KernelSVM):
     """C-support vector classification, one-vs-one, on the best backend of the machine.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus `time_limit`, `warm_start` and
@@ -135,7 +135,7 @@ class SVC(ClassifierMixin, KernelMachine):
     _task = "c_svc"
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
-        **KernelMachine._parameter_constraints,
+        **KernelSVM._parameter_constraints,
         **constraints("C"),
         "probability": ["boolean", StrOptions({"deprecated"})],
         "random_state": ["random_state"],

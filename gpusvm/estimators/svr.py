@@ -10,11 +10,11 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from gpusvm.estimators.base import on_host, swapped_named
-from gpusvm.estimators.single import SingleFunctionMachine
+from gpusvm.estimators.single import SingleFunctionSVM
 from gpusvm.params import Problem, constraints
 
 
-class SVR(RegressorMixin, SingleFunctionMachine):
+class SVR(RegressorMixin, SingleFunctionSVM):
     """Epsilon-support vector regression on the best backend of the machine.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last six.
@@ -95,7 +95,7 @@ class SVR(RegressorMixin, SingleFunctionMachine):
     _task = "epsilon_svr"
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - the name and form scikit-learn reads
-        **SingleFunctionMachine._parameter_constraints,
+        **SingleFunctionSVM._parameter_constraints,
         **constraints("C", "epsilon"),
     }
 
