@@ -179,8 +179,11 @@ def load_dataset(
         Name of a table's column of labels, or its number from 1 (-1: the last).
     drop : sequence of str
         Names of a table's columns to leave out.
-    columns, n_features, first_index, left_out
-        The features that a table must have, as for `load_samples`.
+    columns : sequence of str
+        The features that a table must have, as for `load_samples`; and so the next three.
+    n_features : int, optional
+    first_index : int, optional
+    left_out : sequence of int
     progress : bool
         Show the progress of a download, and of reading a large table from text, on stderr.
 

@@ -85,7 +85,7 @@ def test_columns_of_a_search_give_the_same_bits(cluster, problem, cache_size):
         there = found()
     assert list(there) == list(here)
     for trial, result in here.items():
-        assert result.dropped == there[trial].dropped
+        assert result.given_up == there[trial].given_up
         for fold, right in result.right.items():
             np.testing.assert_array_equal(there[trial].right[fold], right)
 

@@ -77,7 +77,7 @@ def test_gpusvm_tune_finds_the_same():
             watch=lambda looks=looks: looks.append(True),
         )  # fmt: skip
         search.run([0.1, 1.0, 10.0], [0.02, 0.2])
-        found.append({trial: (result.scores, result.dropped) for trial, result in search.results.items()})
+        found.append({trial: (result.scores, result.given_up) for trial, result in search.results.items()})
         assert len(looks) > 6
     assert found[0] == found[1]
 
