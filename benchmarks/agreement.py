@@ -2,8 +2,9 @@
 
     python benchmarks/agreement.py RESULT.json
 
-Prints a line for each contender and case. Ends with status 1 where one did not run, or where accuracy, support vectors,
-KKT gap, dual objective or device memory are out of bounds. The bounds are those of RBF, C=10, gamma=0.02.
+Prints a line for each contender and case. Ends with status 1 where one did not run, or where
+accuracy, support vectors, KKT gap, dual objective or device memory are out of bounds. The bounds
+are those of RBF, C=10, gamma=0.02.
 """
 
 from __future__ import annotations

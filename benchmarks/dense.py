@@ -2,10 +2,10 @@
 
     python benchmarks/dense.py [--n 60000] [--out FILE]
 
-The features are MNIST's first 500 principal components, each divided by its standard deviation, every tenth then
-multiplied with the root of 50: means 0, variances 1 and 50, no zeros. Fits native-cpu and LIBSVM (through the
-backend sklearn), certifies both in float64 and compares their labels for the 10,000 test images.
-LIBSVM takes most of the time.
+The features are MNIST's first 500 principal components, each divided by its standard deviation,
+every tenth then multiplied with the root of 50: means 0, variances 1 and 50, no zeros. Fits
+native-cpu and LIBSVM (through the backend sklearn), certifies both in float64 and compares their
+labels for the 10,000 test images. LIBSVM takes most of the time.
 """
 
 from __future__ import annotations

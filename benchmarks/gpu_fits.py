@@ -1,12 +1,14 @@
 """Fits of the same samples in one process: one to warm up, then `repeats` timed ones, and what came of them.
 
-    python benchmarks/gpu_fits.py PART OUT.json [--dataset mnist] [--limit 60000] [--repeats 3] [--warmup 3000]
+    python benchmarks/gpu_fits.py PART OUT.json [--dataset mnist] [--limit 60000] [--repeats 3]
+    [--warmup 3000]
 
-PART is one of `PARTS`: native-cuda with samples from the host or on the device, or once more after ``import cuml``;
-cuML through our loop over class pairs, with CuPy's and RMM's default allocators or with RMM's pool; cuML's own SVC of
-all classes; native-cpu. Times are from samples in host memory to a fitted model, and from test samples in host memory
-to labels in host memory, unless the part says that samples lie on the device. Each part is a process of its own, since
-``import cuml`` changes CuPy.
+PART is one of `PARTS`: native-cuda with samples from the host or on the device, or once more after
+``import cuml``; cuML through our loop over class pairs, with CuPy's and RMM's default allocators
+or with RMM's pool; cuML's own SVC of all classes; native-cpu. Times are from samples in host
+memory to a fitted model, and from test samples in host memory to labels in host memory, unless the
+part says that samples lie on the device. Each part is a process of its own, since ``import cuml``
+changes CuPy.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ C, GAMMA, TOL = 10.0, 0.02, 1e-3
 """Of the RBF kernel, whose results on full MNIST are known; see agreement.py."""
 
 WARMUP, REPEATS = 3000, 3
-"""Fewer samples than 3,000 take another way than all, and leave kernels to be compiled in the timed fit."""
+"""Fewer samples than 3,000 take another way than all, and leave kernels to be compiled in the
+timed fit."""
 
 Fit = Callable[[Any, np.ndarray], Any]
 """Trains on X (n, n_features) float32 and y (n,): gives an object with `predict`."""

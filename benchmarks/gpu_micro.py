@@ -1,10 +1,12 @@
 """What each kernel of native-cuda takes by itself, at the shapes of full MNIST, beside what was estimated.
 
-    python benchmarks/gpu_micro.py [--samples 60000] [--features 784] [--classes 10] [--rows 2048] [--members 1536]
+    python benchmarks/gpu_micro.py [--samples 60000] [--features 784] [--classes 10] [--rows 2048]
+    [--members 1536]
 
-Samples are random bytes: no data set is needed. Each launch is repeated after a warm-up, the device waited for before
-the first and after the last; the median of `REPEATS` such times counts. The estimates are those of an audit that had no
-GPU (docs/gpu.md), for an H100; a smaller card takes fewer --rows.
+Samples are random bytes: no data set is needed. Each launch is repeated after a warm-up, the
+device waited for before the first and after the last; the median of `REPEATS` such times counts.
+The estimates are those of an audit that had no GPU (docs/gpu.md), for an H100; a smaller card
+takes fewer --rows.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """A search for C and gamma on the GPU and on the CPU: the seconds of each, and whether they find the same.
 
-    python benchmarks/gpu_search.py OUT.json [--backends native-cuda native-cpu] [--limit 5000] [--cells 10]
+    python benchmarks/gpu_search.py OUT.json [--backends native-cuda native-cpu] [--limit 5000]
+    [--cells 10]
 
-The table and the grid are those of search_part.py: 5,000 x 54, two classes, 10 x 10 cells, 5 folds, every cell trained.
-A backend warms up with a small search, then searches once. Ends with status 1 where the accuracy of a cell differs by
-more than `MOST_APART`, or one's best cell is worse than the other's by as much in the other's eyes.
+The table and the grid are those of search_part.py: 5,000 x 54, two classes, 10 x 10 cells, 5
+folds, every cell trained. A backend warms up with a small search, then searches once. Ends with
+status 1 where the accuracy of a cell differs by more than `MOST_APART`, or one's best cell is
+worse than the other's by as much in the other's eyes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from gpusvm.tuning import Search, Settings
 BACKENDS = ("native-cuda", "native-cpu")
 
 MOST_APART = 0.002
-"""Of two accuracies of a cell: samples on the edge of a decision, 10 of 5,000, fall on either side by rounding."""
+"""Of two accuracies of a cell: samples on the edge of a decision, 10 of 5,000, fall on either side
+by rounding."""
 
 Accuracies = dict[tuple[float, float], float]
 """Of each cell (C, gamma), the mean over folds."""

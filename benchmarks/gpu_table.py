@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_table.py OUT
 
-Reads what gpu_fits.py left in OUT (``fits-PART.json``) and writes OUT/gpu.json. Ends with status 1 where a part of
-`REQUIRED` is not there, or where figures are out of the bounds of agreement.py.
+Reads what gpu_fits.py left in OUT (``fits-PART.json``) and writes OUT/gpu.json. Ends with status 1
+where a part of `REQUIRED` is not there, or where figures are out of the bounds of agreement.py.
 """
 
 from __future__ import annotations

@@ -2,16 +2,18 @@
 
     python benchmarks/host_time.py [--repeats 15] [--profile]
 
-No GPU is needed. The data have the shapes of full MNIST: the sizes of its ten classes, 45 problems of about 12,000
-variables. What the host reads of the device was recorded: how many problems end in which round (`ENDING`), and how
-large their working sets are (`MEMBERS`), in a training of full MNIST by the same kernels on a CPU. Arrays on the device
-are shapes with nothing in them, so only Python and NumPy on the host are timed, from the labels to the model.
+No GPU is needed. The data have the shapes of full MNIST: the sizes of its ten classes, 45 problems
+of about 12,000 variables. What the host reads of the device was recorded: how many problems end in
+which round (`ENDING`), and how large their working sets are (`MEMBERS`), in a training of full
+MNIST by the same kernels on a CPU. Arrays on the device are shapes with nothing in them, so only
+Python and NumPy on the host are timed, from the labels to the model.
 
-In it: samples grouped by class, problems stated, pixels recognised and made bytes, all of the scheduler (set-up,
-rounds, results), gaps recomputed, the model merged. Its coefficients and support vectors are put together while the
-device computes gaps, which takes it about as long: that is told apart.
-Not in it, and counted instead: what CuPy does for each launch, copy and array (some 5 to 10 us each), and what travels.
-Nor what scikit-learn does before: it looks at all features for NaN.
+In it: samples grouped by class, problems stated, pixels recognised and made bytes, all of the
+scheduler (set-up, rounds, results), gaps recomputed, the model merged. Its coefficients and
+support vectors are put together while the device computes gaps, which takes it about as long: that
+is told apart. Not in it, and counted instead: what CuPy does for each launch, copy and array (some
+5 to 10 us each), and what travels. Nor what scikit-learn does before: it looks at all features for
+NaN.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ CLASSES = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 FEATURES = 784
 
 ENDING = (0, 0, 0, 0, 0, 0, 0, 0, 4, 7, 4, 6, 5, 9, 4, 4, 2)
-"""In each round, how many of the 45 problems are found finished: their gradients were computed the round before."""
+"""In each round, how many of the 45 problems are found finished: their gradients were computed the
+round before."""
 
 MEMBERS = (128, 384, 640, 891, 1096, 1215, 1273, 1307, 1319, 1324, 1327, 1328, 1328, 1329, 1329, 1329, 1329)
 """Of the mean working set in each round."""

@@ -2,8 +2,8 @@
 
     python benchmarks/profile_gpu.py [--dataset mnist] [--limit 60000]
 
-The first fit pays for compilation and is not shown. What is left beside the kernels is the host, and copies. Compare
-with the estimates of docs/solver.md.
+The first fit pays for compilation and is not shown. What is left beside the kernels is the host,
+and copies. Compare with the estimates of docs/solver.md.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/search_part.py [--out FILE]
 
-The table and the grid are the first of `tune.toml`: 5,000 x 54, two classes, 10 x 10 cells, 5 folds. The peer trains
-and scores every cell in the first fold, in as many processes as there are cores; five times its time stands for
-the whole search. Each contender has a fresh process, in which a small search comes before (it loads or compiles code).
+The table and the grid are the first of `tune.toml`: 5,000 x 54, two classes, 10 x 10 cells, 5
+folds. The peer trains and scores every cell in the first fold, in as many processes as there are
+cores; five times its time stands for the whole search. Each contender has a fresh process, in
+which a small search comes before (it loads or compiles code).
 """
 
 from __future__ import annotations

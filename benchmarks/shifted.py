@@ -2,7 +2,8 @@
 
     python benchmarks/shifted.py [--n 12000,60000] [--out FILE]
 
-Each n is trained as n images and as 5 n; RBF, C=10, gamma=0.02. The 10,000 test images stay as they are.
+Each n is trained as n images and as 5 n; RBF, C=10, gamma=0.02. The 10,000 test images stay as
+they are.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/single_function.py [NAME ...] [--runs 3] [--out FILE]
 
-Each fit has a fresh process, in which a small one comes before (it loads or compiles code). Contenders take turns.
-Every model is certified in float64; times are medians of the fit's wall time and of the process's CPU time in it.
-The largest take minutes with scikit-learn: name problems to run some of them.
+Each fit has a fresh process, in which a small one comes before (it loads or compiles code).
+Contenders take turns. Every model is certified in float64; times are medians of the fit's wall
+time and of the process's CPU time in it. The largest take minutes with scikit-learn: name problems
+to run some of them.
 """
 
 from __future__ import annotations

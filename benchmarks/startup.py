@@ -1,10 +1,10 @@
 """Times what should answer at once, each in a fresh process: ``python benchmarks/startup.py [--repeats N]``.
 
-`--help`, `--version` and `data list` are to take less than 0.4 s, the help of a command less than 0.6 s, and each
-import from gpusvm at most 0.2 s more than its peer from scikit-learn.
+`--help`, `--version` and `data list` are to take less than 0.4 s, the help of a command less than
+0.6 s, and each import from gpusvm at most 0.2 s more than its peer from scikit-learn.
 
-A peer does the least that ours must do, and is timed in turn with it: starting Python, importing scikit-learn's SVMs,
-unpacking the same files, reading the same CSV with pandas.
+A peer does the least that ours must do, and is timed in turn with it: starting Python, importing
+scikit-learn's SVMs, unpacking the same files, reading the same CSV with pandas.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Class probabilities from decision values: how they are fitted, and how those of the pairs become those of classes.
 
-Everything here is a function of arrays. What a calibration is fitted on are decision values of samples that the model
-was not trained on (`gpusvm.backends.held_out`): on its own training samples a model is too sure of itself.
+Everything here is a function of arrays. What a calibration is fitted on are decision values of
+samples that the model was not trained on (`gpusvm.backends.held_out`): on its own training samples
+a model is too sure of itself.
 
 References
 ----------
@@ -32,16 +33,19 @@ SMALLEST_STEP = 1e-10
 SMALL_GRADIENT = 1e-5
 RIDGE = 1e-12
 SUFFICIENT_DECREASE = 1e-4
-"""Of the fit of a sigmoid, as in [2]_: bounds of its steps, when it ends, and what keeps its matrix invertible."""
+"""Of the fit of a sigmoid, as in [2]_: bounds of its steps, when it ends, and what keeps its
+matrix invertible."""
 
 LEAST_PROBABILITY = 1e-7
 """Probabilities of pairs that are coupled stay so far from 0 and 1, as in LIBSVM."""
 
 LEAD = 1e-6
-"""By what share the predicted class is put above others that would be as probable: float32 shows it too."""
+"""By what share the predicted class is put above others that would be as probable: float32 shows
+it too."""
 
 LARGEST_EXPONENT = 600.0
-"""Of an exponential, and its inverse, that are far from the ends of float64, and the sum of many too."""
+"""Of an exponential, and its inverse, that are far from the ends of float64, and the sum of many
+too."""
 
 MOST_SHARPNESS = 1e3
 _COUPLED_VALUES = 2**20
@@ -52,8 +56,9 @@ _COUPLED_VALUES = 2**20
 class Calibration:
     """How decision values of class pairs become probabilities of classes.
 
-    The probability that a sample of one of two classes is of the first is 1 / (1 + exp(probA f + probB)), f being its
-    decision value (Platt [1]_). Those of all pairs, r_ij = 1 - r_ji, give those of the classes by
+    The probability that a sample of one of two classes is of the first is 1 / (1 + exp(probA f +
+    probB)), f being its decision value (Platt [1]_). Those of all pairs, r_ij = 1 - r_ji, give
+    those of the classes by
 
     - ``"price"``: p_i in proportion to q_i to the power of `sharpness`, where 1 / q_i = 1 + the sum of r_ji / r_ij over
       the other classes j (Price et al. [4]_, with a temperature as in [5]_);
@@ -125,7 +130,8 @@ def fit_sigmoids(
         return np.bincount(pair, terms, n_pairs)
 
     n_first, n_second = summed(weights * is_first), summed(weights * ~is_first)
-    # Targets short of 0 and 1: the posterior means of the labels, so that few samples do not make for certainty.
+    # Targets short of 0 and 1: the posterior means of the labels, so that few samples do not make
+    # for certainty.
     targets = np.where(is_first, ((n_first + 1) / (n_first + 2))[pair], (1 / (n_second + 2))[pair])
     A, B = np.zeros(n_pairs), np.log((n_second + 1) / (n_first + 1))
 
@@ -274,9 +280,9 @@ def _coupled(first: np.ndarray, n_classes: int) -> np.ndarray:
 def led_by(probabilities: np.ndarray, winners: np.ndarray) -> np.ndarray:
     """The nearest probabilities in which no class is above the one that was predicted, and it alone is the largest.
 
-    Votes and products of probabilities do not always agree. Where they do not, the predicted class and those above it
-    share what they have equally: the projection, in squares as in Kullback-Leibler divergence, onto the probabilities
-    that the prediction allows.
+    Votes and products of probabilities do not always agree. Where they do not, the predicted class
+    and those above it share what they have equally: the projection, in squares as in
+    Kullback-Leibler divergence, onto the probabilities that the prediction allows.
 
     Parameters
     ----------
@@ -291,7 +297,8 @@ def led_by(probabilities: np.ndarray, winners: np.ndarray) -> np.ndarray:
     if not len(rows):
         return probabilities
     own, every, who = probabilities[rows, winners[rows]], np.arange(len(rows)), winners[rows]
-    # Means of the predicted class and its first rivals, the largest first: they rise as long as a rival is above.
+    # Means of the predicted class and its first rivals, the largest first: they rise as long as a
+    # rival is above.
     largest_first = -np.sort(-rivals[rows], axis=1)[:, :-1]
     sums = np.cumsum(np.column_stack([own, largest_first]), axis=1)
     level = (sums / np.arange(1, sums.shape[1] + 1)).max(axis=1)

@@ -16,13 +16,15 @@ from gpusvm.problem import QP, c_svc, from_support, single_function
 from gpusvm.sparse import as_csr, is_sparse, same_rows, unpacked_if_smaller
 
 ACCEPTED = 2.0
-"""A gap recomputed in float64 is accepted up to so many times the tolerance: what a solver saw of it was rounded."""
+"""A gap recomputed in float64 is accepted up to so many times the tolerance: what a solver saw of
+it was rounded."""
 
 _BLOCK_VALUES = 2**22
 """Kernel values at hand at once while a gap is recomputed: 32 MB."""
 
 _BOUND_TOLERANCE = 1e-6
-"""A coefficient within this fraction of its upper bound counts as at the bound: float32 keeps C no closer."""
+"""A coefficient within this fraction of its upper bound counts as at the bound: float32 keeps C no
+closer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,24 +88,25 @@ def certify(
 ) -> Certificate:
     """Recompute each pair's KKT violation and objectives from the training data, in float64.
 
-    Every problem is of one form (see `gpusvm.problem.QP`): over variables b, to maximise
-    p' b - epsilon sum(abs(b)) - 1/2 b' K b for lower <= b <= upper and sum(b) = s. For a pair of classes b is y alpha,
-    with labels y = +1 (its first class) and -1, p = y, and C_k = C class_weight sample_weight on the side of y; for the
-    others see `gpusvm.problem`. With the gradient v = p - K b:
+    Every problem is of one form (see `gpusvm.problem.QP`): over variables b, to maximise p' b -
+    epsilon sum(abs(b)) - 1/2 b' K b for lower <= b <= upper and sum(b) = s. For a pair of classes
+    b is y alpha, with labels y = +1 (its first class) and -1, p = y, and C_k = C class_weight
+    sample_weight on the side of y; for the others see `gpusvm.problem`. With the gradient v = p -
+    K b:
 
     - ``kkt_gap`` is m(b) - M(b), the largest KKT violation: the maximum over variables that may grow of the slope
-      v - epsilon (v + epsilon below zero), less the minimum over those that may shrink of the slope v + epsilon
-      (v - epsilon above zero); LIBSVM stops where it falls to ``tol`` [1]_.
+      v - epsilon (v + epsilon below zero), less the minimum over those that may shrink of the
+      slope v + epsilon (v - epsilon above zero); LIBSVM stops where it falls to ``tol`` [1]_.
     - ``dual_objective`` is what training maximises.
     - ``primal_objective`` is 1/2 ||w||^2 + s bias + the sum of max over lower_k <= t <= upper_k of
-      t (v_k - bias) - epsilon abs(t); no smaller than the dual one, and equal to it at the optimum. The terms are
-      C_k max(0, 1 - y_k f(x_k)) for a pair, C_k max(0, abs(y_k - f(x_k)) - epsilon) for a regression, and
-      sample_weight_k max(0, -f(x_k)) for a one-class model. Where C is infinite (a hard margin), f of a pair is
-      first multiplied so that no sample is within the margin; the objective is infinite where one is on the wrong
-      side, or beyond epsilon.
+      t (v_k - bias) - epsilon abs(t); no smaller than the dual one, and equal to it at the
+      optimum. The terms are C_k max(0, 1 - y_k f(x_k)) for a pair, C_k max(0, abs(y_k - f(x_k)) -
+      epsilon) for a regression, and sample_weight_k max(0, -f(x_k)) for a one-class model. Where C
+      is infinite (a hard margin), f of a pair is first multiplied so that no sample is within the
+      margin; the objective is infinite where one is on the wrong side, or beyond epsilon.
     - ``box_violation`` and ``equality_violation`` are max(b_k - upper_k, lower_k - b_k, 0) and
-      abs(sum(b) - s), each divided by the largest upper_k - lower_k, or abs(b_k) where that is infinite: zero but
-      for rounding.
+      abs(sum(b) - s), each divided by the largest upper_k - lower_k, or abs(b_k) where that is
+      infinite: zero but for rounding.
 
     Parameters
     ----------
@@ -115,23 +118,25 @@ def certify(
     sample_weight : (n,) array, optional
         As given to fit.
     C, epsilon : float, optional
-        Of a model of LIBSVM, whose file does not say them: `C` is by default the largest coefficient, and where the
-        model is optimal for a larger C without a coefficient as large, it is for that, too. `epsilon` is needed for a
-        regression. Its -w go into `sample_weight`. Its support vectors are looked for among the rows of X, to the
-        eight digits that svm-train writes.
+        Of a model of LIBSVM, whose file does not say them: `C` is by default the largest
+        coefficient, and where the model is optimal for a larger C without a coefficient as large,
+        it is for that, too. `epsilon` is needed for a regression. Its -w go into `sample_weight`.
+        Its support vectors are looked for among the rows of X, to the eight digits that svm-train
+        writes.
 
     Returns
     -------
     Certificate
-        All its arrays have one entry for each pair, in the order of `SVMModel.pairs`, or one for a single function.
+        All its arrays have one entry for each pair, in the order of `SVMModel.pairs`, or one for a
+        single function.
 
     Raises
     ------
     DataError
         X or y is not what the model was trained on.
     UsageError
-        C or epsilon for a model that says them, or none for one that does not; a model of nu-SVC or nu-SVR, whose
-        problem is not told by its file.
+        C or epsilon for a model that says them, or none for one that does not; a model of nu-SVC
+        or nu-SVR, whose problem is not told by its file.
 
     References
     ----------
@@ -174,7 +179,8 @@ def describe_certificate(model: SVMModel, certificate: Certificate) -> str:
 
 
 Stated = tuple[QP, np.ndarray, np.ndarray]
-"""A problem, the row of the data that each of its variables belongs to, and the variables' values in a model."""
+"""A problem, the row of the data that each of its variables belongs to, and the variables' values
+in a model."""
 
 
 def _each_pair(model: SVMModel, y: np.ndarray, bounds: np.ndarray) -> Iterator[Stated]:
@@ -228,7 +234,8 @@ def _primal_objective(
     off = problem.p - decisions
     off = np.sign(off) * np.maximum(np.abs(off) - problem.epsilon, 0.0)
     sides = np.where(off > 0, problem.upper, problem.lower)
-    # An infinite side times zero would be no number; of a pair, what is left beyond it is rounding.
+    # An infinite side times zero would be no number; of a pair, what is left beyond it is
+    # rounding.
     beyond = (off != 0) & (sides != 0) & ~(hard & classifies)
     return float(squared_norm / 2 + problem.total * bias + (sides[beyond] * off[beyond]).sum())
 
@@ -273,7 +280,8 @@ def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> floa
     ----------
     kernel : Kernel
     X : (n, n_features) array, NumPy, CuPy or sparse
-        The samples of the problem's blocks, each once and in their order; (n, n) values of a precomputed kernel.
+        The samples of the problem's blocks, each once and in their order; (n, n) values of a
+        precomputed kernel.
     problem : QP
     b : (n,) float64 array
         Its variables.
@@ -309,7 +317,8 @@ def gaps_of_all_pairs(kernel: Kernel, X: Array, starts: np.ndarray, bounds: np.n
     bounds : (n,) float64 array
         The upper bound of each sample's alpha, above zero.
     coef : (k - 1, n) float64 array
-        y alpha in LIBSVM's layout: those of a sample of class i against class j are in row j - 1 where i < j, else j.
+        y alpha in LIBSVM's layout: those of a sample of class i against class j are in row j - 1
+        where i < j, else j.
 
     Returns
     -------

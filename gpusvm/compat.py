@@ -1,7 +1,8 @@
 """Private names of other libraries: those that we use, why, and in which versions they were seen.
 
-They may go or change in any release, unannounced. `tests/test_compat.py` looks at each, so that a new version tells in
-a test what to check. A name is imported when it is first asked for: ``from gpusvm.compat import Interval``.
+They may go or change in any release, unannounced. `tests/test_compat.py` looks at each, so that a
+new version tells in a test what to check. A name is imported when it is first asked for: ``from
+gpusvm.compat import Interval``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from importlib import import_module
 from typing import Any
 
 SEEN = {"scikit-learn": ("1.6", "1.9"), "numba": ("0.60", "0.68"), "joblib": ("1.4", "1.6")}
-"""The oldest version that we take of a library, and the newest in which all of this was looked at."""
+"""The oldest version that we take of a library, and the newest in which all of this was looked
+at."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ LIBSVM_ATTRIBUTES = {
     "probA": "_probA", "probB": "_probB", "gamma": "_gamma", "probability": "_effective_probability",
     "n_iter": "_num_iter",
 }  # fmt: skip
-"""What a fitted SVC, SVR or OneClassSVM of scikit-learn keeps beside its public attributes, and predicts with.
+"""What a fitted SVC, SVR or OneClassSVM of scikit-learn keeps beside its public attributes, and
+predicts with.
 
 There is no public way to make such an estimator of known coefficients, as `to_sklearn` does.
 """

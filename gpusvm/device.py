@@ -93,8 +93,8 @@ _OLDEST_CUDA = 12000
 def probe_cuda() -> Availability:
     """Whether CuPy can use a CUDA device, asked once in a process. Never raises.
 
-    The driver is asked first, since importing CuPy costs a second that a machine without a GPU need
-    not pay. CuPy's runtime reports a missing driver and one too old by the same error
+    The driver is asked first, since importing CuPy costs a second that a machine without a GPU
+    need not pay. CuPy's runtime reports a missing driver and one too old by the same error
     (cudaErrorInsufficientDriver); asking the driver itself tells them apart.
     """
     driver = query_driver()
@@ -285,7 +285,8 @@ def training_on_gpu(index: int | None) -> Iterator[Any]:
 def _forget_variables(error: BaseException | None) -> None:
     """Clear the local variables of what has ended in this package by `error`, and by what caused it.
 
-    Its traceback would hold arrays for as long as somebody holds the error, and their memory could not be given back.
+    Its traceback would hold arrays for as long as somebody holds the error, and their memory could
+    not be given back.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -386,8 +387,9 @@ LARGE_BYTES = 2**20
 def to_device(X: Any) -> Any:
     """X as a CuPy array, in its order; one that lies on the device as it is.
 
-    ``cupy.asarray`` brings an array of the host there by way of page-locked memory of the next power of two, which
-    the first fit would wait for: 256 MB for MNIST. A large one is copied from where it lies instead.
+    ``cupy.asarray`` brings an array of the host there by way of page-locked memory of the next
+    power of two, which the first fit would wait for: 256 MB for MNIST. A large one is copied from
+    where it lies instead.
     """
     import cupy
     import numpy as np
@@ -453,7 +455,8 @@ _DLPACK_CUDA = 2
 def as_device_array(X: Any) -> Any | None:
     """X as a CuPy array that shares its memory, where it lies on a CUDA device; None for anything else.
 
-    Takes CuPy arrays, whatever has ``__cuda_array_interface__`` (Numba, PyTorch), and DLPack (PyTorch, JAX).
+    Takes CuPy arrays, whatever has ``__cuda_array_interface__`` (Numba, PyTorch), and DLPack
+    (PyTorch, JAX).
     """
     if type(X).__module__.partition(".")[0] == "cupy":
         return X

@@ -15,7 +15,8 @@ INTERRUPTED = 130
 class GpuSvmError(Exception):
     """Something the user can mend. The message says what, where, and what to do, on one line.
 
-    What it quotes from a file cannot break that line or steer a terminal: such characters are written as escapes.
+    What it quotes from a file cannot break that line or steer a terminal: such characters are
+    written as escapes.
     """
 
     exit_code = 1

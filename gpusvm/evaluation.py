@@ -30,7 +30,8 @@ class Predictions:
     Attributes
     ----------
     labels : (n,) array
-        The predicted class of each sample, in the dtype of the model's classes; the value of a regression.
+        The predicted class of each sample, in the dtype of the model's classes; the value of a
+        regression.
     decisions : (n, n_pairs) float64 array
         The decision value of each class pair, in the order of `SVMModel.pairs`.
     seconds : float
@@ -57,15 +58,16 @@ class Predictions:
 class Reliability:
     """How far probabilities can be trusted: what samples of about the same confidence turned out to be.
 
-    The confidence of a sample is the probability of the class that was predicted for it. Samples are counted in
-    `CONFIDENCE_BINS` of equal width from 0 to 1.
+    The confidence of a sample is the probability of the class that was predicted for it. Samples
+    are counted in `CONFIDENCE_BINS` of equal width from 0 to 1.
 
     Attributes
     ----------
     count : (n_bins,) int64 array
         Samples of such a confidence.
     confidence, accuracy : (n_bins,) float64 arrays
-        Their mean confidence, and the share of them that was predicted right; NaN where there are none.
+        Their mean confidence, and the share of them that was predicted right; NaN where there are
+        none.
     log_loss : float
         Of all samples: the mean of minus the logarithm of the true class's probability.
     """
@@ -192,7 +194,8 @@ def predict_samples(
     Raises
     ------
     DataError
-        The images are not of the size, or the rows not of the length, that the model was trained on.
+        The images are not of the size, or the rows not of the length, that the model was trained
+        on.
     """
     start = time.perf_counter()
     n = samples.shape[0]
@@ -310,8 +313,8 @@ def head_to_head(decisions: np.ndarray, first: np.ndarray, second: np.ndarray, n
     Returns
     -------
     (n,) array
-        Positive where the pair's decision function prefers `first`. That can be negative for a predicted
-        class, which then lost to `second` and yet won more votes over all pairs.
+        Positive where the pair's decision function prefers `first`. That can be negative for a
+        predicted class, which then lost to `second` and yet won more votes over all pairs.
     """
     pair = pair_index(np.minimum(first, second), np.maximum(first, second), n_classes)
     values = decisions[np.arange(len(decisions)), pair]

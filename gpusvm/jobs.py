@@ -25,7 +25,8 @@ def n_cores() -> int:
 def effective_jobs(n_jobs: int | None) -> int:
     """How many threads or jobs to use: `n_jobs`, else what joblib's context says, else every core.
 
-    Inside another joblib worker (a grid search, say) the default is one, so that levels do not multiply.
+    Inside another joblib worker (a grid search, say) the default is one, so that levels do not
+    multiply.
     """
     if n_jobs is None:
         context, context_jobs = joblib.parallel.get_active_backend()

@@ -18,7 +18,8 @@ Array = Any
 
 
 MOST_SPREAD = 5.0
-"""The largest of n sums of independent errors, over their standard deviation: 4 for n = 10,000, 5 for a million."""
+"""The largest of n sums of independent errors, over their standard deviation: 4 for n = 10,000, 5
+for a million."""
 
 
 def working_dtype(given: np.dtype) -> np.dtype:
@@ -108,7 +109,8 @@ class Kernel:
         Parameters
         ----------
         length, vector_length : float
-            Of the longest sample and of the longest support vector; of kernel values that are given, their size.
+            Of the longest sample and of the longest support vector; of kernel values that are
+            given, their size.
         weight : float
             The largest sum of the absolute coefficients of a decision function.
         """
@@ -124,7 +126,8 @@ class Kernel:
     def value_error(self, largest_norm: float, dtype: Any, summed: int = 1) -> float:
         """The standard deviation, at most, of what rounding adds to kernel values that are computed in `dtype`.
 
-        Each is within `MOST_SPREAD` times as much of its true value, as long as roundings are independent.
+        Each is within `MOST_SPREAD` times as much of its true value, as long as roundings are
+        independent.
 
         Parameters
         ----------
@@ -132,8 +135,8 @@ class Kernel:
             Of the squared norms of the samples.
         dtype : float32 or float64
         summed : int
-            Products that are added up one after the other for an inner product; 1 where it is exact but for the last
-            rounding.
+            Products that are added up one after the other for an inner product; 1 where it is
+            exact but for the last rounding.
 
         Notes
         -----
@@ -232,8 +235,8 @@ SQUARES_BYTES = 256 * 2**20
 
 
 PRODUCT_ERROR = 2e-6
-"""Relative error of an RBF value above which products are taken in float64 from the start. Whether float32 is fine
-enough below it is judged by the coefficients reached, in `solver.precision`."""
+"""Relative error of an RBF value above which products are taken in float64 from the start. Whether
+float32 is fine enough below it is judged by the coefficients reached, in `solver.precision`."""
 
 _NEAR_OVERFLOW = {np.float32: 1e30, np.float64: 1e300}
 """Magnitudes from which on sums may leave the range of a type."""
@@ -262,7 +265,8 @@ def largest_norm(X: Array) -> float:
 def row_lengths(X: Array) -> tuple[Array, Array]:
     """Of each row of `X` (n, n_features) float64 its largest absolute entry, and its length in units of that.
 
-    Both (n,) float64; the second is from 1 to the root of n_features, or 0 for a row of zeros. Nothing overflows.
+    Both (n,) float64; the second is from 1 to the root of n_features, or 0 for a row of zeros.
+    Nothing overflows.
     """
     xp = array_module(X)
     entries = abs(X).max(axis=1)
@@ -272,7 +276,8 @@ def row_lengths(X: Array) -> tuple[Array, Array]:
 
 
 FAR_FROM_ORIGIN = 100.0
-"""Squared norm of the mean, over the mean squared distance from it, above which `rbf_offset` moves samples."""
+"""Squared norm of the mean, over the mean squared distance from it, above which `rbf_offset` moves
+samples."""
 
 
 def rbf_offset(Y: Array) -> Array | None:
@@ -306,8 +311,8 @@ def near_the_origin(X: Array, kernel: Kernel) -> Array:
 def resolve_gamma(gamma: float | str, X: Array) -> float:
     """The number that `gamma` stands for on the training data `X` (n, n_features).
 
-    ``"scale"`` is 1 / (n_features Var(X)), with Var(X) over all entries, and 1 where that variance is
-    zero; ``"auto"`` is 1 / n_features. Both are scikit-learn's definitions.
+    ``"scale"`` is 1 / (n_features Var(X)), with Var(X) over all entries, and 1 where that variance
+    is zero; ``"auto"`` is 1 / n_features. Both are scikit-learn's definitions.
     """
     if gamma == "auto":
         return 1.0 / X.shape[1]

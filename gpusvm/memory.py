@@ -52,7 +52,8 @@ def address_space_mb() -> float | None:
 def require_address_space(needed_mb: float, purpose: str) -> None:
     """Fail before the work where ``ulimit -v`` leaves less than `needed_mb`.
 
-    BLAS and other libraries end the process, or wait for ever, where they are refused memory half-way.
+    BLAS and other libraries end the process, or wait for ever, where they are refused memory
+    half-way.
 
     Raises
     ------
@@ -73,8 +74,8 @@ def reset_peak_rss() -> None:
 def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, or since `reset_peak_rss`, in MB.
 
-    On Linux this is VmHWM, since getrusage's ru_maxrss starts, in a new process, at what its parent had; psutil knows
-    a peak on Windows alone.
+    On Linux this is VmHWM, since getrusage's ru_maxrss starts, in a new process, at what its
+    parent had; psutil knows a peak on Windows alone.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

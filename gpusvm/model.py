@@ -22,7 +22,8 @@ from gpusvm.sparse import Sparse, as_csr, is_sparse, unpacked_if_smaller, widene
 from gpusvm.voting import one_vs_rest, vote
 
 UNPACKED_BYTES = 2**24
-"""Bytes that sparse support vectors may take as an array, kept beside them, for the sake of faster predictions."""
+"""Bytes that sparse support vectors may take as an array, kept beside them, for the sake of faster
+predictions."""
 
 FROM_LIBSVM = "libsvm"
 """The backend in the provenance of a model that was read from LIBSVM's format."""
@@ -67,9 +68,9 @@ class TableLayout:
 class SVMModel:
     """A fitted model in LIBSVM's layout: one-vs-one for classes, or a single function.
 
-    A regression or one-class model has a single decision function f(x) = sum of dual_coef[0, s] k(x, s) over all
-    support vectors s, + intercept[0]. f is the prediction of a regression; a one-class model takes x for an inlier
-    where f is positive.
+    A regression or one-class model has a single decision function f(x) = sum of dual_coef[0, s]
+    k(x, s) over all support vectors s, + intercept[0]. f is the prediction of a regression; a
+    one-class model takes x for an inlier where f is positive.
 
     With classes i < j, the decision value of their pair is
 
@@ -88,31 +89,36 @@ class SVMModel:
     classes : (n_classes,) array
         The sorted labels; (0,) for a model that has no classes.
     support_vectors : (n_sv, n_features) array, float32 or float64
-        Grouped by class, in the precision they were trained in; (n_sv, 0) for a precomputed kernel. Of a training on
-        sparse samples they are CSR (`sparse.Sparse`). Either kind of model evaluates either kind of sample.
+        Grouped by class, in the precision they were trained in; (n_sv, 0) for a precomputed
+        kernel. Of a training on sparse samples they are CSR (`sparse.Sparse`). Either kind of
+        model evaluates either kind of sample.
     support_indices : (n_sv,) int64 array
         Each support vector's row in the training data.
     n_support : (n_classes,) int64 array
-        (1,) for a single function, as `dual_coef`, `intercept` and whatever else is of each pair then have one row.
+        (1,) for a single function, as `dual_coef`, `intercept` and whatever else is of each pair
+        then have one row.
     dual_coef : (n_classes - 1, n_sv) float64 array
-        y alpha, with zeros where a support vector of one pair is none in another; alpha - alpha* of a regression.
+        y alpha, with zeros where a support vector of one pair is none in another; alpha - alpha*
+        of a regression.
     intercept : (n_classes (n_classes - 1) / 2,) float64 array
     n_features : int
         Columns expected of X; for a precomputed kernel the number of training samples.
     n_iter : (n_pairs,) int64 array
-        As the backend's library counts: SMO steps in LIBSVM, outer iterations (of many steps each) in cuML.
+        As the backend's library counts: SMO steps in LIBSVM, outer iterations (of many steps each)
+        in cuML.
     kkt_gap, dual_objective : (n_pairs,) float64 arrays, optional
         As the solver saw them, from a backend that tells.
     converged : (n_pairs,) bool array, optional
-        Whether the solver reached `stopping.tol`; None in a model file of a version that did not keep it.
+        Whether the solver reached `stopping.tol`; None in a model file of a version that did not
+        keep it.
     vote_order : (n_classes,) int64 array, optional
-        The classes, by their indices, in the order in which equal votes are decided: that of the labels in a
-        LIBSVM model; None for the order of `classes`.
+        The classes, by their indices, in the order in which equal votes are decided: that of the
+        labels in a LIBSVM model; None for the order of `classes`.
     calibration : Calibration, optional
         How decision values become class probabilities, in a model that was trained for them.
     noise_scale : float, optional
-        Of a regression's targets around its values (a Laplace distribution), from a LIBSVM model that was trained
-        with -b 1, kept to be written back. Nothing here uses it.
+        Of a regression's targets around its values (a Laplace distribution), from a LIBSVM model
+        that was trained with -b 1, kept to be written back. Nothing here uses it.
     preprocessing : tuple of transformers
         Fitted steps of `gpusvm.preprocess` that made X from images or from the rows of a table.
     image_shape : (height, width), optional
@@ -217,7 +223,8 @@ class SVMModel:
         Raises
         ------
         DataError
-            The images are not of the size, or the rows not of the length, that the model was trained on.
+            The images are not of the size, or the rows not of the length, that the model was
+            trained on.
         """
         return apply_steps(self.preprocessing, samples, self.image_shape)
 
@@ -227,13 +234,16 @@ class SVMModel:
         Parameters
         ----------
         X : (n, n_features) array, NumPy or CuPy, or sparse matrix of SciPy
-            Preprocessed samples; for a precomputed kernel, kernel values against all training samples.
+            Preprocessed samples; for a precomputed kernel, kernel values against all training
+            samples.
         dtype : numpy dtype, optional
-            Arithmetic of the kernel: by default float64 for input that float32 cannot hold, and where float32
-            would put decision values off by more than `predict.DECISION_ERROR`; else float32. Where it is named,
-            the kernel is evaluated as its definition says, without compiled code or weights of features.
+            Arithmetic of the kernel: by default float64 for input that float32 cannot hold, and
+            where float32 would put decision values off by more than `predict.DECISION_ERROR`; else
+            float32. Where it is named, the kernel is evaluated as its definition says, without
+            compiled code or weights of features.
         n_jobs : int, optional
-            Threads to use, as joblib counts; None is every core, or what an enclosing context says.
+            Threads to use, as joblib counts; None is every core, or what an enclosing context
+            says.
 
         Returns
         -------
@@ -260,8 +270,8 @@ class SVMModel:
     ) -> Array:
         """An array (n, *shape) of what `reduce` makes of the decision values (m, n_pairs) of each block of rows.
 
-        Decision values of all rows would be 14 MB for each row of a model with 1,900 classes. `reduce` is called
-        in several threads, and is told whether compiled code is at hand.
+        Decision values of all rows would be 14 MB for each row of a model with 1,900 classes.
+        `reduce` is called in several threads, and is told whether compiled code is at hand.
         """
         xp = array_module(X)
         if self.from_libsvm and X.ndim == 2 and X.shape[1] > self.n_features:
@@ -336,16 +346,18 @@ class SVMModel:
     def predict(self, X: Array, n_jobs: int | None = None) -> Array:
         """The class label of each sample, as scikit-learn's SVC votes.
 
-        A regression gives its values, float64, and a one-class model 1 for inliers and -1 for outliers, int64.
-        Of X's module, but for labels that are text: those are always NumPy's. Beside them, a call takes
-        a fixed amount of memory (`predict.BUDGET`), whatever the number of rows.
+        A regression gives its values, float64, and a one-class model 1 for inliers and -1 for
+        outliers, int64. Of X's module, but for labels that are text: those are always NumPy's.
+        Beside them, a call takes a fixed amount of memory (`predict.BUDGET`), whatever the number
+        of rows.
 
         Parameters
         ----------
         X : (n, n_features) array, NumPy or CuPy, or sparse matrix of SciPy
             Preprocessed samples.
         n_jobs : int, optional
-            Threads to use, as joblib counts; None is every core, or what an enclosing context says.
+            Threads to use, as joblib counts; None is every core, or what an enclosing context
+            says.
 
         Returns
         -------
@@ -469,14 +481,16 @@ class SVMModel:
     def probabilities(self, decisions: Array, *, break_ties: bool = False) -> Array:
         """Class probabilities (n, n_classes) float64 of decision values (n, n_pairs); the rows sum to one.
 
-        The class that `predict` gives has the largest one. (A model that was read from LIBSVM's format gives LIBSVM's
-        own, by which `svm-predict -b 1` chooses the class: there it may be another than that of the votes.)
+        The class that `predict` gives has the largest one. (A model that was read from LIBSVM's
+        format gives LIBSVM's own, by which `svm-predict -b 1` chooses the class: there it may be
+        another than that of the votes.)
 
         Parameters
         ----------
         decisions : (n, n_pairs) array
         break_ties : bool
-            Whether the prediction breaks equal votes by `decision_function`, as ``SVC(break_ties=True)`` does.
+            Whether the prediction breaks equal votes by `decision_function`, as
+            ``SVC(break_ties=True)`` does.
 
         Returns
         -------
@@ -518,7 +532,8 @@ class SVMModel:
         Returns
         -------
         (n, n_pairs) or (n, n_classes) float64 array
-            With two classes, (n,): positive for ``classes[1]``, as in scikit-learn. (n,) of a single function, too.
+            With two classes, (n,): positive for ``classes[1]``, as in scikit-learn. (n,) of a
+            single function, too.
         """
         if not self.problem.classifies:
             return self._reduced(X, lambda decisions, _: decisions[:, 0], (), np.float64, n_jobs)

@@ -13,7 +13,8 @@ _DISTRIBUTIONS = {
 def package_versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions of those of the packages that are installed, nothing imported.
 
-    CuPy and cuML are published under a name for each CUDA version; here they are "cupy" and "cuml".
+    CuPy and cuML are published under a name for each CUDA version; here they are "cupy" and
+    "cuml".
     """
     found = {package: _version(package) for package in packages}
     return {package: number for package, number in found.items() if number is not None}

@@ -1,6 +1,7 @@
 """What a training is asked for: the problem, when to stop, and what it may use. Each range stands here alone.
 
-So do the names of what can be asked for. Nothing heavy is imported here, since the command's help reads them.
+So do the names of what can be asked for. Nothing heavy is imported here, since the command's help
+reads them.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ RANGES: Mapping[str, Range] = {
     "n_jobs": Range(-math.inf, whole=True, includes_zero=False, optional=True),
     "device": Range(0, whole=True, optional=True),
 }
-"""The range of each numeric parameter, whichever way it comes in: Python, command line, suite or model file."""
+"""The range of each numeric parameter, whichever way it comes in: Python, command line, suite or
+model file."""
 
 TASKS = {"c_svc": "classification", "epsilon_svr": "regression", "one_class": "novelty detection"}
 """The problems that can be stated, under LIBSVM's names, and what each is for."""
@@ -162,7 +164,8 @@ class Problem:
     ----------
     kernel : Kernel
     C : float
-        Penalty of the slack variables; infinite for a hard margin; means nothing for "one_class", and is 1.
+        Penalty of the slack variables; infinite for a hard margin; means nothing for "one_class",
+        and is 1.
     class_weight : tuple of float, optional
         One factor on C for each class, in the order of the sorted class labels; None for all ones.
     task : str
@@ -209,7 +212,8 @@ class Stopping:
     tol : float
         Largest KKT violation left when the solver stops.
     max_iter : int
-        Iterations allowed for each class pair; -1 for LIBSVM's own bound, see `iterations_allowed`.
+        Iterations allowed for each class pair; -1 for LIBSVM's own bound, see
+        `iterations_allowed`.
     shrinking : bool
         Whether LIBSVM may set variables aside that seem to have reached a bound.
     time_limit : float, optional
@@ -229,8 +233,8 @@ class Stopping:
     def iterations_allowed(self, n: int) -> int:
         """Iterations after which a pair of `n` samples is given up.
 
-        Without a `max_iter`, LIBSVM's own bound: ten million, or 100 for each sample where that is more.
-        (scikit-learn's copy of LIBSVM has none, and can run without end.)
+        Without a `max_iter`, LIBSVM's own bound: ten million, or 100 for each sample where that is
+        more. (scikit-learn's copy of LIBSVM has none, and can run without end.)
 
         Parameters
         ----------
@@ -245,7 +249,8 @@ class Stopping:
 
 
 MOST_ITERATIONS = 10_000_000
-"""Iterations after which LIBSVM gives up a problem of up to 100,000 samples (svm.cpp, `max_iter`)."""
+"""Iterations after which LIBSVM gives up a problem of up to 100,000 samples (svm.cpp,
+`max_iter`)."""
 
 
 @dataclass(frozen=True)

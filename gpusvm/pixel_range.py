@@ -1,6 +1,7 @@
 """What a model remembers of its training images' pixels, to tell images that are not like them.
 
-A model given the negatives of its images, or pixels of another range, answers as readily as ever, and wrongly.
+A model given the negatives of its images, or pixels of another range, answers as readily as ever,
+and wrongly.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 from gpusvm.model import SVMModel
 
 OTHER_RANGE = 4.0
-"""Factor between the largest pixels from which on two ranges are not the same: 0..1, 0..16 and 0..255 are not."""
+"""Factor between the largest pixels from which on two ranges are not the same: 0..1, 0..16 and
+0..255 are not."""
 
 OTHER_BRIGHTNESS = 0.25
 """Part of the range by which mean brightness must differ for images to be taken for negatives."""
@@ -33,8 +35,8 @@ class PixelRange(NamedTuple):
 def white_of(images: np.ndarray) -> int:
     """The pixel of images (n, height, width) uint8 that stands for white: 255, unless all are far darker.
 
-    Pixels of 0 and 1, or of 0 to 16 as in scikit-learn's digits, would be all but black beside 255, and a kernel or
-    a penalty that suits pixels of 0 to 1 would not suit them.
+    Pixels of 0 and 1, or of 0 to 16 as in scikit-learn's digits, would be all but black beside
+    255, and a kernel or a penalty that suits pixels of 0 to 1 would not suit them.
     """
     largest = int(images.max(initial=0))
     return largest if 0 < largest * OTHER_RANGE <= 255 else 255

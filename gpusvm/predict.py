@@ -1,9 +1,9 @@
 """Evaluates an SVMModel: the decision values of all class pairs, some rows at a time.
 
-An evaluator's `each_block` hands a function the decision values of one block of rows after another; votes,
-scores and whatever else reduce them there, so that the values of all rows are held only where they are the
-result. Three evaluators: weights of the features for a linear kernel, the solver's compiled code for large
-work on a CPU, and NumPy or CuPy for the rest.
+An evaluator's `each_block` hands a function the decision values of one block of rows after
+another; votes, scores and whatever else reduce them there, so that the values of all rows are held
+only where they are the result. Three evaluators: weights of the features for a linear kernel, the
+solver's compiled code for large work on a CPU, and NumPy or CuPy for the rest.
 """
 
 from __future__ import annotations
@@ -32,39 +32,46 @@ if TYPE_CHECKING:
     from gpusvm.model import SVMModel
 
 BUDGET = 64 * 2**20
-"""Bytes that a call on a CPU may take beside its result, unless the decision values of one row are more."""
+"""Bytes that a call on a CPU may take beside its result, unless the decision values of one row are
+more."""
 
 DEVICE_BUDGET = 3 * 2**29
-"""The same on a GPU, which is busy only with large products: 1.5 GB, at most a quarter of its free memory."""
+"""The same on a GPU, which is busy only with large products: 1.5 GB, at most a quarter of its free
+memory."""
 
 COMPILED_WORK = 5e8
-"""Operations (see `_work`) from which on compiled code is used, where it is kept on disk: 50 ms of NumPy.
+"""Operations (see `_work`) from which on compiled code is used, where it is kept on disk: 50 ms of
+NumPy.
 
-Loading it costs some tenths of a second, once in a process. Whether it is loaded already must not decide: the
-same call would give other last digits in another process.
+Loading it costs some tenths of a second, once in a process. Whether it is loaded already must not
+decide: the same call would give other last digits in another process.
 """
 
 COMPILED_ROWS = 16
 """Rows from which on packing the support vectors pays."""
 
 COMPILATION_WORK = 3e11
-"""The same where the code is yet to be compiled, which takes some ten seconds once on a machine."""
+"""The same where the code is yet to be compiled, which takes some ten seconds once on a
+machine."""
 
 DECISION_ERROR = 2e-4
-"""Error of decision values above which float32 input is computed in float64: a fifth of the usual tolerance."""
+"""Error of decision values above which float32 input is computed in float64: a fifth of the usual
+tolerance."""
 
 FEW_ROWS = 64
 """Rows so few that converting the support vectors to float32 would cost more than it saves."""
 
 FEW_CLASSES = 16
-"""Classes up to which a GPU multiplies with one matrix for all pairs, mostly zeros, instead of one for each class."""
+"""Classes up to which a GPU multiplies with one matrix for all pairs, mostly zeros, instead of one
+for each class."""
 
 MOST_WEIGHTS = 2**25
-"""Weights of the features, of all pairs together, above which sparse support vectors are evaluated one by one:
-256 MB."""
+"""Weights of the features, of all pairs together, above which sparse support vectors are evaluated
+one by one: 256 MB."""
 
 FAR_AWAY = 1e153
-"""How far a sample may be away: of support vectors up to 1e150 its squared distances are 1e306, which float64 has."""
+"""How far a sample may be away: of support vectors up to 1e150 its squared distances are 1e306,
+which float64 has."""
 
 LEAST_GAMMA = 1e-300
 """From where on such a distance gives an RBF value of zero."""
@@ -73,7 +80,8 @@ _TRIED = 64
 """Support vectors whose decision values tell how large the error of float32 is."""
 
 Consumer = Callable[[slice, Array], None]
-"""Takes some rows, as a slice, and their decision values (m, n_pairs) float64, which it must not keep."""
+"""Takes some rows, as a slice, and their decision values (m, n_pairs) float64, which it must not
+keep."""
 
 
 class Evaluator(Protocol):
@@ -104,12 +112,14 @@ def sizes(model: SVMModel) -> Sizes:
 def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
     """The samples X (n, n_features) as they can be evaluated, and the coarsest type with exponents for that.
 
-    Samples too far away for an RBF kernel in float64 are drawn in, to where its values are zero all the same.
+    Samples too far away for an RBF kernel in float64 are drawn in, to where its values are zero
+    all the same.
 
     Raises
     ------
     RangeError
-        Decision values, or what they are made of, may exceed float64; or there are NaN or infinity among the samples.
+        Decision values, or what they are made of, may exceed float64; or there are NaN or infinity
+        among the samples.
     """
     if not hasattr(X, "size"):  # kernel values that are computed when they are looked at: see `require_finite`
         return X, np.dtype(np.float64)
@@ -149,8 +159,8 @@ def require_finite(decisions: np.ndarray) -> None:
 def evaluator_for(model: SVMModel, X: Array, dtype: Any = None, coarsest: Any = np.float32) -> Evaluator:
     """What evaluates `model` on X (n, n_features) soonest; with a dtype, what keeps to the kernel's definition.
 
-    Kernel values are kept in `coarsest` at least, as `in_range` finds it. Which evaluator it is may follow from what
-    has been compiled on this machine, but never from the number of threads.
+    Kernel values are kept in `coarsest` at least, as `in_range` finds it. Which evaluator it is
+    may follow from what has been compiled on this machine, but never from the number of threads.
     """
     xp = array_module(X)
     asked = np.dtype(dtype or working_dtype(X.dtype))
@@ -202,8 +212,8 @@ def _compiled_code_pays(model: SVMModel, X: np.ndarray) -> bool:
 def float32_suffices(model: SVMModel) -> bool:
     """Whether decision values computed in float32 are within `DECISION_ERROR`.
 
-    Each kernel value's error meets a coefficient, as in training; where a bound is too pessimistic to tell, the
-    decision values of some support vectors are computed both ways.
+    Each kernel value's error meets a coefficient, as in training; where a bound is too pessimistic
+    to tell, the decision values of some support vectors are computed both ways.
     """
     kernel = model.kernel
     if kernel.precomputed or not model.n_support_vectors:
@@ -297,8 +307,8 @@ class CompiledEvaluator:
 class ArrayEvaluator:
     """NumPy or CuPy: a kernel block, and its products with coefficients.
 
-    On a device the support vectors are taken there once. On the host they are read where they are, or converted
-    some at a time.
+    On a device the support vectors are taken there once. On the host they are read where they are,
+    or converted some at a time.
     """
 
     compiled = False
@@ -341,7 +351,8 @@ class ArrayEvaluator:
         n = self.model.n_support_vectors
         width = max(1, n)
         if self.on_host:
-            # An eighth of the budget for those that are converted, and for 16 rows of kernel values at least.
+            # An eighth of the budget for those that are converted, and for 16 rows of kernel
+            # values at least.
             width = min(width, max(1, int(self.budget / 8 / (8 * 16))))
             if not self.kernel.precomputed and self.converted and not is_sparse(self.given):
                 width = min(width, max(16, int(self.budget / 8 / (8 * max(1, self.model.n_features)))))
@@ -364,13 +375,15 @@ class ArrayEvaluator:
         """As `Evaluator` says."""
         parts = list(self._parts())
         widest = max((part.stop - part.start for part in parts), default=1)
-        # Kernel values, their float64 copy and what they are made of; a row; decision values and their votes. A sparse
-        # row takes less, but inner products of sparse rows are sparse at first: an index beside each.
+        # Kernel values, their float64 copy and what they are made of; a row; decision values and
+        # their votes. A sparse row takes less, but inner products of sparse rows are sparse at
+        # first: an index beside each.
         sparse = not self.kernel.precomputed and is_sparse(X) and is_sparse(self.given)
         values, row = (5 * widest, 1) if sparse else (3 * widest, 2 * X.shape[1])
         step = _rows_within(self.budget / 2, 8 * max(values, row, 3 * len(self.intercept)))
         if not self.on_host:
-            # There a kernel block is made in place, in its own precision: the budget is for all that is there at once.
+            # There a kernel block is made in place, in its own precision: the budget is for all
+            # that is there at once.
             held = widest + 2 * X.shape[1] + len(self.intercept)
             step = _rows_within(self.budget, self.dtype.itemsize * held + 8 * 2 * len(self.intercept))
         for start in range(0, X.shape[0], step):

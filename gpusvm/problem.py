@@ -16,16 +16,18 @@ class QP(NamedTuple):
 
     It is to
 
-        minimise  1/2 b' K b - p' b + epsilon sum(abs(b))    subject to  lower <= b <= upper,  sum(b) = sum(start)
+        minimise  1/2 b' K b - p' b + epsilon sum(abs(b))    subject to  lower <= b <= upper,
+        sum(b) = sum(start)
 
-    K holds kernel values between the variables' samples. Several problems over the same samples share kernel rows:
-    the samples are cut into blocks (the classes, for one-vs-one), and a problem names the blocks that it is about.
+    K holds kernel values between the variables' samples. Several problems over the same samples
+    share kernel rows: the samples are cut into blocks (the classes, for one-vs-one), and a problem
+    names the blocks that it is about.
 
     Attributes
     ----------
     blocks : tuple of int
-        The blocks whose samples the variables belong to: first all samples of the first one, in their order, then of
-        the second.
+        The blocks whose samples the variables belong to: first all samples of the first one, in
+        their order, then of the second.
     p, lower, upper : (n,) float64 arrays
         Linear term and bounds; never written to, since several problems may share their memory.
     start : (n,) float64 array, optional
@@ -66,17 +68,19 @@ class Solution(NamedTuple):
     ----------
     b : (n,) float64 array
     bias : float
-        Of the decision function sum(b k(x_i, x)) + bias: the mean of the objective's slope over the variables that are
-        free, the middle of the interval that optimality allows where there are none.
+        Of the decision function sum(b k(x_i, x)) + bias: the mean of the objective's slope over
+        the variables that are free, the middle of the interval that optimality allows where there
+        are none.
     n_iter : int
         Steps of sequential minimal optimisation.
     converged : bool
         Whether the largest violation of the optimality conditions is within the tolerance.
     kkt_gap : float, optional
-        That violation, from a gradient recomputed when the solver stopped; with what rounding may add to it where
-        that is more than the tolerance allows. None until it is known.
+        That violation, from a gradient recomputed when the solver stopped; with what rounding may
+        add to it where that is more than the tolerance allows. None until it is known.
     objective : float, optional
-        p' b - epsilon sum(abs(b)) - 1/2 b' K b, which was maximised; None from a library that does not tell.
+        p' b - epsilon sum(abs(b)) - 1/2 b' K b, which was maximised; None from a library that does
+        not tell.
     too_coarse : bool
         Whether it is the precision of the kernel values that keeps the solver from the tolerance.
     in_float64 : bool
@@ -119,7 +123,8 @@ def _two_sides(n: int, first: float, second: float) -> np.ndarray:
 
 
 _ROUNDING = 1e-12
-"""Difference of two sums of coefficients, as a share of either, that may be rounding: a start is not moved for it."""
+"""Difference of two sums of coefficients, as a share of either, that may be rounding: a start is
+not moved for it."""
 
 
 def c_svc(
@@ -128,7 +133,8 @@ def c_svc(
     """C-SVC of pairs of classes, in the signed coefficients b = y alpha (Keerthi et al. 2001).
 
     With y = +1 for the first class and -1 for the second, the dual of C-SVC is to maximise
-    sum(alpha) - 1/2 sum_kl alpha_k alpha_l y_k y_l K_kl for 0 <= alpha <= C and y' alpha = 0; so p = y.
+    sum(alpha) - 1/2 sum_kl alpha_k alpha_l y_k y_l K_kl for 0 <= alpha <= C and y' alpha = 0; so p
+    = y.
 
     Parameters
     ----------
@@ -137,14 +143,15 @@ def c_svc(
     bounds : sequence of float64 arrays
         For each block, the upper bound of each sample's alpha: C times the sample's factors.
     starts : sequence of float64 arrays, optional
-        For each pair, y alpha to begin with, as of a training with other bounds: what lies beyond the bounds is put
-        on them.
+        For each pair, y alpha to begin with, as of a training with other bounds: what lies beyond
+        the bounds is put on them.
     """
     if not pairs:
         return []
     sizes = [len(c) for c in bounds]
     most = max(sizes)
-    # Parts of one array, where a side has one number: there may be tens of thousands of pairs, or large ones.
+    # Parts of one array, where a side has one number: there may be tens of thousands of pairs, or
+    # large ones.
     p = _two_sides(most, 1.0, -1.0)
     pieces = [slice(most - sizes[i], most + sizes[j]) for i, j in pairs]
     together = np.concatenate(bounds)
@@ -169,9 +176,9 @@ def c_svc(
 def epsilon_svr(y: np.ndarray, bounds: np.ndarray, epsilon: float, start: np.ndarray | None = None) -> QP:
     """Epsilon-SVR (LIBSVM, svm.cpp, `solve_epsilon_svr`), all samples in the one block.
 
-    Its dual is to maximise y' (alpha - alpha*) - epsilon sum(alpha + alpha*) - 1/2 (alpha - alpha*)' K (alpha - alpha*)
-    for 0 <= alpha, alpha* <= C and equal sums. One of a sample's two is zero at the optimum, and so b = alpha - alpha*
-    says both: alpha + alpha* is abs(b).
+    Its dual is to maximise y' (alpha - alpha*) - epsilon sum(alpha + alpha*) - 1/2 (alpha -
+    alpha*)' K (alpha - alpha*) for 0 <= alpha, alpha* <= C and equal sums. One of a sample's two
+    is zero at the optimum, and so b = alpha - alpha* says both: alpha + alpha* is abs(b).
 
     Parameters
     ----------
@@ -197,9 +204,11 @@ def one_class(bounds: np.ndarray, nu: float, start: np.ndarray | None = None) ->
     bounds : (n,) float64 array
         The weight of each sample.
     nu : float
-        Share of the samples that may be outside at most, and are support vectors at least; in (0, 1].
+        Share of the samples that may be outside at most, and are support vectors at least; in (0,
+        1].
     start : (n,) float64 array, optional
-        alpha to begin with: what lies beyond the bounds is put on them. By default the first samples are at theirs.
+        alpha to begin with: what lies beyond the bounds is put on them. By default the first
+        samples are at theirs.
     """
     zeros, total, any_start = np.zeros(len(bounds)), nu * bounds.sum(), start is None
     start = zeros if start is None else np.clip(start, 0.0, bounds)
@@ -242,7 +251,8 @@ def single_function(problem: Problem, y: np.ndarray, bounds: np.ndarray, start: 
 def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """`b` (n,) moved within bounds lower <= 0 <= upper, and to a sum of zero: its larger part is scaled.
 
-    A sum that rounding alone keeps from zero is left: to scale would move variables off the bounds that they are on.
+    A sum that rounding alone keeps from zero is left: to scale would move variables off the bounds
+    that they are on.
     """
     b = np.clip(b, lower, upper)
     positive, negative = b > 0, b < 0

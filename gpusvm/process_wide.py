@@ -12,13 +12,14 @@ from typing import Any
 class SharedContext:
     """A context manager that overlapping ``with`` statements share: the first enters it, the last leaves it.
 
-    Of two contexts of their own that overlap, the second would find the first one's setting, and would put
-    that back at the end in place of the caller's.
+    Of two contexts of their own that overlap, the second would find the first one's setting, and
+    would put that back at the end in place of the caller's.
 
     Parameters
     ----------
     make : callable
-        Makes the context manager that sets the setting, and puts back on leaving what was there on entering.
+        Makes the context manager that sets the setting, and puts back on leaving what was there on
+        entering.
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -29,8 +30,8 @@ class SharedContext:
     def __enter__(self) -> None:
         with self._lock:
             if self._n_inside == 0:
-                # Entered and left by one thread, which the last to leave need not be the first to have
-                # entered: threadpoolctl lets nobody but the thread that set a limit lift it.
+                # Entered and left by one thread, which the last to leave need not be the first to
+                # have entered: threadpoolctl lets nobody but the thread that set a limit lift it.
                 self._keeper = ThreadPoolExecutor(1)
                 self._setting = self._keeper.submit(self._enter).result()
             self._n_inside += 1

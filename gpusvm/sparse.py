@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 
 Sparse = Any
-"""What sparse samples are inside gpusvm: a `scipy.sparse.csr_array` with column indices ascending and none twice in a
-row, and no zero stored; indices are int32 unless there are 2^31 non-zeros."""
+"""What sparse samples are inside gpusvm: a `scipy.sparse.csr_array` with column indices ascending
+and none twice in a row, and no zero stored; indices are int32 unless there are 2^31 non-zeros."""
 
 
 def is_sparse(X: Any) -> bool:
@@ -20,8 +20,9 @@ def is_sparse(X: Any) -> bool:
 def as_csr(X: Any, dtype: Any = None) -> Sparse:
     """X (n, n_features), in any of SciPy's sparse formats, in the form described at `Sparse`; X itself stays as it is.
 
-    Its values keep their type, or are converted to `dtype`. Memory is shared with X where X has that form already.
-    Raises ValueError where its indices point outside: see `require_indices_inside`.
+    Its values keep their type, or are converted to `dtype`. Memory is shared with X where X has
+    that form already. Raises ValueError where its indices point outside: see
+    `require_indices_inside`.
     """
     require_indices_inside(X)
     csr = sparse.csr_array(X, dtype=dtype)
@@ -38,7 +39,8 @@ def as_csr(X: Any, dtype: Any = None) -> Sparse:
 def require_indices_inside(X: Any) -> None:
     """Raise ValueError where indices of X, in any of SciPy's formats, point outside: compiled code would write there.
 
-    SciPy itself looks when it makes a matrix, and not at what is written into its arrays afterwards.
+    SciPy itself looks when it makes a matrix, and not at what is written into its arrays
+    afterwards.
     """
     if not is_sparse(X) or X.format not in ("csr", "csc", "bsr", "coo"):
         return

@@ -36,7 +36,8 @@ Samples = Dataset | Table
 class Split:
     """What to train on and what to test on.
 
-    `drawn`: at random from more rows of a table. `row_numbers`: the feature that only numbers the rows, if one does.
+    `drawn`: at random from more rows of a table. `row_numbers`: the feature that only numbers the
+    rows, if one does.
     """
 
     train: Samples
@@ -69,9 +70,9 @@ def load_split(
 ) -> Split:
     """Load what to train on and what to test on.
 
-    The test samples are `test_source`, or the source's own where it has some, or those of a file that by its name
-    belongs to it (a9a.t beside a9a, test.csv beside train.csv), else a random fraction held out.
-    Of a table each class is held out in proportion, where it is large enough.
+    The test samples are `test_source`, or the source's own where it has some, or those of a file
+    that by its name belongs to it (a9a.t beside a9a, test.csv beside train.csv), else a random
+    fraction held out. Of a table each class is held out in proportion, where it is large enough.
 
     Parameters
     ----------
@@ -81,8 +82,8 @@ def load_split(
     test_source : str, optional
         Another source, of the same kind and with the same columns.
     limit : int, optional
-        Train on (and hold out of) so many samples: the first images, or rows of a table drawn at random, since tables
-        are often sorted by class.
+        Train on (and hold out of) so many samples: the first images, or rows of a table drawn at
+        random, since tables are often sorted by class.
     test_size : float, optional
         Fraction to hold out, also where the source has test samples of its own.
     seed : int
@@ -91,9 +92,9 @@ def load_split(
     Raises
     ------
     DataError
-        A source cannot be read, has no labels or such as are no classes, is too small to split, its training samples
-        are all the same, or its test samples do not go with the others: another size, other columns, or classes that
-        are not among the training samples.
+        A source cannot be read, has no labels or such as are no classes, is too small to split,
+        its training samples are all the same, or its test samples do not go with the others:
+        another size, other columns, or classes that are not among the training samples.
     """
     data = load_dataset(
         source, "train", data_dir=reading.data_dir, progress=reading.progress, kind=reading.kind,
@@ -218,7 +219,8 @@ def load_like(
 ) -> Table:
     """Load a table with just these features: found by name where both have names, else by their number.
 
-    With `may_have_more` a sparse table may have any number. Of `reading` its kind, label and size mean nothing here.
+    With `may_have_more` a sparse table may have any number. Of `reading` its kind, label and size
+    mean nothing here.
 
     Raises
     ------
@@ -247,8 +249,8 @@ def say_by_order(found: Table, table: TableLayout) -> None:
 def fitting(table: Table, model: SVMModel) -> Table:
     """The table, if it has as many features as the model.
 
-    A model from LIBSVM does not say how many there were: it takes more, and of a sparse table fewer, which are then
-    followed by zeros, as for svm-predict.
+    A model from LIBSVM does not say how many there were: it takes more, and of a sparse table
+    fewer, which are then followed by zeros, as for svm-predict.
 
     Raises
     ------

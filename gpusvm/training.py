@@ -36,7 +36,8 @@ from gpusvm.version import __version__
 
 LIBRARIES_MB = 512.0
 THREAD_MB = 100.0
-"""Address space that compilers, BLAS, and each thread's stack and heap reserve, most of which they never touch."""
+"""Address space that compilers, BLAS, and each thread's stack and heap reserve, most of which they
+never touch."""
 
 
 MOST_ROWS = 100_000
@@ -65,7 +66,8 @@ def steps_for(
     binarize, deskew : bool
         Of images only; see `gpusvm.preprocess.build_steps`.
     scatter : bool
-        Of images only, and with neither of the two: their scattering; see `gpusvm.preprocess.fit_scattering`.
+        Of images only, and with neither of the two: their scattering; see
+        `gpusvm.preprocess.fit_scattering`.
     n_jobs : int, optional
         Threads of the scattering.
     scaling : {"none", "standard", "maxabs", "minmax"}, optional
@@ -157,8 +159,9 @@ def train_augmented(
 ) -> SVMModel:
     """Train, move the support vectors' images, and train again on those and what became of them.
 
-    The model's training samples are then the images of the first training's support vectors, in the order of their
-    rows, followed by all of them after each move; `training_samples` gives them. Its provenance says so.
+    The model's training samples are then the images of the first training's support vectors, in
+    the order of their rows, followed by all of them after each move; `training_samples` gives
+    them. Its provenance says so.
 
     Parameters
     ----------

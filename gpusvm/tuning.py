@@ -1,8 +1,9 @@
 """The search for C and gamma that `gpusvm tune` runs: coarse, then fine around the best, over folds.
 
-Each trial, a C with a gamma, is trained in every fold and judged by the share of held-out samples that it labels
-right. Folds come in rounds. After each, a trial is given up that labels so many fewer samples right than the best so
-far, on the very same samples, that chance does not explain it: it will not win any more.
+Each trial, a C with a gamma, is trained in every fold and judged by the share of held-out samples
+that it labels right. Folds come in rounds. After each, a trial is given up that labels so many
+fewer samples right than the best so far, on the very same samples, that chance does not explain
+it: it will not win any more.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ FINE_GAMMA = tuple(10.0 ** (k / 8) for k in range(-2, 3))
 """Times the best of the coarse grid."""
 
 CHANCE = 2.0
-"""Standard deviations of the difference between two trials above which the worse one is given up."""
+"""Standard deviations of the difference between two trials above which the worse one is given
+up."""
 
 FORMAT = 1
 
@@ -102,7 +104,8 @@ class Settings:
     coef0 : float
     tol : float
     balanced : bool
-        Whether classes are weighed inversely to how frequent they are among a fold's training samples.
+        Whether classes are weighed inversely to how frequent they are among a fold's training
+        samples.
     folds : int
     seed : int
         Of the folds.
@@ -139,7 +142,8 @@ class Search:
     settings : Settings
     resources : Resources
     keep_in : path, optional
-        File in which results are kept as they come, and from which those of an earlier, equal search are taken.
+        File in which results are kept as they come, and from which those of an earlier, equal
+        search are taken.
     deadline : float
         Of `time.monotonic`.
     watch : callable, optional
@@ -259,7 +263,8 @@ class Search:
             gamma, Cs = columns[cell.column]
             cells = found.setdefault((cell.column, cell.fold), {})
             cells[cell.c] = cell
-            # C follow from each other: they are kept together, so that a search that goes on is the same search.
+            # C follow from each other: they are kept together, so that a search that goes on is
+            # the same search.
             if len(cells) == len(Cs):
                 rights = [self._right(cells[c]) for c in range(len(Cs))]
                 seconds = [cells[c].seconds for c in range(len(Cs))]
@@ -309,7 +314,8 @@ class Search:
             both = sorted(set(result.right) & set(best.right))
             only_best = sum(int((best.right[fold] & ~result.right[fold]).sum()) for fold in both)
             only_it = sum(int((result.right[fold] & ~best.right[fold]).sum()) for fold in both)
-            # Of samples on which the two differ, either is right as often as the other, if they are equally good.
+            # Of samples on which the two differ, either is right as often as the other, if they
+            # are equally good.
             if only_best - only_it > CHANCE * math.sqrt(only_best + only_it):
                 result.given_up = len(result.right) < len(self.data.folds)
                 self.n_planned -= len(self.data.folds) - len(result.right)

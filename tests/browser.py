@@ -1,4 +1,5 @@
-"""A headless Chromium that tests drive through the DevTools protocol, over two pipes: no package is needed."""
+"""A headless Chromium that tests drive through the DevTools protocol, over two pipes: no package
+is needed."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def browser() -> Iterator[Browser]:
 
 
 class Browser:
-    """One page at a time. What went wrong on it is in `complaints`, what it asked the network for in `requests`."""
+    """One page at a time. What went wrong on it is in `complaints`, what it asked the network for
+    in `requests`."""
 
     def __init__(self, program: str, profile: Path) -> None:
         to_browser, self.commands = os.pipe()
@@ -164,7 +166,8 @@ class Browser:
         return tuple(found)  # type: ignore[return-value]
 
     def drag(self, points: list[tuple[float, float]], *, touch: bool = False) -> None:
-        """Press at the first point, move to the others, and let go: real input, as from a mouse or a finger."""
+        """Press at the first point, move to the others, and let go: real input, as from a mouse or
+        a finger."""
         for i, (x, y) in enumerate(points):
             if touch:
                 kind = "touchMove" if i else "touchStart"

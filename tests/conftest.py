@@ -14,7 +14,8 @@ from gpusvm.device import probe_cuda
 
 SEED_VARIABLE = "GPUSVM_TEST_SEED"
 SEED = int(os.environ.get(SEED_VARIABLE, 20260101))
-"""Where all random tests begin: the same examples in every run, unless the variable names another seed."""
+"""Where all random tests begin: the same examples in every run, unless the variable names another
+seed."""
 
 # No deadline: what property tests assert does not depend on how fast the machine is.
 # No database: examples that failed in an earlier run would be tried here and nowhere else.
@@ -51,8 +52,9 @@ BEGUN_FIRST = (
     "test_notebook.py",
     "test_truth.py",
 )
-"""Files that take longest, so that of two processes none is left with one at the end. Of the first two, one compiles
-most of what all need, and keeps it, and the other needs nothing compiled: else both would compile the same."""
+"""Files that take longest, so that of two processes none is left with one at the end. Of the first
+two, one compiles most of what all need, and keeps it, and the other needs nothing compiled: else
+both would compile the same."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

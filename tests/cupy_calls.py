@@ -1,11 +1,12 @@
 """Calls of CuPy in Python sources, held against the signatures of the CuPy that is installed.
 
-A stand-in made of NumPy takes arguments that CuPy does not; CuPy itself imports without a driver. `wrong_calls`
-reads a source and gives each name that CuPy lacks and each call that it would refuse.
+A stand-in made of NumPy takes arguments that CuPy does not; CuPy itself imports without a driver.
+`wrong_calls` reads a source and gives each name that CuPy lacks and each call that it would
+refuse.
 
-What is CuPy's is found from the names: ``cupy``, ``xp`` (of a function or an object), ``array_module(...)``, what
-is imported from CuPy, and what is assigned from these. Methods of arrays are known by `ARRAY_METHODS`, whatever
-they are called on.
+What is CuPy's is found from the names: ``cupy``, ``xp`` (of a function or an object),
+``array_module(...)``, what is imported from CuPy, and what is assigned from these. Methods of
+arrays are known by `ARRAY_METHODS`, whatever they are called on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _ARRAY_METHODS = """
     var view
 """
 ARRAY_METHODS = frozenset(_ARRAY_METHODS.split())
-"""Methods that the GPU's path calls on arrays of either module: what it asks of them CuPy must take."""
+"""Methods that the GPU's path calls on arrays of either module: what it asks of them CuPy must
+take."""
 
 
 def wrong_calls(code: str, cupy: Any) -> list[str]:
@@ -89,7 +91,8 @@ class _Reader(ast.NodeVisitor):
             self.names[-1][name] = self.cupy if name == "xp" else self.resolve(node.value)
 
     def resolve(self, node: ast.expr) -> Any:
-        """What an expression is: an object of CuPy's, an `_Instance` of its class, or `_Unknown`."""
+        """What an expression is: an object of CuPy's, an `_Instance` of its class, or
+        `_Unknown`."""
         if isinstance(node, ast.Name):
             return next((scope[node.id] for scope in reversed(self.names) if node.id in scope), _Unknown)
         if isinstance(node, ast.Attribute):
@@ -174,7 +177,8 @@ def _bind(called: Any, node: ast.Call, is_method: bool) -> None:
 
 @functools.cache
 def signature_of(called: Any) -> inspect.Signature:
-    """The signature of a function, class or ufunc of CuPy's; of compiled ones as their docstring begins.
+    """The signature of a function, class or ufunc of CuPy's; of compiled ones as their docstring
+    begins.
 
     Raises ValueError where neither tells.
     """

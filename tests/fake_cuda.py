@@ -50,7 +50,8 @@ def _of_the_host(value: Any) -> Any:
 
 
 def refuse_arrays_of_the_host(name: str, arguments: Iterable[Any]) -> None:
-    """Raise TypeError, as CuPy does, where an argument is a NumPy array that is more than a number."""
+    """Raise TypeError, as CuPy does, where an argument is a NumPy array that is more than a
+    number."""
     for argument in arguments:
         if isinstance(argument, (list, tuple)):
             refuse_arrays_of_the_host(name, argument)
@@ -194,7 +195,8 @@ class FakeCuda:
 
 
 class FakeRawModule:
-    """``cupy.RawModule`` of a source with one kernel, ``twice``, which doubles the first n of float32 values."""
+    """``cupy.RawModule`` of a source with one kernel, ``twice``, which doubles the first n of
+    float32 values."""
 
     def __init__(self, code: str, *, options: tuple[str, ...] = ()) -> None:
         assert 'extern "C" __global__ void twice(float' in code and isinstance(options, tuple)
@@ -291,7 +293,8 @@ CUML_SIGNATURES = {
 """Names of the parameters of cuML's SVC, by version."""
 
 CUML_SVR_SIGNATURES = {
-    # cuml/svm/svr.py and svm_base: SVMBase.__init__ (all keyword only), with `handle` until 26.4, and SVR.fit.
+    # cuml/svm/svr.py and svm_base: SVMBase.__init__ (all keyword only), with `handle` until 26.4,
+    # and SVR.fit.
     version: (
         f"{'handle ' if version == '26.2.0' else ''}C kernel degree gamma coef0 tol epsilon cache_size max_iter "
         "nochange_steps verbose output_type",

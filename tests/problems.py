@@ -1,4 +1,5 @@
-"""Random problems of every ordinary kind, and of degenerate ones: the same for a seed, whatever the machine."""
+"""Random problems of every ordinary kind, and of degenerate ones: the same for a seed, whatever
+the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from sklearn.datasets import make_blobs, make_classification
 
 @dataclass(frozen=True, eq=False)
 class RandomProblem:
-    """A data set X (n, n_features), y (n,), the parameters of an SVC for it, and what it is in a few words."""
+    """A data set X (n, n_features), y (n,), the parameters of an SVC for it, and what it is in a
+    few words."""
 
     X: np.ndarray
     y: np.ndarray
@@ -20,7 +22,8 @@ class RandomProblem:
 
 
 def ordinary(seed: int) -> RandomProblem:
-    """Any kernel; features scaled, unscaled, or of nine orders of magnitude; C from 1e-3 to 1e5; 2 to 30 classes."""
+    """Any kernel; features scaled, unscaled, or of nine orders of magnitude; C from 1e-3 to 1e5; 2
+    to 30 classes."""
     rng = np.random.default_rng(seed)
     k = int(rng.choice([2, 2, 2, 3, 4, 5, 8, 12, 30]))
     n, d = int(rng.integers(max(40, 6 * k), 500)), int(rng.integers(2, 40))

@@ -24,7 +24,8 @@ MODULES = {
     ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): file
     for file in sorted(PACKAGE.rglob("*.py"))
 }
-"""The files of the package by their names within it: ``solver.smo``; a folder's `__init__` by the folder's."""
+"""The files of the package by their names within it: ``solver.smo``; a folder's `__init__` by the
+folder's."""
 
 
 def rows_of_the_table() -> list[set[str]]:
@@ -38,7 +39,8 @@ LEVELS = {room: level for level, row in enumerate(rows_of_the_table()) for room 
 
 
 def room_of(module: str) -> str:
-    """The room of a module: itself where the table names it (``io.output``), else what stands at the top."""
+    """The room of a module: itself where the table names it (``io.output``), else what stands at
+    the top."""
     return module if module in LEVELS else module.partition(".")[0]
 
 
@@ -77,7 +79,8 @@ def test_imports_go_up_the_table():
 
 
 def test_what_is_said_to_decide_is_there():
-    """Files named in "Where is it decided", and the functions, classes and numbers named beside them."""
+    """Files named in "Where is it decided", and the functions, classes and numbers named beside
+    them."""
     table = ARCHITECTURE.partition("### Where is it decided")[2].partition("\n### ")[0]
     rows = [line.split("|")[2:4] for line in table.splitlines() if line.startswith("| ") and "`" in line]
     assert len(rows) >= 15
@@ -239,7 +242,8 @@ def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
 
 
 def is_kernel(file: Path, function: ast.FunctionDef) -> bool:
-    """Whether it is compiled, or the launch of one that is: a kernel takes arrays, and is not cut for its length."""
+    """Whether it is compiled, or the launch of one that is: a kernel takes arrays, and is not cut
+    for its length."""
     decorators = {ast.unparse(d.func if isinstance(d, ast.Call) else d) for d in function.decorator_list}
     return bool(decorators & KERNEL_DECORATORS) or file == LAUNCHES
 
@@ -276,7 +280,8 @@ def test_no_body_is_longer_than_fifty_lines():
 
 
 def test_no_file_is_read_by_what_can_run_code():
-    """No pickle in any form, no eval, no archive unpacked to files: what a reader cannot call, no file can trigger."""
+    """No pickle in any form, no eval, no archive unpacked to files: what a reader cannot call, no
+    file can trigger."""
     forbidden_modules = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "tarfile", "runpy"}
     forbidden_calls = {"eval", "exec", "load_pickle", "extract", "extractall", "unpack_archive", "fromfile", "memmap"}
     for file in PACKAGE.rglob("*.py"):

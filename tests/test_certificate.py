@@ -163,7 +163,8 @@ def test_the_gap_of_a_pair_is_that_of_its_certificate(digits, rng, monkeypatch, 
 
 
 def test_the_gap_of_distant_samples_is_computed_from_their_float64_distances():
-    """From float32 distances, which these samples do not have, the gap of any solution would come out as noise."""
+    """From float32 distances, which these samples do not have, the gap of any solution would come
+    out as noise."""
     rng = np.random.default_rng(3)
     X = (rng.normal(size=(40, 3)) + 3000.0).astype(np.float32)
     y = np.arange(40) % 2

@@ -1,4 +1,5 @@
-"""Threads and processes that share a model, or train at the same time, change nothing for each other."""
+"""Threads and processes that share a model, or train at the same time, change nothing for each
+other."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ WAIT_SECONDS = 300
 
 
 def process_wide() -> tuple[list[int], list[tuple]]:
-    """What belongs to the whole process: the number of BLAS threads, and the filters of warnings."""
+    """What belongs to the whole process: the number of BLAS threads, and the filters of
+    warnings."""
     blas_threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
     assert blas_threads
     return blas_threads, list(warnings.filters)
@@ -28,7 +30,8 @@ def process_wide() -> tuple[list[int], list[tuple]]:
 
 @pytest.fixture(scope="module")
 def strokes(digits):
-    """Images with few pixels that are not zero, as the compiled predictions want them, and their model."""
+    """Images with few pixels that are not zero, as the compiled predictions want them, and their
+    model."""
     X = np.where(np.random.default_rng(0).random(digits[0].shape) < 0.3, digits[0], 0)
     return X, SVC(C=10, gamma=0.05, backend="sklearn").fit(X, digits[1]).model_
 
@@ -80,7 +83,8 @@ class Failure(Exception):
 
 
 def set_blas_threads(n):
-    """Set for good: while a thread that has set a limit lives, threadpoolctl ignores all others."""
+    """Set for good: while a thread that has set a limit lives, threadpoolctl ignores all
+    others."""
     setter = threading.Thread(target=threadpool_limits, args=(n, "blas"))
     setter.start()
     setter.join()

@@ -1,4 +1,5 @@
-"""Every call of CuPy in the package and its scripts fits the signatures of the CuPy that is installed."""
+"""Every call of CuPy in the package and its scripts fits the signatures of the CuPy that is
+installed."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ FILES = sorted(file for folder in (PACKAGE, SCRIPTS) for file in folder.rglob("*
 
 
 OF_THE_HOST = ("norms.max: got an unexpected keyword argument 'initial'",)
-"""What is found wrong, and is asked of NumPy's arrays: the norms of sparse samples, in cuda_rows.py."""
+"""What is found wrong, and is asked of NumPy's arrays: the norms of sparse samples, in
+cuda_rows.py."""
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE.parent)))

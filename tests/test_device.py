@@ -19,7 +19,8 @@ from gpusvm.errors import DataError, TrainingError
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine made of a driver, a CuPy and a cuML; the probes' memory is emptied around the test."""
+    """A machine made of a driver, a CuPy and a cuML; the probes' memory is emptied around the
+    test."""
 
     def build(
         driver: Driver, *, packages: tuple[str, ...] = (), runtime=None, visible: str | None = None, cuml="26.10.00"

@@ -1,8 +1,9 @@
 """Every block of code in the README and the docs runs, and the examples in public docstrings.
 
-A page's blocks run one after another in a folder of small data: Python in one namespace, `gpusvm` commands as typed.
-The comment ``<!-- not run: why -->`` before a block leaves it out. Of other commands it is checked that what they name
-is there: make's targets, scripts, extras of the package.
+A page's blocks run one after another in a folder of small data: Python in one namespace, `gpusvm`
+commands as typed. The comment ``<!-- not run: why -->`` before a block leaves it out. Of other
+commands it is checked that what they name is there: make's targets, scripts, extras of the
+package.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def run_command(words: list[str], where: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def small_data(tmp_path, monkeypatch) -> Path:
-    """A folder with the files that pages name, and an MNIST of 400 enlarged digits in the catalogue's place."""
+    """A folder with the files that pages name, and an MNIST of 400 enlarged digits in the
+    catalogue's place."""
     monkeypatch.setattr("webbrowser.open", lambda url: True)
     put_small_mnist(tmp_path / "sets" / "mnist", monkeypatch)
     monkeypatch.setenv("GPUSVM_DATA_DIR", str(tmp_path / "sets"))

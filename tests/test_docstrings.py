@@ -1,4 +1,5 @@
-"""What is public is described in full, in numpydoc's sections: ruff sees to the rest of the form."""
+"""What is public is described in full, in numpydoc's sections: ruff sees to the rest of the
+form."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def test_train_on_5000_evaluate_and_predict_all_10000(tmp_path):
 
 
 def test_a_model_predicts_as_its_library_does(tmp_path):
-    """The model file against scikit-learn's own SVC, which takes long for all test images, on each fourth."""
+    """The model file against scikit-learn's own SVC, which takes long for all test images, on each
+    fourth."""
     from sklearn.svm import SVC
 
     model_path = tmp_path / "m.svm"

@@ -1,4 +1,5 @@
-"""Evaluation: counts against the truth, labels of any type, and predictions made chunk by chunk."""
+"""Evaluation: counts against the truth, labels of any type, and predictions made chunk by
+chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The notebook in examples/: a beginner runs it from top to bottom, and so does this test, on small data."""
+"""The notebook in examples/: a beginner runs it from top to bottom, and so does this test, on
+small data."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def test_its_best_machine_is_that_of_the_preset(notebook):
 
 
 def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
-    """On scikit-learn's digits, which need no network; what it writes goes to a new temporary folder."""
+    """On scikit-learn's digits, which need no network; what it writes goes to a new temporary
+    folder."""
     started_in, temporary = tmp_path / "started-in", tmp_path / "temporary"
     for folder in (started_in, temporary):
         folder.mkdir()

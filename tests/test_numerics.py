@@ -1,4 +1,5 @@
-"""Extreme numbers: a converged model, a warning and a finite model, or a ValueError; never NaN, and never for ever."""
+"""Extreme numbers: a converged model, a warning and a finite model, or a ValueError; never NaN,
+and never for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A model remembers the pixels that it was trained on, and images unlike those are not predicted in silence."""
+"""A model remembers the pixels that it was trained on, and images unlike those are not predicted
+in silence."""
 
 import json
 

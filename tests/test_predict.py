@@ -1,4 +1,5 @@
-"""Prediction: by the definition, in bounded memory, the same for any number of threads, by all three evaluators."""
+"""Prediction: by the definition, in bounded memory, the same for any number of threads, by all
+three evaluators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The files around the package: workflows call targets that exist, versions agree, what a release takes is there."""
+"""The files around the package: workflows call targets that exist, versions agree, what a release
+takes is there."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def test_every_supported_python_runs_the_suite() -> None:
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
 def test_workflows_may_do_little_and_end(file: Path) -> None:
-    """Read the repository alone, but for the jobs that publish; in bounded time; by actions of a stated version."""
+    """Read the repository alone, but for the jobs that publish; in bounded time; by actions of a
+    stated version."""
     workflow = parsed(file)
     assert workflow["permissions"] == {"contents": "read"}
     assert "group" in workflow["concurrency"]

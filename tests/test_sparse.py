@@ -18,7 +18,8 @@ def random_csr(rng, n, d, density=0.2, dtype=np.float64):
 
 
 def messy(csr):
-    """The same values with columns in no order, one of them given in two parts, zeros stored, and 64-bit indices."""
+    """The same values with columns in no order, one of them given in two parts, zeros stored, and
+    64-bit indices."""
     rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
     order = np.lexsort((np.random.default_rng(0).random(csr.nnz), rows))
     columns, values = csr.indices[order].astype(np.int64), csr.data[order]

@@ -1,4 +1,5 @@
-"""A model never claims more than its certificate finds, on random problems; `make truth` takes hundreds of them."""
+"""A model never claims more than its certificate finds, on random problems; `make truth` takes
+hundreds of them."""
 
 from __future__ import annotations
 
@@ -77,15 +78,17 @@ def test_labels_are_scikit_learns_but_for_ties(seed):
     if warned or warned_too or problem.parameters["kernel"] == "sigmoid":
         return  # two points short of the optimum; or two stationary points of a problem that has many
     if disagreement(mine, theirs, problem.X) > TIE:
-        # Far from unique within `TOL`: closer to the optimum the two must agree, but for intercepts. Where no support
-        # vector is between its bounds, any intercept of an interval is optimal.
+        # Far from unique within `TOL`: closer to the optimum the two must agree, but for
+        # intercepts. Where no support vector is between its bounds, any intercept of an interval
+        # is optimal.
         mine, theirs = (fit(problem, name, max_iter=10**6, tol=TOL / 100)[0] for name in ("native-cpu", "sklearn"))
         shift = mine.model_.intercept - theirs.model_.intercept
         assert disagreement(mine, theirs, problem.X, shift) <= TIE, problem.description
 
 
 def disagreement(one, other, X, shift=0.0) -> float:
-    """The largest decision value, in size, that has another sign in the other model, whose values are moved."""
+    """The largest decision value, in size, that has another sign in the other model, whose values
+    are moved."""
     ours, theirs = (svc.model_.pair_decisions(X.astype(np.float64)) for svc in (one, other))
     theirs = theirs + shift
     return float(np.minimum(np.abs(ours), np.abs(theirs))[(ours > 0) != (theirs > 0)].max(initial=0.0))

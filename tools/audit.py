@@ -1,6 +1,7 @@
 """Whether an installed package has a published vulnerability: pip-audit, and plain words where it could not tell.
 
-Exits with 1 for a vulnerability. Where the advisories cannot be reached nothing is known, and that is no failure.
+Exits with 1 for a vulnerability. Where the advisories cannot be reached nothing is known, and that
+is no failure.
 """
 
 from __future__ import annotations

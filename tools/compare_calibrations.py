@@ -2,7 +2,8 @@
 
     GPUSVM_DATA_DIR=folder python tools/compare_calibrations.py [digits] [letter] [adult] [mnist]
 
-Each is fitted on the same held-out decision values, and judged on test samples: MNIST's own, a quarter of the others.
+Each is fitted on the same held-out decision values, and judged on test samples: MNIST's own, a
+quarter of the others.
 """
 
 from __future__ import annotations

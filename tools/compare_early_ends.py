@@ -1,6 +1,7 @@
 """What giving trials up early costs a search in accuracy, and saves in trainings: python tools/compare_early_ends.py
 
-Every trial is tried in all folds. From what each labelled right, one can tell which would have been given up.
+Every trial is tried in all folds. From what each labelled right, one can tell which would have
+been given up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Draw the figures of docs/: `python tools/draw_figures.py [NAME ...]` writes docs/figures/NAME.svg.
 
-All show what the solver really does, so they are drawn again where it changes. Two of them take MNIST.
-docs/figures/workloads.svg is by `gpusvm bench benchmarks/results/workloads-2026-11-28-044229.json --plot`.
+All show what the solver really does, so they are drawn again where it changes. Two of them take
+MNIST. docs/figures/workloads.svg is by `gpusvm bench
+benchmarks/results/workloads-2026-11-28-044229.json --plot`.
 """
 
 from __future__ import annotations
@@ -215,7 +216,8 @@ def main(names: list[str]) -> None:
         for name in names or FIGURES:
             path = FOLDER / f"{name}.svg"
             FIGURES[name]().savefig(path, metadata={"Date": None})
-            # A hundredth of a point will do, in what stands in quotes: all numbers but those that are read.
+            # A hundredth of a point will do, in what stands in quotes: all numbers but those that
+            # are read.
             text = re.sub(
                 r'"[^"]*"', lambda found: re.sub(r"(\d\.\d\d)\d+", r"\1", found[0]), path.read_text(encoding="utf-8")
             )

@@ -1,6 +1,7 @@
 """Do the packages of an extra, cuda12 or cuda13, work together, as far as a machine without a GPU can tell?
 
-tools/gpu_extras.sh makes an environment of its own for each and runs this in it: python tools/gpu_extras.py cuda13
+tools/gpu_extras.sh makes an environment of its own for each and runs this in it: python
+tools/gpu_extras.py cuda13
 """
 
 from __future__ import annotations

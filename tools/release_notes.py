@@ -1,6 +1,7 @@
 """What changed in a version, and whether it can be released: python tools/release_notes.py v0.2.0 > notes.md
 
-The tag, gpusvm/version.py, CITATION.cff and CHANGELOG.md must name the same version, and CHANGELOG.md its day.
+The tag, gpusvm/version.py, CITATION.cff and CHANGELOG.md must name the same version, and
+CHANGELOG.md its day.
 """
 
 from __future__ import annotations

@@ -32,9 +32,11 @@ class Resume:
     Attributes
     ----------
     checkpoint : Checkpoint, optional
-        Finished pairs are taken from it, and those finished now are added. For a backend that is `resumable`.
+        Finished pairs are taken from it, and those finished now are added. For a backend that is
+        `resumable`.
     start : SVMModel, optional
-        A model of the same samples, from whose coefficients the problems begin. For a backend that `goes_on`.
+        A model of the same samples, from whose coefficients the problems begin. For a backend that
+        `goes_on`.
     """
 
     checkpoint: Checkpoint | None = None
@@ -58,7 +60,8 @@ class Backend(Protocol):
     goes_on: bool
     """Whether `fit` heeds a time limit, and the start of its `resume`."""
     shares_folds: bool
-    """Whether `folds` may solve many of its trainings together, in its place: it is a `SharingBackend`."""
+    """Whether `folds` may solve many of its trainings together, in its place: it is a
+    `SharingBackend`."""
     takes_sparse: bool
     """Whether X may be CSR (`sparse.Sparse`)."""
 
@@ -82,14 +85,16 @@ class Backend(Protocol):
     ) -> SVMModel:
         """Train on validated data.
 
-        The model says that a pair (or its single function) converged only where its gap, recomputed from float64
-        kernel values, is at most twice `stopping.tol`; of any other a ConvergenceWarning tells the cause and the cure.
+        The model says that a pair (or its single function) converged only where its gap,
+        recomputed from float64 kernel values, is at most twice `stopping.tol`; of any other a
+        ConvergenceWarning tells the cause and the cure.
 
         Parameters
         ----------
         X : (n, n_features) array, float32 or float64
-            NumPy, or CuPy for a backend that runs on the device; (n, n) kernel values for a precomputed kernel.
-            CSR where the backend takes it: the support vectors of the model are then CSR too.
+            NumPy, or CuPy for a backend that runs on the device; (n, n) kernel values for a
+            precomputed kernel. CSR where the backend takes it: the support vectors of the model
+            are then CSR too.
         y : (n,) array of labels, at least two different ones; float64 targets of a regression; zeros for one class
         problem : Problem
             Of a task that is among `tasks`.
@@ -105,8 +110,9 @@ class SharingBackend(Backend, Protocol):
     """A backend that solves many trainings of the same samples together."""
 
     on_cpu: bool
-    """Whether it does so on the cores of this machine: then joblib's workers can do it too, folds of many small classes
-    have compiled code of their own, and all kernel values of a pair of classes have to fit in memory."""
+    """Whether it does so on the cores of this machine: then joblib's workers can do it too, folds
+    of many small classes have compiled code of their own, and all kernel values of a pair of
+    classes have to fit in memory."""
 
     def solve_chains(
         self,

@@ -60,7 +60,8 @@ OLDEST = (26, 2)
 """The first cuML whose SVC is as used here; see the top of this file."""
 
 CACHE_MB = 2000.0
-"""Memory of the device for kernel values where the caller asks for none: cuML's default of 1,024 MiB, doubled."""
+"""Memory of the device for kernel values where the caller asks for none: cuML's default of 1,024
+MiB, doubled."""
 
 
 class CumlBackend:
@@ -218,7 +219,8 @@ def _on_device(
 ) -> Any:
     """What `prepare`, one of `group_by_class` and `weigh`, makes of them on the device.
 
-    Sparse samples stay on the host, where each problem's gap is recomputed too, until cuML is given them.
+    Sparse samples stay on the host, where each problem's gap is recomputed too, until cuML is
+    given them.
     """
     if is_sparse(X):
         return prepare(X, y, problem, sample_weight)
@@ -303,8 +305,8 @@ def _fit_binary(
         dual_coef = -svc.dual_coef_.get().astype(np.float64).ravel()
         intercept = -float(svc.intercept_.get().ravel()[0])
         n_iter = int(np.asarray(svc.n_iter_).ravel()[0])
-    # It gives up where its gap does not change for a while, with no more than a line in its log: whether it came to
-    # its end is told by the gap alone, as `checked_solution` recomputes it.
+    # It gives up where its gap does not change for a while, with no more than a line in its log:
+    # whether it came to its end is told by the gap alone, as `checked_solution` recomputes it.
     return Solution(from_support(block.shape[0], support, dual_coef), intercept, n_iter, converged=True)
 
 

@@ -35,7 +35,8 @@ COSTS = {
 """Fitted by hand to `MEASURED`."""
 
 DOUBLING_FEATURES = 1000
-"""So many features make a kernel value cost twice what it costs with none: below, the rest dominates."""
+"""So many features make a kernel value cost twice what it costs with none: below, the rest
+dominates."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def expected_seconds(backend_name: str, n_per_class: Sequence[int], n_features: 
         return 0.0
     per_value = cost.per_value * (1 + n_features / DOUBLING_FEATURES) / (k - 1)
     n_pairs, largest = k * (k - 1) // 2, sizes[0] + sizes[1]
-    # The sums over all pairs (i, j) of n_i + n_j and of (n_i + n_j)^2, without a loop over the pairs.
+    # The sums over all pairs (i, j) of n_i + n_j and of (n_i + n_j)^2, without a loop over the
+    # pairs.
     members, values = (k - 1) * n_samples, (k - 2) * sum(n * n for n in sizes) + n_samples**2
     total = cost.per_pair * n_pairs + cost.per_sample * members + per_value * values
     longest = cost.per_pair + cost.per_sample * largest + per_value * largest**2

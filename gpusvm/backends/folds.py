@@ -2,8 +2,9 @@
 
 The caller chooses the backend, among those that share folds: see `sharing`.
 
-Class pair by class pair: the kernel values of a pair serve all folds, and every C. Of two classes the decision values
-of held-out samples come with the solution; of more, each fold's model gives them.
+Class pair by class pair: the kernel values of a pair serve all folds, and every C. Of two classes
+the decision values of held-out samples come with the solution; of more, each fold's model gives
+them.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ def solve_columns(
 ) -> None:
     """Train every C of every column in each of `folds` (all by default), each exactly, and decide what it holds out.
 
-    Where the kernel values of a pair do not fit in memory, one training after another, each C from the one before.
+    Where the kernel values of a pair do not fit in memory, one training after another, each C from
+    the one before.
 
     Parameters
     ----------
@@ -197,7 +199,8 @@ def solve_columns(
         Called for each cell, in the caller's thread, as it is done.
     folds : sequence of int, optional
     look : callable
-        Called in the caller's thread, some ten times a second where trainings are short. What it raises ends the work.
+        Called in the caller's thread, some ten times a second where trainings are short. What it
+        raises ends the work.
     backend : SharingBackend
         What trains.
     """
@@ -271,7 +274,8 @@ def _solve(
 
 def _solve_elsewhere(asked: _Asked) -> None:
     """`solve_columns` by joblib's workers: a column is a task, on one thread, and the bits are the same."""
-    # Every worker gets the memory of this machine: what there is room for decides a problem's path.
+    # Every worker gets the memory of this machine: what there is room for decides a problem's
+    # path.
     own = replace(asked.resources, cache_size=asked.resources.cache_size or default_cache_mb(), n_jobs=1)
     tasks = (joblib.delayed(_solve_column)(place, asked.data, column, asked.stopping, own, list(asked.folds))
              for place, column in enumerate(asked.columns))  # fmt: skip
@@ -345,7 +349,8 @@ class _Tasks:
         decisions = np.empty((len(test), len(data.pairs)))
         for c, C in enumerate(self.columns[column].Cs):
             solutions = [waiting[p][c] for p in range(len(data.pairs))]
-            # Where no coefficient is at its bound a larger C changes nothing: those pairs decide as before.
+            # Where no coefficient is at its bound a larger C changes nothing: those pairs decide
+            # as before.
             before = [] if c == 0 else [waiting[p][c - 1] for p in range(len(data.pairs))]
             same = np.array([np.array_equal(a.b, b.b) for a, b in zip(solutions, before, strict=False)] or [False])
             if not same.all():
@@ -381,12 +386,14 @@ def own_decisions(
     stopping : Stopping
     resources : Resources
     report : callable
-        Called with the places of pair and fold for each training that is done, in the caller's thread.
+        Called with the places of pair and fold for each training that is done, in the caller's
+        thread.
 
     Returns
     -------
     (n, n_classes - 1) float64 array
-        As `voting.own_pairs` orders them, positive for the first class of a pair. NaN for what no fold holds out.
+        As `voting.own_pairs` orders them, positive for the first class of a pair. NaN for what no
+        fold holds out.
     """
     from gpusvm.solver.path import Chain
 
@@ -403,7 +410,8 @@ def own_decisions(
         pair, fold = places[index]
         i, j = data.pairs[pair]
         halves = np.split(solved.decisions[0], [len(data.blocks[i])])
-        # Among the pairs of class i that with a later class j is at j - 1; among those of j, that with i at i.
+        # Among the pairs of class i that with a later class j is at j - 1; among those of j, that
+        # with i at i.
         for block, values, column in zip((data.blocks[i], data.blocks[j]), halves, (j - 1, i), strict=True):
             own = held_out[fold][block]
             found[block[own], column] = values[own]
@@ -424,9 +432,10 @@ def shares_values(
 ) -> bool:
     """Whether folds are trained soonest on kernel values that they share, as `own_decisions` does.
 
-    So on a CPU where a training needs all values between a pair's samples anyway. A larger pair needs a part of them,
-    which is another one in each fold; and small pairs, of which there may be thousands, are solved sooner by compiled
-    code that goes from one to the next. A GPU has the rows of all folds, and is full only when many problems work.
+    So on a CPU where a training needs all values between a pair's samples anyway. A larger pair
+    needs a part of them, which is another one in each fold; and small pairs, of which there may be
+    thousands, are solved sooner by compiled code that goes from one to the next. A GPU has the
+    rows of all folds, and is full only when many problems work.
     """
     from gpusvm.solver.working_set import AT_ONCE, SMALL
 
@@ -438,8 +447,8 @@ def shares_values(
 def solved_together(data: FoldedData, kernel: Kernel, Cs: Sequence[float], stopping: Stopping) -> bool:
     """Whether trainings with this kernel and these C may be solved by `solve_columns`.
 
-    Not with limits, which are a fit's own; nor with a sigmoid kernel, which is not positive semidefinite: it has many
-    stationary points, and another start finds another.
+    Not with limits, which are a fit's own; nor with a sigmoid kernel, which is not positive
+    semidefinite: it has many stationary points, and another start finds another.
     """
     limited = stopping.max_iter >= 0 or stopping.time_limit is not None
     finite = all(np.isfinite(C) for C in Cs)

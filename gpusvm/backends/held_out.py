@@ -28,20 +28,23 @@ from gpusvm.params import Problem, Resources, Stopping
 from gpusvm.sparse import is_sparse
 
 FEW, FOLDS_OF_FEW, FOLDS = 2000, 3, 2
-"""Into how many parts the samples are cut, each of which is held out once: those of few samples, and of more.
+"""Into how many parts the samples are cut, each of which is held out once: those of few samples,
+and of more.
 
-Halves of many samples give the same log loss as thirds, in half of the time; see docs/probabilities.md."""
+Halves of many samples give the same log loss as thirds, in half of the time; see
+docs/probabilities.md."""
 
 KEPT_ROWS, KEPT_BYTES = 5000, 2**26
-"""Samples on whose decision values of all pairs the sharpness is fitted; and what these values may take."""
+"""Samples on whose decision values of all pairs the sharpness is fitted; and what these values may
+take."""
 
 EACH_BY_ITSELF = 64
-"""Held-out samples of a class, on average, from which on each class is evaluated by itself, by the support vectors of
-its own pairs; of fewer, each call costs more than it saves."""
+"""Held-out samples of a class, on average, from which on each class is evaluated by itself, by the
+support vectors of its own pairs; of fewer, each call costs more than it saves."""
 
 WORTH_A_START = 256
-"""Samples of a class, on average, from which on a fold's training begins where the model itself ended: small pairs
-are solved as soon from nothing."""
+"""Samples of a class, on average, from which on a fold's training begins where the model itself
+ended: small pairs are solved as soon from nothing."""
 
 CERTAIN = 1e6
 """The logarithm of the odds against a class that took no part in training."""
@@ -93,9 +96,9 @@ def calibrate(
 ) -> Calibration:
     """Class probabilities for a model.
 
-    A model is trained for each fold, without its samples and with the same parameters. What it says of them is what
-    the calibration is fitted on. A sample counts as much as in training, its class weight included: so probabilities
-    are even where the decision value is zero.
+    A model is trained for each fold, without its samples and with the same parameters. What it
+    says of them is what the calibration is fitted on. A sample counts as much as in training, its
+    class weight included: so probabilities are even where the decision value is zero.
 
     Parameters
     ----------
@@ -199,8 +202,8 @@ def held_out_decisions(
 
     Of the other pairs the model itself has not seen these samples: their values are its own.
 
-    Of a class that has all its samples in one fold, the model without them knows nothing: it prefers any other
-    class to it, as in LIBSVM.
+    Of a class that has all its samples in one fold, the model without them knows nothing: it
+    prefers any other class to it, as in LIBSVM.
 
     Parameters
     ----------
@@ -370,7 +373,8 @@ def _kernel_values(model: SVMModel, X: Any, rows: np.ndarray) -> np.ndarray:
 def _decisions(model: SVMModel, training: Training, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The decision values of these rows in some pairs, (m, n_columns), on the host.
 
-    `columns` are the places of the pairs: (n_columns,) int64 of all rows, or (m, n_columns) of each.
+    `columns` are the places of the pairs: (n_columns,) int64 of all rows, or (m, n_columns) of
+    each.
     """
     found = np.empty((len(rows), columns.shape[-1]))
     step = max(1, _BLOCK_BYTES // (8 * len(model.intercept)))

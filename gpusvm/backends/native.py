@@ -117,7 +117,8 @@ class NativeCpuBackend(OwnSolverBackend):
 
 
 SHARES = 2
-"""Tasks for each worker, where problems are solved elsewhere: none then waits long for the last one."""
+"""Tasks for each worker, where problems are solved elsewhere: none then waits long for the last
+one."""
 
 
 def _solve_elsewhere(
@@ -131,8 +132,8 @@ def _solve_elsewhere(
 ) -> None:
     """`solve`, by joblib's workers, to the same bits: `keep` is told of each problem's solution.
 
-    Small problems stay here. They take less time than the samples take to get there; and they share their kernel
-    values, whose last digits may depend on which of them there are.
+    Small problems stay here. They take less time than the samples take to get there; and they
+    share their kernel values, whose last digits may depend on which of them there are.
     """
     from gpusvm.solver import solve
     from gpusvm.solver.working_set import SMALL

@@ -101,7 +101,8 @@ class GroupedData:
 def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None = None) -> GroupedData:
     """Sort the samples by class, keeping their order within one, and drop those whose weight is not positive.
 
-    A class that loses all its samples is left out of training, as scikit-learn does it: see `merge`.
+    A class that loses all its samples is left out of training, as scikit-learn does it: see
+    `merge`.
 
     Raises
     ------
@@ -131,7 +132,8 @@ def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.
 def codes_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The labels that there are, sorted, and for each of y (n,) its place among them: uint16 where that suffices.
 
-    Numbers of 16 bits are sorted in a few passes. Nor are labels sorted that are integers close to each other.
+    Numbers of 16 bits are sorted in a few passes. Nor are labels sorted that are integers close to
+    each other.
     """
     least, most = (int(y.min()), int(y.max())) if y.dtype.kind in "iu" and len(y) else (0, MOST_CODES)
     if most - least >= MOST_CODES:
@@ -201,9 +203,10 @@ def merge(
 ) -> SVMModel:
     """Put the solutions of `data.pairs`, in their order, into one model.
 
-    Where a class was left out of training, the pairs it would belong to are there too, so that a model's layout
-    follows from its classes alone: their decision value is a constant, and the class that was trained wins.
-    Warns with ConvergenceWarning where pairs did not reach `stopping.tol`. `layout` is theirs, if it is known.
+    Where a class was left out of training, the pairs it would belong to are there too, so that a
+    model's layout follows from its classes alone: their decision value is a constant, and the
+    class that was trained wins. Warns with ConvergenceWarning where pairs did not reach
+    `stopping.tol`. `layout` is theirs, if it is known.
 
     Raises
     ------
@@ -285,8 +288,9 @@ def checked_solution(
 ) -> Solution:
     """A library's solution of a pair with samples `X`, its gap recomputed: what the library saw of it was rounded.
 
-    `solution.converged` is whether the library says that it reached the tolerance; one that does not tell is judged
-    by the gap alone. `weights` (n,) are the factors on C, and `n_first` samples are of the first class.
+    `solution.converged` is whether the library says that it reached the tolerance; one that does
+    not tell is judged by the gap alone. `weights` (n,) are the factors on C, and `n_first` samples
+    are of the first class.
     """
     bounds = problem.C * (np.ones(X.shape[0]) if weights is None else weights)
     gap = pair_gap(problem.kernel, X, n_first, bounds, solution.support, solution.dual_coef)

@@ -29,7 +29,8 @@ def in_own_pairs(
 ) -> np.ndarray:
     """Decision values (m, n_classes - 1) of samples in the pairs of their class with each other one.
 
-    Coefficients of a sample's own pairs alone meet its kernel values: of 200 classes a hundredth of all.
+    Coefficients of a sample's own pairs alone meet its kernel values: of 200 classes a hundredth
+    of all.
 
     Parameters
     ----------
@@ -79,8 +80,8 @@ def own_decisions_of_small(
 ) -> np.ndarray:
     """As `folds.own_decisions`, of data that `has_many_small_pairs`: the problems are those of `solve_tiny`.
 
-    Kernel values between all samples serve all folds. Pairs of classes that a fold leaves out have constant values, as
-    in a model: see `one_vs_one.merge`.
+    Kernel values between all samples serve all folds. Pairs of classes that a fold leaves out have
+    constant values, as in a model: see `one_vs_one.merge`.
     """
     from gpusvm.solver.tiny import matrix_of
 

@@ -1,7 +1,7 @@
 """What the backends of our own solver share: everything but where the problems are solved.
 
-The samples become problems (`gpusvm.problem.QP`), those that a checkpoint has are left out, each solution is kept and
-told of as it comes, and all of them become a model.
+The samples become problems (`gpusvm.problem.QP`), those that a checkpoint has are left out, each
+solution is kept and told of as it comes, and all of them become a model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from gpusvm.problem import QP, Solution, c_svc
 from gpusvm.process_wide import SharedContext
 
 MANY = 1000
-"""Pairs from which on the garbage collector waits: it would look through all of them again and again, and find none."""
+"""Pairs from which on the garbage collector waits: it would look through all of them again and
+again, and find none."""
 
 
 @contextmanager
@@ -62,8 +63,8 @@ class Work:
     solved : dict of int to Solution
         By the places of their problems: to begin with, those of an earlier run.
     meanwhile : callable
-        To be called where all coefficients are known and a device computes gaps, once: does on the host what needs no
-        gaps.
+        To be called where all coefficients are known and a device computes gaps, once: does on the
+        host what needs no gaps.
     """
 
     X: Array

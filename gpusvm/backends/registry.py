@@ -40,7 +40,8 @@ class Choice:
     reason : str
         A phrase to print after the backend's name.
     asked_by : str
-        Who named the backend: "the caller" or the environment variable; empty where ``auto`` found it.
+        Who named the backend: "the caller" or the environment variable; empty where ``auto`` found
+        it.
     notice : str
         Empty, or one line for a machine with an NVIDIA device that trains on its CPU all the same:
         what is missing and the command that brings it.

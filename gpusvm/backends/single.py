@@ -1,6 +1,7 @@
 """Training of a single decision function over all samples, shared by the backends: regression and one class.
 
-What `one_vs_one` is for classes: a backend solves one problem; here it is stated, and its solution becomes an SVMModel.
+What `one_vs_one` is for classes: a backend solves one problem; here it is stated, and its solution
+becomes an SVMModel.
 """
 
 from __future__ import annotations

@@ -35,13 +35,14 @@ from gpusvm.process_wide import SharedContext
 from gpusvm.sparse import dense
 
 LEAST_CACHE_MB = 200.0
-"""Cache for one pair if none was asked for, however little memory is free: scikit-learn's default, and LIBSVM
-takes no more of it than the pair has kernel values."""
+"""Cache for one pair if none was asked for, however little memory is free: scikit-learn's default,
+and LIBSVM takes no more of it than the pair has kernel values."""
 
 
 MANY_PAIRS, FEW_SAMPLES = 50, 512
-"""From so many pairs of classes on, of no more samples each on average, LIBSVM is given all classes at once: to begin a
-pair costs more than to solve it. 200 classes of 10 samples: 10 s instead of 51 s, on a busy machine."""
+"""From so many pairs of classes on, of no more samples each on average, LIBSVM is given all
+classes at once: to begin a pair costs more than to solve it. 200 classes of 10 samples: 10 s
+instead of 51 s, on a busy machine."""
 
 
 class SklearnBackend:

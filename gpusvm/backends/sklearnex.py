@@ -17,7 +17,8 @@ from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Resources, Stopping
 
 MOST_CACHE_MB = 2000.0
-"""oneDAL takes its cache for each class pair under way: more than this has not been seen to pay."""
+"""oneDAL takes its cache for each class pair under way: more than this has not been seen to
+pay."""
 
 
 class SklearnexBackend:

@@ -1,9 +1,9 @@
 """The benchmark harness: suites of measurements, each taken in a fresh process.
 
 A suite (`suite`, read by `suite_file`) says what to measure, and the contenders (`contenders`) are
-what can be measured. The runner (`runner`) goes through the suite; each measurement is a `spec` given
-to a worker (`worker`, run by `process`). The record (`record`) holds what came of it and on what
-machine (`machine`); `rows` and `table` show it.
+what can be measured. The runner (`runner`) goes through the suite; each measurement is a `spec`
+given to a worker (`worker`, run by `process`). The record (`record`) holds what came of it and on
+what machine (`machine`); `rows` and `table` show it.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ def _like_adult() -> tuple[np.ndarray, np.ndarray]:
     for first, end in pairwise(bounds):
         shares = rng.dirichlet(np.full(end - first, 0.7))
         X[np.arange(n), first + rng.choice(end - first, size=n, p=shares)] = 1
-    # Noise as large as a third of the signal leaves what no classifier can tell apart, as in Adult.
+    # Noise as large as a third of the signal leaves what no classifier can tell apart, as in
+    # Adult.
     score = X @ weights
     score += rng.normal(scale=score.std() / 3, size=n)
     return X, np.where(score > np.quantile(score, 0.76), 1, -1)

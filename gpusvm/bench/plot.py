@@ -1,6 +1,7 @@
 """A record as a picture: bars of seconds by contender for each problem, and how they grow with the samples.
 
-Our backends are coloured, what people use without gpusvm is grey. All axes of seconds are logarithmic.
+Our backends are coloured, what people use without gpusvm is grey. All axes of seconds are
+logarithmic.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ if sys.platform == "linux":
     if os.getppid() != int(sys.argv[1]):
         os._exit(1)
 """
-"""How a worker begins, before it imports gpusvm, which takes seconds: Linux then kills it with the process that
-started it, whose number is its argument, also inside a library that holds the GIL. A parent that died before that
-sends no signal, but is the parent no more."""
+"""How a worker begins, before it imports gpusvm, which takes seconds: Linux then kills it with the
+process that started it, whose number is its argument, also inside a library that holds the GIL. A
+parent that died before that sends no signal, but is the parent no more."""
 
 WORKER = (sys.executable, "-c", f"{END_WITH_THE_COMMAND}from gpusvm.bench.worker import main; main()")
 
@@ -58,7 +58,8 @@ def run_worker(spec: Spec, timeout_s: float, command: Sequence[str] = WORKER) ->
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
-            # No shell, and no part of the command comes from a file: the spec goes through the pipe.
+            # No shell, and no part of the command comes from a file: the spec goes through the
+            # pipe.
             process = subprocess.Popen(  # nosec B603
                 [*command, str(os.getpid())],
                 stdin=subprocess.PIPE,

@@ -24,7 +24,8 @@ SCHEMA = 1
 _LARGEST_FILE = 2**28
 
 Key = tuple[str, str | None, int, int]
-"""Contender, case (None for a contender without a kernel on the suite's data), training samples, repeat."""
+"""Contender, case (None for a contender without a kernel on the suite's data), training samples,
+repeat."""
 
 
 def utc_now() -> str:
@@ -42,7 +43,8 @@ class Record:
     machine : dict
         From `describe_machine`.
     data : dict
-        Of the training and the test images: name, number, digest; by case, where a case has its own.
+        Of the training and the test images: name, number, digest; by case, where a case has its
+        own.
     started, finished : str
         UTC, ISO 8601; `finished` is None until every measurement is there.
     measurements : list of dict

@@ -16,8 +16,8 @@ Measurement = dict[str, Any]
 def make_rows(suite: Suite, measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     """A row for each case, size and contender with anything measured, in that order.
 
-    A contender without a kernel is measured once at each size of the suite's data, and has a row in
-    every case on them.
+    A contender without a kernel is measured once at each size of the suite's data, and has a row
+    in every case on them.
     """
     rows = []
     for case in suite.cases:

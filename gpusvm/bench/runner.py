@@ -42,7 +42,8 @@ class Job:
 
 
 _MUST_MATCH = ("cpu", "cores", "memory_mb", "os", "python", "versions", "gpu", "environment")
-"""What of the machine a resumed run must find unchanged; which BLAS is loaded varies with what is imported."""
+"""What of the machine a resumed run must find unchanged; which BLAS is loaded varies with what is
+imported."""
 
 
 class Observer(Protocol):

@@ -64,7 +64,8 @@ class Case:
     kernel, C, gamma, degree, coef0, tol, max_iter, cache_size
         As in `gpusvm.SVC`.
     dataset : str, optional
-        A source for `gpusvm.data.load_dataset`, or one of the suite's tables; None for the suite's.
+        A source for `gpusvm.data.load_dataset`, or one of the suite's tables; None for the
+        suite's.
     sizes : tuple of int, optional
         Numbers of training samples; with a `dataset` only.
     n_test : int, optional
@@ -127,8 +128,8 @@ class Suite:
         Also the beginning of the result files' names.
     title : str
     dataset, test_dataset : str, optional
-        Sources for `gpusvm.data.load_dataset`. `test_dataset` is None for the data set's own test images.
-        Of the cases that name no `dataset`, as are the next two.
+        Sources for `gpusvm.data.load_dataset`. `test_dataset` is None for the data set's own test
+        images. Of the cases that name no `dataset`, as are the next two.
     sizes : tuple of int
         Numbers of training images: the first ones, or a random draw where there is a `seed`.
     n_test : int, optional

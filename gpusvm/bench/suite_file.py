@@ -17,7 +17,8 @@ from gpusvm.errors import DataError, UsageError
 SUITES_FOLDER = Path("benchmarks")
 """Where a suite named without a path is looked for first; then among those inside the package."""
 
-# Many times the size of any suite; what tomllib takes for dotted keys grows with the square of their length.
+# Many times the size of any suite; what tomllib takes for dotted keys grows with the square of
+# their length.
 _LARGEST_FILE = 2**14
 
 
@@ -76,7 +77,8 @@ def _bundled_folder() -> Path:
 def parse_suite(table: Any, where: str) -> Suite:
     """The suite in a parsed file; `where` names the file in messages.
 
-    Raises DataError for an unknown key, a missing one, or a value of the wrong type or out of range.
+    Raises DataError for an unknown key, a missing one, or a value of the wrong type or out of
+    range.
     """
     suite = validated(Suite, _with_names(table), where, keys=_KEYS)
     for name, described in suite.tables.items():

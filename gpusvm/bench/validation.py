@@ -14,7 +14,8 @@ from gpusvm.params import RANGES
 T = TypeVar("T")
 
 NO_OTHER_KEYS = ConfigDict(extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
-"""Of what people write: a key that is unknown is a mistake, and so is an infinite number, but for a C."""
+"""Of what people write: a key that is unknown is a mistake, and so is an infinite number, but for
+a C."""
 
 _KEY = "[key]"
 """Pydantic's place of a key, whose own name stands before it."""

@@ -1,9 +1,9 @@
 """The process that takes one measurement; `gpusvm.bench.process` starts it.
 
 It reads a `Spec` as one line of JSON on standard input and writes one line of JSON on standard
-output: ``{"status": "ok", ...}`` with the figures, or another status with a ``reason``. Whatever the
-libraries print goes to standard error. It ends as soon as its standard input is closed, so that no
-measurement outlives the command that asked for it.
+output: ``{"status": "ok", ...}`` with the figures, or another status with a ``reason``. Whatever
+the libraries print goes to standard error. It ends as soon as its standard input is closed, so
+that no measurement outlives the command that asked for it.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def measure(spec: Spec) -> dict[str, Any]:
 def encode_errors(predicted: np.ndarray, actual: np.ndarray, classes: np.ndarray) -> str:
     """The test images predicted wrongly, as ``row:class row:class ...``.
 
-    The class is the predicted one, as an index into the sorted `classes`. With the true labels this
-    is the whole prediction, so that two of them can be compared later.
+    The class is the predicted one, as an index into the sorted `classes`. With the true labels
+    this is the whole prediction, so that two of them can be compared later.
     """
     wrong = np.flatnonzero(predicted != actual)
     codes = np.searchsorted(classes, predicted[wrong])
@@ -106,8 +106,8 @@ def encode_errors(predicted: np.ndarray, actual: np.ndarray, classes: np.ndarray
 def _timed(contender: Contender, work: Any, least_seconds: float) -> tuple[list[float], Any]:
     """Seconds that `work` takes, what it queued on the device included, and what it gives.
 
-    It is done again until all of them took `least_seconds` together: one fit of a millisecond would
-    say more about the timer than about the fit.
+    It is done again until all of them took `least_seconds` together: one fit of a millisecond
+    would say more about the timer than about the fit.
     """
     times: list[float] = []
     while not times or sum(times) < least_seconds:

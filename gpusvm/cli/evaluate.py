@@ -232,7 +232,8 @@ def class_table(evaluation: Evaluation, samples: str) -> Table:
 def confusion_table(evaluation: Evaluation, width: int) -> Table | None:
     """The confusion matrix with dots for zeros, or None where it takes more columns than `width`.
 
-    Labels that are wider than a cell can be are cut above the columns, which stand in the order of the rows.
+    Labels that are wider than a cell can be are cut above the columns, which stand in the order of
+    the rows.
     """
     labels = _labels(evaluation)
     longest = max(label.cell_len for label in labels)

@@ -1,6 +1,7 @@
 """The ``gpusvm`` command: its sub-commands, and the one place where an error becomes an exit code.
 
-What stands here and in `commands` is imported before anything is done; the rest, and rich, once it is needed.
+What stands here and in `commands` is imported before anything is done; the rest, and rich, once it
+is needed.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class _Commands(TyperGroup):
 def _interrupts_as_such(work: Callable[[Any], Any], ctx: Any) -> Any:
     """Do it; raise KeyboardInterrupt for an error that has one for its cause.
 
-    Before Python 3.12 a class body turns whatever is raised in a ``__set_name__`` into a RuntimeError, so that Ctrl-C
-    while a library is imported arrives as one.
+    Before Python 3.12 a class body turns whatever is raised in a ``__set_name__`` into a
+    RuntimeError, so that Ctrl-C while a library is imported arrives as one.
     """
     try:
         return work(ctx)
@@ -110,7 +111,8 @@ def run() -> None:
         _say_interrupted()
         _end_at_once()
     except BrokenPipeError:
-        # The reader of our output went away (``| head``): nothing is wrong, and nobody is listening.
+        # The reader of our output went away (``| head``): nothing is wrong, and nobody is
+        # listening.
         sys.stderr.close()
         sys.exit(0)
 

@@ -1,6 +1,7 @@
 """Arguments and options that several commands have, and the words that they take.
 
-Commands import this file and their own in `commands`, before anything is done: it imports nothing heavy.
+Commands import this file and their own in `commands`, before anything is done: it imports nothing
+heavy.
 """
 
 from __future__ import annotations

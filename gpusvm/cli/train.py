@@ -47,7 +47,8 @@ from gpusvm.split import Reading, Split, counted, load_split, plural
 from gpusvm.training import recommended_parameters, steps_for, train_augmented, train_model, training_samples
 
 BEST_C, BEST_MOVES = 10.0, "shifts,rotations,scales,shears,thickness"
-"""Of the preset best, found by cross-validation on MNIST's training images: docs/recognition.md."""
+"""Of the preset best, found by cross-validation on MNIST's training images:
+docs/recognition.md."""
 
 NAMED_CLASSES = 6
 """Classes up to which each is named with its count."""
@@ -65,7 +66,8 @@ SCALED = {
 class Plan:
     """What to train on, and how: as asked for; `plan_in_full` fills in presets and recommendations.
 
-    `svc` holds parameters of `SVC` by name, with None for a C, gamma or cache_size that is not given.
+    `svc` holds parameters of `SVC` by name, with None for a C, gamma or cache_size that is not
+    given.
     """
 
     source: str | None

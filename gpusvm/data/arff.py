@@ -1,7 +1,8 @@
 """ARFF, Weka's format: the attributes with their types, and then rows as in a CSV.
 
-The rows go through the parser of text tables. SciPy's reader passes over surplus cells without a word, gives up where
-quotes first come in a later row, and refuses attributes of text even where they are to be left out.
+The rows go through the parser of text tables. SciPy's reader passes over surplus cells without a
+word, gives up where quotes first come in a later row, and refuses attributes of text even where
+they are to be left out.
 """
 
 from __future__ import annotations

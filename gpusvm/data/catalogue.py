@@ -42,8 +42,8 @@ class CatalogueEntry:
     n_train, n_test : int
         How many images it has.
     files : tuple of CatalogueFile
-        Train images, train labels, test images and test labels, in that order; empty for a set that comes with
-        scikit-learn.
+        Train images, train labels, test images and test labels, in that order; empty for a set
+        that comes with scikit-learn.
     mirrors : tuple of str
         Addresses of folders that hold the files.
     folders : tuple of str
@@ -114,8 +114,8 @@ CATALOGUE: dict[str, CatalogueEntry] = {
             title="Fashion-MNIST clothing, 28x28, 10 classes",
             n_train=60_000,
             n_test=10_000,
-            # MD5 because that is what has been published of the decompressed files
-            # (MindSpore's Fashion-MNIST loader lists them beside the publisher's own sums of the .gz).
+            # MD5 because that is what has been published of the decompressed files (MindSpore's
+            # Fashion-MNIST loader lists them beside the publisher's own sums of the .gz).
             files=_idx_files(
                 "md5:f4a8712d7a061bf5bd6d2ca38dc4d50a",
                 "md5:9018921c3c673c538a1fc5bad174d6f9",
@@ -136,8 +136,9 @@ CATALOGUE: dict[str, CatalogueEntry] = {
             title="scikit-learn's bundled digits, 8x8, 10 classes",
             n_train=_N_DIGITS_TRAIN,
             n_test=360,
-            # Found by benchmarks/recommended.py on the training part alone: the middle of a plateau,
-            # C from 3 up and gamma from 0.1 to 0.4, in shuffled folds and in folds in the file's order.
+            # Found by benchmarks/recommended.py on the training part alone: the middle of a
+            # plateau, C from 3 up and gamma from 0.1 to 0.4, in shuffled folds and in folds in the
+            # file's order.
             recommended={"C": 10.0, "gamma": 0.2},
         ),
     )
@@ -234,9 +235,9 @@ def read_split(
 def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, progress: bool = False) -> Path:
     """Make sure that a data set is on this machine, whole and verified, and say in which folder.
 
-    A copy that is already there is the one a load would use, so it is that one which is mended: files
-    that are right are left alone, damaged .gz files are replaced. Where there is none, the set goes to
-    `data_dir/<name>` or, without `data_dir`, to the cache.
+    A copy that is already there is the one a load would use, so it is that one which is mended:
+    files that are right are left alone, damaged .gz files are replaced. Where there is none, the
+    set goes to `data_dir/<name>` or, without `data_dir`, to the cache.
 
     Parameters
     ----------
@@ -253,7 +254,8 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, progress: b
     Raises
     ------
     DataError
-        A decompressed file that is not the right one stands where the right one would be fetched to.
+        A decompressed file that is not the right one stands where the right one would be fetched
+        to.
     DownloadError
         No mirror gave one of the files; says what each of them did.
     UsageError

@@ -41,11 +41,13 @@ class ColumnFault:
     place : str
         Where the first fault is: "line 17" of a text, "row 3" of other files.
     words : tuple of str
-        The first words that are no numbers, `MOST_WORDS` at most; none where all values that are there can be read.
+        The first words that are no numbers, `MOST_WORDS` at most; none where all values that are
+        there can be read.
     n_missing, n_infinite, n_rows, n_words : int
         Rows without a value, rows with an infinite one, all rows, and rows with a word.
     kind : str
-        What the file says that it holds, such as a list of numbers, where the values were not read at all.
+        What the file says that it holds, such as a list of numbers, where the values were not read
+        at all.
     """
 
     column: int

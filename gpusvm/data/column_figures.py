@@ -1,6 +1,7 @@
 """Figures of a table's columns, and which of them need a look.
 
-These are constant ones, copies, those of another size, and those with values that stand for missing ones.
+These are constant ones, copies, those of another size, and those with values that stand for
+missing ones.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import scipy.sparse
 from gpusvm.data.table import Table
 
 UNEVEN = 100.0
-"""Factor between the standard deviations of two columns from which on the smaller one hardly counts in a kernel."""
+"""Factor between the standard deviations of two columns from which on the smaller one hardly
+counts in a kernel."""
 
 FAR = 1.5
 """Times the range of a column's other values, from which on a value is far outside it."""
@@ -25,7 +27,8 @@ _MOST_NAMED = 8
 _MOST_STAND_INS = 3
 """So many different ones are told of a column: refused, unknown, not asked."""
 
-# Whole types at their end, as programs fill in what they lack; floating-point ones are above _ENORMOUS.
+# Whole types at their end, as programs fill in what they lack; floating-point ones are above
+# _ENORMOUS.
 _ENDS_OF_TYPES = frozenset({32767.0, 32768.0, 65535.0, 2147483647.0, 2147483648.0, 4294967295.0})
 _ENORMOUS = 1e30
 

@@ -30,7 +30,8 @@ _MOST_CLASSES = 64
 _MOST_OF_ONE_CLASS = 0.9
 _LONGEST_WORD = 200
 _ROWS_TO_TELL = 20
-"""From so many rows on, whole numbers that all differ, under the name of an id, are one; fewer may differ by chance."""
+"""From so many rows on, whole numbers that all differ, under the name of an id, are one; fewer may
+differ by chance."""
 _MOST_NAMED = 5
 
 
@@ -124,7 +125,8 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
     Raises
     ------
     DataError
-        A column that is needed or named is not there, two have one name, or two could be the labels.
+        A column that is needed or named is not there, two have one name, or two could be the
+        labels.
     """
     _require_unique(names, path)
     options = like_training(options, n_columns, path)
@@ -155,7 +157,8 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
 def like_training(options: TableOptions, n_columns: int, path: Path) -> TableOptions:
     """The options for a file of `n_columns` whose columns go by their numbers, as in the training file.
 
-    What was left out of that (`options.left_out`) is in this file, and is dropped, or is not; so are the labels.
+    What was left out of that (`options.left_out`) is in this file, and is dropped, or is not; so
+    are the labels.
 
     Raises
     ------
@@ -279,7 +282,8 @@ def settle(
 ) -> Roles:
     """What the pending columns turned out to be: each a feature, the labels, or left out.
 
-    Where other columns hold words too (`has_words`), one of named columns is not taken for the labels for holding some.
+    Where other columns hold words too (`has_words`), one of named columns is not taken for the
+    labels for holding some.
 
     Raises
     ------
@@ -330,7 +334,8 @@ def settle(
 def _label_at_an_end(ends: dict[int, Words], names: tuple[str, ...], path: Path) -> int | None:
     """Which of the first and the last column holds the labels: the one of words that recur.
 
-    Without a header it may also be the one of numbers that look like labels. Raises DataError where both could be.
+    Without a header it may also be the one of numbers that look like labels. Raises DataError
+    where both could be.
     """
     numbers = {column: words.as_numbers() for column, words in ends.items()}
     found = [c for c, words in ends.items() if numbers[c] is None and 2 * len(words.values) <= max(len(words.codes), 4)]

@@ -31,7 +31,8 @@ _LONGEST_CELL = 32
 _ROW_NAMES = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}
 # Where no column is called label, one of these is it.
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category", "species")
-# A column of labels has few values, and none of them nearly everywhere, as a pixel in a corner has.
+# A column of labels has few values, and none of them nearly everywhere, as a pixel in a corner
+# has.
 _MOST_CLASSES = 64
 _MOST_OF_ONE_CLASS = 0.9
 _ONLY_RETURNS = "{}: ends its lines with carriage returns alone (\\r); save it with ordinary line ends"
@@ -59,10 +60,11 @@ class _Layout:
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a CSV with one image a row.
 
-    With a header, the labels are the column called `label`; where there is none, one that has another usual name
-    (class, target, y, ...), and a DataWarning says so. Columns that are named unlike the pixels are refused. Without a
-    header, where all columns but one make a square image (785 columns: 28x28), the first is the labels, or the last if
-    that one looks like labels and the first does not; where both do, the file is refused.
+    With a header, the labels are the column called `label`; where there is none, one that has
+    another usual name (class, target, y, ...), and a DataWarning says so. Columns that are named
+    unlike the pixels are refused. Without a header, where all columns but one make a square image
+    (785 columns: 28x28), the first is the labels, or the last if that one looks like labels and
+    the first does not; where both do, the file is refused.
 
     Returns
     -------
@@ -148,7 +150,8 @@ def _place_labels(file: IO[bytes], layout: _Layout) -> _Layout:
         return layout
     file.seek(layout.start)
     line, block = next(_blocks(file, layout))
-    # The last column is read as a label here, so that neither end is held to the range of pixels yet.
+    # The last column is read as a label here, so that neither end is held to the range of pixels
+    # yet.
     try:
         rows = _parse_lines(block, line, replace(layout, label_column=layout.n_columns - 1))
     except DataError:

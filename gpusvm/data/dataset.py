@@ -150,8 +150,8 @@ def load_dataset(
     Parameters
     ----------
     source : str or path
-        `mnist`, `fashion-mnist` or `digits`; or the path of a table, of images in a file, or of a folder with such:
-        docs/data.md lists the formats.
+        `mnist`, `fashion-mnist` or `digits`; or the path of a table, of images in a file, or of a
+        folder with such: docs/data.md lists the formats.
     split : {"train", "test"}
         Sources without a test split of their own have only "train"; see `has_split`.
     limit : int, optional
@@ -194,7 +194,8 @@ def load_dataset(
     DownloadError
         A catalogue name that is not on this machine, and that no mirror gave.
     UsageError
-        An unknown split or kind, a limit below 1, an option that is for tables given for images, or the reverse.
+        An unknown split or kind, a limit below 1, an option that is for tables given for images,
+        or the reverse.
 
     Examples
     --------
@@ -244,8 +245,8 @@ def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) ->
     """Whether a source has that split; nothing is fetched, and only as much read as it takes to tell.
 
     Catalogue names have both. An IDX folder has those whose images are in it, an .npz those it has
-    keys for, a picture folder both if it holds `train/` and `test/`, a folder of tables those that `train.csv` and
-    `test.csv` and the like are for; anything else only "train".
+    keys for, a picture folder both if it holds `train/` and `test/`, a folder of tables those that
+    `train.csv` and `test.csv` and the like are for; anything else only "train".
 
     Parameters
     ----------
@@ -312,18 +313,20 @@ def load_samples(
     Other Parameters
     ----------------
     label : str, optional
-        Where a table may have labels: the name of their column, or its number from 1 (-1: the last).
+        Where a table may have labels: the name of their column, or its number from 1 (-1: the
+        last).
     drop : sequence of str
         Names of a table's columns to leave out.
     columns : sequence of str
-        The features that are needed. Where the file names its columns, they are found by these names, in this order,
-        and any others are left out with a DataWarning.
+        The features that are needed. Where the file names its columns, they are found by these
+        names, in this order, and any others are left out with a DataWarning.
     n_features : int, optional
         How many features are needed, where they have no names. A sparse file may show fewer.
     first_index : int, optional
         The `Table.first_index` of the training data, where that was a sparse file.
     left_out : sequence of int
-        The `Table.left_out` of the training data: without names, these are left out of a file with as many columns.
+        The `Table.left_out` of the training data: without names, these are left out of a file with
+        as many columns.
     progress : bool
         Show the progress of reading a large table from text, on stderr.
 
@@ -347,8 +350,8 @@ def load_images(path: PathLike, *, resize: ImageShape | None = None) -> tuple[np
     Parameters
     ----------
     path : str or path
-        An IDX file of images, a CSV in Kaggle's layout with or without labels, an .npz, one picture,
-        or a folder of pictures.
+        An IDX file of images, a CSV in Kaggle's layout with or without labels, an .npz, one
+        picture, or a folder of pictures.
     resize : (height, width), optional
         The size to bring them to.
 

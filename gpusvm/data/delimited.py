@@ -1,9 +1,10 @@
 """Tables as text: a sample a line, its values between commas, semicolons, tabs, bars or spaces.
 
-A block of lines is parsed by pyarrow, where it is installed and the file is large, or by NumPy's reader. What they
-refuse goes cell by cell, with the csv module, through a parser that knows missing values, and can say exactly which
-cell is wrong. Of 206 MB of real numbers a cell takes 110 to 135 ns of processor time with pyarrow and 460 without, all
-included; pandas takes 72 to 88 (three runs, a virtual machine on an Intel Xeon).
+A block of lines is parsed by pyarrow, where it is installed and the file is large, or by NumPy's
+reader. What they refuse goes cell by cell, with the csv module, through a parser that knows
+missing values, and can say exactly which cell is wrong. Of 206 MB of real numbers a cell takes 110
+to 135 ns of processor time with pyarrow and 460 without, all included; pandas takes 72 to 88
+(three runs, a virtual machine on an Intel Xeon).
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def read(path: Path, options: TableOptions) -> Contents:
     Raises
     ------
     DataError
-        Empty, a line with too few or too many cells, a feature that is missing or no number, labels that are missing;
-        the message has line and column.
+        Empty, a line with too few or too many cells, a feature that is missing or no number,
+        labels that are missing; the message has line and column.
     """
     head = read_head(path)
     refuse_what_is_no_table(head, path)
@@ -163,7 +164,8 @@ class _Parser:
     def _parse_by_arrow(self, text: str) -> np.ndarray | None:
         """A large block by pyarrow, which is several times as fast; None where it is not installed or not sure.
 
-        Quotes and columns that hold something else than numbers are left to the others, which are known to agree.
+        Quotes and columns that hold something else than numbers are left to the others, which are
+        known to agree.
         """
         layout = self.layout
         if len(text) < BLOCK_CHARACTERS or layout.separator is None or layout.quote in text or self.odd:
@@ -231,7 +233,8 @@ class _Parser:
             return np.empty((0, self.layout.n_columns))
         if values.shape[1] != self.layout.n_columns:
             return None
-        # What is no finite number is counted by the careful way, where its column is not known for it.
+        # What is no finite number is counted by the careful way, where its column is not known for
+        # it.
         usual = [column for column in range(self.layout.n_columns) if column not in self.odd]
         return values if np.isfinite(values[:, usual] if self.odd else values).all() else None
 

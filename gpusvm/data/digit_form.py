@@ -1,8 +1,9 @@
 """Brings a drawing or a scan into the form of MNIST's digits: cut out, scaled, centred by its centre of mass.
 
-MNIST's digits were made so by Y. LeCun, C. Cortes and C. Burges: scaled to fit a box of 20 x 20 pixels with their
-proportions kept, grey at the edges where the scaling smooths them, and moved within 28 x 28 pixels until their centre
-of mass lies in the middle. `io/web_page/digit_form.js` is this file for the page that draws, step by step.
+MNIST's digits were made so by Y. LeCun, C. Cortes and C. Burges: scaled to fit a box of 20 x 20
+pixels with their proportions kept, grey at the edges where the scaling smooths them, and moved
+within 28 x 28 pixels until their centre of mass lies in the middle. `io/web_page/digit_form.js` is
+this file for the page that draws, step by step.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ SPECKS = 3.0
 """Noise that is taken off, in median absolute deviations of the pixels along the edge."""
 
 SHADED = 64
-"""Pixels a side from which on a picture may be a photograph, with light from one side. In a smaller one, ink may well
-fill half of a side."""
+"""Pixels a side from which on a picture may be a photograph, with light from one side. In a
+smaller one, ink may well fill half of a side."""
 
 _TIE = 1e-6
-"""What is so close to where rounding turns is rounded down, so that two ways to add up the same give the same byte."""
+"""What is so close to where rounding turns is rounded down, so that two ways to add up the same
+give the same byte."""
 
 
 def as_digit(picture: np.ndarray, shape: ImageShape = MNIST_SHAPE, box: ImageShape | None = None) -> np.ndarray:
@@ -73,9 +75,9 @@ def default_box(shape: ImageShape) -> ImageShape:
 def as_ink(picture: np.ndarray) -> np.ndarray:
     """How much ink there is at each pixel of a grey picture (height, width) uint8: float64 from 0 to 255.
 
-    The median along the edge is the paper, of a larger picture with the slope of its light from side to side. Light
-    paper is turned around, noise as large as that along the edge is taken off, and what remains is stretched so that
-    the most ink is 255.
+    The median along the edge is the paper, of a larger picture with the slope of its light from
+    side to side. Light paper is turned around, noise as large as that along the edge is taken off,
+    and what remains is stretched so that the most ink is 255.
 
     Raises
     ------
@@ -117,13 +119,15 @@ def _extent(most: np.ndarray) -> tuple[int, int] | None:
 def _weights(profile: np.ndarray, extent: tuple[int, int], scale: float, n_out: int) -> np.ndarray:
     """What each of `n_out` pixels takes of the `n` pixels along one side, (n_out, n) float64.
 
-    A pixel is the mean over its own width of the picture, or over one pixel of the picture if that is more: areas are
-    averaged where it gets smaller, and it is interpolated linearly where it gets larger.
+    A pixel is the mean over its own width of the picture, or over one pixel of the picture if that
+    is more: areas are averaged where it gets smaller, and it is interpolated linearly where it
+    gets larger.
 
     Parameters
     ----------
     profile : (n,) float64 array
-        The share of the ink in each row or column. Its mean comes to lie in the middle pixel, n_out // 2.
+        The share of the ink in each row or column. Its mean comes to lie in the middle pixel,
+        n_out // 2.
     extent : (first, last + 1)
         Where the ink is. It begins on a whole pixel of the result, and stays inside.
     scale : float

@@ -30,8 +30,9 @@ def find_format(path: Path) -> str:
     Returns
     -------
     str
-        "idx", "picture" or a folder of either ("idx folder", "picture folder"); "npz", "npy" or "npy folder";
-        "csv" (any separator), "svmlight", "arff" or "parquet"; or a folder of tables, "table folder".
+        "idx", "picture" or a folder of either ("idx folder", "picture folder"); "npz", "npy" or
+        "npy folder"; "csv" (any separator), "svmlight", "arff" or "parquet"; or a folder of
+        tables, "table folder".
 
     Raises
     ------

@@ -89,7 +89,8 @@ def is_idx(path: Path, magic: int = IMAGES_MAGIC) -> bool:
 def matches(path: Path, checksum: str, n_bytes: int) -> bool:
     """Whether the file's decompressed bytes have this checksum.
 
-    Reads no more than `n_bytes`, the size the right file has, and one byte to see that it ends there.
+    Reads no more than `n_bytes`, the size the right file has, and one byte to see that it ends
+    there.
     """
     digest, expected = _hasher(checksum)
     with open_bytes(path) as stream:

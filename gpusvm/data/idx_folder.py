@@ -40,8 +40,8 @@ def read(source: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     Parameters
     ----------
     source : path
-        A folder of one data set, or a file of images: a train file with the test file beside it is both splits, any
-        other is what there is to train on.
+        A folder of one data set, or a file of images: a train file with the test file beside it is
+        both splits, any other is what there is to train on.
     split : {"train", "test"}
 
     Raises

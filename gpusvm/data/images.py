@@ -14,11 +14,13 @@ from gpusvm.data.packed import LARGEST_EXPANSION
 from gpusvm.data.pixels import ImageShape, require_memory, resized_picture
 from gpusvm.errors import DataError, DataWarning, warn
 
-# Pillow would go by the content and try every format it knows, some through other programs (EPS: Ghostscript).
+# Pillow would go by the content and try every format it knows, some through other programs (EPS:
+# Ghostscript).
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # More than any kernel SVM is trained on; a few bytes of header can promise any size.
 _MOST_PIXELS = 2**22
-# What a camera takes, where it is made smaller at once; a byte of a file cannot hold many more than so many of them.
+# What a camera takes, where it is made smaller at once; a byte of a file cannot hold many more
+# than so many of them.
 _MOST_PIXELS_TO_RESIZE = 2**26
 _PIXELS_OF_A_BYTE = LARGEST_EXPANSION
 _LARGEST_FILE = 2**26
@@ -41,8 +43,9 @@ def is_picture(path: Path) -> bool:
 def read_pictures(files: Sequence[Path], where: Path, resize: ImageShape | None = None) -> np.ndarray:
     """Read pictures of one size, or brought to one, as greys: (n, height, width) uint8.
 
-    A picture is turned as its EXIF orientation says; sixteen bits a pixel become eight. What is transparent is put on
-    white or on black, whichever leaves more of all pictures to see; a DataWarning says which.
+    A picture is turned as its EXIF orientation says; sixteen bits a pixel become eight. What is
+    transparent is put on white or on black, whichever leaves more of all pictures to see; a
+    DataWarning says which.
 
     Parameters
     ----------

@@ -62,7 +62,8 @@ def read_array(path: Path) -> np.ndarray:
     """The array of a file; pickled objects are refused. Raises DataError."""
     try:
         with path.open("rb") as file:
-            # From an open file NumPy asks for as many bytes at once as a damaged length of its header says.
+            # From an open file NumPy asks for as many bytes at once as a damaged length of its
+            # header says.
             n_bytes = promised_bytes(BytesIO(file.read(_LONGEST_HEADER)), path.stat().st_size)
             require_memory(n_bytes, str(path))
             file.seek(0)
@@ -114,7 +115,8 @@ def read(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, np.n
 def is_table(samples: np.ndarray, kind: str, name: str) -> bool:
     """Whether an array is a table rather than images, as `kind` says or else by its values and its name.
 
-    Rows of pixels are images, where they make a square: a large one, or any where the array is called images.
+    Rows of pixels are images, where they make a square: a large one, or any where the array is
+    called images.
     """
     if kind != "auto" or samples.ndim != 2:
         return kind == "table"

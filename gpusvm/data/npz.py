@@ -16,7 +16,8 @@ from gpusvm.data.pixels import as_images, require_memory
 from gpusvm.data.table import Contents, as_features, as_labels, labels_of_images
 from gpusvm.errors import DataError
 
-# How far a member can expand as numpy.savez and savez_compressed write it. For other methods there is no such bound.
+# How far a member can expand as numpy.savez and savez_compressed write it. For other methods there
+# is no such bound.
 _EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: LARGEST_EXPANSION}
 
 

@@ -28,7 +28,8 @@ def read_any(
 ) -> Contents | tuple[np.ndarray, np.ndarray | None]:
     """Pictures or a table, as `kind` says; "auto": pictures where a column holds them, or all are pixels.
 
-    With `files` they are read one after the other, as the parts of one table, and `path` is what messages name.
+    With `files` they are read one after the other, as the parts of one table, and `path` is what
+    messages name.
     """
     files = files or (path,)
     if kind != "table" and holds_pictures(path, files):
@@ -57,7 +58,8 @@ def read_pictures(
     Raises
     ------
     DataError
-        No such column, a row without a picture, or one that cannot be read; a label that is missing.
+        No such column, a row without a picture, or one that cannot be read; a label that is
+        missing.
     """
     with _Opened(path, files) as opened:
         schema = opened.schema

@@ -43,10 +43,10 @@ def read_folder(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a folder of pictures, greyscaled: sub-folders are classes, and without any there are no labels.
 
-    Sub-folders that are called train and test, in any case and in whatever way people call them, are those splits:
-    Train/Test, training_set/test_set, train/val, train/val/test. A folder around all of that is looked into. The
-    classes take turns in the result, so that its first rows show all of them and not only the first class. What is
-    left out is said in a DataWarning.
+    Sub-folders that are called train and test, in any case and in whatever way people call them,
+    are those splits: Train/Test, training_set/test_set, train/val, train/val/test. A folder around
+    all of that is looked into. The classes take turns in the result, so that its first rows show
+    all of them and not only the first class. What is left out is said in a DataWarning.
 
     Returns
     -------

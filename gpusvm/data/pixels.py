@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # Below this, asking how much is free costs more than it can save.
 _SMALL_BYTES = 2**26
-# Of the columns that are pixels, so many have names that differ in their numbers alone: pixel0, 1x1, p_0, 0.
+# Of the columns that are pixels, so many have names that differ in their numbers alone: pixel0,
+# 1x1, p_0, 0.
 _SHARE_OF_PIXEL_NAMES = 0.5
 # Whole numbers from 0 to 255 that would make smaller images than this are taken for features.
 _SMALL_SIDE = 8
@@ -87,7 +88,8 @@ def are_fractions_of_pixels(samples: np.ndarray) -> bool:
 def unlike_others(names: Sequence[str]) -> list[int]:
     """Columns that are no pixels by their names: most others have names that differ in their numbers alone.
 
-    pixel0, 1x1, p_0 and 0 are such names. Where most columns have other names than these, none is said to be odd.
+    pixel0, 1x1, p_0 and 0 are such names. Where most columns have other names than these, none is
+    said to be odd.
     """
     shapes = [re.sub(r"[0-9]+", "0", name.lower()) for name in names]
     usual, count = Counter(shapes).most_common(1)[0] if shapes else ("", 0)
@@ -104,10 +106,11 @@ def names_pixels(names: Sequence[str]) -> bool:
 def look_like_images(names: Sequence[str], samples: np.ndarray) -> bool:
     """Whether a table is one of square images.
 
-    It is where it is whole numbers from 0 to 255 (`are_pixels`), where the names of its columns, if they have some,
-    differ in their numbers alone, and where the images are not tiny or the names say pixel: a few features of such
-    numbers make a square by chance, and a model of images would not scale them. A few columns may have other names,
-    which whoever reads the images has to refuse.
+    It is where it is whole numbers from 0 to 255 (`are_pixels`), where the names of its columns,
+    if they have some, differ in their numbers alone, and where the images are not tiny or the
+    names say pixel: a few features of such numbers make a square by chance, and a model of images
+    would not scale them. A few columns may have other names, which whoever reads the images has to
+    refuse.
     """
     odd = unlike_others(names)
     pixels = np.delete(np.arange(samples.shape[1]), odd)

@@ -18,7 +18,8 @@ from gpusvm.data.text import find_encodings
 from gpusvm.errors import DataError
 
 _PAIR = re.compile(r"[0-9]+:\S+")
-# What has no line end in so many bytes is no such file; a sample with a million values has about a fifth of it.
+# What has no line end in so many bytes is no such file; a sample with a million values has about a
+# fifth of it.
 _LONGEST_LINE = 1 << 26
 
 
@@ -38,13 +39,15 @@ def is_svmlight(head: str) -> bool:
 def read(path: Path, options: TableOptions) -> Contents:
     """Read a sparse table, a line at a time, into a CSR matrix.
 
-    Indices count from 0 where `options.first_index` says so or, without it, where there is an index 0; else from 1.
-    `options.n_features` gives the matrix that many columns. A file whose lines begin with a pair has no labels.
+    Indices count from 0 where `options.first_index` says so or, without it, where there is an
+    index 0; else from 1. `options.n_features` gives the matrix that many columns. A file whose
+    lines begin with a pair has no labels.
 
     Raises
     ------
     DataError
-        A damaged line, by its number; query ids; an index beyond `n_features`; values that are not finite.
+        A damaged line, by its number; query ids; an index beyond `n_features`; values that are not
+        finite.
     """
     from sklearn.datasets import load_svmlight_file
 

@@ -50,10 +50,11 @@ class Table:
     Attributes
     ----------
     X : ndarray or scipy.sparse.csr_matrix of shape (n, n_features)
-        float64, or float32 where the file holds that; finite. A CSR matrix is float64, its indices sorted.
+        float64, or float32 where the file holds that; finite. A CSR matrix is float64, its indices
+        sorted.
     labels : ndarray of shape (n,) or None
-        int64, or str where classes are named with words, or float64 where the labels are real numbers; None where
-        there are none.
+        int64, or str where classes are named with words, or float64 where the labels are real
+        numbers; None where there are none.
     columns : tuple of str
         Names of the features; () where the file has none.
     label_name : str or None
@@ -69,12 +70,14 @@ class Table:
     digest : str
         SHA-256, in hexadecimal, of the shape, the numbers and the labels as loaded.
     label_number : int or None
-        The number of the column that the labels were taken from, from 1, where the file has no header.
+        The number of the column that the labels were taken from, from 1, where the file has no
+        header.
     first_index : int or None
-        The number of the first feature in a svmlight file, 0 or 1; None for other tables. Files that belong together
-        are to be read with one, since a file need not show its first feature.
+        The number of the first feature in a svmlight file, 0 or 1; None for other tables. Files
+        that belong together are to be read with one, since a file need not show its first feature.
     left_out : tuple of int
-        The numbers of the columns that are neither features nor labels, from 1, where the file has no header.
+        The numbers of the columns that are neither features nor labels, from 1, where the file has
+        no header.
     """
 
     X: np.ndarray | scipy.sparse.csr_matrix

@@ -17,7 +17,8 @@ from gpusvm.errors import DataError
 
 _PACKED = frozenset({".gz", ".bz2"})
 _SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".arff", ".parquet", ".npz", ".data", ".libsvm", ".svmlight"})
-# Endings of LIBSVM's data sets (a9a, a9a.t; dna.scale.tr, dna.scale.val) and of UCI's (adult.data, adult.test).
+# Endings of LIBSVM's data sets (a9a, a9a.t; dna.scale.tr, dna.scale.val) and of UCI's (adult.data,
+# adult.test).
 _ENDINGS = {".t": "test", ".test": "test", ".tr": "train", ".train": "train", ".val": "val"}
 _PART = re.compile(r"(?P<base>.*?)[-_.]?(?P<number>\d{4,6})-of-(?P<count>\d{4,6})(?:-[0-9a-z]+)?", re.IGNORECASE)
 # What Spark and Hugging Face's converter call the parts of a table: part-00000-1b2c.snappy, 0000.

@@ -204,9 +204,10 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
         ----------
         path : str or path
         preprocessing : sequence of transformers
-            The steps of `gpusvm.preprocess` that made X from images, or fitted scalers of scikit-learn that made it
-            from a table. With them in the file, ``gpusvm evaluate`` and ``predict`` take samples through the same
-            steps. Left out, the model keeps those it has.
+            The steps of `gpusvm.preprocess` that made X from images, or fitted scalers of
+            scikit-learn that made it from a table. With them in the file, ``gpusvm evaluate`` and
+            ``predict`` take samples through the same steps. Left out, the model keeps those it
+            has.
         image_shape : (height, width), optional
             Of those images.
 
@@ -244,8 +245,9 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """A fitted estimator from a model file, whoever trained it.
 
-        `predict` takes X as the model was trained on it. Steps that the file has stay on ``svc.model_``
-        and are not applied by the estimator: ``svc.predict(svc.model_.preprocess(images))``.
+        `predict` takes X as the model was trained on it. Steps that the file has stay on
+        ``svc.model_`` and are not applied by the estimator:
+        ``svc.predict(svc.model_.preprocess(images))``.
 
         Parameters
         ----------
@@ -336,7 +338,8 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
         model = self._fitted("coef_")
         from_sparse = is_sparse(model.support_vectors)
         weights: Any = self._public_sign * (_sparse_weights(model) if from_sparse else model.primal_weights)
-        # Read-only, because it is computed from the coefficients: to change it would change nothing.
+        # Read-only, because it is computed from the coefficients: to change it would change
+        # nothing.
         (weights.data if from_sparse else weights).flags.writeable = False
         return in_public(weights)
 

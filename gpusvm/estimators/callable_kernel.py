@@ -14,23 +14,26 @@ from gpusvm.memory import available_mb
 from gpusvm.sparse import is_sparse
 
 _BLOCK_VALUES = 2**22
-"""Kernel values that one call in training is asked for, about: 32 MB, and what the function takes beside them."""
+"""Kernel values that one call in training is asked for, about: 32 MB, and what the function takes
+beside them."""
 
 _PROBED = 16
 """Samples whose kernel values tell whether each of them is of two samples alone."""
 
 _SAME = 1e-5
-"""Part of the largest kernel value by which values of the same pair may differ: rounding, in float32 too."""
+"""Part of the largest kernel value by which values of the same pair may differ: rounding, in
+float32 too."""
 
 
 class CallableKernel:
     """``function(X, Y)``, the kernel values (n, m) between samples, as scikit-learn's estimators call it.
 
-    The samples may be anything with a length and rows that can be taken: arrays, tables, sparse matrices, lists of
-    texts. Nothing of them is checked, as in scikit-learn.
+    The samples may be anything with a length and rows that can be taken: arrays, tables, sparse
+    matrices, lists of texts. Nothing of them is checked, as in scikit-learn.
 
-    A kernel value is meant to be a function of two samples alone. Some people's functions are not: they expect all
-    training samples as Y, say, or two equal arguments. Those get what scikit-learn gives them.
+    A kernel value is meant to be a function of two samples alone. Some people's functions are not:
+    they expect all training samples as Y, say, or two equal arguments. Those get what scikit-learn
+    gives them.
 
     Parameters
     ----------

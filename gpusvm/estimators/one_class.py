@@ -17,7 +17,8 @@ class OneClassSVM(OutlierMixin, SingleFunctionSVM):
     """One-class SVM: where the samples are, and which lie outside, on the best backend of the machine.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last six.
-    Data keep their precision: float32 and float64 as they are, others in whichever of the two holds them exactly.
+    Data keep their precision: float32 and float64 as they are, others in whichever of the two
+    holds them exactly.
 
     Parameters
     ----------
@@ -30,10 +31,11 @@ class OneClassSVM(OutlierMixin, SingleFunctionSVM):
     coef0 : float, default=0.0
         Constant term of the polynomial and sigmoid kernels.
     tol : float, default=1e-3
-        Largest KKT violation left when training stops. Coefficients are up to 1, and sum to nu times the number of
-        samples: decision values grow with it.
+        Largest KKT violation left when training stops. Coefficients are up to 1, and sum to nu
+        times the number of samples: decision values grow with it.
     nu : float, default=0.5
-        At most this share of the samples lies outside, and at least this share are support vectors; in (0, 1].
+        At most this share of the samples lies outside, and at least this share are support
+        vectors; in (0, 1].
     shrinking : bool, default=True
         LIBSVM's shrinking heuristic, where the backend is LIBSVM.
     cache_size : float or 'auto', default='auto'
@@ -43,17 +45,18 @@ class OneClassSVM(OutlierMixin, SingleFunctionSVM):
     max_iter : int, default=-1
         Iterations allowed; -1 for LIBSVM's own bound, ten million.
     time_limit : float, optional
-        Seconds after which training ends with what it has: a model that can be used, its gap on it, and a
-        ConvergenceWarning. The backend native-cpu heeds it.
+        Seconds after which training ends with what it has: a model that can be used, its gap on
+        it, and a ConvergenceWarning. The backend native-cpu heeds it.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
-        `max_iter`; only for `native-cpu` and `native-cuda`.
+        Whether `fit` goes on from the fitted model where it is of the same samples, as after a
+        `time_limit` or a `max_iter`; only for `native-cpu` and `native-cuda`.
     backend : str, default='auto'
         'auto', 'sklearn' or 'native-cpu'.
     require_gpu : bool, default=False
         Raise instead of training on a CPU: no backend trains this on a GPU.
     n_jobs : int, optional
-        Threads to train and predict with; None is every core, or what an enclosing ``joblib.parallel_config`` says.
+        Threads to train and predict with; None is every core, or what an enclosing
+        ``joblib.parallel_config`` says.
     device : int, optional
         Of no use yet: taken for the sake of the other estimators.
 

@@ -36,22 +36,24 @@ DEFAULT_GAMMA = tuple(10.0 ** (k / 2) for k in range(-3, 3))
 class SVCSearchCV(GridSearchCV):
     """Search for the parameters of `SVC` by cross-validation, all trainings solved together.
 
-    It is scikit-learn's `GridSearchCV` over an `SVC`: the same splitters, scores, ``cv_results_`` and refit. Kernel
-    values are computed once for each gamma, for every C and fold; C go from small to large, each from the solution
-    before; and the decision values of held-out samples come with the solutions. Each training is as exact as a fit
-    by itself: its own largest KKT violation is within `tol`. Scores may differ where a decision value is nearly zero.
+    It is scikit-learn's `GridSearchCV` over an `SVC`: the same splitters, scores, ``cv_results_``
+    and refit. Kernel values are computed once for each gamma, for every C and fold; C go from
+    small to large, each from the solution before; and the decision values of held-out samples come
+    with the solutions. Each training is as exact as a fit by itself: its own largest KKT violation
+    is within `tol`. Scores may differ where a decision value is nearly zero.
 
-    What cannot be solved together is fitted one by one, with the same result in more time: another backend than
-    native-cpu and native-cuda, ``probability=True``, ``break_ties=True``, the sigmoid kernel, limits on steps or time,
-    folds that lack a class, parameters other than C, gamma, degree, coef0, kernel, class_weight and tol, a `scoring`
-    function of one's own, ``return_train_score=True``, metadata routing, and on a CPU pairs of classes whose kernel
+    What cannot be solved together is fitted one by one, with the same result in more time: another
+    backend than native-cpu and native-cuda, ``probability=True``, ``break_ties=True``, the sigmoid
+    kernel, limits on steps or time, folds that lack a class, parameters other than C, gamma,
+    degree, coef0, kernel, class_weight and tol, a `scoring` function of one's own,
+    ``return_train_score=True``, metadata routing, and on a CPU pairs of classes whose kernel
     values do not fit into ``cache_size``. ``solved_together_`` says which it was.
 
     Parameters
     ----------
     param_grid : dict of lists, or list of such dicts, optional
-        As for `GridSearchCV`. By default C from 0.1 to 10,000 by powers of ten and, for kernels that have it, gamma
-        from 0.03 to 10 times 1 / (n_features X.var()), two to a power of ten.
+        As for `GridSearchCV`. By default C from 0.1 to 10,000 by powers of ten and, for kernels
+        that have it, gamma from 0.03 to 10 times 1 / (n_features X.var()), two to a power of ten.
     svc : SVC, optional
         With the parameters that are not searched for; by default ``SVC(backend="native-cpu")``.
     scoring : str, callable, list, tuple or dict, optional
@@ -71,7 +73,8 @@ class SVCSearchCV(GridSearchCV):
     Attributes
     ----------
     cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, multimetric_
-        As those of `GridSearchCV`. The time of a training that was solved with others is its share.
+        As those of `GridSearchCV`. The time of a training that was solved with others is its
+        share.
     param_grid_ : dict or list of dicts
         What was searched: `param_grid`, or the default for X.
     solved_together_ : bool

@@ -33,18 +33,19 @@ from gpusvm.params import Problem, constraints
 class SVC(ClassifierMixin, KernelSVM):
     """C-support vector classification, one-vs-one, on the best backend of the machine.
 
-    Parameters are scikit-learn's, with the same names, defaults and meaning, plus `time_limit`, `warm_start` and
-    the last four.
-    Data keep their precision: float32 and float64 as they are, others in whichever of the two holds them exactly.
+    Parameters are scikit-learn's, with the same names, defaults and meaning, plus `time_limit`,
+    `warm_start` and the last four. Data keep their precision: float32 and float64 as they are,
+    others in whichever of the two holds them exactly.
 
     Parameters
     ----------
     C : float, default=1.0
-        Penalty of the slack variables; positive. Infinity is a hard margin: where no model separates the classes,
-        training ends by `max_iter` with a ConvergenceWarning.
+        Penalty of the slack variables; positive. Infinity is a hard margin: where no model
+        separates the classes, training ends by `max_iter` with a ConvergenceWarning.
     kernel : {'rbf', 'linear', 'poly', 'sigmoid', 'precomputed'} or callable, default='rbf'
-        A callable is ``kernel(X, Y)``, the values (n, m) between samples of any kind: X is handed on as it is. It is
-        called for blocks of rows in training, whose values are all kept, and for support vectors in predictions.
+        A callable is ``kernel(X, Y)``, the values (n, m) between samples of any kind: X is handed
+        on as it is. It is called for blocks of rows in training, whose values are all kept, and
+        for support vectors in predictions.
     degree : int, default=3
         Of the polynomial kernel.
     gamma : {'scale', 'auto'} or float, default='scale'
@@ -64,20 +65,22 @@ class SVC(ClassifierMixin, KernelSVM):
     max_iter : int, default=-1
         Iterations allowed for each class pair; -1 for LIBSVM's own bound, ten million.
     time_limit : float, optional
-        Seconds after which training ends with what it has: a model that can be used, its gaps on it, and a
-        ConvergenceWarning. The backend native-cpu heeds it.
+        Seconds after which training ends with what it has: a model that can be used, its gaps on
+        it, and a ConvergenceWarning. The backend native-cpu heeds it.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
-        `max_iter`; only for `native-cpu` and `native-cuda`.
+        Whether `fit` goes on from the fitted model where it is of the same samples, as after a
+        `time_limit` or a `max_iter`; only for `native-cpu` and `native-cuda`.
     probability : bool, default=False
-        Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains again without each half of the
-        samples (of up to 2,000: without each third), to see how far decision values can be trusted.
+        Whether there are `predict_proba` and `predict_log_proba`. `fit` then trains again without
+        each half of the samples (of up to 2,000: without each third), to see how far decision
+        values can be trusted.
     random_state : int, RandomState or None, default=None
         Of those parts. None always draws the same ones: nothing else is random here.
     decision_function_shape : {'ovr', 'ovo'}, default='ovr'
         Whether `decision_function` gives a value for each class, or for each pair of classes.
     break_ties : bool, default=False
-        With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision values.
+        With more than two classes and 'ovr', whether `predict` breaks equal votes by the decision
+        values.
     backend : str, default='auto'
         'auto', or a name that ``gpusvm info`` lists.
     require_gpu : bool, default=False
@@ -86,8 +89,8 @@ class SVC(ClassifierMixin, KernelSVM):
         Class pairs trained side by side on a CPU; None is every core, or what an enclosing
         ``joblib.parallel_config`` says.
     device : int, optional
-        CUDA device that a GPU backend uses, counted among those that CUDA_VISIBLE_DEVICES leaves; None is the
-        current one.
+        CUDA device that a GPU backend uses, counted among those that CUDA_VISIBLE_DEVICES leaves;
+        None is the current one.
 
     Attributes
     ----------
@@ -108,7 +111,8 @@ class SVC(ClassifierMixin, KernelSVM):
         Weights of the features; linear kernel only.
     n_iter_ : (n_pairs,) int32 array
     fit_status_ : int
-        0 if every pair reached `tol`, 1 if one stopped before; judged by gaps recomputed in float64.
+        0 if every pair reached `tol`, 1 if one stopped before; judged by gaps recomputed in
+        float64.
     shape_fit_ : tuple of int
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X has column names
@@ -119,8 +123,9 @@ class SVC(ClassifierMixin, KernelSVM):
     of sparse samples predicts dense ones; as in scikit-learn, one of dense samples refuses sparse ones, which its
     `model_` takes. The backends native-cpu, sklearn and cuml train on sparse samples.
 
-    X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or DLPack (PyTorch, JAX).
-    A GPU backend then trains on it where it is, and predictions of such an X come back as CuPy arrays.
+    X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or
+    DLPack (PyTorch, JAX). A GPU backend then trains on it where it is, and predictions of such an
+    X come back as CuPy arrays.
 
     Examples
     --------
@@ -230,8 +235,8 @@ class SVC(ClassifierMixin, KernelSVM):
     ) -> SVC:
         """`fit`, calling ``progress(done, total, latest)`` after each class pair.
 
-        With a checkpoint, pairs that an earlier call with the same data and parameters left there are not solved
-        again, and pairs solved now are added to it.
+        With a checkpoint, pairs that an earlier call with the same data and parameters left there
+        are not solved again, and pairs solved now are added to it.
 
         Parameters
         ----------
@@ -356,7 +361,8 @@ class SVC(ClassifierMixin, KernelSVM):
         Raises
         ------
         ValueError
-            `break_ties` with ``decision_function_shape="ovo"``, or another number of features than in `fit`.
+            `break_ties` with ``decision_function_shape="ovo"``, or another number of features than
+            in `fit`.
         """
         check_is_fitted(self, "model_")
         if self.break_ties and self.decision_function_shape == "ovo":

@@ -18,7 +18,8 @@ class SVR(RegressorMixin, SingleFunctionSVM):
     """Epsilon-support vector regression on the best backend of the machine.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last six.
-    Data keep their precision: float32 and float64 as they are, others in whichever of the two holds them exactly.
+    Data keep their precision: float32 and float64 as they are, others in whichever of the two
+    holds them exactly.
 
     Parameters
     ----------
@@ -45,20 +46,21 @@ class SVR(RegressorMixin, SingleFunctionSVM):
     max_iter : int, default=-1
         Iterations allowed; -1 for LIBSVM's own bound, ten million.
     time_limit : float, optional
-        Seconds after which training ends with what it has: a model that can be used, its gap on it, and a
-        ConvergenceWarning. The backend native-cpu heeds it.
+        Seconds after which training ends with what it has: a model that can be used, its gap on
+        it, and a ConvergenceWarning. The backend native-cpu heeds it.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted model where it is of the same samples, as after a `time_limit` or a
-        `max_iter`; only for `native-cpu` and `native-cuda`.
+        Whether `fit` goes on from the fitted model where it is of the same samples, as after a
+        `time_limit` or a `max_iter`; only for `native-cpu` and `native-cuda`.
     backend : str, default='auto'
         'auto', 'sklearn', 'native-cpu' or 'cuml'.
     require_gpu : bool, default=False
         Raise instead of training on a CPU.
     n_jobs : int, optional
-        Threads to train and predict with; None is every core, or what an enclosing ``joblib.parallel_config`` says.
+        Threads to train and predict with; None is every core, or what an enclosing
+        ``joblib.parallel_config`` says.
     device : int, optional
-        CUDA device that a GPU backend uses, counted among those that CUDA_VISIBLE_DEVICES leaves; None is the
-        current one.
+        CUDA device that a GPU backend uses, counted among those that CUDA_VISIBLE_DEVICES leaves;
+        None is the current one.
 
     Attributes
     ----------

@@ -28,7 +28,8 @@ FORMAT = "gpusvm-checkpoint"
 VERSION = "2"
 
 SHARE_OF_TIME = 0.1
-"""Of the time that training takes, at most so much goes into writing: each time the file is written whole."""
+"""Of the time that training takes, at most so much goes into writing: each time the file is
+written whole."""
 
 _DTYPES = {
     "pair": "int64",
@@ -44,7 +45,8 @@ _DTYPES = {
 }
 _OF_SUPPORT = ("support", "dual_coef")
 _ROUNDING = 1e-12
-"""Part of a pair's largest bound by which LIBSVM's coefficients, a sum and a difference, may go beyond their own."""
+"""Part of a pair's largest bound by which LIBSVM's coefficients, a sum and a difference, may go
+beyond their own."""
 
 
 class Checkpoint:
@@ -68,7 +70,8 @@ class Checkpoint:
         Raises
         ------
         UsageError
-            The file is of other data, other parameters, another backend or another version of gpusvm.
+            The file is of other data, other parameters, another backend or another version of
+            gpusvm.
         ModelFileError
             The file is damaged, or no checkpoint.
         """
@@ -188,8 +191,8 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> d
 def _is_feasible(support: np.ndarray, coef: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
     """Whether the support vectors are samples of the pair, in order, with y alpha between their bounds.
 
-    `support` (k,) int64 and `coef` (k,) float64 are those of `Solution`; `first` and `second` (n_i,) and (n_j,)
-    float64, the upper bounds on alpha of the samples of the two classes.
+    `support` (k,) int64 and `coef` (k,) float64 are those of `Solution`; `first` and `second`
+    (n_i,) and (n_j,) float64, the upper bounds on alpha of the samples of the two classes.
     """
     upper = np.concatenate([first, np.zeros(len(second))])
     lower = np.concatenate([np.zeros(len(first)), -second])

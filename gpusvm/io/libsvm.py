@@ -1,7 +1,7 @@
 """LIBSVM's text models, as svm-train writes them and svm-predict reads them.
 
-The numbers are those of SVMModel but for rho, which is the intercept with the other sign. The order of the
-classes is that in which svm-train met their labels.
+The numbers are those of SVMModel but for rho, which is the intercept with the other sign. The
+order of the classes is that in which svm-train met their labels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ _AGAIN = "write the model again with svm-train, or copy it again"
 
 _SPARE_BYTES = 2**24
 _BYTES_FOR_EACH = 50
-"""What a dense array of support vectors may take: so many bytes in all, or so many for each byte of the file."""
+"""What a dense array of support vectors may take: so many bytes in all, or so many for each byte
+of the file."""
 
 
 class _DamageError(Exception):
@@ -130,17 +131,18 @@ def is_libsvm_model(path: str | os.PathLike[str]) -> bool:
 def read_libsvm_model(path: str | os.PathLike[str], *, n_features: int | None = None) -> SVMModel:
     """Read a model that svm-train wrote, of whichever type.
 
-    A LIBSVM model says neither C, nu or epsilon nor how many features there were, nor which rows of the training
-    data the support vectors are. `problem.C` is then the largest coefficient, and `support_indices` count the support
-    vectors (but for a precomputed kernel, where they are in the file).
+    A LIBSVM model says neither C, nu or epsilon nor how many features there were, nor which rows
+    of the training data the support vectors are. `problem.C` is then the largest coefficient, and
+    `support_indices` count the support vectors (but for a precomputed kernel, where they are in
+    the file).
 
     Parameters
     ----------
     path : path-like
     n_features : int, optional
-        Features of the data, for a precomputed kernel training samples; by default as many as the support
-        vectors have, which is less where the last ones are zero in all of them. Predictions take data of more
-        features all the same, as svm-predict does.
+        Features of the data, for a precomputed kernel training samples; by default as many as the
+        support vectors have, which is less where the last ones are zero in all of them.
+        Predictions take data of more features all the same, as svm-predict does.
 
     Returns
     -------
@@ -380,8 +382,9 @@ def _rows(vectors: _Vectors, indices: np.ndarray, n_features: int, file_bytes: i
 def write_libsvm_model(model: SVMModel, path: str | os.PathLike[str]) -> None:
     """Write `model` as svm-predict reads it, whole or not at all.
 
-    Reading it again gives the same numbers: each is written with as many digits as that takes. What a LIBSVM
-    model cannot say is left out: C, the provenance, and preprocessing steps, of which a DataWarning tells.
+    Reading it again gives the same numbers: each is written with as many digits as that takes.
+    What a LIBSVM model cannot say is left out: C, the provenance, and preprocessing steps, of
+    which a DataWarning tells.
 
     Parameters
     ----------

@@ -28,8 +28,8 @@ from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, is_well_formed
 
 FORMAT = "gpusvm-model"
 VERSION = 3
-"""Versions 1 and 2 are still read. Version 1 kept the resources of the training machine too, and support vectors in
-float32; neither had sparse support vectors."""
+"""Versions 1 and 2 are still read. Version 1 kept the resources of the training machine too, and
+support vectors in float32; neither had sparse support vectors."""
 
 _REQUIRED = {
     "support_vectors": ("float32", "float64"),
@@ -52,7 +52,8 @@ _OPTIONAL = {
     "vote_order": ("int64",),
 }
 _CALIBRATION = {"probA": ("float64",), "probB": ("float64",)}
-"""Of a classifier with probabilities: both, or none. A regression may have probA alone, its `noise_scale`."""
+"""Of a classifier with probabilities: both, or none. A regression may have probA alone, its
+`noise_scale`."""
 _LARGEST_COUNT = 2**31
 """What counts of samples and features stay below: LIBSVM's whole numbers have 32 bits."""
 
@@ -153,8 +154,8 @@ def load_model(path: str | os.PathLike[str]) -> SVMModel:
     Raises
     ------
     ModelFileError
-        The file is missing, truncated, not a model of gpusvm or LIBSVM, of an unknown version, or its
-        arrays are missing, of the wrong shape, or hold NaN or infinity.
+        The file is missing, truncated, not a model of gpusvm or LIBSVM, of an unknown version, or
+        its arrays are missing, of the wrong shape, or hold NaN or infinity.
     """
     if is_libsvm_model(path):
         return read_libsvm_model(path)
@@ -419,7 +420,8 @@ def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None
 def to_sklearn(model: SVMModel) -> Any:
     """A fitted ``sklearn.svm.SVC``, `SVR` or `OneClassSVM` with the same support vectors and decisions.
 
-    Sparse support vectors stay sparse. Of a model with probabilities it has those too, but coupled as LIBSVM does it.
+    Sparse support vectors stay sparse. Of a model with probabilities it has those too, but coupled
+    as LIBSVM does it.
 
     The model's preprocessing steps are not part of it; `to_sklearn_pipeline` keeps them.
 
@@ -479,8 +481,8 @@ def to_sklearn(model: SVMModel) -> Any:
 def to_sklearn_pipeline(model: SVMModel) -> Any:
     """The preprocessing steps, fitted, and the classifier, as one ``sklearn.pipeline.Pipeline``.
 
-    It takes flattened images (n, height * width) of raw pixels, or rows of a table with its columns in the
-    model's order. Unpickling it elsewhere needs gpusvm only for steps of pixels.
+    It takes flattened images (n, height * width) of raw pixels, or rows of a table with its
+    columns in the model's order. Unpickling it elsewhere needs gpusvm only for steps of pixels.
     """
     from sklearn.pipeline import make_pipeline
 
@@ -490,13 +492,13 @@ def to_sklearn_pipeline(model: SVMModel) -> Any:
 def to_onnx(model: SVMModel) -> Any:
     """The model, its steps included, as an ONNX graph of standard operators (opset 17).
 
-    Input ``X`` is float32 (n, n_features): raw pixels or table rows where the model has steps. Outputs are
-    ``label`` (n,), int64 or string, and ``decision`` (n, n_pairs) float32, positive where the first class
-    of a pair wins; of a model with probabilities also ``probabilities`` (n, n_classes) float32, in the order of
-    `classes` (but of one from LIBSVM, of which a DataWarning tells). A model whose decisions float32 would spoil
-    takes and gives float64 instead. The kernel is written as matrix products rather than as the operator
-    SVMClassifier, which
-    runtimes evaluate one row and one support vector at a time.
+    Input ``X`` is float32 (n, n_features): raw pixels or table rows where the model has steps.
+    Outputs are ``label`` (n,), int64 or string, and ``decision`` (n, n_pairs) float32, positive
+    where the first class of a pair wins; of a model with probabilities also ``probabilities`` (n,
+    n_classes) float32, in the order of `classes` (but of one from LIBSVM, of which a DataWarning
+    tells). A model whose decisions float32 would spoil takes and gives float64 instead. The kernel
+    is written as matrix products rather than as the operator SVMClassifier, which runtimes
+    evaluate one row and one support vector at a time.
 
     Parameters
     ----------
@@ -509,9 +511,9 @@ def to_onnx(model: SVMModel) -> Any:
     Raises
     ------
     UsageError
-        The package onnx is missing, sparse support vectors would be too large without their zeros left out, or the
-        model deskews, has a precomputed kernel, or has class labels that
-        are neither text nor fit int64, which the graph cannot express.
+        The package onnx is missing, sparse support vectors would be too large without their zeros
+        left out, or the model deskews, has a precomputed kernel, or has class labels that are
+        neither text nor fit int64, which the graph cannot express.
     """
     from gpusvm.io.onnx_graph import build_graph
 

@@ -208,7 +208,8 @@ def _probabilities(graph: _Graph, model: SVMModel, decision: str, winner: str) -
     assert model.vote_order is None
     scaled = graph.apply("Mul", decision, graph.constant("probA", calibration.probA))
     against = graph.apply("Add", scaled, graph.constant("probB", calibration.probB))  # log(r_ji / r_ij)
-    # For each class the pairs it belongs to, as log(r_ji / r_ij) of that class i, and a zero for the 1 of the sum.
+    # For each class the pairs it belongs to, as log(r_ji / r_ij) of that class i, and a zero for
+    # the 1 of the sum.
     columns, every = own_pairs(k), np.arange(k)
     signs = np.where(np.arange(k - 1) >= every[:, None], 1.0, -1.0)
     for name, values in (("own_pairs", columns.ravel()), ("by_class", np.array([0, k, k - 1]))):
@@ -237,7 +238,8 @@ def _led_by(graph: _Graph, probabilities: str, winner: str, n_classes: int) -> N
     graph.nodes.append(
         graph.onnx.helper.make_node("TopK", [rivals, "n_classes"], [largest_first, f"{largest_first}_places"], axis=1)
     )
-    # The predicted class comes first, and once more, less 2, at the end, where no mean is the largest.
+    # The predicted class comes first, and once more, less 2, at the end, where no mean is the
+    # largest.
     ordered = graph.apply("Concat", own, largest_first, axis=1)
     graph.constants.append(graph.onnx.numpy_helper.from_array(np.array(1, dtype=np.int64), "along"))
     counts = graph.constant("counts", np.arange(1, n_classes + 2))

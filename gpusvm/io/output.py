@@ -21,8 +21,9 @@ _unfinished: set[Path] = set()
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
 
-    Missing parent folders are created. Of a link, what it points to is replaced and the link stays. What
-    is no file (a pipe, ``/dev/stdout``) cannot be replaced: the path given is then `path` itself.
+    Missing parent folders are created. Of a link, what it points to is replaced and the link
+    stays. What is no file (a pipe, ``/dev/stdout``) cannot be replaced: the path given is then
+    `path` itself.
 
     Raises
     ------

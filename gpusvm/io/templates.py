@@ -24,7 +24,8 @@ def filled(folder: str, template: str, **values: Any) -> str:
     Returns
     -------
     str
-        Text that can be written as UTF-8: bytes of a file name that are not UTF-8 become question marks.
+        Text that can be written as UTF-8: bytes of a file name that are not UTF-8 become question
+        marks.
     """
     page = _environment(folder).get_template(template).render(values)
     return page.encode("utf-8", "replace").decode("utf-8")

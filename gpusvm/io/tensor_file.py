@@ -48,12 +48,14 @@ def read_tensors(
     path : Path
     names : collection of str
     check_metadata : callable
-        Called before any array is read; raises what its caller wants where the file is not the one expected.
+        Called before any array is read; raises what its caller wants where the file is not the one
+        expected.
 
     Returns
     -------
     tensors : dict of str to array
-        Shapes and dtypes are those of the file: to be checked by the caller. A name that it lacks is left out.
+        Shapes and dtypes are those of the file: to be checked by the caller. A name that it lacks
+        is left out.
     metadata : dict of str to str
 
     Raises

@@ -1,7 +1,8 @@
 """A model of images as one page to draw on: the model, computed in the browser, and what it says of the drawing.
 
-The page is one HTML file that loads nothing. Its parts lie in `web_page/`; what is put into them comes from here. The
-support vectors are deflated, as bytes where the model's steps allow it, and in base64.
+The page is one HTML file that loads nothing. Its parts lie in `web_page/`; what is put into them
+comes from here. The support vectors are deflated, as bytes where the model's steps allow it, and
+in base64.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from gpusvm.sparse import dense
 from gpusvm.version import __version__
 
 PAGE_STEPS = ("pixel_scaler", "pixel_binarizer", "deskewer")
-"""Steps that the page computes, by their names in a model file: those in the table STEPS of `web_page/model.js`."""
+"""Steps that the page computes, by their names in a model file: those in the table STEPS of
+`web_page/model.js`."""
 
 MOST_BYTES = 40 * 2**20
 """A larger page opens slowly, or not at all on a phone."""

@@ -1,8 +1,9 @@
 """Steps that are stored with a model, as scikit-learn transformers: of pixels, and of the features of a table.
 
-`pixels` makes float32 in [0, 1] of bytes, `scattering` and `components` make of those what hardly changes where strokes
-bend, `scaling` brings the features of a table to one size, and `stored` says what a model file keeps of them.
-`apply_steps` is the one path that training and prediction take through them.
+`pixels` makes float32 in [0, 1] of bytes, `scattering` and `components` make of those what hardly
+changes where strokes bend, `scaling` brings the features of a table to one size, and `stored` says
+what a model file keeps of them. `apply_steps` is the one path that training and prediction take
+through them.
 """
 
 from __future__ import annotations

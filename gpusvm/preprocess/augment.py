@@ -1,7 +1,8 @@
 """Virtual samples: the images that matter, moved a little in ways that leave their labels as they are.
 
-Only the support vectors of a first training are moved, since what becomes of the other images is mostly far from any
-border too. A second training, on the support vectors and what became of them, then knows what moving does not change.
+Only the support vectors of a first training are moved, since what becomes of the other images is
+mostly far from any border too. A second training, on the support vectors and what became of them,
+then knows what moving does not change.
 
 References
 ----------
@@ -40,8 +41,8 @@ class Move:
     shear : float
         How far a row moves to the right for each row that it is below the centre, in pixels.
     thickness : float
-        From -1 to 1: how far each pixel goes towards the largest (below 0 the smallest) of itself and its four
-        neighbours. 0.5 makes strokes about a pixel thicker.
+        From -1 to 1: how far each pixel goes towards the largest (below 0 the smallest) of itself
+        and its four neighbours. 0.5 makes strokes about a pixel thicker.
     """
 
     right: float = 0.0

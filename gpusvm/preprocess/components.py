@@ -14,11 +14,13 @@ from gpusvm.preprocess.scattering import Scattering
 N_COMPONENTS = 400
 EPSILON = 0.1
 FITTED_ON = 20_000
-"""Images that means, deviations and components are learned from: several for each of MNIST's 3,472 features."""
+"""Images that means, deviations and components are learned from: several for each of MNIST's 3,472
+features."""
 
 _LARGEST_J = 3
 _PLACES = 4
-"""Places along the shorter side of an image at which scattering is kept, where it is not averaged as far as J."""
+"""Places along the shorter side of an image at which scattering is kept, where it is not averaged
+as far as J."""
 
 
 class Logarithm(TransformerMixin, BaseEstimator):

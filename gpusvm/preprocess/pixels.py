@@ -62,7 +62,8 @@ class PixelStep(TransformerMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            NaN or infinity in X, another number of pixels than in `fit`, or parameters out of range.
+            NaN or infinity in X, another number of pixels than in `fit`, or parameters out of
+            range.
         """
         X = validate_data(self, X, dtype=np.float32, reset=False)
         self._check_parameters(X.shape[1])

@@ -1,6 +1,7 @@
 """Scaling of the features of a table, by scikit-learn's transformers.
 
-A kernel adds up differences of all features, so one in thousands beside one in hundredths would be all that counts.
+A kernel adds up differences of all features, so one in thousands beside one in hundredths would be
+all that counts.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ def default_scaling(X: Any) -> Scaling:
 def fit_scaling(scaling: Scaling, X: Any, columns: tuple[str, ...] = ()) -> list[Any]:
     """The fitted step of a scaling, as a list of none or one.
 
-    Columns that are constant become 0 under "standard", and the lower end of [0, 1] under "minmax".
+    Columns that are constant become 0 under "standard", and the lower end of [0, 1] under
+    "minmax".
 
     Parameters
     ----------
     scaling : {"none", "standard", "maxabs", "minmax"}
-        Standardisation to mean 0 and standard deviation 1; division by the largest absolute value; to [0, 1].
+        Standardisation to mean 0 and standard deviation 1; division by the largest absolute value;
+        to [0, 1].
     X : (n, n_features) array or CSR matrix
         The training samples, and no others.
     columns : tuple of str

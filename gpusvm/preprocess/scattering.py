@@ -175,7 +175,8 @@ class _FilterBank:
     second : dict of (j, k) to (h, w, L, f^2) float32 arrays
         Spectra of the wavelets of scale k on images at every 2^j-th pixel, with f = 2^(k - j).
     averages : tuple of pairs of float32 arrays (height / 2^J, h) and (width / 2^J, w)
-        The low pass along columns and along rows, at every 2^J-th pixel, of images at every 2^j-th one.
+        The low pass along columns and along rows, at every 2^J-th pixel, of images at every 2^j-th
+        one.
     """
 
     shape: tuple[int, int]
@@ -200,8 +201,8 @@ class _FilterBank:
 def _scattered(images: Array, bank: _FilterBank) -> Array:
     """Coefficients (n, n_features) float32 of images (n, height, width) float32.
 
-    Arrays in between are (rows, columns, ..., images): what is done for each pixel or frequency is then done for long
-    runs of numbers.
+    Arrays in between are (rows, columns, ..., images): what is done for each pixel or frequency is
+    then done for long runs of numbers.
     """
     xp = array_module(images)
     n, J, L = len(images), bank.J, bank.L

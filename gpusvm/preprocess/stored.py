@@ -28,10 +28,12 @@ _ARRAYS = ("mean", "scale", "min", "offset", "components")
 """Arrays that a step can have."""
 
 STEP_ARRAYS = {f"steps.{k}.{name}": (k, name) for k in range(_MOST_STEPS) for name in _ARRAYS}
-"""What arrays of steps are called in a model file: the step's place, and what the array is to it."""
+"""What arrays of steps are called in a model file: the step's place, and what the array is to
+it."""
 
 _BLOCK_ROWS = 4096
-"""Rows at once: of a float32 table in float64 while it is scaled, of images that become wider on the way."""
+"""Rows at once: of a float32 table in float64 while it is scaled, of images that become wider on
+the way."""
 
 
 def apply_steps(steps: Sequence[Any], samples: Any, image_shape: tuple[int, int] | None = None) -> Any:
@@ -43,14 +45,15 @@ def apply_steps(steps: Sequence[Any], samples: Any, image_shape: tuple[int, int]
         From `build_steps`, `fit_scaling` or `step_from_dict`; may be empty.
     samples : ndarray of shape (n, height, width), uint8; or array or CSR matrix of shape (n, n_features)
     image_shape : tuple of two int, optional
-        The size that the model was trained on. By default what the steps themselves know, if they do.
+        The size that the model was trained on. By default what the steps themselves know, if they
+        do.
 
     Returns
     -------
     ndarray of shape (n, height * width), float32, or (n, n_components) from `fit_scattering`; or array or CSR matrix
     of shape (n, n_features)
-        A table keeps its precision. It is scaled in float64 whatever that is: of features with a large mean
-        float32 would keep too few digits.
+        A table keeps its precision. It is scaled in float64 whatever that is: of features with a
+        large mean float32 would keep too few digits.
 
     Raises
     ------
@@ -258,7 +261,8 @@ def step_to_dict(step: Any) -> dict[str, Any]:
     Raises
     ------
     ModelFileError
-        A step that a model file cannot hold, or a scaler that is not fitted or has other parameters than its usual.
+        A step that a model file cannot hold, or a scaler that is not fitted or has other
+        parameters than its usual.
     """
     name, kept = _kept(step)
     found = step.get_params()
@@ -274,8 +278,8 @@ def step_to_dict(step: Any) -> dict[str, Any]:
 def step_arrays(step: Any) -> dict[str, np.ndarray]:
     """The arrays of a step, by name.
 
-    They are (n_features,) float64, but those of PCA: (n_features,) and (n_components, n_features), in float32 or
-    float64, as they were fitted.
+    They are (n_features,) float64, but those of PCA: (n_features,) and (n_components, n_features),
+    in float32 or float64, as they were fitted.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """A page about a model: how good it is, what it gets wrong, and the support vectors that weigh most.
 
-The page is one HTML file: its style and its pictures are in it, and it loads nothing. Its text stands in
-`templates/evaluation.html` and the files that this one includes; what is put into them is found here.
+The page is one HTML file: its style and its pictures are in it, and it loads nothing. Its text
+stands in `templates/evaluation.html` and the files that this one includes; what is put into them
+is found here.
 """
 
 from __future__ import annotations

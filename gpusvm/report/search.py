@@ -14,7 +14,8 @@ _LOW, _MIDDLE, _HIGH = (68, 1, 84), (33, 145, 140), (253, 231, 37)
 """Viridis at its ends and its middle: as readable in grey."""
 
 CONTRAST = 3.0
-"""Power of the shade of an accuracy: what is near the best is told apart, the worst are all dark."""
+"""Power of the shade of an accuracy: what is near the best is told apart, the worst are all
+dark."""
 
 
 def shade(value: float, worst: float, best: float) -> tuple[int, int, int]:

@@ -1,10 +1,11 @@
 """One problem with many support vectors, solved on the kernel values between its active variables.
 
-Where many variables end up between their bounds, a working set that is exchanged again and again costs more than
-steps over all of them at once. But many others end up at a bound and stay there, and kernel values that nobody steps
-on are better recomputed when a gradient needs them than kept: memory costs more than arithmetic. So the solver begins
-with a part of the problem, and goes on with what the solution of that part leaves open: variables between their
-bounds, and those that violate the conditions or nearly do. That is shrinking (Joachims 1998) from the other end.
+Where many variables end up between their bounds, a working set that is exchanged again and again
+costs more than steps over all of them at once. But many others end up at a bound and stay there,
+and kernel values that nobody steps on are better recomputed when a gradient needs them than kept:
+memory costs more than arithmetic. So the solver begins with a part of the problem, and goes on
+with what the solution of that part leaves open: variables between their bounds, and those that
+violate the conditions or nearly do. That is shrinking (Joachims 1998) from the other end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ STEPS_IN_FLOAT32 = 5 * STEPS_AT_ONCE
 """Steps on a float32 gradient after which it is computed anew."""
 
 REACHED = 1.05
-"""Times its target: the gap, computed anew, with which steps on a float32 gradient have done what they could."""
+"""Times its target: the gap, computed anew, with which steps on a float32 gradient have done what
+they could."""
 
 
 class ActiveSetSolver(Iterate):
@@ -41,7 +43,8 @@ class ActiveSetSolver(Iterate):
     problem : QP
     values : KernelValues
     room : int
-        Most variables that may be active; where it is no less than all, and they are few, they are all active.
+        Most variables that may be active; where it is no less than all, and they are few, they are
+        all active.
     memory : callable
         See `ActiveMatrix`.
     tol : float
@@ -122,8 +125,9 @@ class ActiveSetSolver(Iterate):
         if not self.b.any():
             return spread
         wanted = self.next_set()
-        # Where so much is open yet that there is no room for it, its worst part says little about the rest.
-        # Where nothing is open, none free and none near the middle, there must be something to look at all the same.
+        # Where so much is open yet that there is no room for it, its worst part says little about
+        # the rest. Where nothing is open, none free and none near the middle, there must be
+        # something to look at all the same.
         return spread if not wanted.any() or np.count_nonzero(wanted) >= self.room_now() else wanted
 
     def next_set(self) -> np.ndarray:
@@ -149,7 +153,8 @@ class ActiveSetSolver(Iterate):
         target = max(target, float(working_set.rounding(b[None, :], np.abs(self.active.diagonal()).max())[0]))
         taken, before = 0, np.inf
         while True:
-            # Before the last rounds as many variables move as there are steps: a gradient anew costs what it saves.
+            # Before the last rounds as many variables move as there are steps: a gradient anew
+            # costs what it saves.
             in_float32 = self.float32_steps and target <= self.tol
             taken += self.take_steps(b, v, lower, upper, target, clock, in_float32=in_float32)
             if not in_float32:

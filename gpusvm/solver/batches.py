@@ -1,8 +1,9 @@
 """Problems of moderate size, one after another in compiled code: the way for the pairs of many classes.
 
-Each is solved over all of its kernel values, which are computed when a step first needs them (`on_demand`), along the
-same path and to the same bits as on an active set. What differs is what surrounds the steps: of letter's 325 pairs a
-third of the time was Python between two of them, and two threads waited for each other's.
+Each is solved over all of its kernel values, which are computed when a step first needs them
+(`on_demand`), along the same path and to the same bits as on an active set. What differs is what
+surrounds the steps: of letter's 325 pairs a third of the time was Python between two of them, and
+two threads waited for each other's.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from gpusvm.solver.tiles import pack_columns
 from gpusvm.solver.working_set import AT_ONCE, STEPS_AT_ONCE
 
 CHUNKS_PER_THREAD = 8
-"""Parts into which a thread's share of the problems is cut: at the end none waits long for the last one."""
+"""Parts into which a thread's share of the problems is cut: at the end none waits long for the
+last one."""
 
 
 def serves(problem: QP, values: KernelOfBlocks, operands: Sequence[Operand]) -> bool:
@@ -170,10 +172,10 @@ def _solve_some(
 ) -> int:
     """Solve the problems from `first` on, until `allowed` steps are taken; returns the first that was not begun.
 
-    Their samples are rows of X (n, d) float32, of squared norms `norms` (n,). Coefficients, steps, outcomes and the
-    gradients `v` (m,) are written. Of an outcome the last is 1 where the problem is done: one of more than `allowed`
-    steps is not, nor one whose gradient may have drifted, nor one where rounding allows no further step. `flat` is
-    room for the kernel values of any of them.
+    Their samples are rows of X (n, d) float32, of squared norms `norms` (n,). Coefficients, steps,
+    outcomes and the gradients `v` (m,) are written. Of an outcome the last is 1 where the problem
+    is done: one of more than `allowed` steps is not, nor one whose gradient may have drifted, nor
+    one where rounding allows no further step. `flat` is room for the kernel values of any of them.
     """
     k, steps_left = first, allowed
     while k < stack.taken.shape[0] and steps_left > 0:

@@ -17,8 +17,8 @@ from gpusvm.compat import FunctionCache, IndexDataCacheFile
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with the GIL released; the code is kept on disk where that is possible.
 
-    Numba's own ``cache=True`` refuses to define a function where no folder can be written, and to call one
-    where the disk is full or a kept file is damaged.
+    Numba's own ``cache=True`` refuses to define a function where no folder can be written, and to
+    call one where the disk is full or a kept file is damaged.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -33,8 +33,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 class _BestEffortCache(FunctionCache):
     """Numba's cache of a function's code. A file that cannot be used costs time, and nothing else.
 
-    Functions of one module are compiled into those of another, so code is as old as any file of the folder:
-    Numba by itself looks at the function's own.
+    Functions of one module are compiled into those of another, so code is as old as any file of
+    the folder: Numba by itself looks at the function's own.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

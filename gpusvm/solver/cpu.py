@@ -32,10 +32,12 @@ from gpusvm.solver.tiny import solve_tiny
 from gpusvm.solver.working_set import AT_ONCE, LEAST_ROOM, SMALL, STEPS_AT_ONCE
 
 LARGEST_SET = 3072
-"""Largest working set, where the budget allows that much: 36 MB of kernel values for each problem under way."""
+"""Largest working set, where the budget allows that much: 36 MB of kernel values for each problem
+under way."""
 
 COMFORTABLE_ROOM = 8192
-"""Active variables for which each of several problems must have room to be solved side by side: 256 MB."""
+"""Active variables for which each of several problems must have room to be solved side by side:
+256 MB."""
 
 LEAST_SET = 64
 """Size that a working set must be able to reach; below that the budget is refused."""
@@ -79,9 +81,10 @@ class MemoryPlan:
 def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> MemoryPlan:
     """Divide `budget_mb` between what the problems share and what each needs while it is solved.
 
-    Half is for rows within the blocks, which every problem of a block uses; half for the problems being
-    solved. Both halves must hold the rows of a whole working set, which bounds its size. Shares are cut for as
-    many problems as could ever run side by side: sizes that followed the number of threads would change the result.
+    Half is for rows within the blocks, which every problem of a block uses; half for the problems
+    being solved. Both halves must hold the rows of a whole working set, which bounds its size.
+    Shares are cut for as many problems as could ever run side by side: sizes that followed the
+    number of threads would change the result.
 
     Parameters
     ----------
@@ -151,8 +154,9 @@ def solve(
 ) -> list[Solution]:
     """Solve several problems over the same samples.
 
-    The result depends on the data and the parameters alone, to the last bit: not on `n_threads`, nor on which
-    problem happens to finish first, because the problems of a block follow each other in a fixed order.
+    The result depends on the data and the parameters alone, to the last bit: not on `n_threads`,
+    nor on which problem happens to finish first, because the problems of a block follow each other
+    in a fixed order.
 
     Parameters
     ----------
@@ -161,7 +165,8 @@ def solve(
     blocks : sequence of int64 arrays
         The rows of X in each block.
     problems : sequence of QP
-        About one or two of the blocks each. The result for one does not depend on which others are solved.
+        About one or two of the blocks each. The result for one does not depend on which others are
+        solved.
     kernel : Kernel
     stopping : Stopping
         `shrinking` means nothing here.
@@ -169,8 +174,8 @@ def solve(
         Memory for kernel values, in MB. It is asked for only where a problem is not tiny.
     n_threads : int
     progress : callable, optional
-        Called in the caller's thread with the number of problems done, the last one's place in `problems`, and its
-        solution.
+        Called in the caller's thread with the number of problems done, the last one's place in
+        `problems`, and its solution.
 
     Returns
     -------
@@ -218,8 +223,9 @@ def _solve_large(
 ) -> None:
     """Solve `problems`, each in the way that suits it, calling ``report(index, solution)`` for each.
 
-    Those of moderate size have all their kernel values in memory, and what proves hard those of its active variables,
-    if the budget holds enough of them; the others are solved on a working set that grows.
+    Those of moderate size have all their kernel values in memory, and what proves hard those of
+    its active variables, if the budget holds enough of them; the others are solved on a working
+    set that grows.
     """
     budget_mb, n_threads = budget
     plan = plan_memory([len(rows) for rows in blocks], budget_mb, n_threads)
@@ -253,8 +259,8 @@ def _solve_on_active_sets(
 ) -> None:
     """Solve problems on active sets, as many side by side as the budget holds; the largest first.
 
-    Large ones share the threads: while one takes steps, the next has its kernel values computed. For small ones that
-    would cost more than it gains.
+    Large ones share the threads: while one takes steps, the next has its kernel values computed.
+    For small ones that would cost more than it gains.
     """
     if not problems:
         return
@@ -328,7 +334,8 @@ class _Ways:
     def from_outliers(self, problem: QP) -> QP:
         """A one-class problem with a start near its solution: those at their bounds whose f is least.
 
-        f is the solution, or what some thousand steps come to, of the same problem about some of the samples.
+        f is the solution, or what some thousand steps come to, of the same problem about some of
+        the samples.
         """
         dtype = np.float32 if self.shared.fits_float32 else np.float64
         part = np.linspace(0, problem.n - 1, min(AT_ONCE, problem.n // 4)).astype(np.int64)
@@ -466,7 +473,8 @@ class _Shared(KernelOfBlocks):
     def sides(self, blocks: tuple[int, ...], workspace: _Workspace, dtype: type) -> tuple[list[Side], np.ndarray]:
         """The sides of a problem, with room for rows of `dtype`, and the memory for its working set's kernel values.
 
-        Rows within a block are shared with its other problems in float32 alone: few problems need float64.
+        Rows within a block are shared with its other problems in float32 alone: few problems need
+        float64.
         """
         sizes = [len(self.blocks[b]) for b in blocks]
         K, buffers = workspace.in_float64(sum(sizes)) if dtype == np.float64 else workspace.in_float32()

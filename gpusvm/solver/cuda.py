@@ -1,12 +1,14 @@
 """Many problems in lockstep, over an array module: the scheduler for a GPU.
 
-A GPU is only full when many problems work at once. Here every problem of a group takes part in every round: arrays
-have a row for each, and a kernel one or more blocks. A round is a handful of launches, and the host reads one small
-array: what each problem does (`select`), which kernel rows are missing (`want`, `allocate`, then the read), those rows,
-and for the problems that run the values of what joined their working sets (`gather`), SMO, and its effect on all
-gradients (`subtract`). A problem that seems finished has its gradient computed from scratch in a round. The policy is
-that of `growing`: both take it from `working_set`, and `select` in pairs.cu is its form for a GPU. Rows of the kernel
-matrix are computed once for all problems of the group, since a sample's row serves every problem of its block.
+A GPU is only full when many problems work at once. Here every problem of a group takes part in
+every round: arrays have a row for each, and a kernel one or more blocks. A round is a handful of
+launches, and the host reads one small array: what each problem does (`select`), which kernel rows
+are missing (`want`, `allocate`, then the read), those rows, and for the problems that run the
+values of what joined their working sets (`gather`), SMO, and its effect on all gradients
+(`subtract`). A problem that seems finished has its gradient computed from scratch in a round. The
+policy is that of `growing`: both take it from `working_set`, and `select` in pairs.cu is its form
+for a GPU. Rows of the kernel matrix are computed once for all problems of the group, since a
+sample's row serves every problem of its block.
 """
 
 from __future__ import annotations
@@ -31,19 +33,21 @@ from gpusvm.solver.precision import GradientError
 from gpusvm.solver.working_set import STEPS_AT_ONCE, Verified
 
 ROWS_FOR_EACH = 512
-"""Kernel rows that the budget should hold for each pair of blocks of a group, to begin with; of a group whose working
-sets turn out to need more than there is room for, some problems wait for the others."""
+"""Kernel rows that the budget should hold for each pair of blocks of a group, to begin with; of a
+group whose working sets turn out to need more than there is room for, some problems wait for the
+others."""
 
 MOST_WORK = {np.dtype(np.float32): 2**40, np.dtype(np.float64): 2**36}
-"""Multiplications for kernel rows of either precision that the device is given before the host waits for it: about half
-a second on a T4, the slowest device that has the kernels. So Ctrl-C is heard within a second."""
+"""Multiplications for kernel rows of either precision that the device is given before the host
+waits for it: about half a second on a T4, the slowest device that has the kernels. So Ctrl-C is
+heard within a second."""
 
 _FIRST_KERNEL = 512
 """Size of the working sets' kernel values to begin with; it doubles as they grow."""
 
 _SELECTED = 96
-"""Bytes of each variable of a problem: six float64 arrays, two of int32, its mask; at the beginning what is brought, at
-the end what is read."""
+"""Bytes of each variable of a problem: six float64 arrays, two of int32, its mask; at the
+beginning what is brought, at the end what is read."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ class Following(NamedTuple):
 
 
 Report = Callable[[int, Solution, np.ndarray], Following | None]
-"""Told of each problem that has ended, with its gradient (n,) float64; returns what takes its place, if anything."""
+"""Told of each problem that has ended, with its gradient (n,) float64; returns what takes its
+place, if anything."""
 
 
 class _RowsDoNotFit(Exception):
@@ -183,8 +188,9 @@ def solve_each(
     problems : dict of int to QP
         Follows: it holds what took the place of a problem.
     report : Report
-        Called with the number of a problem, what it has come to, and its gradient. A problem for which float32 is too
-        coarse is reported once it was solved in float64; so is what takes its place.
+        Called with the number of a problem, what it has come to, and its gradient. A problem for
+        which float32 is too coarse is reported once it was solved in float64; so is what takes its
+        place.
     """
     left, too_coarse = problems, dict[int, QP]()
     steps = dict.fromkeys(problems, 0)
@@ -390,7 +396,8 @@ class _Group:
         """Run every problem to the tolerance, to its last step, until `clock` says so, or until float32 is too coarse.
 
         What `finished` puts in the place of one that has ended takes part from the next round on.
-        Problems take part together as long as there is room for their rows; then some wait until others are done.
+        Problems take part together as long as there is room for their rows; then some wait until
+        others are done.
         """
         waiting = [(np.arange(len(self.problems)), False)]
         while waiting:
@@ -434,7 +441,8 @@ class _Group:
             array[rows] = values
         self.steps_left[rows] = xp.asarray(self.allowed[places])
         self.growing[rows] = 1
-        # It goes on as after a check of its gradient. One that was given up has a set of which no values are there.
+        # It goes on as after a check of its gradient. One that was given up has a set of which no
+        # values are there.
         is_whole = report.action[places] == FINISHED
         self.action[rows] = xp.asarray(np.where(is_whole, CHECK, START).astype(np.int32))
         return places

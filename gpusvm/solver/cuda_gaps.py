@@ -1,8 +1,8 @@
 """Gaps of solved problems, recomputed from float64 kernel values on a device: what a training says of its end.
 
-The solver has seen float32 values, or gradients that went from round to round. Here every problem's gradient is
-computed once more, from its coefficients alone, in the float64 rows of its support vectors. A row serves all problems
-of its sample.
+The solver has seen float32 values, or gradients that went from round to round. Here every
+problem's gradient is computed once more, from its coefficients alone, in the float64 rows of its
+support vectors. A row serves all problems of its sample.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The CUDA kernels of the lockstep solver: what they are compiled with, and how they are launched.
 
-They are CUDA C, in the ``.cu`` files beside this one. CuPy's ``RawModule`` compiles them where there is a GPU, and
-keeps what it compiled; the tests have them compiled for the host.
+They are CUDA C, in the ``.cu`` files beside this one. CuPy's ``RawModule`` compiles them where
+there is a GPU, and keeps what it compiled; the tests have them compiled for the host.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ SELECTING, ALLOCATING = 512, 1024
 """Threads of a block of `select`, and of `allocate`, which has but one."""
 
 RUN, CONTINUE, CHECK, GRADIENT, FINISHED, START, WARM = range(7)
-"""What a problem does in a round: SMO on its working set; SMO again, which was cut short; its gradient from scratch,
-to see whether it is finished; the same, before it begins; nothing any more. START and WARM are what it begins with: the
-first set is there, the gradient is that of zero; the first set is there, the gradient is not."""
+"""What a problem does in a round: SMO on its working set; SMO again, which was cut short; its
+gradient from scratch, to see whether it is finished; the same, before it begins; nothing any more.
+START and WARM are what it begins with: the first set is there, the gradient is that of zero; the
+first set is there, the gradient is not."""
 
 FIELDS = 8
 """Numbers of a line of the report that `allocate` makes; see pairs.cu."""
@@ -85,8 +86,9 @@ def options(dtype: Any = np.float32, threads: int = THREADS) -> tuple[str, ...]:
 class Kernels:
     """The kernels of pairs.cu, called with arrays of the module that they are compiled for.
 
-    Each is compiled when it is first called, for kernel values of float32 or float64 as the arrays have them. `live`
-    (m,) int32 lists the problems that take part; other arrays have a row for each problem of the group.
+    Each is compiled when it is first called, for kernel values of float32 or float64 as the arrays
+    have them. `live` (m,) int32 lists the problems that take part; other arrays have a row for
+    each problem of the group.
 
     Parameters
     ----------
@@ -116,7 +118,8 @@ class Kernels:
               lower: Array, upper: Array, b: Array, v: Array, member: Array) -> None:  # fmt: skip
         """Bring `given`, (m,) arrays of p, lower, upper and perhaps b of all problems, into arrays with a row for each.
 
-        `at` (4, n_problems) int64 says where; `first` and `begins` (n_problems, n_blocks) int32 are as in pairs.cu.
+        `at` (4, n_problems) int64 says where; `first` and `begins` (n_problems, n_blocks) int32
+        are as in pairs.cu.
         """
         (n_problems, n), begun = v.shape, len(given) == 4
         self.function("place")((-(-n // _PORTION), n_problems), (_PORTION,), (
@@ -171,7 +174,8 @@ class Kernels:
             steps_left: Array, moved: Array, status: Array) -> None:  # fmt: skip
         """SMO on each working set until its gap is at most `target`, `at_once` steps at most.
 
-        Changes b, and writes by how much it did, (n_problems, width). Takes from `steps_left` and adds to `moved`.
+        Changes b, and writes by how much it did, (n_problems, width). Takes from `steps_left` and
+        adds to `moved`.
         """
         self.function("smo", K.dtype)((len(live),), (self.threads,), (
             live, action, K, _int(K.shape[1]), members, _int(members.shape[1]), n_members, lower, upper, epsilon, v,

@@ -1,8 +1,9 @@
 """Chains of C on a GPU: those of one kernel in lockstep, over the same kernel rows; `path` is the same on a CPU.
 
-Every pair of classes in every fold is a chain, and all of them take part in a round together. Rows of kernel values are
-computed once, as a chain first needs them, and serve all folds, all pairs of their class and every C. A chain that has
-solved its problem for one C takes up the next at once, with the working set that it has.
+Every pair of classes in every fold is a chain, and all of them take part in a round together. Rows
+of kernel values are computed once, as a chain first needs them, and serve all folds, all pairs of
+their class and every C. A chain that has solved its problem for one C takes up the next at once,
+with the working set that it has.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def solve_chains_on_device(
 ) -> None:
     """Solve chains of problems over the same samples, each exactly: its own gap within the tolerance.
 
-    A kernel is done after the other. Kernel values are float32; what that proves too coarse for goes on with float64,
-    with all later C of its chain, which have larger coefficients.
+    A kernel is done after the other. Kernel values are float32; what that proves too coarse for
+    goes on with float64, with all later C of its chain, which have larger coefficients.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ def solve_chains_on_device(
     budget_mb : float
         Device memory to use, in MB. Chains for which there is no room wait until others are done.
     report : callable
-        ``report(index, solved)`` for each chain as it is done. Its seconds are those from where its kernel was begun to
-        its end, divided by the number of chains of this kernel.
+        ``report(index, solved)`` for each chain as it is done. Its seconds are those from where
+        its kernel was begun to its end, divided by the number of chains of this kernel.
     look : callable
         Called in every round. What it raises ends the work.
 

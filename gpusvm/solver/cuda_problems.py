@@ -89,7 +89,8 @@ class DeviceProblems:
     def outcomes(self, places: np.ndarray, *, vectors: int) -> np.ndarray:
         """What has come of the problems in some places: a line for each, on the host.
 
-        It begins with what `figures_of` reads; then come b, if `vectors` is 1 or 2, and v, if it is 2, (n,) each.
+        It begins with what `figures_of` reads; then come b, if `vectors` is 1 or 2, and v, if it
+        is 2, (n,) each.
         """
         listed = self.device.to_device(places.astype(np.int32))
         found = self.device.xp.empty((len(places), FIGURES + vectors * self.n))
@@ -103,7 +104,8 @@ class DeviceProblems:
 def in_one(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """One array that holds all of some float64 arrays (n,), and where each begins in it, (n_arrays,) int64.
 
-    Nothing is copied where they are parts of one array that is no larger than they are together: as `c_svc` makes them.
+    Nothing is copied where they are parts of one array that is no larger than they are together:
+    as `c_svc` makes them.
     """
     sizes = [len(array) for array in arrays]
     base = arrays[0].base

@@ -1,7 +1,7 @@
 """Rows of the kernel matrix on a CUDA device.
 
-The samples are brought there once, in the form that suits them. The kernels of rows.cu multiply them and turn the
-products into kernel values on the spot.
+The samples are brought there once, in the form that suits them. The kernels of rows.cu multiply
+them and turn the products into kernel values on the spot.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ COPIED = 1024
 """Columns of a block that copies kernel values that were given."""
 
 SCRATCH_BYTES = 64 * 2**20
-"""Memory for rows of sparse samples with their zeros, if one group of `TOGETHER` does not take more."""
+"""Memory for rows of sparse samples with their zeros, if one group of `TOGETHER` does not take
+more."""
 
 BLOCK_BYTES = 64 * 2**20
 """Memory on the device for what is brought into another form at a time."""
@@ -55,12 +56,12 @@ MOST_CHUNKS = 2**32
 """Pieces of 16 bytes of all dense samples: they are counted in 32 bits, which reach for 64 GB."""
 
 WHERE_TF32_IS_FASTER = frozenset({(8, 0), (9, 0), (10, 0), (10, 3)})
-"""Devices whose tensor cores make three products of TF32 sooner than the other units make one of float32: A100, H100
-and B200. Those of desktop cards do not."""
+"""Devices whose tensor cores make three products of TF32 sooner than the other units make one of
+float32: A100, H100 and B200. Those of desktop cards do not."""
 
 EXPONENTIAL_UNITS = 4.0
-"""By how many times its unit roundoff a float32 RBF value is off where its distance is exact: CUDA's ``expf`` is off
-by two, and the rounded argument costs up to two more."""
+"""By how many times its unit roundoff a float32 RBF value is off where its distance is exact:
+CUDA's ``expf`` is off by two, and the rounded argument costs up to two more."""
 
 COMPILED = (("float32", "float32"), ("float64", "float32"), ("float64", "float64"))
 """What rows.cu is compiled for: the type of products, and that of kernel values."""
@@ -80,8 +81,9 @@ class DeviceRows:
     Parameters
     ----------
     X : (n_samples, n_features) array of NumPy or `xp`, uint8, float32 or float64; or CSR
-        For a precomputed kernel, (n_samples, n_samples) kernel values. Neither kept nor written to. What is far from
-        the origin goes through `kernels.near_the_origin` first. Pixels on the host travel as bytes.
+        For a precomputed kernel, (n_samples, n_samples) kernel values. Neither kept nor written
+        to. What is far from the origin goes through `kernels.near_the_origin` first. Pixels on the
+        host travel as bytes.
     kernel : Kernel
     dtype : float32 or float64
         Of the kernel values.
@@ -97,13 +99,15 @@ class DeviceRows:
     Attributes
     ----------
     products : str
-        How inner products are taken: "int8", "tf32", "float32", "float64", "sparse float32", "sparse float64", "given".
+        How inner products are taken: "int8", "tf32", "float32", "float64", "sparse float32",
+        "sparse float64", "given".
     nbytes : int
         Memory that it holds on the device.
     largest_norm, largest_value : float
         Of the squared norms, and a bound on the kernel values.
     value_error : float
-        The standard deviation of what rounding adds to a kernel value, at most: `Kernel.value_error`.
+        The standard deviation of what rounding adds to a kernel value, at most:
+        `Kernel.value_error`.
     work : float
         Multiplications for a kernel value.
     fits_float32 : bool
@@ -159,7 +163,8 @@ class DeviceRows:
     def compute(self, samples: Array, slots: Array, out: Array, columns: Array | None = None) -> None:
         """Write kernel values of some samples with all: ``out[slots[i], c] = k(columns[samples[i]], columns[c])``.
 
-        Only launches kernels: nothing is waited for, and nothing but launches depends on values on the device.
+        Only launches kernels: nothing is waited for, and nothing but launches depends on values on
+        the device.
 
         Parameters
         ----------
@@ -181,9 +186,10 @@ class DeviceRows:
 class TrainingSamples:
     """The samples of one training: brought to the device once, whatever the type of the kernel values.
 
-    Pixels travel as bytes, and the array that they came in stays where it is: their products are exact wherever the
-    origin is. They are told from other samples, and made bytes, in one pass on the host, a part at a time. Other dense
-    samples go to the device as they are, and near the origin there; CSR stays on the host.
+    Pixels travel as bytes, and the array that they came in stays where it is: their products are
+    exact wherever the origin is. They are told from other samples, and made bytes, in one pass on
+    the host, a part at a time. Other dense samples go to the device as they are, and near the
+    origin there; CSR stays on the host.
 
     Parameters
     ----------
@@ -191,7 +197,8 @@ class TrainingSamples:
         For a precomputed kernel, (n_samples, n_samples) kernel values.
     kernel : Kernel
     make_rows : callable
-        ``make_rows(X, kernel, dtype)`` gives `DeviceRows`; of pixels it is told by the name `pixels`.
+        ``make_rows(X, kernel, dtype)`` gives `DeviceRows`; of pixels it is told by the name
+        `pixels`.
     xp : module
         The device's.
     n_threads : int

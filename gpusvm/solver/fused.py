@@ -1,14 +1,17 @@
 """Kernel values in float32, made of inner products before these leave the registers.
 
-A product that is written to memory, read to be turned into kernel values, and read again to be summed or mirrored
-costs more for what surrounds it than for its arithmetic: of samples with 54 features 0.8 ns a value against 1.2. Here
-the inner products of rows with a panel of 16 columns become kernel values where they are, and these are written to a
-matrix, with their mirror image or without, or summed with coefficients in float64. Rows are dense ones, in the groups
-of `tiles`; or the non-zeros of `panels`, float32 or whole numbers. (Of wide panels, values of one row after another,
-written far apart, take longer than a product in one place that is read again: MNIST 8.6 s against 6.3.)
+A product that is written to memory, read to be turned into kernel values, and read again to be
+summed or mirrored costs more for what surrounds it than for its arithmetic: of samples with 54
+features 0.8 ns a value against 1.2. Here the inner products of rows with a panel of 16 columns
+become kernel values where they are, and these are written to a matrix, with their mirror image or
+without, or summed with coefficients in float64. Rows are dense ones, in the groups of `tiles`; or
+the non-zeros of `panels`, float32 or whole numbers. (Of wide panels, values of one row after
+another, written far apart, take longer than a product in one place that is read again: MNIST 8.6 s
+against 6.3.)
 
-A value depends on nothing but its two samples, and of dense samples it is the same whichever of them is the row. For
-the sake of a short first start, which compiles all this, it serves the kernels `SERVED` alone.
+A value depends on nothing but its two samples, and of dense samples it is the same whichever of
+them is the row. For the sake of a short first start, which compiles all this, it serves the
+kernels `SERVED` alone.
 """
 
 from __future__ import annotations
@@ -35,15 +38,16 @@ TOGETHER = rows_of_a_tile(np.float32)
 """Rows of a group."""
 
 PANELS_TOGETHER = 8
-"""Panels that a group is multiplied with before the next one: a mirror image writes to a row of each column, and more
-rows than these would take more pages of memory than the processor keeps the places of."""
+"""Panels that a group is multiplied with before the next one: a mirror image writes to a row of
+each column, and more rows than these would take more pages of memory than the processor keeps the
+places of."""
 
 NEAR_BYTES = 20_000
 """Bytes of groups that one panel after another is multiplied with: half of a first-level cache."""
 
 WIDE, NARROW_BYTES = 4, 6_000
-"""Panels that a row of non-zeros meets at once where they are narrow, and bytes of a panel that is: so many of those
-stay in a first-level cache."""
+"""Panels that a row of non-zeros meets at once where they are narrow, and bytes of a panel that
+is: so many of those stay in a first-level cache."""
 
 _FLOAT, _DOUBLE, _INT, _WORD = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 _LINE, _WHOLE = ir.VectorType(_FLOAT, PANEL_WIDTH), ir.VectorType(_INT, PANEL_WIDTH)
@@ -341,8 +345,8 @@ def subtract_values(
 ) -> None:
     """sums[places[o], c] -= sum over rows r of coefficients[o, r] times the kernel value of r and column c, in float64.
 
-    `coefficients` (n_sums, >= n_groups TOGETHER), zero where there is no row, and `sums` (any, >= 16 n_panels) are
-    float64, `places` (n_sums,) int64; the other arrays are as for `write_values`.
+    `coefficients` (n_sums, >= n_groups TOGETHER), zero where there is no row, and `sums` (any, >=
+    16 n_panels) are float64, `places` (n_sums,) int64; the other arrays are as for `write_values`.
     """
     d = panels.shape[1] // PANEL_WIDTH
     near = max(1, NEAR_BYTES // (4 * groups.shape[1]))
@@ -479,8 +483,8 @@ def subtract_values_of_nonzeros(
 ) -> None:
     """`subtract_values` for rows given by their non-zeros; `left_norms` are (n_rows,), `coefficients` (n_sums, n_rows).
 
-    `nonzeros` are from `panels.pack_nonzeros`, with float32 panels and norms, or from `panels.pack_integers`, with
-    panels of int16 and norms of int32.
+    `nonzeros` are from `panels.pack_nonzeros`, with float32 panels and norms, or from
+    `panels.pack_integers`, with panels of int16 and norms of int32.
     """
     starts, at, values = nonzeros
     step, p = WIDE if is_narrow(panels) else 1, 0

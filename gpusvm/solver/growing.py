@@ -1,7 +1,7 @@
 """One problem solved on a working set that grows: the way for large problems with few support vectors.
 
-The unknowns are kept for all variables; only those of the working set move. Kernel rows are computed for variables that
-join the working set, many at a time, and kept.
+The unknowns are kept for all variables; only those of the working set move. Kernel rows are
+computed for variables that join the working set, many at a time, and kept.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class GrowingSolver(Iterate):
     sides : list of Side
         One for each of the problem's blocks.
     K : (most, most) array, float32 or float64 like the rows in the stores
-        Memory for the kernel values of the working set; its size is the largest the working set may reach.
+        Memory for the kernel values of the working set; its size is the largest the working set
+        may reach.
     tol : float
         Largest violation left.
     steps : int
@@ -173,7 +174,8 @@ class GrowingSolver(Iterate):
         for side, members, _ in self.by_side(samples):
             for source, store in zip(side.sources, side.stores, strict=True):
                 known = wanted.get(id(store))
-                # Sides that share a store must ask at once: what one has asked for, the next could throw out.
+                # Sides that share a store must ask at once: what one has asked for, the next could
+                # throw out.
                 both = members if known is None else np.union1d(known[2], members)
                 wanted[id(store)] = (source, store, both)
         for source, store, members in wanted.values():
@@ -197,7 +199,8 @@ class GrowingSolver(Iterate):
     def optimise(self, clock: Clock) -> bool:
         """SMO on the working set, and its effect on every variable's gradient.
 
-        Returns whether anything moved, and as far as it should: where rounding ends SMO, more rounds lead nowhere.
+        Returns whether anything moved, and as far as it should: where rounding ends SMO, more
+        rounds lead nowhere.
         """
         members = self.members
         b, v, lower, upper = (values[members] for values in (self.b, self.v, self.lower, self.upper))

@@ -68,7 +68,8 @@ class Iterate:
     def solution(self, tol: float, *, rounding: float, in_float64: bool) -> Solution:
         """What there is to say of the problem.
 
-        `rounding` is by how much the gradient may be off, where that is more than `tol` allows; else 0.
+        `rounding` is by how much the gradient may be off, where that is more than `tol` allows;
+        else 0.
         """
         found = figures(self.b, self.v, self.p, self.lower, self.upper, self.epsilon)
         return solution_of(self.b, found, n_iter=self.n_iter, tol=tol, rounding=rounding, in_float64=in_float64)
@@ -80,8 +81,8 @@ class Figures(NamedTuple):
     Attributes
     ----------
     most, least : float
-        The largest slope of the objective of those variables that may grow, and the smallest of those that may shrink;
-        infinite where there are none.
+        The largest slope of the objective of those variables that may grow, and the smallest of
+        those that may shrink; infinite where there are none.
     slopes : float
         Sum of the slopes of those that are free.
     n_free : int
@@ -108,7 +109,8 @@ def figures(
     """Those of a problem with the gradient v at b; all arrays (n,) float64."""
     grow, shrink = working_set.slopes(b, v, lower, upper, epsilon)
     free = working_set.free(b, lower, upper, epsilon)
-    # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads for each pair.
+    # K b = p - v, so b' K b needs no kernel value. Sums, not BLAS, which would wake its threads
+    # for each pair.
     quadratic = float((b * (p - v)).sum())
     return Figures(
         most=float(grow.max(initial=-np.inf)),
@@ -124,7 +126,8 @@ def solution_of(
 ) -> Solution:
     """What there is to say of a problem that was solved, (n,) float64 `b`.
 
-    `rounding` is by how much the gradient may be off, where that is more than the tolerance allows; else 0.
+    `rounding` is by how much the gradient may be off, where that is more than the tolerance
+    allows; else 0.
     """
     most, least = figures.most, figures.least
     if figures.n_free:

@@ -21,8 +21,8 @@ _EXPONENTIAL_UNITS = 4.0
 
 
 WITHIN_SHARE = 0.25
-"""Of the budget, for kernel values within blocks. Those of MNIST's classes take 1.4 GB, and are half of all that its
-pairs need."""
+"""Of the budget, for kernel values within blocks. Those of MNIST's classes take 1.4 GB, and are
+half of all that its pairs need."""
 
 
 class KernelOfBlocks:
@@ -36,8 +36,8 @@ class KernelOfBlocks:
         The rows of X in each block.
     kernel : Kernel
     within_mb : float
-        Memory for values within blocks. Where it holds those of all, and there are more than two, so that each is in
-        several problems, they are computed once.
+        Memory for values within blocks. Where it holds those of all, and there are more than two,
+        so that each is in several problems, they are computed once.
 
     Attributes
     ----------
@@ -114,7 +114,8 @@ class KernelOfBlocks:
         if self.kernel.precomputed:
             return float(np.finfo(dtype).eps) / 2 * self.largest_value
         if dtype == np.float32 and (self.samples.pixels is not None or self.samples.X.dtype == np.float64):
-            # Products are exact, or in float64: what is left of an RBF value is the rounding of its exponential.
+            # Products are exact, or in float64: what is left of an RBF value is the rounding of
+            # its exponential.
             norm = 0.0 if self.kernel.name == "rbf" else self.largest_norm
             return _EXPONENTIAL_UNITS * self.kernel.value_error(norm, dtype)
         return self.kernel.value_error(self.largest_norm, dtype, most_entries(self.X))

@@ -1,7 +1,7 @@
 """Rows of the kernel matrix.
 
-Inner products a thousand columns at a time, each chunk turned into kernel values by a compiled loop while it is still
-in cache.
+Inner products a thousand columns at a time, each chunk turned into kernel values by a compiled
+loop while it is still in cache.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from gpusvm.solver.compilation import compiled
 from gpusvm.solver.operands import FusedProducts, Operand, Products, Samples
 
 CHUNK_COLUMNS = 1024
-"""Columns per product. Fixed, and each product is one thread's, so that the bits of a kernel value do not
-depend on how many threads there are."""
+"""Columns per product. Fixed, and each product is one thread's, so that the bits of a kernel value
+do not depend on how many threads there are."""
 
 _KINDS = {"linear": 0, "rbf": 1, "poly": 2, "sigmoid": 3}
 
@@ -97,8 +97,9 @@ def write_kernel(
 ) -> None:
     """Turn inner products into kernel values in ``into[slots, start:start + n]``.
 
-    `inner` (m, n) and the norms are all int32, float32 or float64, and in the same `unit`. Distances are exact for
-    int32. What follows is float64 where `inner` or `into` is, else float32.
+    `inner` (m, n) and the norms are all int32, float32 or float64, and in the same `unit`.
+    Distances are exact for int32. What follows is float64 where `inner` or `into` is, else
+    float32.
     """
     _write_kernel(
         *kernel_numbers(kernel, inner.dtype, unit, into.dtype), inner, left_norms, right_norms, into, slots, start
@@ -140,9 +141,9 @@ def _squared_distance_of(left_norm, right_norm, inner):  # type: ignore[no-untyp
 def _exp(x):  # type: ignore[no-untyped-def]
     """exp(x) for float32 x <= 0 to a few units in the last place, in operations that vectorise.
 
-    x = k ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts so that k ln 2 is exact (Cody and Waite); exp(r) by
-    its Taylor polynomial of degree 6, times 2^k put together from bits. Below -87 the result is no longer a
-    normal number and is taken as 0.
+    x = k ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts so that k ln 2 is exact (Cody and
+    Waite); exp(r) by its Taylor polynomial of degree 6, times 2^k put together from bits. Below
+    -87 the result is no longer a normal number and is taken as 0.
     """
     k = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
     r = x - k * np.float32(0.693359375)
@@ -162,10 +163,11 @@ def _exp(x):  # type: ignore[no-untyped-def]
 def _exp_double(x):  # type: ignore[no-untyped-def]
     """The same for float64 x <= 0; below -708 the result is taken as 0.
 
-    The polynomial of degree 11 meets exp in the Chebyshev points of |r| <= 0.34662, and is off by 1.6e-17 at most.
+    The polynomial of degree 11 meets exp in the Chebyshev points of |r| <= 0.34662, and is off by
+    1.6e-17 at most.
 
-    Adding 1.5 * 2^52 rounds to a whole number k and leaves its bits at the low end, which vectorises also where
-    a processor has no instruction that turns float64 into int64.
+    Adding 1.5 * 2^52 rounds to a whole number k and leaves its bits at the low end, which
+    vectorises also where a processor has no instruction that turns float64 into int64.
     """
     shift = np.float64(6755399441055744.0)
     t = x * 1.4426950408889634 + shift
@@ -293,7 +295,8 @@ def gather(
 ) -> None:
     """``into[first_row + r, places[c]] = rows[slots[r], columns[c]]``, and its mirror image.
 
-    The mirror image is written 16 rows at a time: a cache line each, instead of single numbers far apart.
+    The mirror image is written 16 rows at a time: a cache line each, instead of single numbers far
+    apart.
     """
     m = slots.shape[0]
     for begin in range(0, m, 16):

@@ -15,11 +15,13 @@ from gpusvm.solver.operands import FusedProducts, Samples, Scratch, make_operand
 from gpusvm.solver.panels import PANEL_WIDTH
 
 TILE = 512
-"""Rows and columns of kernel values that are computed together, and mirrored or summed while they are in cache."""
+"""Rows and columns of kernel values that are computed together, and mirrored or summed while they
+are in cache."""
 
 
 LEAST_PARTS, MOST_TARGETS = 8, 4096
-"""Parts into which the variables of a sum are cut, for the threads, and how many are in one at most."""
+"""Parts into which the variables of a sum are cut, for the threads, and how many are in one at
+most."""
 
 
 TOUCHED, _PAGE = 2**20, 512
@@ -53,14 +55,16 @@ class KernelValues(Protocol):
     ) -> None:
         """v[targets] -= K[targets, sources] @ coefficients, summed in float64; no value is kept.
 
-        `v` (n,) and `coefficients` (s,) are float64, `targets` (t,) and `sources` (s,) int64 variables.
+        `v` (n,) and `coefficients` (s,) are float64, `targets` (t,) and `sources` (s,) int64
+        variables.
         """
 
 
 class ComputedValues:
     """Kernel values of samples: products by whatever suits them, see `operands`.
 
-    The bits of a value depend on nothing but where it lies in a matrix or sum: never on the number of threads.
+    The bits of a value depend on nothing but where it lies in a matrix or sum: never on the number
+    of threads.
 
     Parameters
     ----------
@@ -141,7 +145,8 @@ class ComputedValues:
                     write_kernel(self.kernel, inner, operand.unit, *norms, tile, places, 0)
                     subtract_combination(tile, places[: len(left)], factors, sums[start + begin : start + end])
 
-        # Each part is packed by the thread that multiplies with it. Its size must not follow the number of threads.
+        # Each part is packed by the thread that multiplies with it. Its size must not follow the
+        # number of threads.
         parallel_for(part, len(targets), min(MOST_TARGETS, max(CHUNK_COLUMNS, -(-len(targets) // LEAST_PARTS))))
         v[targets] = sums
 
@@ -230,15 +235,15 @@ class GivenValues:
 class ActiveMatrix:
     """The kernel values between some of a problem's variables, which may leave and join.
 
-    Those that stay keep their order, and what they keep is moved together in place: rows are as long as there are
-    members, and close to each other.
+    Those that stay keep their order, and what they keep is moved together in place: rows are as
+    long as there are members, and close to each other.
 
     Parameters
     ----------
     values : KernelValues
     memory : callable
-        ``memory(size)`` gives a one-dimensional array of at least `size` values; what an earlier one holds stays
-        until its values are moved, so that both take memory for that moment.
+        ``memory(size)`` gives a one-dimensional array of at least `size` values; what an earlier
+        one holds stays until its values are moved, so that both take memory for that moment.
     expected : int
         Members for which to ask for memory at once.
 

@@ -1,12 +1,12 @@
 """Products of sparse rows with blocks of sparse rows that are turned around: for each feature, the rows that have it.
 
-Of 100,000 features with 100 non-zeros a row, two rows share few or none. So each non-zero of a left row meets those
-rows of a block alone that have its feature: its list. In most data some features are in many rows all the same, as
-common words are in most texts; their values are kept for all rows of the block, zeros among them, and are multiplied
-16 at a time.
+Of 100,000 features with 100 non-zeros a row, two rows share few or none. So each non-zero of a
+left row meets those rows of a block alone that have its feature: its list. In most data some
+features are in many rows all the same, as common words are in most texts; their values are kept
+for all rows of the block, zeros among them, and are multiplied 16 at a time.
 
-A sum is taken feature by feature, and which features are common follows from the block: so its bits depend on its two
-rows and on the rows of the block, never on what other left rows there are.
+A sum is taken feature by feature, and which features are common follows from the block: so its
+bits depend on its two rows and on the rows of the block, never on what other left rows there are.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from gpusvm.solver.compilation import compiled
 from gpusvm.sparse import Sparse
 
 BLOCK = 512
-"""Rows that are turned around together: their sums for a left row, 2 KB of float32, stay in the nearest cache."""
+"""Rows that are turned around together: their sums for a left row, 2 KB of float32, stay in the
+nearest cache."""
 
 COMMON_FROM = BLOCK // 8
-"""Rows of a block from which on a feature counts as common: its zeros then take up to 8 times the memory of its list,
-and no more time."""
+"""Rows of a block from which on a feature counts as common: its zeros then take up to 8 times the
+memory of its list, and no more time."""
 
 
 class CsrRows(NamedTuple):
@@ -158,7 +159,8 @@ def multiply_lists(
 ) -> None:
     """out[:, at:at + n] = (m `rows` of `left`) x (rows `first` to `first` + n of the block), in the type of `right`.
 
-    `places` are those of `places_for`. Of what is no float32 or float64, products are exact in int32.
+    `places` are those of `places_for`. Of what is no float32 or float64, products are exact in
+    int32.
     """
     n_common = right.common.shape[0]
     for place in range(right.features.shape[0]):

@@ -1,8 +1,9 @@
 """Kernel rows that are computed inside compiled code when a step first needs them.
 
-Of the pairs of many classes, most variables are never touched: of letter's 1,154 a pair, 120 have a coefficient under
-a linear kernel, and 410 under an RBF one. To compute and mirror the whole matrix of kernel values costs more than all
-steps; a row costs as much as a step or two, and what is computed stays in a second-level cache.
+Of the pairs of many classes, most variables are never touched: of letter's 1,154 a pair, 120 have
+a coefficient under a linear kernel, and 410 under an RBF one. To compute and mirror the whole
+matrix of kernel values costs more than all steps; a row costs as much as a step or two, and what
+is computed stays in a second-level cache.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from gpusvm.solver.panels import PANEL_WIDTH, multiply, multiply_integers
 from gpusvm.solver.tiles import multiply_row
 
 LONGEST = 100
-"""Numbers of a sample, or non-zeros on average, up to which rows are computed when they are needed. Longer products
-cost more than what surrounds them, and in a whole matrix half are mirrored. With 64, 100, 200 and 400 features, whole
-matrix against rows: eight classes 66 and 53, 103 and 116, 130 and 156, 164 and 278 ms; two classes 15 and 14, 12 and
-13, 16 and 21, 27 and 40."""
+"""Numbers of a sample, or non-zeros on average, up to which rows are computed when they are
+needed. Longer products cost more than what surrounds them, and in a whole matrix half are
+mirrored. With 64, 100, 200 and 400 features, whole matrix against rows: eight classes 66 and 53,
+103 and 116, 130 and 156, 164 and 278 ms; two classes 15 and 14, 12 and 13, 16 and 21, 27 and
+40."""
 
 _RBF = _KINDS["rbf"]
 
@@ -74,7 +76,8 @@ NONE = ()
 def rows_on_demand(kernel: Kernel, samples: Samples, rows: np.ndarray) -> RowsOnDemand | None:
     """What the float32 kernel values between `rows` of the samples are computed from.
 
-    None for long samples (`LONGEST`), and for those multiplied as lists: their matrix is soonest had whole.
+    None for long samples (`LONGEST`), and for those multiplied as lists: their matrix is soonest
+    had whole.
     """
     operand = make_operand(samples, rows)
     if isinstance(operand, PanelOperand | IntegerOperand):

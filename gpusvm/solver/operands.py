@@ -38,13 +38,16 @@ from gpusvm.solver.panels import (
 from gpusvm.solver.tiles import multiply_tiles, pack_columns, pack_rows
 
 SPARSE_BELOW = 0.4
-"""Share of non-zeros (among the features that a class has at all) up to which panels are faster than BLAS."""
+"""Share of non-zeros (among the features that a class has at all) up to which panels are faster
+than BLAS."""
 
 MOST_IN_TILES = 512
-"""Features up to which dense samples are multiplied in tiles: a group and a panel of more outgrow the nearest cache."""
+"""Features up to which dense samples are multiplied in tiles: a group and a panel of more outgrow
+the nearest cache."""
 
 PIXEL_SCALES = (255.0, 1.0, 16.0)
-"""What samples are tried to be whole numbers over: scaled pixels, raw ones, and the 16 greys of `digits`."""
+"""What samples are tried to be whole numbers over: scaled pixels, raw ones, and the 16 greys of
+`digits`."""
 
 LARGEST_PIXEL = 255
 
@@ -78,7 +81,8 @@ class Samples:
     def of(cls, X: np.ndarray, kernel: Kernel) -> Samples:
         """Look whether X is pixels over one of `PIXEL_SCALES`, and this processor multiplies those exactly.
 
-        Otherwise X, float32 or float64, is taken in float32 where that suffices for the kernel, else in float64.
+        Otherwise X, float32 or float64, is taken in float32 where that suffices for the kernel,
+        else in float64.
         """
         fits = X.shape[1] * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max
         if X.size and fits and integer_products_are_exact():
@@ -153,9 +157,9 @@ def whole_numbers(X: np.ndarray, scale: float) -> np.ndarray | None:
 def quotient(scale: float, dtype: Any) -> tuple[Any, Any, Any]:
     """`scale`, and two parts of its inverse, in a float type: together they divide as fast as one multiplies.
 
-    The first has so few digits that its product with a whole number below 256 is exact; so the sum of both products is
-    rounded once, but for the tiny part's own rounding. For every scale of `PIXEL_SCALES` it is the quotient to the last
-    bit (a test looks at all).
+    The first has so few digits that its product with a whole number below 256 is exact; so the sum
+    of both products is rounded once, but for the tiny part's own rounding. For every scale of
+    `PIXEL_SCALES` it is the quotient to the last bit (a test looks at all).
     """
     real = np.dtype(dtype).type
     digits = np.finfo(dtype).nmant + 1 - 8
@@ -168,7 +172,8 @@ def quotient(scale: float, dtype: Any) -> tuple[Any, Any, Any]:
 def take_whole_numbers(X: np.ndarray, scale: float, coarse: float, fine: float, pixels: np.ndarray) -> bool:
     """Whether X (n, d) is whole numbers from 0 to 255 over `scale`, to the last bit; they are written to `pixels`.
 
-    The numbers are those of `quotient`, in X's type. In one pass, which ends with the first row that is none.
+    The numbers are those of `quotient`, in X's type. In one pass, which ends with the first row
+    that is none.
     """
     least, largest = type(scale)(0), type(scale)(LARGEST_PIXEL)
     for r in range(X.shape[0]):

@@ -1,14 +1,15 @@
 """Products of rows that are mostly zeros with packed dense columns.
 
-Most pixels of most images are zero: of MNIST's 784, 150 are not. A BLAS product multiplies the zeros too. Here
-the right operand is packed in panels of 16 samples, feature by feature, so that the 16 values of one feature are
-one cache line and a whole panel stays in the first-level cache; each non-zero of a left row is multiplied with one such
-line and added to 16 sums held in registers. Every sum is taken in the order of the row's own non-zeros, so its bits
-depend on nothing but the two samples.
+Most pixels of most images are zero: of MNIST's 784, 150 are not. A BLAS product multiplies the
+zeros too. Here the right operand is packed in panels of 16 samples, feature by feature, so that
+the 16 values of one feature are one cache line and a whole panel stays in the first-level cache;
+each non-zero of a left row is multiplied with one such line and added to 16 sums held in
+registers. Every sum is taken in the order of the row's own non-zeros, so its bits depend on
+nothing but the two samples.
 
-Pixels are whole numbers. Where the processor has AVX2, two neighbouring ones at a time are multiplied and
-summed as 16-bit integers (the instruction vpmaddwd): twice as many products an instruction, in half the memory,
-and without any rounding.
+Pixels are whole numbers. Where the processor has AVX2, two neighbouring ones at a time are
+multiplied and summed as 16-bit integers (the instruction vpmaddwd): twice as many products an
+instruction, in half the memory, and without any rounding.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ PANEL_WIDTH = 16
 """Samples a panel: 16 float32, or 16 pairs of features as int16, are a cache line."""
 
 UNROLL = 4
-"""Non-zeros taken together, each with sums of its own: one chain of additions would wait for itself."""
+"""Non-zeros taken together, each with sums of its own: one chain of additions would wait for
+itself."""
 
 _CACHE_LINE = 64
 
@@ -50,8 +52,8 @@ def pack_panels(X: np.ndarray, rows: np.ndarray, features: np.ndarray) -> np.nda
     Returns
     -------
     (ceil(n / 16), 16 d) float32 array
-        Feature f of the panel's sample s is at ``16 f + s``; what is left of the last panel is zero.
-        It begins at a cache line.
+        Feature f of the panel's sample s is at ``16 f + s``; what is left of the last panel is
+        zero. It begins at a cache line.
     """
     panels = empty_panels(len(rows), PANEL_WIDTH * len(features), np.float32)
     _fill_panels(X, rows, features, panels)
@@ -61,8 +63,8 @@ def pack_panels(X: np.ndarray, rows: np.ndarray, features: np.ndarray) -> np.nda
 def pack_integer_panels(pixels: np.ndarray, rows: np.ndarray, feature_pairs: np.ndarray) -> np.ndarray:
     """The same for pixels (n_samples, n_features), uint8, two features at a time.
 
-    `feature_pairs` (d,) int64 are the pairs to take: pair t is features 2 t and 2 t + 1 (zero beyond the last).
-    Returns (ceil(n / 16), 32 d) int16: two t of sample s is at ``32 t + 2 s``.
+    `feature_pairs` (d,) int64 are the pairs to take: pair t is features 2 t and 2 t + 1 (zero
+    beyond the last). Returns (ceil(n / 16), 32 d) int16: two t of sample s is at ``32 t + 2 s``.
     """
     panels = empty_panels(len(rows), 2 * PANEL_WIDTH * len(feature_pairs), np.int16)
     _fill_integer_panels(pixels, rows, feature_pairs, panels)
@@ -114,7 +116,8 @@ def pack_nonzeros(X: np.ndarray, rows: np.ndarray, position: np.ndarray) -> tupl
     Returns
     -------
     starts : (m + 1,) int64 array
-        Row r's non-zeros are ``starts[r]`` to ``starts[r + 1]``, a multiple of 4 in number, filled up with zeros.
+        Row r's non-zeros are ``starts[r]`` to ``starts[r + 1]``, a multiple of 4 in number, filled
+        up with zeros.
     places : int32 array
     values : float32 array
     """
@@ -203,9 +206,10 @@ def row_with_panels(
 ) -> list[Any]:
     """Emit, for each panel: sum of values[t] * (line places[t] of it) for first <= t < last; 16 lanes, int32 or float.
 
-    `places`, `values` and `panels` are pointers. Written in LLVM's own terms, because the loop is only fast when its
-    sums stay in vector registers, and a compiler that is given 16 scalar sums or a small array moves them to memory.
-    The order of a sum does not depend on the number of panels.
+    `places`, `values` and `panels` are pointers. Written in LLVM's own terms, because the loop is
+    only fast when its sums stay in vector registers, and a compiler that is given 16 scalar sums
+    or a small array moves them to memory. The order of a sum does not depend on the number of
+    panels.
     """
     index, lanes, word = ir.IntType(32), PANEL_WIDTH, first.type
     element = index if integers else ir.FloatType()

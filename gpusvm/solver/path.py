@@ -1,12 +1,14 @@
 """Many problems over the same samples: one C after another, of every fold, from one matrix of kernel values.
 
-A search for C and gamma, and probabilities from folds, solve C-SVC of the same samples again and again. Kernel values
-depend neither on C nor on the fold. So a matrix of them is computed once for each gamma, and every problem is solved on
-it as it is: a sample that its fold holds out has both bounds at zero, where nothing can move, and its place in the
-gradient v = p - K b, which is kept for all samples, gives its decision value p - v + bias for nothing.
+A search for C and gamma, and probabilities from folds, solve C-SVC of the same samples again and
+again. Kernel values depend neither on C nor on the fold. So a matrix of them is computed once for
+each gamma, and every problem is solved on it as it is: a sample that its fold holds out has both
+bounds at zero, where nothing can move, and its place in the gradient v = p - K b, which is kept
+for all samples, gives its decision value p - v + bias for nothing.
 
-From one C to the next the coefficients go on (Chu et al. 2015), as they are or scaled with C, whichever gives
-the larger dual objective: both are feasible, and the gradient of either follows from the one at hand.
+From one C to the next the coefficients go on (Chu et al. 2015), as they are or scaled with C,
+whichever gives the larger dual objective: both are feasible, and the gradient of either follows
+from the one at hand.
 """
 
 from __future__ import annotations
@@ -30,19 +32,23 @@ from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import SMALL
 
 GATHERED_BELOW = 0.7
-"""Share of the variables below which steps are taken on a copy of their kernel values: rows are shorter, and near."""
+"""Share of the variables below which steps are taken on a copy of their kernel values: rows are
+shorter, and near."""
 
 NEARLY_DONE, FINAL, MARGIN, LARGEST_MARGIN = 0.3, 0.9, 0.5, 0.1
 """As in `working_set`, at the scale of C-SVC, which is 2."""
 
 STEPS_AT_ONCE = 20_000
-"""Steps between two looks at whether to stop, and after which a float32 gradient is computed anew."""
+"""Steps between two looks at whether to stop, and after which a float32 gradient is computed
+anew."""
 
 _REACHED, _LAST_STEP, _STUCK, _STOPPED = 0.0, 1.0, 2.0, 3.0
-"""How a problem ended: at its tolerance, after its last step, where rounding allows no further step, or interrupted."""
+"""How a problem ended: at its tolerance, after its last step, where rounding allows no further
+step, or interrupted."""
 
 _MOST_FAILED = 3
-"""Gaps in a row, none much smaller than one before, after which float32 steps, then a problem, are given up."""
+"""Gaps in a row, none much smaller than one before, after which float32 steps, then a problem, are
+given up."""
 
 _WAIT_SECONDS = 0.1
 _MB = 2**20
@@ -115,8 +121,9 @@ def solve_chains(
 ) -> None:
     """Solve chains of problems over the same samples, each exactly: its own gap within the tolerance.
 
-    The result for a chain depends on nothing but the chain, to the last bit: not on `n_threads`, nor on the others.
-    Chains that follow each other and have blocks and kernel in common are solved on the same kernel values.
+    The result for a chain depends on nothing but the chain, to the last bit: not on `n_threads`,
+    nor on the others. Chains that follow each other and have blocks and kernel in common are
+    solved on the same kernel values.
 
     Parameters
     ----------
@@ -128,8 +135,8 @@ def solve_chains(
     stopping : Stopping
         Without a time limit.
     budget_mb : float
-        Memory for kernel values. As many chains as it has room for are solved side by side, and one at least; see
-        `chain_mb`.
+        Memory for kernel values. As many chains as it has room for are solved side by side, and
+        one at least; see `chain_mb`.
     n_threads : int
     report : callable
         ``report(index, solved)``, in the caller's thread, for each chain as it is done.
@@ -137,8 +144,9 @@ def solve_chains(
         Called in the caller's thread ten times a second. What it raises ends the work.
     """
     largest = max((chain_mb(len(chain.weights)) for chain in chains), default=1.0)
-    # Float64 values take twice the memory of float32 ones, and are there beside them where they are needed.
-    # What a problem finds room for must not follow from the number of threads: it decides its path.
+    # Float64 values take twice the memory of float32 ones, and are there beside them where they
+    # are needed. What a problem finds room for must not follow from the number of threads: it
+    # decides its path.
     has_room = 3 * largest <= budget_mb
     each = 3 * largest if has_room else largest
     within = sum(len(rows) ** 2 for rows in blocks) * 4 / _MB
@@ -273,7 +281,8 @@ class _Memory:
             enough = next((k for k, free in enumerate(self._free) if len(free) >= n_bytes), None)
             if enough is not None:
                 return self._free.pop(enough)[:n_bytes].view(dtype).reshape(shape)
-            # None is large enough, and the largest goes: there are never more than were used at once.
+            # None is large enough, and the largest goes: there are never more than were used at
+            # once.
             del self._free[-1:]
         return np.empty(n_bytes, dtype=np.uint8).view(dtype).reshape(shape)
 
@@ -509,7 +518,8 @@ def _solve(
         most, least = _extremes(b, v, lower, upper)
         gap = most - least
         if now < allowed:
-            # It reached its target, or rounding stopped it. Gaps that fall no more are given up, in float64 first.
+            # It reached its target, or rounding stopped it. Gaps that fall no more are given up,
+            # in float64 first.
             n_failed = 0 if gap < 0.9 * smallest else n_failed + 1
             if n_failed >= _MOST_FAILED or now == 0:
                 if not in_float32:

@@ -1,13 +1,14 @@
 """When float32 kernel values are too coarse for the tolerance: told from the data and from the coefficients reached.
 
-Problems that are solved whole in `tiny` are float64 throughout; any other begins in float32 where its kernel fits
-(`KernelOfBlocks.fits_float32`), and goes on in float64 once what stands here says so.
+Problems that are solved whole in `tiny` are float64 throughout; any other begins in float32 where
+its kernel fits (`KernelOfBlocks.fits_float32`), and goes on in float64 once what stands here says
+so.
 
-The gradient v = y - K beta is summed in float64, but the values of K are rounded. Each rounding error meets a
-coefficient, so what they do to v grows with the norm of beta: with C, with the number of support vectors, and with
-the size of the kernel values. A bound from C alone would send most problems to float64 in vain. So the
-coefficients reached are looked at instead: by a bound where it suffices, else by evaluating the gradient of
-some samples in float64.
+The gradient v = y - K beta is summed in float64, but the values of K are rounded. Each rounding
+error meets a coefficient, so what they do to v grows with the norm of beta: with C, with the
+number of support vectors, and with the size of the kernel values. A bound from C alone would send
+most problems to float64 in vain. So the coefficients reached are looked at instead: by a bound
+where it suffices, else by evaluating the gradient of some samples in float64.
 """
 
 from __future__ import annotations
@@ -21,23 +22,27 @@ from gpusvm.solver import working_set
 from gpusvm.solver.compilation import compiled
 
 SAMPLED = 64
-"""Samples whose gradients are evaluated in float64, at least. The largest error of all may be twice theirs."""
+"""Samples whose gradients are evaluated in float64, at least. The largest error of all may be
+twice theirs."""
 
 SAMPLING_WORK = 2**23
 """Multiplications up to which the gradients of more samples are evaluated."""
 
 ALLOWED = 0.25
-"""Part of the tolerance by which a gradient may be off. A gap is a difference of two: it is then off by half."""
+"""Part of the tolerance by which a gradient may be off. A gap is a difference of two: it is then
+off by half."""
 
 ALLOWED_DRIFT = 0.01
-"""Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is recomputed."""
+"""Part of the tolerance that the rounding of all steps together may be; beyond it the gradient is
+recomputed."""
 
 
 @compiled()
 def drift_of(v: np.ndarray, diagonal: np.ndarray, lower: np.ndarray, upper: np.ndarray, n_iter: int) -> float:
     """A bound on what the rounding of `n_iter` steps, each at most half a unit, has added to a gradient `v` (n,).
 
-    `diagonal` are the kernel values of variables with themselves, and the bounds are those of all variables.
+    `diagonal` are the kernel values of variables with themselves, and the bounds are those of all
+    variables.
     """
     largest_v, largest_value, largest_range = 0.0, 0.0, 0.0
     for k in range(v.shape[0]):
@@ -54,9 +59,11 @@ class GradientError:
     Parameters
     ----------
     value_error : float
-        The standard deviation of what rounding adds to a kernel value, at most: `Kernel.value_error`.
+        The standard deviation of what rounding adds to a kernel value, at most:
+        `Kernel.value_error`.
     exact : callable
-        ``exact(left, right)``: kernel values (k, m) in float64 of the pair's samples `left` (k,) against `right` (m,).
+        ``exact(left, right)``: kernel values (k, m) in float64 of the pair's samples `left` (k,)
+        against `right` (m,).
     work : int
         Multiplications for each of those values.
     signs : (n,) float64 array
@@ -88,8 +95,9 @@ class GradientError:
     def is_too_large(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray, *, final: bool) -> bool:
         """Whether the gradient `v` (n,) at `beta` (n,) may be off by more than the tolerance allows.
 
-        `extremes` are the samples that define the gap: they are always among those looked at. On the way to the
-        optimum, not `final`, the samples are only looked at again once the coefficients have doubled.
+        `extremes` are the samples that define the gap: they are always among those looked at. On
+        the way to the optimum, not `final`, the samples are only looked at again once the
+        coefficients have doubled.
         """
         size = float(np.linalg.norm(beta))
         if not self.is_due(size, final=final):
@@ -116,8 +124,9 @@ class GradientError:
     ) -> float:
         """By how much the gradient `v` (n,) at `b` (n,) may be off, or 0 where that is small enough.
 
-        Kernel values that are `exact`, of float64, have nothing to be measured against: there the bound must do, and it
-        is asked for at the end alone, since nothing follows. `final` is as for `is_too_large`.
+        Kernel values that are `exact`, of float64, have nothing to be measured against: there the
+        bound must do, and it is asked for at the end alone, since nothing follows. `final` is as
+        for `is_too_large`.
         """
         if exact:
             bound = self.bound(b) if final else 0.0

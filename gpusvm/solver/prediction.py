@@ -1,8 +1,8 @@
 """Decision values of many samples on all CPU cores, by compiled code.
 
-Some rows of X at a time, one thread takes them past all support vectors, 256 by 256: inner products, kernel
-values, and what these add to the decision values, while each is still in cache. Nothing but the decision
-values of those rows is ever held.
+Some rows of X at a time, one thread takes them past all support vectors, 256 by 256: inner
+products, kernel values, and what these add to the decision values, while each is still in cache.
+Nothing but the decision values of those rows is ever held.
 """
 
 from __future__ import annotations
@@ -75,19 +75,20 @@ PACKED_AT_ONCE, MOST_COLUMNS = 2**20, 16 * TILE_COLUMNS
 """Bytes and number of support vectors that are packed together, and multiplied by one call."""
 
 LISTED_ROWS, LISTED_AT_ONCE = 4 * TILE_ROWS, 2**21
-"""Rows that meet a block of sparse support vectors together, and bytes of such a block: each needs the block's features
-looked up first."""
+"""Rows that meet a block of sparse support vectors together, and bytes of such a block: each needs
+the block's features looked up first."""
 
 MOST_PLACES = 2**20
-"""Features of sparse rows up to which each thread has a place for each; of more, only for those that a support vector
-has."""
+"""Features of sparse rows up to which each thread has a place for each; of more, only for those
+that a support vector has."""
 
 LEAST_OF_A_CLASS = 64
-"""Support vectors of a class, on average, from which on decision values of more than one pair are summed in registers,
-where products are dense: each class has its own call."""
+"""Support vectors of a class, on average, from which on decision values of more than one pair are
+summed in registers, where products are dense: each class has its own call."""
 
 FEW_PAIRS = 3
-"""With fewer other classes, coefficients are taken pair by pair, along the support vectors; else along the pairs."""
+"""With fewer other classes, coefficients are taken pair by pair, along the support vectors; else
+along the pairs."""
 
 
 def is_ready() -> bool:
@@ -216,8 +217,9 @@ class DecisionBlocks:
     def each_block(self, X: Array, n_threads: int, consume: Callable[[slice, np.ndarray], None]) -> None:
         """Call ``consume(rows, decisions)`` for blocks of rows of X (n, n_features), array or CSR, in several threads.
 
-        `decisions` (m, n_pairs) float64 are overwritten after the call. They do not depend on `n_threads`,
-        nor on what other rows X has; but X of whole numbers only may be multiplied as such.
+        `decisions` (m, n_pairs) float64 are overwritten after the call. They do not depend on
+        `n_threads`, nor on what other rows X has; but X of whole numbers only may be multiplied as
+        such.
         """
         n_rows = X.shape[0]
         work = float(n_rows) * self.vectors.shape[0] * row_length(self.vectors)
@@ -230,7 +232,8 @@ class DecisionBlocks:
         keep = sum(stop - begin for begin, stop in packs) * self._column_bytes(arithmetic) <= BUDGET / 2
         packed = [self._pack(arithmetic, *bounds) for bounds in packs] if keep else None
 
-        # A row as it is, in this arithmetic, and packed; its decision values, twice; and its part of a tile.
+        # A row as it is, in this arithmetic, and packed; its decision values, twice; and its part
+        # of a tile.
         row_bytes = 16 * n_pairs + 4 * self.dtype.itemsize * d + 8 * arithmetic.tile[1]
         thread_bytes = row_bytes + (0 if keep else pack_bytes)
         n_threads = max(1, min(n_threads, int(BUDGET / 2 / thread_bytes)))

@@ -8,13 +8,14 @@ import numpy as np
 class RowStore:
     """Up to `capacity` rows of `n_columns` values, float32 or float64, for samples 0 to n_samples - 1.
 
-    Memory is reserved at once and taken up as rows come in. What is thrown out depends only on what
-    was asked for before, never on time or threads.
+    Memory is reserved at once and taken up as rows come in. What is thrown out depends only on
+    what was asked for before, never on time or threads.
 
     Parameters
     ----------
     buffer : (>= capacity * n_columns,) array, optional
-        Memory to use, so that one store after another can live in the same place; float32 of its own if not given.
+        Memory to use, so that one store after another can live in the same place; float32 of its
+        own if not given.
     """
 
     def __init__(self, n_samples: int, n_columns: int, capacity: int, buffer: np.ndarray | None = None) -> None:

@@ -10,14 +10,14 @@ C-SVC is of this form with signed coefficients beta = y alpha, p = y and bounds 
 (2001) read: with up = {k: beta_k < upper_k} and low = {k: beta_k > lower_k}, the gap
 max(v[up]) - min(v[low]) is not positive.
 
-A regression's objective has another term, - epsilon sum |beta|. It makes the slope of the objective another one
-where a variable grows than where it shrinks: v - epsilon and v + epsilon at zero, the same sign of epsilon for both
-elsewhere. A step ends where a variable reaches zero, as at a bound. So the path is that of LIBSVM, which has two
-variables for each sample.
+A regression's objective has another term, - epsilon sum |beta|. It makes the slope of the
+objective another one where a variable grows than where it shrinks: v - epsilon and v + epsilon at
+zero, the same sign of epsilon for both elsewhere. A step ends where a variable reaches zero, as at
+a bound. So the path is that of LIBSVM, which has two variables for each sample.
 
-The loops of a step are written in LLVM's own terms, vectors of 64 bytes: a compiler that is given a
-loop over scalars does not vectorise the search for a maximum and its place. Nothing in them belongs
-to one processor: LLVM makes two registers of a vector where a register holds half of it.
+The loops of a step are written in LLVM's own terms, vectors of 64 bytes: a compiler that is given
+a loop over scalars does not vectorise the search for a maximum and its place. Nothing in them
+belongs to one processor: LLVM makes two registers of a vector where a register holds half of it.
 
 The gradient is float64 or float32. In float32 a step takes half of the time, and its rounding adds
 up over the steps: whoever asks for it computes the gradient anew from the coefficients, which are
@@ -47,18 +47,19 @@ VECTOR_BYTES = 64
 """Of the gradients of a vector's variables: a register of AVX-512, or two of AVX2."""
 
 VECTORS = 2
-"""Vectors in a block, each with a maximum of its own: one chain of comparisons would wait for itself.
-With four, AVX2 has too few registers."""
+"""Vectors in a block, each with a maximum of its own: one chain of comparisons would wait for
+itself. With four, AVX2 has too few registers."""
 
 BLOCK_BYTES = VECTOR_BYTES * VECTORS
 
 AHEAD = 6144
-"""Bytes of a row that are fetched before they are read. The processor does this by itself, but only
-within a page of 4096 bytes: rows of 12,000 float32 that are not in cache take 5.5 microseconds a
-step instead of 10.5."""
+"""Bytes of a row that are fetched before they are read. The processor does this by itself, but
+only within a page of 4096 bytes: rows of 12,000 float32 that are not in cache take 5.5
+microseconds a step instead of 10.5."""
 
 REACHED, CUT_SHORT, STUCK = 0, 1, 2
-"""How SMO ended: at its tolerance, after the steps allowed, or where rounding allows no further step."""
+"""How SMO ended: at its tolerance, after the steps allowed, or where rounding allows no further
+step."""
 
 
 @compiled(fastmath={"contract", "nsz"})
@@ -79,9 +80,10 @@ def solve_working_set(
     Ends at the tolerance, after `max_iter` steps, or where rounding allows no further step.
 
     Each step takes i, the largest v of those that may grow, and j, the one that may shrink whose
-    exchange with i gains most by the second-order model (Fan, Chen, Lin 2005, WSS 2), and moves
-    as much of beta from j to i as curvature and bounds allow. Of equals the last is taken, as LIBSVM does: a kernel
-    that is not positive semidefinite (sigmoid) has many stationary points, and the path decides which one is found.
+    exchange with i gains most by the second-order model (Fan, Chen, Lin 2005, WSS 2), and moves as
+    much of beta from j to i as curvature and bounds allow. Of equals the last is taken, as LIBSVM
+    does: a kernel that is not positive semidefinite (sigmoid) has many stationary points, and the
+    path decides which one is found.
 
     Parameters
     ----------
@@ -101,7 +103,8 @@ def solve_working_set(
     on_demand : RowsOnDemand, optional
         What rows of K are computed from, where K is not complete yet.
     kink : (float,), optional
-        The positive epsilon of a regression. No variable's bounds are then on the same side of zero.
+        The positive epsilon of a regression. No variable's bounds are then on the same side of
+        zero.
 
     Returns
     -------
@@ -109,7 +112,8 @@ def solve_working_set(
         Steps taken.
     """
     q = beta.shape[0]
-    # Rows of K end where they end, so the last block of variables is read from copies that are filled up.
+    # Rows of K end where they end, so the last block of variables is read from copies that are
+    # filled up.
     block = BLOCK_BYTES // v.itemsize
     whole = q // block * block
     filled = whole if whole == q else whole + block
@@ -368,7 +372,8 @@ def _greatest(builder: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
     """The greatest of all lanes, as scalars."""
     for by in _halves(found[0])[:-1]:
         found = _greater(builder, found, (_turned(builder, found[0], by), _turned(builder, found[1], by)))
-    # The last two in scalars: LLVM 20 compares the first lane with itself where a last shuffle would compare two.
+    # The last two in scalars: LLVM 20 compares the first lane with itself where a last shuffle
+    # would compare two.
     first, second = (tuple(_lane(builder, vector, k) for vector in found) for k in (0, 1))
     return _greater(builder, first, second)
 
@@ -540,8 +545,9 @@ def _gaining_code(context: Any, builder: Any, signature: Any, values: Any) -> An
     zero = _constant(form.reals, 0.0)
 
     def body(block: _Block, carried: list[Any]) -> list[Any]:
-        # A division takes as long as all the rest, so only what may be a new maximum is divided. That
-        # includes what has no curvature: its square is larger than something that is not positive.
+        # A division takes as long as all the rest, so only what may be a new maximum is divided.
+        # That includes what has no curvature: its square is larger than something that is not
+        # positive.
         best, at, threshold, places = carried
         excess, parts = None, []
         for vector in range(VECTORS):

@@ -1,7 +1,8 @@
 """Samples given by their non-zeros (CSR), ready to be multiplied: packed as `operands` packs arrays, or as lists.
 
-Panels of 16 samples have a line of memory for every feature, so they are for samples with few features. Of 100,000
-features with 100 non-zeros a row nearly every line would be zeros: those are multiplied as `lists`.
+Panels of 16 samples have a line of memory for every feature, so they are for samples with few
+features. Of 100,000 features with 100 non-zeros a row nearly every line would be zeros: those are
+multiplied as `lists`.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from gpusvm.solver.panels import PANEL_WIDTH, UNROLL, empty_panels, integer_prod
 from gpusvm.sparse import Sparse, restricted
 
 PANELS_FROM = 1 / 16
-"""Share of non-zeros among the features that a block has at all from which on it is packed in panels: where they take
-no more than some eight times the memory of the non-zeros."""
+"""Share of non-zeros among the features that a block has at all from which on it is packed in
+panels: where they take no more than some eight times the memory of the non-zeros."""
 
 MOST_PANEL_FEATURES = 8192
 """Features up to which a panel stays in a second-level cache."""

@@ -1,10 +1,10 @@
 """Products of dense rows with packed dense columns, a tile of them at a time.
 
-A BLAS product writes every inner product to memory before anything can be done with it, and a thread of ours
-that calls it must keep it from starting threads of its own. Here the right operand is packed in panels of 16
-samples, as in `panels`, and the left one in groups of a few rows; the inner products of a group with a panel
-are summed in vector registers. Each sum is taken in the order of the features, so its bits depend on nothing
-but the two samples.
+A BLAS product writes every inner product to memory before anything can be done with it, and a
+thread of ours that calls it must keep it from starting threads of its own. Here the right operand
+is packed in panels of 16 samples, as in `panels`, and the left one in groups of a few rows; the
+inner products of a group with a panel are summed in vector registers. Each sum is taken in the
+order of the features, so its bits depend on nothing but the two samples.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from gpusvm.solver.compilation import compiled
 from gpusvm.solver.panels import PANEL_WIDTH
 
 MOST_ROWS = 12
-"""Rows of a tile, where the processor has registers for them: as many chains of additions as it can start
-before the first one is done."""
+"""Rows of a tile, where the processor has registers for them: as many chains of additions as it
+can start before the first one is done."""
 
 ROW_PANELS = 4
-"""Panels that a single row is multiplied with at once: one chain of additions would wait for itself."""
+"""Panels that a single row is multiplied with at once: one chain of additions would wait for
+itself."""
 
 _SPARE_REGISTERS = 4
 

@@ -1,7 +1,8 @@
 """Many small problems, one after another in compiled code: the way for a few hundred variables each.
 
-A problem's kernel matrix is gathered from one over all samples, and the problem is solved in float64 from start to
-end, along LIBSVM's own path. Nothing of Python runs between two problems: 200 classes are 19,900 of them.
+A problem's kernel matrix is gathered from one over all samples, and the problem is solved in
+float64 from start to end, along LIBSVM's own path. Nothing of Python runs between two problems:
+200 classes are 19,900 of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from gpusvm.solver.working_set import STEPS_AT_ONCE
 from gpusvm.sparse import inner_products, is_sparse, most_entries, unpacked_if_smaller
 
 CHUNK_VALUES = 2**21
-"""Kernel values of the problems of one compiled call: some hundredths of a second between two looks around."""
+"""Kernel values of the problems of one compiled call: some hundredths of a second between two
+looks around."""
 
 _MOST_FAILED = 4
 """Gaps in a row, none much smaller than one before, after which a problem is given up."""
@@ -64,8 +66,8 @@ def solve_tiny(
 ) -> None:
     """Solve `problems`, calling ``report(index, solution)`` for each in the caller's thread, in their order.
 
-    Parameters are those of `gpusvm.solver.solve`, with `problems` by their places, and the `shares` of the time. The
-    result of a problem depends on nothing but the problem.
+    Parameters are those of `gpusvm.solver.solve`, with `problems` by their places, and the
+    `shares` of the time. The result of a problem depends on nothing but the problem.
     """
     chunks = list(_chunks(X, blocks, problems, kernel, n_threads))
     value_error = _value_error(X, kernel)
@@ -115,7 +117,8 @@ def _chunks(
 
 def matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int = 1) -> np.ndarray:
     """Kernel values (n, n) float64 between all of these rows (n,), some at a time, which then stay in cache."""
-    # Sparse samples of no more features than there are kernel values to a row may as well be an array.
+    # Sparse samples of no more features than there are kernel values to a row may as well be an
+    # array.
     samples = unpacked_if_smaller(X[rows].astype(np.float64), 8 * len(rows) ** 2)
     norms, places, out = squared_norms(samples), np.arange(len(rows)), np.empty((len(rows), len(rows)))
 
@@ -166,7 +169,8 @@ def _solve_chunk(
     K, first, hurried = chunk.matrix(), 0, False
     while first < len(problems) and not clock.interrupted():
         if clock.is_past() and not hurried:
-            # A step for each variable still, so that every problem has a solution that is better than none.
+            # A step for each variable still, so that every problem has a solution that is better
+            # than none.
             hurried = True
             np.minimum(stack.steps, stack.taken + stack.sizes(), out=stack.steps)
         first = solve_stack(K, stack, stopping.tol, first, len(problems), STEPS_AT_ONCE)
@@ -192,15 +196,16 @@ def _solve_chunk(
 
 
 _REACHED, _LAST_STEP, _STUCK = 0.0, 1.0, 2.0
-"""How a problem ended: at its tolerance, after its last step, or where rounding allows no further step."""
+"""How a problem ended: at its tolerance, after its last step, or where rounding allows no further
+step."""
 
 
 @compiled()
 def solve_stack(K: np.ndarray, stack: Stack, tol: float, first: int, last: int, allowed: int) -> int:
     """Solve problems `first` to `last` until `allowed` steps are taken; returns the first that is not done.
 
-    `K` (n, n) float64 are kernel values between samples. Coefficients, steps taken and outcomes are written to the
-    stack; bias, gap and objective are from a gradient recomputed at the end.
+    `K` (n, n) float64 are kernel values between samples. Coefficients, steps taken and outcomes
+    are written to the stack; bias, gap and objective are from a gradient recomputed at the end.
     """
     for k in range(first, last):
         start, end = stack.starts[k], stack.starts[k + 1]

@@ -1,12 +1,14 @@
 """Which variables to optimise next: the policy that both schedulers follow, as pure functions.
 
-A problem is solved on a working set that grows by the worst violators of the optimality conditions, until none is
-left. A set that would outgrow its memory changes instead: half of it is exchanged for the worst violators of all
-(the decomposition of Joachims 1998). Nothing here knows where the arrays are, how large the data, or what a class is.
+A problem is solved on a working set that grows by the worst violators of the optimality
+conditions, until none is left. A set that would outgrow its memory changes instead: half of it is
+exchanged for the worst violators of all (the decomposition of Joachims 1998). Nothing here knows
+where the arrays are, how large the data, or what a class is.
 
-Arrays have a row for each problem: (n_problems, n), NumPy or CuPy. `epsilon` is of all problems, see `QP`. Variables
-that a shorter problem lacks have equal bounds, between which nothing can move. Sets are masks, and of equal variables
-the first is taken: so two schedulers that have the same gradients take the same sets.
+Arrays have a row for each problem: (n_problems, n), NumPy or CuPy. `epsilon` is of all problems,
+see `QP`. Variables that a shorter problem lacks have equal bounds, between which nothing can move.
+Sets are masks, and of equal variables the first is taken: so two schedulers that have the same
+gradients take the same sets.
 """
 
 from __future__ import annotations
@@ -21,33 +23,39 @@ FIRST = 128
 """Variables that a working set starts with."""
 
 MOST_JOINING = 256
-"""Variables that join a working set at once, at most. With more, fewer rounds are needed, but more of those that
-join turn out to be no support vectors: on MNIST's 3 against 5, of 1,490 support vectors, 1,670 samples
-joined 64 at a time, 1,720 by 128, 1,870 by 256 and 2,550 by 512; over all pairs 256 is fastest."""
+"""Variables that join a working set at once, at most. With more, fewer rounds are needed, but more
+of those that join turn out to be no support vectors: on MNIST's 3 against 5, of 1,490 support
+vectors, 1,670 samples joined 64 at a time, 1,720 by 128, 1,870 by 256 and 2,550 by 512; over all
+pairs 256 is fastest."""
 
 CHANGING = 2048
-"""Size of a working set that changes, half of it each round, once not all support vectors fit into one that grows.
-On 3 against 5 of MNIST with gamma=0.125 (10,369 support vectors of 11,552) all of 2,048 anew takes 2.1 s, half of
-2,048 2.2 s, a third of 3,072 2.7 s; on 9,000 samples of twelve kinds 1.8, 0.6 and 0.7 s."""
+"""Size of a working set that changes, half of it each round, once not all support vectors fit into
+one that grows. On 3 against 5 of MNIST with gamma=0.125 (10,369 support vectors of 11,552) all of
+2,048 anew takes 2.1 s, half of 2,048 2.2 s, a third of 3,072 2.7 s; on 9,000 samples of twelve
+kinds 1.8, 0.6 and 0.7 s."""
 
 SMALL = 512
 """A problem of no more variables is solved whole."""
 
 HARD_FROM = 896
-"""Size of a working set from which on the violators outside tell whether the problem is a hard one."""
+"""Size of a working set from which on the violators outside tell whether the problem is a hard
+one."""
 
 HARD_SHARE = 0.45
-"""Share of all variables that still violate the conditions by then in a problem that is hard: many of them will be
-support vectors, and a working set would have to hold most of the problem. At 896 members it is 0.5 to 0.9 for tables
-with 35 to 50 % of them; at most 0.4 for the pairs of MNIST, five of which (12 % support vectors) exceed 0.3: all of
-MNIST takes 4.3 s where these count as hard, else 3.5 s."""
+"""Share of all variables that still violate the conditions by then in a problem that is hard: many
+of them will be support vectors, and a working set would have to hold most of the problem. At 896
+members it is 0.5 to 0.9 for tables with 35 to 50 % of them; at most 0.4 for the pairs of MNIST,
+five of which (12 % support vectors) exceed 0.3: all of MNIST takes 4.3 s where these count as
+hard, else 3.5 s."""
 
 AT_ONCE = 1536
-"""Variables up to which a problem is solved over all of its kernel values at once, hard or not: 9 MB."""
+"""Variables up to which a problem is solved over all of its kernel values at once, hard or not: 9
+MB."""
 
 CERTAIN_SHARE = 0.85
-"""The same for a working set of any size. After the first 128 members it is 0.82 to 0.99 for tables of 10,000 to 20,000
-rows, 0.9 for text, at most 0.78 for the pairs of MNIST, and later 0.84: the rows of a larger set would be in vain."""
+"""The same for a working set of any size. After the first 128 members it is 0.82 to 0.99 for
+tables of 10,000 to 20,000 rows, 0.9 for text, at most 0.78 for the pairs of MNIST, and later 0.84:
+the rows of a larger set would be in vain."""
 
 FIRST_ACTIVE = 0.25
 """Share of a hard problem's variables that are solved first."""
@@ -58,31 +66,39 @@ processes: 20,000 x 54 1.63, 1.58, 1.58 s; 30,000 x 100 2.07, 2.07, 2.21; Adult 
 0.50, 0.47. The kernel values take the square of it."""
 
 LIKELY_ROOM = 0.8
-"""Share of the variables for whose kernel values memory is asked for at once: what is not used is not touched."""
+"""Share of the variables for whose kernel values memory is asked for at once: what is not used is
+not touched."""
 
 MARGIN, LARGEST_MARGIN = 0.5, 0.05
-"""Variables that would violate the conditions if the middle of the gap moved by so much, as a share of the gap and of
-the problem's scale, are active too: without, each round's gap is half of the one before; with it, a tenth."""
+"""Variables that would violate the conditions if the middle of the gap moved by so much, as a
+share of the gap and of the problem's scale, are active too: without, each round's gap is half of
+the one before; with it, a tenth."""
 
 LARGEST_MARGIN_OF_REGRESSION = 0.01
-"""The same for a regression, where many samples lie near the edge of the tube. With 0.05, 0.02 and 0.01, 20,000 x 50 in
-fresh processes: 2.85, 2.65, 1.95 s; 14,214, 13,414, 12,452 active at the end, and as many steps."""
+"""The same for a regression, where many samples lie near the edge of the tube. With 0.05, 0.02 and
+0.01, 20,000 x 50 in fresh processes: 2.85, 2.65, 1.95 s; 14,214, 13,414, 12,452 active at the end,
+and as many steps."""
 
 NEARLY_DONE = 0.15
-"""Gap, as a share of the scale, from which on the active variables are solved to the end. One round to it instead of
-three saves gradients of all others: 20,000 x 54 with 0.05, 0.15 and 0.5: 1.57, 1.56 and 1.74 s."""
+"""Gap, as a share of the scale, from which on the active variables are solved to the end. One
+round to it instead of three saves gradients of all others: 20,000 x 54 with 0.05, 0.15 and 0.5:
+1.57, 1.56 and 1.74 s."""
 
 FINAL = 0.9
-"""Part of the tolerance to which the active variables are solved at the end; the rest is for the others."""
+"""Part of the tolerance to which the active variables are solved at the end; the rest is for the
+others."""
 
 STAYING = 0.8
-"""Where fewer of the active variables need be, the others leave; else moving kernel values costs more than it saves."""
+"""Where fewer of the active variables need be, the others leave; else moving kernel values costs
+more than it saves."""
 
 STEPS_AT_ONCE = 20_000
-"""Steps between two looks at whether to stop (on a GPU, of one launch): a tenth of a second or two."""
+"""Steps between two looks at whether to stop (on a GPU, of one launch): a tenth of a second or
+two."""
 
 _MOST_FAILED = 3
-"""Recomputed gaps in a row, none much smaller than one before, after which a problem is given up."""
+"""Recomputed gaps in a row, none much smaller than one before, after which a problem is given
+up."""
 
 _MOST_IDLE = 8
 """Rounds in a row after which a problem is given up, where none raised the objective."""
@@ -91,7 +107,8 @@ _MOST_IDLE = 8
 def first_set(sizes: Sequence[int], largest: int) -> np.ndarray:
     """The set to start with, as a mask (n,): all variables of a small problem, else some spread over its blocks.
 
-    `sizes` are the numbers of variables of each block, and `largest` is the most that the set may hold.
+    `sizes` are the numbers of variables of each block, and `largest` is the most that the set may
+    hold.
     """
     n = sum(sizes)
     chosen = np.zeros(n, dtype=bool)
@@ -133,7 +150,8 @@ def slopes(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tu
 def extremes(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tuple[Array, Array]:
     """For each problem, the largest slope of those that may grow, and the smallest of those that may shrink.
 
-    Their difference is the gap, the largest violation of the optimality conditions (Keerthi et al. 2001).
+    Their difference is the gap, the largest violation of the optimality conditions (Keerthi et al.
+    2001).
     """
     grow, shrink = slopes(b, v, lower, upper, epsilon)
     return grow.max(axis=1), shrink.min(axis=1)
@@ -172,9 +190,9 @@ def exchanged(
 ) -> Array:
     """Sets anew, as a mask: the worst violators of both kinds, then members that are free, then other members.
 
-    Half of a set at most is new, and a quarter are variables of one kind: however many violations are equal, SMO
-    finds two to exchange. The set holds the most violating two, with which decomposition converges (Keerthi and
-    Gilbert 2002).
+    Half of a set at most is new, and a quarter are variables of one kind: however many violations
+    are equal, SMO finds two to exchange. The set holds the most violating two, with which
+    decomposition converges (Keerthi and Gilbert 2002).
     """
     xp = array_module(v)
     size = min(CHANGING, largest)
@@ -200,8 +218,8 @@ def first_active(n: int, room: int) -> np.ndarray:
 def scale(p: np.ndarray, v: np.ndarray, epsilon: float) -> float:
     """What a large gap of a hard problem is: that at b = 0 if all variables may move either way.
 
-    Of a regression, not that of the two targets furthest apart but of two that are both their deviation off. One class
-    has p = 0, and the same is asked of the gradient v where it begins.
+    Of a regression, not that of the two targets furthest apart but of two that are both their
+    deviation off. One class has p = 0, and the same is asked of the gradient v where it begins.
     """
     if epsilon > 0:
         return float(2.0 * p.std()) or 1.0
@@ -229,8 +247,8 @@ def active(
 
     `state` is b, v, the bounds and epsilon, as the functions above take them.
 
-    They are no more than `room`, see `active_room`; of too many, the free ones and the worst violators.
-    Variables already `chosen` stay while that is cheaper than to let them go.
+    They are no more than `room`, see `active_room`; of too many, the free ones and the worst
+    violators. Variables already `chosen` stay while that is cheaper than to let them go.
     """
     b, v, lower, upper, epsilon = state
     xp = array_module(v)

@@ -71,7 +71,8 @@ def test_out_of_memory_names_the_pair_and_what_to_do(cupy, digits, monkeypatch):
 def test_the_model_predicts_device_arrays_on_the_device(cupy, digits_model, digits):
     on_device = digits_model.pair_decisions(cupy.asarray(digits[2]))
     assert type(on_device) is fake_cuda.FakeArray
-    # Float32 on the device against float64 sums on the host: off by no more than rounding each value allows.
+    # Float32 on the device against float64 sums on the host: off by no more than rounding each
+    # value allows.
     error = digits_model.kernel.value_error(largest_norm(digits_model.support_vectors), np.float32)
     bound = MOST_SPREAD * error * np.linalg.norm(digits_model.dual_coef, axis=1).max()
     assert bound < 5e-5

@@ -1,4 +1,5 @@
-"""Expected fit times: near what was measured, and one line where another backend is worth naming."""
+"""Expected fit times: near what was measured, and one line where another backend is worth
+naming."""
 
 from __future__ import annotations
 

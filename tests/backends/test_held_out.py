@@ -1,4 +1,5 @@
-"""Decision values of held-out samples: those of a machine trained on the others, however the samples are stored."""
+"""Decision values of held-out samples: those of a machine trained on the others, however the
+samples are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""All that native-cpu trains, native-cuda trains too: on a stand-in for CuPy, its kernels compiled for the host."""
+"""All that native-cpu trains, native-cuda trains too: on a stand-in for CuPy, its kernels compiled
+for the host."""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ def test_sparse_samples_stay_sparse(rng, dtype, monkeypatch):
 
 @pytest.fixture
 def device_rows(cupy, monkeypatch):
-    """The kernels' own rows instead of products of NumPy; gives a list of what was brought to the device."""
+    """The kernels' own rows instead of products of NumPy; gives a list of what was brought to the
+    device."""
     brought = []
 
     def to_device(array):

@@ -1,4 +1,5 @@
-"""Searches and probabilities with native-cuda, on a stand-in for CuPy, its kernels compiled for the host."""
+"""Searches and probabilities with native-cuda, on a stand-in for CuPy, its kernels compiled for
+the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The native-cuda backend's own code, run on a stand-in for CuPy with kernels by their definition."""
+"""The native-cuda backend's own code, run on a stand-in for CuPy with kernels by their
+definition."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def test_reaches_what_the_cpu_reaches(cupy, digits):
     expected = get_backend("native-cpu").fit(digits[0], digits[1], *PARAMS)
     np.testing.assert_allclose(found.pair_decisions(digits[2]), expected.pair_decisions(digits[2]), atol=1e-3)
     np.testing.assert_allclose(found.dual_objective, expected.dual_objective, rtol=1e-5)
-    # The gaps are float64's, the kernel values that the solver saw float32's: see docs/solver.md, Precision.
+    # The gaps are float64's, the kernel values that the solver saw float32's: see docs/solver.md,
+    # Precision.
     assert found.converged.all() and found.kkt_gap.max() <= (1 + 2 * ALLOWED) * PARAMS[1].tol
     assert lines[-1][:2] == (45, 45) and all("gap" in latest for _, _, latest in lines)
     assert found.provenance["backend"] == "native-cuda" and found.provenance["cache_mb"] == 10240
@@ -209,7 +211,8 @@ def test_an_interrupt_is_not_swallowed(cupy, digits, monkeypatch):
 
 
 class Tensor:
-    """What another library's array shows of itself: no NumPy conversion, which would be a copy to the host."""
+    """What another library's array shows of itself: no NumPy conversion, which would be a copy to
+    the host."""
 
     def __init__(self, values):
         self.values = values.view(fake_cuda.FakeArray)

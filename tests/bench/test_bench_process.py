@@ -1,4 +1,5 @@
-"""Running a worker: whatever becomes of it, there is an answer, and nothing of it is left running."""
+"""Running a worker: whatever becomes of it, there is an answer, and nothing of it is left
+running."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def run_script(script: str, timeout_s: float = 300.0) -> dict:
 
 
 def wait_until_gone(pid: int) -> bool:
-    """A minute is enough on a busy machine, and far less than what these processes would sleep for."""
+    """A minute is enough on a busy machine, and far less than what these processes would sleep
+    for."""
     for _ in range(1200):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -139,7 +141,8 @@ def test_kill_9_of_the_command_ends_a_worker_whose_library_holds_the_gil(tmp_pat
 
 @needs_death_signal
 def test_a_worker_whose_command_had_died_before_it_began_ends_at_once() -> None:
-    """Without this it would wait for its spec as long as anybody holds the other end of the pipe."""
+    """Without this it would wait for its spec as long as anybody holds the other end of the
+    pipe."""
     with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
         pass
     with subprocess.Popen([*WORKER, str(gone.pid)], stdin=subprocess.PIPE) as worker:
@@ -148,7 +151,8 @@ def test_a_worker_whose_command_had_died_before_it_began_ends_at_once() -> None:
 
 @needs_death_signal
 def test_kill_9_of_the_command_ends_a_worker_that_is_still_importing(tmp_path: Path) -> None:
-    """A stand-in for gpusvm whose import takes ten minutes, found in the folder that the command runs in."""
+    """A stand-in for gpusvm whose import takes ten minutes, found in the folder that the command
+    runs in."""
     (tmp_path / "gpusvm").mkdir()
     (tmp_path / "gpusvm" / "__init__.py").write_text(
         "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()}.')\ntime.sleep(600)"

@@ -1,4 +1,5 @@
-"""From measurements to rows and tables: what is compared, and what stands where there is no figure."""
+"""From measurements to rows and tables: what is compared, and what stands where there is no
+figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Going through a suite: the order, the record after every measurement, and going on where it stopped."""
+"""Going through a suite: the order, the record after every measurement, and going on where it
+stopped."""
 
 from __future__ import annotations
 

@@ -185,7 +185,8 @@ def test_wrong_options_are_wrong_usage(suite: Suite, options: dict, message: str
 
 
 def test_a_value_that_no_message_could_quote_is_named_by_its_type(tmp_path: Path) -> None:
-    """Not even as a repr, which raises an error for it in one version of Python and not in another."""
+    """Not even as a repr, which raises an error for it in one version of Python and not in
+    another."""
     path = write(tmp_path, f"title{'.a' * 3000} = 1\n{GOOD}")
     with pytest.raises(DataError, match=r"title must be a text, not a value of type dict that is too large to show$"):
         load_suite(path)

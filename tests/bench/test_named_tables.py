@@ -1,4 +1,5 @@
-"""Tables in a suite: what they hold, which rows are used for what, and a small suite from end to end."""
+"""Tables in a suite: what they hold, which rows are used for what, and a small suite from end to
+end."""
 
 from __future__ import annotations
 

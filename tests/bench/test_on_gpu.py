@@ -1,4 +1,5 @@
-"""The parts of benchmarks/on_gpu.sh, run where there is no GPU: on a CPU backend, and on the stand-ins of fake_cuda."""
+"""The parts of benchmarks/on_gpu.sh, run where there is no GPU: on a CPU backend, and on the
+stand-ins of fake_cuda."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def script(monkeypatch):
 
 @pytest.fixture
 def cuda(monkeypatch, script):
-    """CuPy's and cuML's stand-ins, cuML's own SVC for any number of classes, and a backend that says it is there."""
+    """CuPy's and cuML's stand-ins, cuML's own SVC for any number of classes, and a backend that
+    says it is there."""
     cupy = fake_cuda.install(monkeypatch)
     for name in ("native_cuda.NativeCudaBackend", "cuml.CumlBackend"):
         monkeypatch.setattr(f"gpusvm.backends.{name}.probe", lambda self: Availability(True, "Imaginary GPU, 80 GB"))
@@ -181,7 +183,8 @@ def test_a_launch_is_waited_for_before_and_after(script):
 
 @needs_compiler
 def test_each_kernel_is_timed_by_itself_and_waited_for(script, monkeypatch):
-    """On the shim: what is launched is what training launches, with arrays that the kernels take."""
+    """On the shim: what is launched is what training launches, with arrays that the kernels
+    take."""
     micro, waits = script("gpu_micro"), Counter()
     for name, few in (("STEPS", 30), ("REPEATS", 2), ("WARM_UP", 1)):
         monkeypatch.setattr(micro, name, few)
@@ -212,7 +215,8 @@ def test_the_hosts_part_of_a_fit_is_timed_without_a_gpu(script, capsys):
 
 
 def test_a_search_is_timed_and_compared(script, tmp_path, capsys):
-    """Between two CPU trainings of the same: what it says of them is right, and the table keeps it."""
+    """Between two CPU trainings of the same: what it says of them is right, and the table keeps
+    it."""
     search, out = script("gpu_search"), tmp_path / "search.json"
     assert search.main([str(out), "--backends", "native-cpu", "native-cpu", "--limit", "200", "--cells", "2"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("they agree")
@@ -257,7 +261,8 @@ def test_the_time_limits_fit_into_eight_minutes():
 
 @needs_bash
 def test_without_a_gpu_the_script_ends_with_a_table_and_status_1(tmp_path):
-    """Python does not run here: each part has failed at once, and what follows does its part all the same."""
+    """Python does not run here: each part has failed at once, and what follows does its part all
+    the same."""
     stub = tmp_path / "python"
     stub.write_text(f'#!/bin/sh\ncase "$1" in */gpu_table.py) exec {sys.executable} "$@";; *) exit 3;; esac\n')
     stub.chmod(0o755)

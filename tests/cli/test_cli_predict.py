@@ -1,4 +1,5 @@
-"""``gpusvm predict``: Kaggle's layout from every kind of input, and nothing else on standard output."""
+"""``gpusvm predict``: Kaggle's layout from every kind of input, and nothing else on standard
+output."""
 
 from __future__ import annotations
 

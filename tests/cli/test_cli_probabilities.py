@@ -1,4 +1,5 @@
-"""``--proba`` and ``--reject``: a model with probabilities trained, evaluated and applied on the command line."""
+"""``--proba`` and ``--reject``: a model with probabilities trained, evaluated and applied on the
+command line."""
 
 from __future__ import annotations
 

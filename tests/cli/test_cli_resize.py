@@ -1,4 +1,5 @@
-"""``--resize``: pictures of other sizes than each other's, and than the model's; and pixels of other ranges."""
+"""``--resize``: pictures of other sizes than each other's, and than the model's; and pixels of
+other ranges."""
 
 from __future__ import annotations
 
@@ -100,7 +101,8 @@ def test_tables_have_no_size(tmp_path):
 
 @pytest.fixture(scope="module")
 def ranges(tmp_path_factory):
-    """The same digits in every range that people keep them in: train and test splits, and a model of 0 to 255."""
+    """The same digits in every range that people keep them in: train and test splits, and a model
+    of 0 to 255."""
     root = tmp_path_factory.mktemp("ranges")
     train, test = load_dataset("digits", limit=500), load_dataset("digits", "test", limit=200)
     kinds = {

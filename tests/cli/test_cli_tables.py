@@ -1,4 +1,5 @@
-"""``gpusvm train``, ``evaluate``, ``predict``, ``data show`` and ``export`` on tables, as their users type them."""
+"""``gpusvm train``, ``evaluate``, ``predict``, ``data show`` and ``export`` on tables, as their
+users type them."""
 
 from __future__ import annotations
 
@@ -389,7 +390,8 @@ def as_lines(*columns: np.ndarray) -> str:
 
 @pytest.mark.parametrize("place", [0, 4])
 def test_a_table_without_a_header_is_predicted_with_its_labels_and_without_them(rng, place):
-    """Nothing tells the labels of the few rows to predict from numbers; the model knows where they stood."""
+    """Nothing tells the labels of the few rows to predict from numbers; the model knows where they
+    stood."""
     y = np.arange(120) % 3
     X = np.round(rng.normal(size=(120, 4)) + y[:, None], 3)
     columns = [*X.T]
@@ -408,7 +410,8 @@ def test_a_table_without_a_header_is_predicted_with_its_labels_and_without_them(
 @pytest.mark.parametrize(("place", "dropped"), [(0, [3]), (5, [1, 4]), (2, [1, 5]), (5, [2])])
 @pytest.mark.parametrize("form", ["txt", "npy"])
 def test_columns_dropped_from_a_file_without_a_header_are_remembered(rng, form, place, dropped):
-    """Files with or without them, with or without the labels, give the same features, or are refused."""
+    """Files with or without them, with or without the labels, give the same features, or are
+    refused."""
     y = np.arange(120) % 3
     values = np.round(rng.normal(size=(120, 5)) + y[:, None], 3)
     everything = np.insert(values, place, y, axis=1)
@@ -448,7 +451,8 @@ def test_columns_dropped_from_a_file_without_a_header_are_remembered(rng, form, 
 
 
 def test_a_sparse_file_counts_its_features_from_where_the_training_file_did(rng):
-    """A file to predict need not show the feature 0 by which it is known where the indices begin."""
+    """A file to predict need not show the feature 0 by which it is known where the indices
+    begin."""
     X, y = (rng.random((80, 5)) < 0.5) * rng.normal(size=(80, 5)), np.arange(80) % 2
     X[:, 1] += 3 * y
     lines = [" ".join([str(label), *(f"{k}:{v!r}" for k, v in enumerate(row) if v)]) for label, row in
@@ -473,7 +477,8 @@ def write_csv(path, header, columns, separator=",", decimal="."):
 
 @pytest.fixture
 def heart(rng):
-    """heart.csv: five named columns, an id, and words for labels in the middle. Returns X and the words."""
+    """heart.csv: five named columns, an id, and words for labels in the middle. Returns X and the
+    words."""
     n = 120
     X = np.column_stack([rng.integers(30, 80, n), rng.integers(0, 2, n), np.round(rng.normal(240, 50, n), 1)])
     ill = np.where(X[:, 0] + 20 * X[:, 1] + 0.1 * X[:, 2] + rng.normal(size=n) * 3 > 90, "ill", "well")

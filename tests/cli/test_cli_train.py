@@ -232,7 +232,8 @@ def test_an_interrupt_writes_nothing_and_says_so(tmp_path, monkeypatch):
 
 
 def test_an_interrupt_that_arrives_as_another_error_is_one(tmp_path, monkeypatch):
-    """As Python 3.11 makes of it where it falls into a ``__set_name__`` of a library being imported."""
+    """As Python 3.11 makes of it where it falls into a ``__set_name__`` of a library being
+    imported."""
 
     def interrupt(*args, **kwargs):
         raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()

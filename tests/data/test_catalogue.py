@@ -51,7 +51,8 @@ def contents(tmp_path_factory):
 
 @pytest.fixture
 def small(contents, monkeypatch):
-    """A function that puts a small data set into MNIST's place in the catalogue, with the given mirrors."""
+    """A function that puts a small data set into MNIST's place in the catalogue, with the given
+    mirrors."""
 
     def install(*mirrors):
         files = [
@@ -74,7 +75,8 @@ def fill(folder, contents, pack=gzip.compress, suffix=".gz"):
 
 @pytest.fixture
 def mirror():
-    """A function that starts a server; `answers` maps a path to its body, or to a whole response."""
+    """A function that starts a server; `answers` maps a path to its body, or to a whole
+    response."""
     servers = []
 
     def start(answers):

@@ -189,7 +189,8 @@ def test_labels_under_another_usual_name_are_taken_and_that_is_said(tmp_path, na
 
 
 def rows_with(rng, **columns):
-    """200 rows of five columns without a header: pixels of every brightness but where `columns` says otherwise."""
+    """200 rows of five columns without a header: pixels of every brightness but where `columns`
+    says otherwise."""
     table = rng.integers(0, 256, (200, 5))
     for name, values in columns.items():
         table[:, {"first": 0, "last": 4}[name]] = values
@@ -223,7 +224,8 @@ def test_pixels_that_make_no_square_are_one_row(tmp_path):
 
 
 def test_what_else_people_write(tmp_path):
-    # A byte order mark, quotes, spaces, whole floats, blank lines, the label last, no final newline.
+    # A byte order mark, quotes, spaces, whole floats, blank lines, the label last, no final
+    # newline.
     text = b'\xef\xbb\xbf"pixel0","pixel1","pixel2","pixel3","Label"\n\n 1.0, 2 ,"3",4e0,7\n\n5,6,7,8,9'
     images, labels = csv.read(write(tmp_path, text))
     assert images.reshape(2, 4).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]

@@ -1,4 +1,5 @@
-"""load_dataset, has_split and load_images: sources, splits, limits, digests, and sources that are none."""
+"""load_dataset, has_split and load_images: sources, splits, limits, digests, and sources that are
+none."""
 
 import hashlib
 import os

@@ -1,4 +1,5 @@
-"""Tables as text: every dialect gives the same numbers, and what is no table is refused by what it is."""
+"""Tables as text: every dialect gives the same numbers, and what is no table is refused by what it
+is."""
 
 import bz2
 import gzip
@@ -171,7 +172,8 @@ class TestWhichColumnHoldsTheLabels:
             assert found.labels.tolist() == classes.tolist() and found.X.shape == (60, 2)
 
     def test_a_feature_named_as_labels_are_is_said(self, tmp_path, recwarn):
-        """Beside the labels that were asked for it may be these once more, and accuracy is 1 without a reason."""
+        """Beside the labels that were asked for it may be these once more, and accuracy is 1
+        without a reason."""
         text = "a,Class,target\n1,0,u\n2,1,v\n3,0,u\n4,1,v\n"
         with pytest.warns(DataWarning, match=r"'Class' is named as labels usually are, and is taken for a feature; .*"
                           r"\(--drop Class\)"):  # fmt: skip

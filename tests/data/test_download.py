@@ -1,4 +1,5 @@
-"""Downloads from servers on this machine that stall, drop, lie, redirect without end, or lack a certificate."""
+"""Downloads from servers on this machine that stall, drop, lie, redirect without end, or lack a
+certificate."""
 
 import gzip
 import hashlib
@@ -30,7 +31,8 @@ def no_proxy(monkeypatch):
 
 @pytest.fixture
 def serve():
-    """A function that starts a server, which answers every request as `answer(handler)` does, and gives its address."""
+    """A function that starts a server, which answers every request as `answer(handler)` does, and
+    gives its address."""
     servers = []
 
     def start(answer, certificate=None):

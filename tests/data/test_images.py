@@ -117,7 +117,8 @@ def test_pixels_that_are_no_brightness_are_refused(tmp_path, dtype):
 
 
 def ink(path, mode, colour):
-    """A picture whose left half is opaque ink, whose right half is transparent, and one column half so."""
+    """A picture whose left half is opaque ink, whose right half is transparent, and one column
+    half so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rgba = np.zeros((4, 6, 4), dtype=np.uint8)
     rgba[..., :3], rgba[:, :3, 3], rgba[:, 3, 3] = colour, 255, 128
@@ -145,7 +146,8 @@ def test_what_is_transparent_is_put_where_its_ink_shows(tmp_path, mode, colour, 
 
 
 def test_one_background_serves_all_pictures(tmp_path):
-    """Whatever the ink of each: two pictures of one class must not come out as each other's negative."""
+    """Whatever the ink of each: two pictures of one class must not come out as each other's
+    negative."""
     for number, colour in enumerate((0, 0, 30, 200)):
         ink(tmp_path / f"{number}.png", "RGBA", colour)
     with pytest.warns(DataWarning, match="4 transparent pictures were put on white"):
@@ -308,7 +310,8 @@ def test_pictures_of_any_size_are_brought_to_one(tmp_path):
 
 
 def test_shrinking_smooths(tmp_path):
-    """A grid of single black and white pixels becomes grey; taking every n-th pixel would keep one of the two."""
+    """A grid of single black and white pixels becomes grey; taking every n-th pixel would keep one
+    of the two."""
     grid = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
     Image.fromarray(grid).save(tmp_path / "1.png")
     found, _ = load_images(tmp_path, resize=(8, 8))

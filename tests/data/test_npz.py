@@ -218,7 +218,8 @@ def test_a_member_that_is_not_what_it_says_is_not_unpacked(tmp_path, content, me
     assert peak_rss_mb() - before < 20
 
 
-# What the directory says of a member: how many bytes it has in the archive, and how many when it is unpacked.
+# What the directory says of a member: how many bytes it has in the archive, and how many when it
+# is unpacked.
 LIES = {"the size": (None, 2**31), "both sizes": (2**31, 2**31)}
 
 

@@ -1,8 +1,10 @@
-"""A pytest plugin: scikit-learn's SVC, SVR and OneClassSVM are ours, and how each test failed is written down.
+"""A pytest plugin: scikit-learn's SVC, SVR and OneClassSVM are ours, and how each test failed is
+written down.
 
 It goes to the file that OUTCOMES names.
 
-It is for scikit-learn's own tests, in a process of their own: ``python -m pytest -p replaced_estimators --pyargs ...``.
+It is for scikit-learn's own tests, in a process of their own: ``python -m pytest -p
+replaced_estimators --pyargs ...``.
 """
 
 from __future__ import annotations

@@ -230,7 +230,8 @@ def test_a_function_gets_a_table_or_a_sparse_matrix_as_it_is(backend, rng):
 
 
 def centred(X, Y):
-    """No function of two samples: the training samples' mean is taken off, which must be those given as Y."""
+    """No function of two samples: the training samples' mean is taken off, which must be those
+    given as Y."""
     mean = Y.mean(axis=0)
     return (X - mean) @ (Y - mean).T
 

@@ -1,4 +1,5 @@
-"""scikit-learn's own tests of its SVC, SVR and OneClassSVM, as the installed version has them, with ours instead."""
+"""scikit-learn's own tests of its SVC, SVR and OneClassSVM, as the installed version has them,
+with ours instead."""
 
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ EXCEPTED = {
 """Why a test fails with ours. A name that a version of scikit-learn does not have does no harm."""
 
 BY_CHANCE = {"native-cpu": {"test_svc_iris"}, "sklearn": {"test_sparse_oneclasssvm"}}
-"""Tests that compare coefficients of dense and sparse samples to 1e-7. Where kernel values differ in their last bits,
-coefficients that are optimal to `tol` may differ by more, and a free support vector is on either side of a boundary."""
+"""Tests that compare coefficients of dense and sparse samples to 1e-7. Where kernel values differ
+in their last bits, coefficients that are optimal to `tol` may differ by more, and a free support
+vector is on either side of a boundary."""
 
 MODULES = ("sklearn.svm.tests.test_svm", "sklearn.svm.tests.test_sparse")
 
@@ -59,7 +61,8 @@ def _function(name: str) -> str:
 def _outcomes_with(backend: str, modules: list[str], folder: Path) -> tuple[dict[str, str], str]:
     """How each test failed (empty where it did not), and what pytest said at the end.
 
-    Those of LIL samples say what those of CSR do: both become CSR at once, which test_sparse_input sees to.
+    Those of LIL samples say what those of CSR do: both become CSR at once, which test_sparse_input
+    sees to.
     """
     here, root = Path(__file__).parent, Path(__file__).parents[2]
     environment = os.environ | {

@@ -162,7 +162,8 @@ def test_what_cannot_be_solved_together_is_fitted_one_by_one(svc):
 
 
 def test_a_kernel_that_is_a_function_may_be_searched_from():
-    """The samples are then what the function takes, and its values are never taken for features."""
+    """The samples are then what the function takes, and its values are never taken for
+    features."""
     calls = []
 
     def linear(A, B):

@@ -38,7 +38,8 @@ def test_scikit_learn_compatible(estimator, check):
 
 @pytest.fixture
 def curve(rng):
-    """X (300, 5), and y (300,) of unit variance that is a smooth function of it and noise; as a training and a test."""
+    """X (300, 5), and y (300,) of unit variance that is a smooth function of it and noise; as a
+    training and a test."""
     X = rng.normal(size=(450, 5))
     y = np.sin(2 * X[:, 0]) + 0.5 * X[:, 1] ** 2 + 0.2 * rng.normal(size=450)
     y = (y - y.mean()) / y.std()
@@ -170,7 +171,8 @@ def test_goes_on_from_where_it_stopped(curve, backend):
     found = certify(svr.model_, X, y)
     assert found.max_kkt_gap <= 2e-3 and found.total_dual_objective > before
     done = svr.n_iter_
-    # At the tolerance itself rounding decides whether there is something left to do; at twice it there is not.
+    # At the tolerance itself rounding decides whether there is something left to do; at twice it
+    # there is not.
     assert svr.set_params(tol=2e-3).fit(X, y).n_iter_ == 0 < done
     svr.set_params(tol=1e-3)
     svr.set_params(C=0.1).fit(X, y)  # beyond whose bounds the coefficients are

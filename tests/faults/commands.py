@@ -1,4 +1,5 @@
-"""gpusvm commands run in forks of this process, so that a fault falls into their work and not into their imports."""
+"""gpusvm commands run in forks of this process, so that a fault falls into their work and not into
+their imports."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Command:
     code: int | None = None
 
     def start(self) -> Command:
-        """Begin, and wait until the command itself has begun: what comes before is not gpusvm's."""
+        """Begin, and wait until the command itself has begun: what comes before is not
+        gpusvm's."""
         reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -65,7 +67,8 @@ class Command:
         except BaseException:
             traceback.print_exc()
         finally:
-            # An interrupt from here on must not unwind the fork of whoever started it, whose folders that would remove.
+            # An interrupt from here on must not unwind the fork of whoever started it, whose
+            # folders that would remove.
             try:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -121,7 +124,8 @@ class Command:
 
 
 def _bounded(app: Callable[[], None], begun: int) -> Callable[[], None]:
-    """The command line between the moments from and until which `gpusvm.cli.main.run` answers for interrupts.
+    """The command line between the moments from and until which `gpusvm.cli.main.run` answers for
+    interrupts.
 
     What comes before and after is Python's start and end, where Ctrl-C has nothing to spoil.
     """

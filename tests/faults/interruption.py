@@ -1,4 +1,5 @@
-"""kill -9 and Ctrl-C at random moments: whatever stands at an output is the old file or the new one, whole."""
+"""kill -9 and Ctrl-C at random moments: whatever stands at an output is the old file or the new
+one, whole."""
 
 from __future__ import annotations
 
@@ -30,10 +31,12 @@ from gpusvm.io import output
 OLD = b"what stood here before"
 TOO_LATE = " (had ended before)"
 DROPPED = " (Python dropped it inside a callback)"
-"""See the limits in docs/reliability.md; like an interrupt that comes too late it tests nothing."""
+"""See the limits in docs/reliability.md; like an interrupt that comes too late it tests
+nothing."""
 
 _LONG_SECONDS = 600.0
-"""For commands that nobody interrupts: the first may compile the solver, on a machine that is slow and busy."""
+"""For commands that nobody interrupts: the first may compile the solver, on a machine that is slow
+and busy."""
 
 
 class Violation(Exception):
@@ -41,11 +44,13 @@ class Violation(Exception):
 
 
 class Moment:
-    """When interrupts come: so long after a trigger, at random up to a limit that follows what came in time.
+    """When interrupts come: so long after a trigger, at random up to a limit that follows what
+    came in time.
 
-    A limit that is taken once from one run suits no other machine, nor this one at another hour: too long, and most
-    interrupts find the command ended. Each that does shortens it, and each other lengthens it by less, so that about
-    a fifth come too late and no part of the command is spared.
+    A limit that is taken once from one run suits no other machine, nor this one at another hour:
+    too long, and most interrupts find the command ended. Each that does shortens it, and each
+    other lengthens it by less, so that about a fifth come too late and no part of the command is
+    spared.
     """
 
     SHORTER, LONGER = 0.7, 1.1
@@ -62,7 +67,8 @@ class Moment:
 
 
 class Moments:
-    """Of half of the interrupts any time of the command, of the others while an output is being written."""
+    """Of half of the interrupts any time of the command, of the others while an output is being
+    written."""
 
     def __init__(self, command_seconds: float) -> None:
         self.any_time = Moment(command_seconds)
@@ -78,7 +84,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class Scene:
-    """A command to interrupt: `prepare` makes its folder, `check` says whether its outputs are old, new or mixed."""
+    """A command to interrupt: `prepare` makes its folder, `check` says whether its outputs are
+    old, new or mixed."""
 
     arguments: Callable[[Path], list[object]]
     prepare: Callable[[Path], None]
@@ -120,7 +127,8 @@ def interrupt(scene: Scene, folder: Path, number: int, chance: random.Random, mo
 
 
 def write_in_place() -> None:
-    """Break the promise in this process: results are written where the old ones stand. The trials must see it."""
+    """Break the promise in this process: results are written where the old ones stand. The trials
+    must see it."""
     original = output.replacing
 
     @contextmanager
@@ -190,7 +198,8 @@ def _write_images(folder: Path, n_classes: int = 2) -> Path:
 
 
 def checkpoint_scene(folder: Path, backend: str) -> Scene:
-    """A training that goes on from its checkpoint again and again, to the model of one that nobody interrupted."""
+    """A training that goes on from its checkpoint again and again, to the model of one that nobody
+    interrupted."""
     command = ["train", _write_images(folder, 8), "--backend", backend, "--gamma", 0.1, "--out"]
     if Command([*command, folder / "whole.svm"], folder).start().wait(_LONG_SECONDS):
         raise Violation("cannot make the model to compare with")
@@ -237,7 +246,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def fetch_scene(folder: Path) -> Scene:
-    """A download of four files from a slow server in a process of its own, over damaged copies of them."""
+    """A download of four files from a slow server in a process of its own, over damaged copies of
+    them."""
     rng = np.random.default_rng(0)
     arrays = (
         rng.integers(0, 256, (2000, 28, 28)),

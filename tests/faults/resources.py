@@ -1,4 +1,5 @@
-"""Too little memory, a full disk, folders that cannot be written: a result, or one line that says what to do."""
+"""Too little memory, a full disk, folders that cannot be written: a result, or one line that says
+what to do."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ OLD = b"what stood here before"
 _NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 """Python leaves bytecode cut off where a limit on files is in its way."""
 LEFT_MB = (30, 60, 90, 120, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1500, 3000)
-"""Address space left to a command beyond what Python and the libraries take when they are loaded."""
+"""Address space left to a command beyond what Python and the libraries take when they are
+loaded."""
 
 
 def gpusvm(
@@ -39,7 +41,8 @@ def gpusvm(
 
 
 def outcome(done: subprocess.CompletedProcess[str], *expected: str) -> str:
-    """``done``, the first of the `expected` texts that its one line of error has, or a violation."""
+    """``done``, the first of the `expected` texts that its one line of error has, or a
+    violation."""
     if done.returncode == 0:
         return "done"
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -83,7 +86,8 @@ def _loaded_bytes() -> int:
 
 
 def full_disk(folder: Path) -> list[str]:
-    """Write each result where it does not fit: a small file system where we may mount one, else a limit on files."""
+    """Write each result where it does not fit: a small file system where we may mount one, else a
+    limit on files."""
     images = write_images(folder, 1500)
     model = folder / "m.svm"
     made = gpusvm("train", images, "--backend", "sklearn", "--gamma", 0.1, "--out", model, cwd=folder)
@@ -130,7 +134,8 @@ def _small_disk(folder: Path, free_bytes: int = 4096) -> Iterator[dict[int, int]
 
 
 def full_disk_resumable(folder: Path) -> list[str]:
-    """The disk fills while files are fetched, measurements are taken, and pairs are kept: what was there stays."""
+    """The disk fills while files are fetched, measurements are taken, and pairs are kept: what was
+    there stays."""
     return [_full_while_fetching(folder), _full_while_measuring(folder), _full_while_training(folder)]
 
 
@@ -210,7 +215,8 @@ def _with_limit(folder: Path) -> list[str]:
 
 
 def own_places(folder: Path, backend: str = "sklearn") -> list[str]:
-    """Train, evaluate and predict with every place of their own: only outputs and caches appear."""
+    """Train, evaluate and predict with every place of their own: only outputs and caches
+    appear."""
     places = {name: folder / name for name in ("home", "work", "temporary", "cache", "compiled")}
     for place in places.values():
         place.mkdir()

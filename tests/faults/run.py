@@ -1,6 +1,7 @@
 """Faults on purpose, counted: ``python tests/faults/run.py [--trials N] [--seed N] [KIND ...]``.
 
-Prints a line for each kind of fault, and ends with 1 if a promise of docs/reliability.md was not kept.
+Prints a line for each kind of fault, and ends with 1 if a promise of docs/reliability.md was not
+kept.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from commands import made
 
 SIGNALS = {"kill -9": signal.SIGKILL, "Ctrl-C": signal.SIGINT}
 MOST_ATTEMPTS = 20
-"""For each trial: an interrupt that comes when the command has ended tests nothing, and is tried again.
+"""For each trial: an interrupt that comes when the command has ended tests nothing, and is tried
+again.
 
-Enough that a slow first run, from which `interruption.Moment` has to find its limit, leaves time for all trials."""
+Enough that a slow first run, from which `interruption.Moment` has to find its limit, leaves time
+for all trials."""
 
 
 def main() -> int:
@@ -48,7 +51,8 @@ def main() -> int:
 
 
 def _interrupt(name: str, make: Callable[[Path], interruption.Scene], folder: Path, options: argparse.Namespace) -> int:
-    """Interrupt a command with each signal, as often as asked for before it has ended; the number of violations."""
+    """Interrupt a command with each signal, as often as asked for before it has ended; the number
+    of violations."""
     scene = make(made(folder / f"{name}, material"))
     full_seconds = interruption.duration(scene, made(folder / f"{name}, whole"))
     if options.write_in_place:

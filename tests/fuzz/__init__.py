@@ -1,1 +1,2 @@
-"""Hostile inputs for every reader: one module a format, each with `generate(rng)`, `read(path)` and `use(result)`."""
+"""Hostile inputs for every reader: one module a format, each with `generate(rng)`, `read(path)`
+and `use(result)`."""

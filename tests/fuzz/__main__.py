@@ -1,7 +1,7 @@
 """Run every reader on hostile inputs: `make fuzz`, or `PYTHONPATH=tests python -m fuzz --help`.
 
-Inputs follow from the seed, the reader and their number. One that goes wrong is kept, with the command that
-reads it again.
+Inputs follow from the seed, the reader and their number. One that goes wrong is kept, with the
+command that reads it again.
 """
 
 from __future__ import annotations

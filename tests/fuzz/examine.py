@@ -23,7 +23,8 @@ SPARE_MB = 64.0
 
 @dataclass(frozen=True)
 class Reader:
-    """`generate` gives a file's name and content; `read` reads it; `use` does with the result what gpusvm would."""
+    """`generate` gives a file's name and content; `read` reads it; `use` does with the result what
+    gpusvm would."""
 
     generate: Callable[[Random], tuple[str, bytes]]
     read: Callable[[Path], Any]
@@ -61,7 +62,8 @@ def generate(reader: str, seed: int, number: int) -> tuple[str, bytes]:
 
 
 def examine(reader: str, path: Path) -> bool:
-    """Whether the reader accepts the file. Raises Defect where it does neither that nor refuse it properly."""
+    """Whether the reader accepts the file. Raises Defect where it does neither that nor refuse it
+    properly."""
     reset_peak_rss()
     before = peak_rss_mb()
     try:

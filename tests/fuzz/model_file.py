@@ -1,4 +1,5 @@
-"""Model files: a safetensors header that lies, arrays that are not what they should be, a description gone wild."""
+"""Model files: a safetensors header that lies, arrays that are not what they should be, a
+description gone wild."""
 
 from __future__ import annotations
 

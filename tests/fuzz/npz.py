@@ -1,4 +1,5 @@
-"""NumPy archives: headers that lie, members that are no arrays, names that lead elsewhere, pickles."""
+"""NumPy archives: headers that lie, members that are no arrays, names that lead elsewhere,
+pickles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Tables as text, in every dialect: cells that are no numbers, lines that do not fit, headers that lie."""
+"""Tables as text, in every dialect: cells that are no numbers, lines that do not fit, headers that
+lie."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def generate_npy(rng: Random) -> tuple[str, bytes]:
 
 @cache
 def _parquet_seeds() -> tuple[bytes, ...]:
-    """Tables of numbers, words, gaps, lists, dates and pictures, in every way that parquet packs them."""
+    """Tables of numbers, words, gaps, lists, dates and pictures, in every way that parquet packs
+    them."""
     import pyarrow
     from pyarrow import parquet
 

@@ -175,7 +175,8 @@ def test_a_damaged_checkpoint_is_refused(digits, tmp_path, kind):
 
 
 def test_what_rounding_takes_beyond_a_bound_is_no_damage(digits, tmp_path):
-    """LIBSVM leaves a coefficient at C plus and minus the same number, which need not be C again."""
+    """LIBSVM leaves a coefficient at C plus and minus the same number, which need not be C
+    again."""
     X, y, path = digits[0][:200], digits[1][:200], tmp_path / "pairs"
     svc = interrupted(path, "sklearn", X, y)
     with safe_open(path, framework="numpy") as file:

@@ -1,4 +1,5 @@
-"""LIBSVM's text models: against svm-train and svm-predict where they are installed, and against its formulas."""
+"""LIBSVM's text models: against svm-train and svm-predict where they are installed, and against
+its formulas."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ LABELS = {"two": [1, -1], "four": [30, -1, 7, 2], "four sorted": [-5, 0, 1, 9], 
 
 
 def problem(rng, labels, n=140, n_test=400, precomputed=False):
-    """Overlapping classes, which give equal votes too: X, y in the order of the labels, and test rows."""
+    """Overlapping classes, which give equal votes too: X, y in the order of the labels, and test
+    rows."""
     y = np.concatenate([labels, rng.choice(labels, n - len(labels))])
     centres = dict(zip(labels, rng.normal(size=(len(labels), 5)), strict=True))
     X = np.array([centres[label] for label in y.tolist()]) + rng.normal(size=(n, 5))
@@ -49,7 +51,8 @@ def problem(rng, labels, n=140, n_test=400, precomputed=False):
 
 
 def write_rows(path, X, y, precomputed=False):
-    """A data file of LIBSVM; X has each value as it is printed, so that both sides see the same one."""
+    """A data file of LIBSVM; X has each value as it is printed, so that both sides see the same
+    one."""
     lines = []
     for number, (row, label) in enumerate(zip(X.tolist(), y, strict=True), start=1):
         serial = [f"0:{number}"] if precomputed else []
@@ -71,8 +74,8 @@ def svm_predict(folder, model, X, precomputed=False):
 
 
 def defined(path, X):
-    """Decision values by LIBSVM's definition (svm_predict_values), from the file read in the plainest way: for pairs of
-    labels as the file has them, {(first, second): (n,) values}."""
+    """Decision values by LIBSVM's definition (svm_predict_values), from the file read in the
+    plainest way: for pairs of labels as the file has them, {(first, second): (n,) values}."""
     head, _, body = path.read_text().partition("SV\n")
     values = {line.split()[0]: line.split()[1:] for line in head.splitlines()}
     k = int(values["nr_class"][0])
@@ -245,7 +248,8 @@ label 3 1 2
 nr_sv 0 0 0
 SV
 """
-"""By decision values of zero, class 2 gets two votes, class 1 one; with rho -1 1 -1 each gets one."""
+"""By decision values of zero, class 2 gets two votes, class 1 one; with rho -1 1 -1 each gets
+one."""
 
 
 @pytest.mark.parametrize(("rho", "winner"), [("0 0 0", 2), ("-1 1 -1", 3), ("1 -1 1", 3), ("-1 -1 0", 3)])
@@ -521,7 +525,8 @@ def test_the_width_of_a_regression_s_noise_is_kept(tmp_path, rng):
 
 
 def as_svm_train_prints(path):
-    """The file with the values of support vectors in eight digits, which is all that svm-train writes of them."""
+    """The file with the values of support vectors in eight digits, which is all that svm-train
+    writes of them."""
     head, mark, body = path.read_text().partition("SV\n")
     lines = [
         " ".join(

@@ -265,7 +265,8 @@ def test_sparse_support_vectors_make_the_round_trip(digits, tmp_path, dtype):
 
 
 def change(name, value):
-    """Set one entry of an array of the sparse support vectors, or put another array in its place."""
+    """Set one entry of an array of the sparse support vectors, or put another array in its
+    place."""
 
     def changed(tensors):
         full = f"support_vectors.{name}"
@@ -543,7 +544,8 @@ VERSION_1 = Path(__file__).parent / "models" / "version-1.svm"
 
 
 def test_a_file_of_version_1_is_still_read():
-    """Written by gpusvm 1: support vectors in float32, and the resources of the machine that trained it."""
+    """Written by gpusvm 1: support vectors in float32, and the resources of the machine that
+    trained it."""
     model = load_model(VERSION_1)
     assert (model.problem.C, model.problem.class_weight, model.stopping) == (2.0, (1.0, 2.0, 1.5), Stopping())
     assert model.support_vectors.dtype == np.float32 and model.classes.tolist() == [1, 4, 7]

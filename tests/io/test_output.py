@@ -71,7 +71,8 @@ def test_a_link_to_a_pipe_is_followed(tmp_path):
 
 
 def test_an_interrupt_before_the_clean_up_leaves_something_to_remove(tmp_path):
-    """Python may raise it in the context manager's own code, and the process ends before the generator is resumed."""
+    """Python may raise it in the context manager's own code, and the process ends before the
+    generator is resumed."""
     (tmp_path / "result").write_text("old")
     begun = replacing(tmp_path / "result")
     begun.__enter__().write_text("half")

@@ -40,7 +40,8 @@ SHAPES: dict[str, list[Points]] = {
     "L": [[(0.3, 0.1), (0.3, 0.9), (0.75, 0.9)]],
     "</script> & <b>": [[(0.5, 0.1), (0.5, 0.9)], [(0.1, 0.5), (0.9, 0.5)]],
 }
-"""Characters as strokes in a square of side 1. The last is a cross, with a name that tries to end the page's script."""
+"""Characters as strokes in a square of side 1. The last is a cross, with a name that tries to end
+the page's script."""
 
 
 def drawn(strokes: list[Points], size: int = 120, width: int = 12) -> np.ndarray:
@@ -91,7 +92,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser, model: SVMModel, tmp_path: Path) -> Iterator[Browser]:
-    """The page of `model`, open; at the end nothing has gone wrong on it, and nothing has left it."""
+    """The page of `model`, open; at the end nothing has gone wrong on it, and nothing has left
+    it."""
     yield opened(chromium, model, tmp_path)
     assert chromium.complaints == []
     assert [url for url in chromium.requests if not url.startswith(("file:", "blob:"))] == []

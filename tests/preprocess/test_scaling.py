@@ -1,4 +1,5 @@
-"""Scaling of a table's features: what is learned, what a model file keeps, and what other forms make of it."""
+"""Scaling of a table's features: what is learned, what a model file keeps, and what other forms
+make of it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Scattering against its definition by direct convolution, and the steps behind it, fitted and in a model file."""
+"""Scattering against its definition by direct convolution, and the steps behind it, fitted and in
+a model file."""
 
 import numpy as np
 import pytest
@@ -104,7 +105,8 @@ def test_blocks_and_threads_do_not_show(rng, monkeypatch):
 
 
 def test_the_devices_path_gives_the_same(rng, monkeypatch):
-    """Over NumPy, in blocks of its own: what CuPy is asked for, its signatures are held against."""
+    """Over NumPy, in blocks of its own: what CuPy is asked for, its signatures are held
+    against."""
     X = rng.random((9, 48)).astype(np.float32)
     step = Scattering((6, 8), 2, 4)
     monkeypatch.setattr(scattering, "_DEVICE_BYTES", 4 * 8 * 16 * 64)

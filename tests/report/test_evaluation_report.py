@@ -1,4 +1,5 @@
-"""The report: one page that needs nothing else, escapes what it shows, and shows the right pictures."""
+"""The report: one page that needs nothing else, escapes what it shows, and shows the right
+pictures."""
 
 from __future__ import annotations
 

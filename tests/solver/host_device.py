@@ -1,4 +1,5 @@
-"""The GPU scheduler's device on the host: NumPy, and the CUDA kernels compiled by g++ against cuda_shim."""
+"""The GPU scheduler's device on the host: NumPy, and the CUDA kernels compiled by g++ against
+cuda_shim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""SMO by its definition, one variable after another: what the vector code must agree with to the last bit."""
+"""SMO by its definition, one variable after another: what the vector code must agree with to the
+last bit."""
 
 from __future__ import annotations
 

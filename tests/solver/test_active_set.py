@@ -1,4 +1,5 @@
-"""SMO on active variables that leave and join, against LIBSVM and the optimality conditions in float64."""
+"""SMO on active variables that leave and join, against LIBSVM and the optimality conditions in
+float64."""
 
 from __future__ import annotations
 
@@ -160,7 +161,8 @@ def test_a_tolerance_beyond_float64_does_not_go_on_for_ever(n, eager):
 
 
 def test_a_gradient_that_steps_may_have_spoilt_is_recomputed(eager, monkeypatch):
-    """Rounding beyond what is allowed is made up here: each step leaves the gradients of others off by 0.01."""
+    """Rounding beyond what is allowed is made up here: each step leaves the gradients of others
+    off by 0.01."""
     optimise = ActiveSetSolver.optimise
 
     def sloppy(solver, *args):
@@ -177,13 +179,15 @@ def test_a_gradient_that_steps_may_have_spoilt_is_recomputed(eager, monkeypatch)
 
 
 def far_from_the_origin(rng, n, deviations):
-    """Float64 samples, and their labels. Kernel values of a linear kernel are 10 times the square of `deviations`."""
+    """Float64 samples, and their labels. Kernel values of a linear kernel are 10 times the square
+    of `deviations`."""
     X = deviations + rng.normal(size=(n, 10))
     return X, (X[:, 0] + rng.normal(size=n) > deviations).astype(int)
 
 
 def test_float32_values_that_are_too_coarse_are_left_at_once(rng, eager, sets):
-    """Their rounding moves the gradient by more than a step does: thousands of rounds went nowhere."""
+    """Their rounding moves the gradient by more than a step does: thousands of rounds went
+    nowhere."""
     X, y = far_from_the_origin(rng, 150, 1e6)
     signs, K = np.where(y > 0, 1.0, -1.0), X @ X.T
     exact = lambda left, right: K[np.ix_(left, right)]  # noqa: E731
@@ -198,7 +202,8 @@ def test_float32_values_that_are_too_coarse_are_left_at_once(rng, eager, sets):
 
 
 def test_a_problem_that_no_precision_solves_is_given_up(eager, sets):
-    """Kernel values are 1e300: rounds do not raise the objective, and what rounding leaves is beyond any gap."""
+    """Kernel values are 1e300: rounds do not raise the objective, and what rounding leaves is
+    beyond any gap."""
     rng = np.random.default_rng(0)
     K = rng.normal(size=(150, 5))
     K = 1e300 * (K @ K.T)
@@ -232,7 +237,8 @@ def test_what_float32_is_too_coarse_for_stays_in_float64_from_one_way_to_the_nex
     [(128, 0.8, False), (128, 0.9, True), (800, 0.6, False), (HARD_FROM, 0.6, True), (HARD_FROM, 0.3, False)],
 )
 def test_a_hard_problem_is_told_by_its_violators_at_once_where_most_are(rng, n_chosen, share, is_hard):
-    """A share of all variables, outside the set, has gradients beyond the gap's middle; the others have its middle."""
+    """A share of all variables, outside the set, has gradients beyond the gap's middle; the others
+    have its middle."""
     n = 4000
     order = rng.permutation(n)
     chosen, v = np.zeros(n, dtype=bool), np.zeros(n)

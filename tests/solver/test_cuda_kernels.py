@@ -112,7 +112,8 @@ EPSILONS = [0.0, 0.2]
 
 
 def small_problems(rng, dtype=np.float32, n_problems=3, n=300, q=200, epsilon=0.0):
-    """K, members, n_members, lower, upper, v: kernel values of random points, and problems at b = 0."""
+    """K, members, n_members, lower, upper, v: kernel values of random points, and problems at b =
+    0."""
     points = rng.normal(size=(n_problems, n, 3))
     members = np.stack([rng.permutation(n)[:q] for _ in range(n_problems)]).astype(INT)
     chosen = np.take_along_axis(points, members[:, :, None].astype(np.int64), axis=1)
@@ -156,7 +157,8 @@ def by_definition(problems, *, target=1e-3, allowed=5000, epsilon=0.0):
 @pytest.mark.parametrize("epsilon", EPSILONS)
 @pytest.mark.parametrize("allowed", [1, 3, 20])
 def test_smo_takes_the_steps_of_the_cpu(rng, monkeypatch, dtype, epsilon, allowed):
-    # As Python computes it: compiled code rounds a product and a sum once, and of nearly equals then takes another.
+    # As Python computes it: compiled code rounds a product and a sum once, and of nearly equals
+    # then takes another.
     definition = solve_by_definition.py_func
     monkeypatch.setattr(reference_kernels, "solve_working_set", lambda *given: definition(*given[:8], epsilon))
     problems = small_problems(rng, dtype, epsilon=epsilon)
@@ -189,7 +191,8 @@ def test_smo_reaches_the_optimum(rng, dtype, epsilon, target):
 
 
 def test_smo_resolves_gradients_far_from_zero(rng):
-    """Floats around a million are 0.06 apart: the search must not take what they cannot tell for reached."""
+    """Floats around a million are 0.06 apart: the search must not take what they cannot tell for
+    reached."""
     problems = small_problems(rng, np.float64)
     far = (*problems[:5], problems[5] + 1e6)
     b, _, _, status = run(host_kernels(), far, target=1e-6)
@@ -257,7 +260,8 @@ def test_the_kernel_of_the_probe():
 
 
 class Selecting:
-    """The state of some problems in the middle of training, and `select` on it. Many gradients are equal."""
+    """The state of some problems in the middle of training, and `select` on it. Many gradients are
+    equal."""
 
     def __init__(self, rng, *, n=700, largest=300, n_mine=100, decimals=1, action=RUN, largest_value=2.0, epsilon=0.0):
         self.largest_value = largest_value
@@ -367,7 +371,8 @@ def test_how_a_problem_begins(rng):
 
 
 def allocated(kernels, rng, capacity, held, n_columns=500):
-    """`want` and `allocate` on random lists; returns what was asked for and all that was written."""
+    """`want` and `allocate` on random lists; returns what was asked for and all that was
+    written."""
     n_problems, n = 3, 300
     member = np.stack([rng.permutation(n_columns)[:n] for _ in range(n_problems)]).astype(INT)
     members, n_members = member[:, :80] % n, np.array([80, 60, 70], dtype=INT)

@@ -1,4 +1,5 @@
-"""Chains of C on a GPU, its kernels run on the host: each problem against float64, and all against those on a CPU."""
+"""Chains of C on a GPU, its kernels run on the host: each problem against float64, and all against
+those on a CPU."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Rows of the kernel matrix from rows.cu, compiled by g++ against the shim: every way of taking products, every kernel,
-against float64 on fresh random samples; and a barrier left out is noticed."""
+"""Rows of the kernel matrix from rows.cu, compiled by g++ against the shim: every way of taking
+products, every kernel, against float64 on fresh random samples; and a barrier left out is
+noticed."""
 
 from __future__ import annotations
 
@@ -165,7 +166,8 @@ def test_several_tiles_of_rows_and_columns(way, rng):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_depth_of_samples(way, rng):
-    """Features fill stages of 64 bytes wholly, by half, and up to one more than are on their way at once."""
+    """Features fill stages of 64 bytes wholly, by half, and up to one more than are on their way
+    at once."""
     make, dtype, capability = WAYS[way]
     itemsize = 1 if way.startswith("int8") else np.dtype(dtype).itemsize
     for n_bytes in range(32, 289, 32):
@@ -192,7 +194,8 @@ SOURCE = source("rows.cu")
 
 @pytest.mark.parametrize("line", barrier_lines(SOURCE))
 def test_a_barrier_left_out_is_noticed(line, rng):
-    """Whoever writes to shared memory too early or reads it too soon makes other values, in some order of threads."""
+    """Whoever writes to shared memory too early or reads it too soon makes other values, in some
+    order of threads."""
     of_warp = "__syncwarp" in SOURCE.splitlines()[line - 1]
     ways = ["sparse float32"] if of_warp else ["int8", "float32 of a T4"]
     for way in ways:
@@ -236,7 +239,8 @@ def test_pixels_are_recognised_wherever_they_are(scale, rng):
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("part_rows", [1, 7, 64, 1000])
 def test_pixels_of_a_large_array_go_to_the_device_in_parts(part_rows, n_threads, rng, monkeypatch):
-    """All of them, whatever is in the way; one number that is none, wherever it is, keeps them from it."""
+    """All of them, whatever is in the way; one number that is none, wherever it is, keeps them
+    from it."""
     cupy = install(monkeypatch)
     monkeypatch.setattr(cuda_rows, "LARGE_BYTES", 1)
     monkeypatch.setattr(device, "PART_BYTES", part_rows * 30)

@@ -129,7 +129,8 @@ def test_any_small_problem(seed, n, n_classes, C):
 
 
 def test_problems_wait_where_not_all_their_rows_fit(digits, monkeypatch):
-    """Some wait for the others with what they have; a problem alone gives rows up and computes them again."""
+    """Some wait for the others with what they have; a problem alone gives rows up and computes
+    them again."""
     monkeypatch.setattr("gpusvm.solver.cuda.ROWS_FOR_EACH", 8)
     device, n_live = host_device(largest_set=32), []
 
@@ -194,7 +195,8 @@ def test_max_iter_bounds_the_steps(digits):
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_wherever_the_time_runs_out_a_solution_tells_of_its_own_coefficients(rng, monkeypatch, warm):
-    """In the rounds too in which gradients are computed from scratch: before that there are none."""
+    """In the rounds too in which gradients are computed from scratch: before that there are
+    none."""
     X, kernel = rng.normal(size=(90, 3)), Kernel("rbf", gamma=1.0)
     blocks, bounds = np.split(np.arange(90), [40]), [np.full(40, 2.0), np.full(50, 2.0)]
     K = kernel(X, X)
@@ -249,7 +251,8 @@ def sets_of_the_cpu(monkeypatch, run):
 
 
 def device_that_computes_as_the_cpu_does(ends, largest, taken):
-    """Two gradients within rounding of each other are common: after a step of SMO, those of its two variables are.
+    """Two gradients within rounding of each other are common: after a step of SMO, those of its
+    two variables are.
 
     `ends` are those of the problem's blocks. Notes the sets that `select` takes.
     """
@@ -378,7 +381,8 @@ def test_a_problem_for_which_float32_is_too_coarse_goes_on_in_float64(rng, tol, 
 
 
 def test_a_gradient_that_is_being_computed_anew_is_not_held_against_float32(digits):
-    """Its errors are measured whenever they may be large, but not in the round in which it is p."""
+    """Its errors are measured whenever they may be large, but not in the round in which it is
+    p."""
     X, members, bounds = problem(digits[0][:400], digits[1][:400])
 
     class Rows(ProductRows):

@@ -27,7 +27,8 @@ def never():
 
 
 def values_of(rng, kind, kernel, dtype, n):
-    """Kernel values of n variables that belong to some of n + 10 samples; and the same from the definition."""
+    """Kernel values of n variables that belong to some of n + 10 samples; and the same from the
+    definition."""
     X = rng.uniform(0.1, 1.0, (n + 10, 20)) * (rng.random((n + 10, 20)) < (0.9 if kind == "dense" else 0.2))
     X = np.rint(255 * X).astype(np.float32) / np.float32(255) if kind == "pixels" else X.astype(dtype)
     rows = rng.permutation(n + 10)[:n]
@@ -56,7 +57,8 @@ def test_a_matrix_holds_the_kernel_values_of_whatever_variables_are_members(rng,
     matrix = ActiveMatrix(values, new_memory(dtype), 100)
     with ThreadPoolExecutor(3) as pool:
         threaded = ActiveMatrix(values, new_memory(dtype), n + 16)
-        # From few to more, to others, to all but a few, to few, to nearly as many others, to one, to all.
+        # From few to more, to others, to all but a few, to few, to nearly as many others, to one,
+        # to all.
         for share in (0.1, 0.3, 0.3, 0.95, 0.05, 0.06, 0.0, 1.0):
             wanted = rng.random(n) < share
             wanted[5] = True

@@ -34,9 +34,9 @@ LIBSVM = get_backend("sklearn")
 def check(X, y, params, *, sample_weight=None, X_test=None, tight_tol=None):
     """The promises of the solver on one problem; returns its model.
 
-    Two solvers that stop at a gap of the tolerance asked for may both be short of the optimum, by as much as that
-    gap allows.
-    Objectives and labels are those of LIBSVM at the tolerance asked for, or with `tight_tol` at this one.
+    Two solvers that stop at a gap of the tolerance asked for may both be short of the optimum, by
+    as much as that gap allows. Objectives and labels are those of LIBSVM at the tolerance asked
+    for, or with `tight_tol` at this one.
     """
     X = np.asarray(X, np.float32)
     model = NATIVE.fit(X, y, *params, sample_weight=sample_weight)
@@ -52,7 +52,8 @@ def check(X, y, params, *, sample_weight=None, X_test=None, tight_tol=None):
     # Weak duality: no dual objective exceeds any primal one.
     assert (found.dual_objective <= reference.primal_objective * (1 + 1e-6) + 1e-9).all()
     points = X if X_test is None else np.asarray(X_test, np.float32)
-    # With every support vector at its bound the gap is negative, and any intercept within it is optimal.
+    # With every support vector at its bound the gap is negative, and any intercept within it is
+    # optimal.
     margin = np.maximum(1e-3, -np.minimum(found.kkt_gap, reference.kkt_gap))
     clear = (np.abs(theirs.pair_decisions(points.astype(np.float64))) > margin).all(axis=1)
     np.testing.assert_array_equal(model.predict(points)[clear], theirs.predict(points)[clear])
@@ -60,11 +61,13 @@ def check(X, y, params, *, sample_weight=None, X_test=None, tight_tol=None):
 
 
 def check_claims(model, X, y, sample_weight=None):
-    """What the model says of itself, against float64: a feasible point, its gap within 2 tol, its objective."""
+    """What the model says of itself, against float64: a feasible point, its gap within 2 tol, its
+    objective."""
     found, tol = certify(model, X, y, sample_weight=sample_weight), model.stopping.tol
     assert found.max_kkt_gap <= 2 * tol
     assert found.box_violation.max() <= 1e-9 and found.equality_violation.max() <= 1e-9
-    # Below zero the gap is how far the intercept may move, and that turns on a last bit: whether alpha is on its bound.
+    # Below zero the gap is how far the intercept may move, and that turns on a last bit: whether
+    # alpha is on its bound.
     np.testing.assert_allclose(np.maximum(model.kkt_gap, 0), np.maximum(found.kkt_gap, 0), atol=tol)
     np.testing.assert_allclose(model.dual_objective, found.dual_objective, rtol=1e-4, atol=1e-4)
 
@@ -305,7 +308,8 @@ def test_any_small_problem(data):
 
 
 def test_a_small_problem_on_which_libsvm_stops_short():
-    """At tol=1e-3 LIBSVM's objective is 1.2e-4 below the optimum on one pair: it is held to a tighter one."""
+    """At tol=1e-3 LIBSVM's objective is 1.2e-4 below the optimum on one pair: it is held to a
+    tighter one."""
     check_small_problem(4, n=18, seed=233, n_features=1, decimals=3, kernel=Kernel("linear"), C=0.01, tol=1e-3)
 
 
@@ -360,7 +364,8 @@ def test_the_callers_blas_threads_are_left_as_they_were(digits):
 
 
 def test_an_interrupt_stops_the_threads_at_their_next_look(rng, monkeypatch):
-    """One thread is at the pair of the two large classes when the other has solved that of the small ones."""
+    """One thread is at the pair of the two large classes when the other has solved that of the
+    small ones."""
     X = rng.normal(size=(10_000, 20)).astype(np.float32)
     y = rng.choice(4, 10_000, p=[0.42, 0.08, 0.08, 0.42])
     before, done, told, begun = threading.active_count(), [], threading.Event(), Counter()
@@ -412,7 +417,8 @@ def test_full_mnist():
     assert 0.9852 <= accuracy <= 0.9854
     assert abs(model.n_support_vectors - 13_370) <= 20
     assert model.kkt_gap.max() <= 2e-3
-    # In float64, of each digit and the one that it resembles: for all pairs it takes as long as ten trainings.
+    # In float64, of each digit and the one that it resembles: for all pairs it takes as long as
+    # ten trainings.
     for pair in [(0, 6), (1, 7), (2, 8), (3, 5), (4, 9)]:
         assert gap_of_pair(model, X, train.labels, *pair) <= 2e-3
 
@@ -458,7 +464,8 @@ def test_where_a_thread_cannot_be_started_those_before_it_end(monkeypatch):
 
 
 def test_steps_count_in_every_way_that_a_problem_goes(rng, monkeypatch):
-    """A problem that begins on a working set and is handed over has the steps of one problem, no more."""
+    """A problem that begins on a working set and is handed over has the steps of one problem, no
+    more."""
     X, y = rng.normal(size=(2000, 8)).astype(np.float32), rng.integers(0, 2, 2000)
     begun, other_way = [], cpu._Ways.on_active_set
 

@@ -1,5 +1,6 @@
-"""NVRTC compiles every CUDA source of the solver for every architecture, as CuPy has it compiled, and
-what ptxas says of each kernel is within bounds: registers, static shared memory, nothing spilled.
+"""NVRTC compiles every CUDA source of the solver for every architecture, as CuPy has it compiled,
+and what ptxas says of each kernel is within bounds: registers, static shared memory, nothing
+spilled.
 
 No GPU is needed: ``pip install "gpusvm[gpu-test]"``, as ``make test`` does.
 """

@@ -1,4 +1,5 @@
-"""Chains of C over one matrix of kernel values: each problem against its optimality conditions in float64."""
+"""Chains of C over one matrix of kernel values: each problem against its optimality conditions in
+float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Regression and one-class problems in each way of the solver: a kink at zero, and a sum that is not zero."""
+"""Regression and one-class problems in each way of the solver: a kink at zero, and a sum that is
+not zero."""
 
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ def test_the_number_of_threads_changes_no_bit(rng, problem):
 
 
 def test_one_class_begins_near_its_solution(rng, monkeypatch):
-    """Beyond what is solved at once, from the solution of a part of the samples: fewer steps, and the same end."""
+    """Beyond what is solved at once, from the solution of a part of the samples: fewer steps, and
+    the same end."""
     X = rng.normal(size=(3000, 4)) + 4 * rng.normal(size=(5, 4))[rng.integers(5, size=3000)]
     direct, _ = solved(X, one_class(np.ones(3000), 0.2)._replace(any_start=False))
     near, _ = solved(X, one_class(np.ones(3000), 0.2))
@@ -127,7 +129,8 @@ def test_whatever_the_samples_are(rng, n, kind):
 
 
 def test_small_memory_and_large_coefficients(rng, taken):
-    """Little memory: a working set that is exchanged. Coefficients of 1e5: float64 kernel values."""
+    """Little memory: a working set that is exchanged. Coefficients of 1e5: float64 kernel
+    values."""
     X, y = samples(rng, 2000)
     free, _ = solved(X, epsilon_svr(y, np.full(2000, 2.0), 0.1))
     tight, _ = solved(X, epsilon_svr(y, np.full(2000, 2.0), 0.1), budget_mb=6.0)
@@ -165,7 +168,8 @@ def test_the_first_samples_begin_at_their_bound():
 
 @pytest.mark.parametrize("off", [1 - 1e-15, 1 + 1e-15])
 def test_a_start_whose_sum_is_right_but_for_rounding_stays_where_it_is(rng, off):
-    """To scale it would move variables off the bounds that they are on, and training would go on."""
+    """To scale it would move variables off the bounds that they are on, and training would go
+    on."""
     start = np.concatenate([np.ones(20), rng.random(30), np.zeros(50)])
     nu = start.sum() / 100 * off
     np.testing.assert_array_equal(one_class(np.ones(100), nu, start).start, start)

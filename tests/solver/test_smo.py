@@ -48,7 +48,8 @@ SIZES = [1, 2, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, 200]
 
 
 def random_problem(rng, kind, n, dtype):
-    """K, diagonal, beta, v, lower, upper: not every bound is a C, some are zero, and beta may begin anywhere."""
+    """K, diagonal, beta, v, lower, upper: not every bound is a C, some are zero, and beta may
+    begin anywhere."""
     K = kind(rng, n).astype(dtype)
     p = np.where(rng.random(n) < 0.5, 1.0, -1.0) if rng.random() < 0.5 else rng.normal(size=n)
     width = rng.choice([0.0, 0.5, 10.0, 1e3], n)
@@ -96,7 +97,8 @@ def test_every_step_of_a_regression_is_that_of_the_definition(kind, n, dtype):
 @pytest.mark.parametrize("n", [7, BLOCK + 1, 200])
 @pytest.mark.parametrize("kind", [rbf, duplicates], ids=lambda kind: kind.__name__)
 def test_a_regression_ends_where_that_of_two_variables_a_sample_does(kind, n, dtype):
-    """LIBSVM's statement: b = (alpha, -alpha*), p = (y - epsilon, y + epsilon). The gradient may be float32."""
+    """LIBSVM's statement: b = (alpha, -alpha*), p = (y - epsilon, y + epsilon). The gradient may
+    be float32."""
     for seed in range(5):
         rng = np.random.default_rng(seed)
         K, diagonal, _, p, _, upper, epsilon = random_regression(rng, kind, n, np.float32)
@@ -114,7 +116,8 @@ def test_a_regression_ends_where_that_of_two_variables_a_sample_does(kind, n, dt
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [4, 2 * BLOCK, 3 * BLOCK + 6, 6 * BLOCK + 6])
 def test_of_equals_the_last_is_taken(n, dtype):
-    """All samples are orthogonal and equally far off: the first step may be any, and is the last of either class."""
+    """All samples are orthogonal and equally far off: the first step may be any, and is the last
+    of either class."""
     signs = np.tile([1.0, 1.0, -1.0, -1.0], n)[:n]
     beta, bounds = np.zeros(n), (np.minimum(0, signs), np.maximum(0, signs))
     assert solve_working_set(np.eye(n, dtype=dtype), np.ones(n), beta, signs.astype(dtype), *bounds, 1e-3, 1) == 1
@@ -126,7 +129,8 @@ def test_of_equals_the_last_is_taken(n, dtype):
 def test_a_gradient_in_float32_ends_at_the_same_optimum(kind, n):
     for seed in range(5):
         K, diagonal, start, v, lower, upper = random_problem(np.random.default_rng(seed), kind, n, np.float32)
-        # Of samples of the same kind, a step of float32 is no finer than its gradient: bounds of 1e3 need more of it.
+        # Of samples of the same kind, a step of float32 is no finer than its gradient: bounds of
+        # 1e3 need more of it.
         lower, upper, start = (np.clip(bound, -10.0, 10.0) for bound in (lower, upper, start))
         v = K.astype(np.float64) @ -start + np.where(v > 0, 1.0, -1.0)
         p = v + K.astype(np.float64) @ start

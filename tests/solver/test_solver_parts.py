@@ -80,7 +80,8 @@ def test_integer_panels_multiply_exactly(rng, n, d):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", PIXEL_SCALES)
 def test_whole_numbers_are_told_to_the_last_bit(scale, dtype, rng):
-    """As their definition tells them: every one of them, its neighbours, what overflows and what is no number."""
+    """As their definition tells them: every one of them, its neighbours, what overflows and what
+    is no number."""
     every = np.arange(-3, 300).astype(dtype) / dtype(scale)
     limits = np.finfo(dtype)
     others = np.array([-0.0, np.nan, np.inf, -np.inf, limits.max, limits.min, limits.smallest_subnormal, 1e-30, 3e9])
@@ -359,7 +360,8 @@ def test_smo_ends_on_kernel_values_that_are_not_numbers():
 @pytest.mark.parametrize("kind", ["any sign", "positive", "largest first", "mostly zeros"])
 @pytest.mark.parametrize("d", [3, 54, 500, 784, 2000])
 def test_no_kernel_value_is_further_off_than_value_error_says(d, kind, rng):
-    """However its product is taken: in tiles up to 512 features, by BLAS beyond, in panels where most are zeros."""
+    """However its product is taken: in tiles up to 512 features, by BLAS beyond, in panels where
+    most are zeros."""
     X = rng.normal(size=(40, d)) if kind == "any sign" else 1 + 0.1 * rng.normal(size=(40, d))
     if kind == "largest first":
         X /= np.arange(1, d + 1)

@@ -1,4 +1,5 @@
-"""Products of sparse samples against their definition, and native-cpu on sparse samples against itself on arrays."""
+"""Products of sparse samples against their definition, and native-cpu on sparse samples against
+itself on arrays."""
 
 from __future__ import annotations
 
@@ -265,7 +266,8 @@ def test_a_matrix_without_zeros_is_solved_as_the_array_that_it_is(rng, monkeypat
 
 
 def test_training_takes_memory_for_the_nonzeros_alone(rng, monkeypatch):
-    """As an array the samples would be 16 GB, and their features alone 64 MB for each row that is packed."""
+    """As an array the samples would be 16 GB, and their features alone 64 MB for each row that is
+    packed."""
     n, d = 1000, 2**21
     columns = np.sort(rng.integers(0, d, (n, 20)), axis=1)
     X = as_csr(sparse.csr_array((rng.random(n * 20), columns.ravel(), np.arange(0, 20 * n + 1, 20)), shape=(n, d)))

@@ -1,4 +1,5 @@
-"""CUDA C compiled by g++ against shim.hpp, and called as CuPy calls its kernels: on NumPy arrays."""
+"""CUDA C compiled by g++ against shim.hpp, and called as CuPy calls its kernels: on NumPy
+arrays."""
 
 from __future__ import annotations
 
