@@ -68,6 +68,11 @@ BORROWED = {
         "the kept code's index, with a stamp of all files of the folder and not of the function's own",
         ("cache_path", "filename_base", "source_stamp"),
     ),
+    "Dispatcher": Borrowed(
+        "numba", "numba.core.dispatcher.Dispatcher",
+        "a compiled function: its types without those of literals, and for which it is compiled already", (),
+        ("get_call_template", "signatures"),
+    ),
     "cgutils": Borrowed(
         "numba", "numba.core.cgutils",
         "builds loops and addresses in compiled code; numba.extending has no such functions",

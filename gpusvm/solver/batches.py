@@ -24,7 +24,7 @@ from gpusvm.solver.compilation import compiled
 from gpusvm.solver.iterate import Begun
 from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
 from gpusvm.solver.kernel_rows import kernel_numbers
-from gpusvm.solver.on_demand import LONGEST, RowsOnDemand, diagonal
+from gpusvm.solver.on_demand import LONGEST, NONE, RowsOnDemand, diagonal
 from gpusvm.solver.operands import Operand, TileOperand
 from gpusvm.solver.panels import PANEL_WIDTH
 from gpusvm.solver.precision import ALLOWED, ALLOWED_DRIFT, drift_of
@@ -196,7 +196,7 @@ def _solve_some(
         own_diagonal = diagonal(on_demand).astype(np.float64)
         K = flat[: n * width].reshape(n, width)
         now = min(stack.steps[k], allowed)
-        taken = solve_working_set(K, own_diagonal, beta, gradient, low, up, tol, now, on_demand)
+        taken = solve_working_set(K, own_diagonal, beta, gradient, low, up, tol, now, on_demand, NONE)
         stack.taken[k] = taken
         steps_left -= taken
         bias, gap, objective = outcome_of(beta, gradient, linear, low, up, 0.0)

@@ -18,16 +18,32 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with the GIL released; the code is kept on disk where that is possible.
 
     Numba's own ``cache=True`` refuses to define a function where no folder can be written, and to
-    call one where the disk is full or a kept file is damaged.
+    call one where the disk is full or a kept file is damaged. To Numba, a default that is left out
+    and a number in the code of a caller have types of their own, for which it would compile a
+    function again: so ours have no defaults, and numbers are taken as any other.
+    C wrappers are for who takes a function's address, which nobody does: without them compiling
+    takes 3 % less.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(nogil=True, **options)(function)
+        dispatcher = numba.njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
+        dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
         with suppress(RuntimeError):  # no folder can be written
             dispatcher._cache = _BestEffortCache(function)
         return dispatcher
 
     return decorate
+
+
+def _without_literals(get_call_template: Callable[..., Any]) -> Callable[..., Any]:
+    """The method by which Numba compiles a function for a compiled caller's arguments, given their plain types."""
+
+    def get(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        return get_call_template(
+            tuple(map(numba.types.unliteral, args)), {name: numba.types.unliteral(kind) for name, kind in kws.items()}
+        )
+
+    return get
 
 
 class _BestEffortCache(FunctionCache):

@@ -229,7 +229,7 @@ class GrowingSolver(Iterate):
         for side, members, places in self.by_side(samples):
             for other, store in enumerate(side.stores):
                 part = self.v[self.starts[other] : self.starts[other + 1]]
-                subtract_combination(store.rows, store.slot_of[members], coefficients[places], part)
+                subtract_combination(store.rows, store.slot_of[members], coefficients[places], part, 0)
 
     def recompute_gradient(self) -> None:
         """The gradient from scratch, free of what rounding has added up to."""

@@ -259,7 +259,7 @@ def _write_kernel(
 
 @compiled(fastmath={"contract", "nsz", "reassoc"})
 def subtract_combination(
-    rows: np.ndarray, slots: np.ndarray, coefficients: np.ndarray, v: np.ndarray, first: int = 0
+    rows: np.ndarray, slots: np.ndarray, coefficients: np.ndarray, v: np.ndarray, first: int
 ) -> None:
     """v -= sum_r coefficients[r] rows[slots[r], first:first + n], in float64.
 

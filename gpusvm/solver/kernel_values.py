@@ -143,7 +143,7 @@ class ComputedValues:
                     tile = _tile(TILE, end - begin, self.dtype)
                     inner, norms = product.columns(begin, end), (product.norms, operand.norms[begin:end])
                     write_kernel(self.kernel, inner, operand.unit, *norms, tile, places, 0)
-                    subtract_combination(tile, places[: len(left)], factors, sums[start + begin : start + end])
+                    subtract_combination(tile, places[: len(left)], factors, sums[start + begin : start + end], 0)
 
         # Each part is packed by the thread that multiplies with it. Its size must not follow the
         # number of threads.
@@ -226,7 +226,9 @@ class GivenValues:
             for first in range(0, len(sources), TILE):
                 part = coefficients[first : first + TILE]
                 tile = self.X[np.ix_(self.rows[sources[first : first + TILE]], self.rows[targets[start:stop]])]
-                subtract_combination(tile.astype(self.dtype, copy=False), np.arange(len(part)), part, sums[start:stop])
+                subtract_combination(
+                    tile.astype(self.dtype, copy=False), np.arange(len(part)), part, sums[start:stop], 0
+                )
 
         parallel_for(columns, len(targets))
         v[targets] = sums

@@ -28,6 +28,7 @@ from gpusvm.solver.cpu import one_blas_thread, solve
 from gpusvm.solver.iterate import make_solution
 from gpusvm.solver.kernel_of_blocks import WITHIN_SHARE, KernelOfBlocks
 from gpusvm.solver.kernel_rows import ParallelFor
+from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.smo import solve_working_set
 from gpusvm.solver.working_set import SMALL
 
@@ -578,9 +579,11 @@ def _step(
     for k in range(members.shape[0]):
         diagonal[k] = values[k, k]
     if in_float32:
-        done = solve_working_set(values, diagonal, beta, v[members].astype(K.dtype), low, up, target, allowed)
+        done = solve_working_set(
+            values, diagonal, beta, v[members].astype(K.dtype), low, up, target, allowed, NONE, NONE
+        )
     else:
-        done = solve_working_set(values, diagonal, beta, v[members], low, up, target, allowed)
+        done = solve_working_set(values, diagonal, beta, v[members], low, up, target, allowed, NONE, NONE)
     for k in range(members.shape[0]):
         j = members[k]
         change = beta[k] - b[j]

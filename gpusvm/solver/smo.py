@@ -36,7 +36,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from gpusvm.solver.compilation import compiled
-from gpusvm.solver.on_demand import NONE, row_at
+from gpusvm.solver.on_demand import row_at
 
 CURVATURE_FLOOR = 1e-12
 """Stands for K_ii + K_jj - 2 K_ij where that is not positive, as in LIBSVM (its TAU)."""
@@ -72,8 +72,8 @@ def solve_working_set(
     upper: np.ndarray,
     tol: float,
     max_iter: int,
-    on_demand: tuple[Any, ...] = NONE,
-    kink: tuple[Any, ...] = NONE,
+    on_demand: tuple[Any, ...],
+    kink: tuple[Any, ...],
 ) -> int:
     """Sequential minimal optimisation with second-order selection, on the first q variables of K.
 
@@ -100,9 +100,9 @@ def solve_working_set(
         Stop where the gap is no larger.
     max_iter : int
         Stop after so many steps.
-    on_demand : RowsOnDemand, optional
+    on_demand : RowsOnDemand or NONE
         What rows of K are computed from, where K is not complete yet.
-    kink : (float,), optional
+    kink : (float,) or NONE
         The positive epsilon of a regression. No variable's bounds are then on the same side of
         zero.
 

@@ -103,7 +103,9 @@ def _chunks(
     n_samples = sum(len(blocks[block]) for block in used)
     if kernel.precomputed:
         places = dict(enumerate(blocks))
-        yield from _cut(problems, places, CHUNK_VALUES, lambda: X)
+        # Those that are float64 and may be written are of one type, whatever X is: Numba compiles once.
+        given = np.require(X, np.float64, ["C", "W"]) if len(X) <= SHARED_SAMPLES else X
+        yield from _cut(problems, places, CHUNK_VALUES, lambda: given)
     elif n_samples <= SHARED_SAMPLES:
         ends = np.cumsum([len(blocks[block]) for block in used])
         places = {block: np.arange(end - len(blocks[block]), end) for block, end in zip(used, ends, strict=True)}
@@ -248,7 +250,7 @@ def solve_stack(K: np.ndarray, stack: Stack, tol: float, first: int, last: int, 
                 if kink > 0.0:
                     moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now, NONE, (kink,))
                 else:
-                    moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now)
+                    moved = solve_working_set(values, diagonal, beta, v, low, up, tol, now, NONE, NONE)
                 taken[0] += moved
                 allowed -= moved
                 if moved == now:

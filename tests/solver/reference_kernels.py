@@ -22,8 +22,8 @@ def smo(K, b, v, lower, upper, target, allowed, epsilon=0.0):
     """One problem's coefficients, steps and how it ended."""
     b, v = b.copy(), v.copy()
     K = np.ascontiguousarray(K)
-    kink = (NONE, (epsilon,)) if epsilon > 0 else ()
-    steps = solve_working_set(K, np.diagonal(K).astype(np.float64), b, v, lower, upper, target, allowed, *kink)
+    kink = (epsilon,) if epsilon > 0 else NONE
+    steps = solve_working_set(K, np.diagonal(K).astype(np.float64), b, v, lower, upper, target, allowed, NONE, kink)
     status = CUT_SHORT if steps == allowed else REACHED if gap(b, v, lower, upper, epsilon) <= target else STUCK
     return b, steps, status
 

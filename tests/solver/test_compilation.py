@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from numba.core.caching import FunctionCache
 
 import gpusvm
+from gpusvm.compat import Dispatcher
 from gpusvm.solver.compilation import compiled, is_kept
 
 TRAIN = """
@@ -107,3 +109,24 @@ def test_ctrl_c_while_kept_code_is_loaded_waits_and_is_not_lost(source, monkeypa
         assert loaded and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_number_in_the_code_of_a_caller_has_nothing_compiled_again():
+    @compiled()
+    def place(first, k):
+        return first + k
+
+    @compiled()
+    def caller(k):
+        return place(0, k) + place(k, 1) + place(first=2, k=k)
+
+    assert caller(5) == 18 and place(7, 8) == 15
+    assert len(place.signatures) == 1
+
+
+def test_no_compiled_function_has_defaults():
+    """One that is left out has a type of its own, for which Numba compiles the function again."""
+    modules = [import_module(f"gpusvm.solver.{file.stem}") for file in Path(gpusvm.solver.__file__).parent.glob("*.py")]
+    functions = {thing for module in modules for thing in vars(module).values() if isinstance(thing, Dispatcher)}
+    assert len(functions) > 40
+    assert [function.py_func.__qualname__ for function in functions if function.py_func.__defaults__] == []

@@ -288,7 +288,7 @@ def device_that_computes_as_the_cpu_does(ends, largest, taken):
             slots = slot_of[member[0, chosen[moved]]].astype(np.int64)
             for begin, end in zip(starts, ends, strict=True):
                 block = np.ascontiguousarray(rows[:, member[0, begin:end]])
-                subtract_combination(block, slots, values[moved], v[0, begin:end])
+                subtract_combination(block, slots, values[moved], v[0, begin:end], 0)
 
     return altered(device, select=select, smo=smo, subtract=subtract)
 

@@ -9,7 +9,7 @@ import pytest
 from gpusvm.kernels import Kernel
 from gpusvm.solver.kernel_rows import ParallelFor
 from gpusvm.solver.kernel_values import ActiveMatrix, ComputedValues
-from gpusvm.solver.on_demand import LONGEST, diagonal, row_at, rows_on_demand
+from gpusvm.solver.on_demand import LONGEST, NONE, diagonal, row_at, rows_on_demand
 from gpusvm.solver.operands import MOST_IN_TILES, Samples
 from gpusvm.solver.panels import PANEL_WIDTH
 from gpusvm.solver.smo import solve_working_set
@@ -101,6 +101,6 @@ def test_smo_ends_where_it_ends_over_a_complete_matrix(rng, kernel, kind):
     found = []
     for matrix in (whole, rows):
         b, v = np.zeros(n), y.copy()
-        solve_working_set(matrix.K, matrix.diagonal(), b, v, *bounds, 1e-6, 10**6, matrix.on_demand)
+        solve_working_set(matrix.K, matrix.diagonal(), b, v, *bounds, 1e-6, 10**6, matrix.on_demand, NONE)
         found.append(b @ y - 0.5 * b @ kernel(X, X) @ b)
     assert found[0] == pytest.approx(found[1], rel=1e-6)

@@ -66,7 +66,7 @@ def test_every_step_is_that_of_the_definition(kind, n, dtype):
     for seed in range(5):
         K, diagonal, beta, v, lower, upper = random_problem(np.random.default_rng(seed), kind, n, dtype)
         found, expected = (beta.copy(), v.copy()), (beta.copy(), v.copy())
-        steps = solve_working_set(K, diagonal, *found, lower, upper, 1e-3, STEPS)
+        steps = solve_working_set(K, diagonal, *found, lower, upper, 1e-3, STEPS, NONE, NONE)
         assert steps == solve_by_definition(K, diagonal, *expected, lower, upper, 1e-3, STEPS), f"seed {seed}"
         np.testing.assert_array_equal(found[0], expected[0], f"seed {seed}")
         np.testing.assert_array_equal(found[1], expected[1], f"seed {seed}")
@@ -107,7 +107,7 @@ def test_a_regression_ends_where_that_of_two_variables_a_sample_does(kind, n, dt
         solve_working_set(K, diagonal, once, p.astype(dtype), -upper, upper, 1e-3, 10**6, NONE, (epsilon,))
         doubled = np.concatenate([p - epsilon, p + epsilon])
         bounds = np.concatenate([zeros, -upper]), np.concatenate([upper, zeros])
-        solve_working_set(np.tile(K, (2, 2)), np.tile(diagonal, 2), twice, doubled, *bounds, 1e-3, 10**6)
+        solve_working_set(np.tile(K, (2, 2)), np.tile(diagonal, 2), twice, doubled, *bounds, 1e-3, 10**6, NONE, NONE)
         betas = once, twice[:n] + twice[n:]
         objectives = [p @ b - epsilon * abs(b).sum() - b @ K.astype(np.float64) @ b / 2 for b in betas]
         assert objectives[0] == pytest.approx(objectives[1], rel=1e-4, abs=1e-3), f"seed {seed}"
@@ -120,7 +120,10 @@ def test_of_equals_the_last_is_taken(n, dtype):
     of either class."""
     signs = np.tile([1.0, 1.0, -1.0, -1.0], n)[:n]
     beta, bounds = np.zeros(n), (np.minimum(0, signs), np.maximum(0, signs))
-    assert solve_working_set(np.eye(n, dtype=dtype), np.ones(n), beta, signs.astype(dtype), *bounds, 1e-3, 1) == 1
+    assert (
+        solve_working_set(np.eye(n, dtype=dtype), np.ones(n), beta, signs.astype(dtype), *bounds, 1e-3, 1, NONE, NONE)
+        == 1
+    )
     assert set(np.flatnonzero(beta)) == {np.flatnonzero(signs > 0)[-1], np.flatnonzero(signs < 0)[-1]}
 
 
@@ -135,8 +138,8 @@ def test_a_gradient_in_float32_ends_at_the_same_optimum(kind, n):
         v = K.astype(np.float64) @ -start + np.where(v > 0, 1.0, -1.0)
         p = v + K.astype(np.float64) @ start
         exact, coarse, gradient = start.copy(), start.copy(), v.astype(np.float32)
-        solve_working_set(K, diagonal, exact, v.copy(), lower, upper, 1e-3, 10**5)
-        solve_working_set(K, diagonal, coarse, gradient, lower, upper, 1e-3, 10**5)
+        solve_working_set(K, diagonal, exact, v.copy(), lower, upper, 1e-3, 10**5, NONE, NONE)
+        solve_working_set(K, diagonal, coarse, gradient, lower, upper, 1e-3, 10**5, NONE, NONE)
         objectives = [b @ p - b @ K.astype(np.float64) @ b / 2 for b in (exact, coarse)]
         assert objectives[1] == pytest.approx(objectives[0], rel=1e-4, abs=1e-3), f"seed {seed}"
         np.testing.assert_allclose(gradient, p - K.astype(np.float64) @ coarse, atol=2e-4, err_msg=f"seed {seed}")
@@ -149,9 +152,9 @@ def test_a_cut_in_the_steps_changes_nothing(dtype):
     K, diagonal, beta, v, lower, upper = random_problem(np.random.default_rng(1), rbf, 150, np.float32)
     v = v.astype(dtype)
     whole, parts = (beta.copy(), v.copy()), (beta.copy(), v.copy())
-    steps = solve_working_set(K, diagonal, *whole, lower, upper, 1e-3, 10**6)
+    steps = solve_working_set(K, diagonal, *whole, lower, upper, 1e-3, 10**6, NONE, NONE)
     taken = 0
-    while (more := solve_working_set(K, diagonal, *parts, lower, upper, 1e-3, 7)) > 0:
+    while (more := solve_working_set(K, diagonal, *parts, lower, upper, 1e-3, 7, NONE, NONE)) > 0:
         taken += more
     assert taken == steps > 7
     np.testing.assert_array_equal(whole, parts)
@@ -163,7 +166,7 @@ def test_a_working_set_is_the_first_variables_of_a_larger_matrix(dtype):
     v = v.astype(dtype)
     q = 61
     small, large = (beta[:q].copy(), v[:q].copy()), (beta[:q].copy(), v[:q].copy())
-    args = (lower[:q], upper[:q], 1e-3, STEPS)
+    args = (lower[:q], upper[:q], 1e-3, STEPS, NONE, NONE)
     steps = solve_working_set(np.ascontiguousarray(K[:q, :q]), diagonal[:q], *small, *args)
     assert solve_working_set(K, diagonal[:q], *large, *args) == steps > 0
     np.testing.assert_array_equal(small, large)

@@ -11,6 +11,7 @@ from gpusvm.kernels import MOST_SPREAD, Kernel
 from gpusvm.solver.cpu import plan_memory, tournament
 from gpusvm.solver.kernel_of_blocks import KernelOfBlocks
 from gpusvm.solver.kernel_rows import GivenRows, KernelRows, ParallelFor, gather, subtract_combination, write_kernel
+from gpusvm.solver.on_demand import NONE
 from gpusvm.solver.operands import (
     MOST_IN_TILES,
     PIXEL_SCALES,
@@ -222,7 +223,7 @@ def test_subtracting_a_combination(rng, m):
     rows, v = rng.normal(size=(12, 2500)).astype(np.float32), rng.normal(size=2500)
     slots, coefficients = rng.permutation(12)[:m], rng.normal(size=m)
     expected = v - coefficients @ rows[slots].astype(np.float64)
-    subtract_combination(rows, slots, coefficients, v)
+    subtract_combination(rows, slots, coefficients, v, 0)
     np.testing.assert_allclose(v, expected, atol=1e-12)
 
 
@@ -318,7 +319,7 @@ def test_smo_reaches_the_optimum(rng, C):
     beta, v = np.zeros(60), signs.copy()
     lower, upper = np.minimum(0, C * signs), np.maximum(0, C * signs)
     diagonal = np.diagonal(K).astype(np.float64)
-    steps = solve_working_set(K, diagonal, beta, v, lower, upper, 1e-6, 10**7)
+    steps = solve_working_set(K, diagonal, beta, v, lower, upper, 1e-6, 10**7, NONE, NONE)
     assert 0 < steps < 10**7
     exact = K.astype(np.float64)
     np.testing.assert_allclose(v, signs - exact @ beta, atol=1e-9 * max(1, C))
@@ -331,10 +332,10 @@ def test_smo_stops_at_its_last_step_and_at_an_optimum():
     K = np.array([[1.0, -1.0], [-1.0, 1.0]], np.float32)
     beta, v = np.zeros(2), np.array([1.0, -1.0])
     args = (K, np.ones(2), beta, v, np.array([0.0, -10.0]), np.array([10.0, 0.0]))
-    assert solve_working_set(*args, 1e-3, 0) == 0
-    assert solve_working_set(*args, 1e-3, 10) == 1
+    assert solve_working_set(*args, 1e-3, 0, NONE, NONE) == 0
+    assert solve_working_set(*args, 1e-3, 10, NONE, NONE) == 1
     np.testing.assert_allclose(beta, [0.5, -0.5])
-    assert solve_working_set(*args, 1e-3, 10) == 0
+    assert solve_working_set(*args, 1e-3, 10, NONE, NONE) == 0
 
 
 def test_smo_ends_where_rounding_allows_no_further_step(rng):
@@ -344,7 +345,7 @@ def test_smo_ends_where_rounding_allows_no_further_step(rng):
     beta, v = np.zeros(40), signs.copy()
     bounds = np.minimum(0, 10 * signs), np.maximum(0, 10 * signs)
     most = 10**7
-    assert solve_working_set(K, np.diagonal(K).astype(np.float64), beta, v, *bounds, 0.0, most) < most
+    assert solve_working_set(K, np.diagonal(K).astype(np.float64), beta, v, *bounds, 0.0, most, NONE, NONE) < most
     assert np.isfinite(beta).all()
 
 
@@ -353,7 +354,7 @@ def test_smo_ends_on_kernel_values_that_are_not_numbers():
     signs = np.array([1.0, 1.0, -1.0, -1.0])
     beta = np.zeros(4)
     bounds = np.minimum(0, signs), np.maximum(0, signs)
-    assert solve_working_set(K, np.full(4, np.nan), beta, signs.copy(), *bounds, 1e-3, 1000) == 0
+    assert solve_working_set(K, np.full(4, np.nan), beta, signs.copy(), *bounds, 1e-3, 1000, NONE, NONE) == 0
     np.testing.assert_array_equal(beta, 0)
 
 
