@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import re
 import shlex
+import shutil
 import tomllib
 import warnings
 from dataclasses import replace
@@ -26,7 +27,7 @@ from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 from typer.testing import CliRunner
 
 from gpusvm.cli.main import app
-from gpusvm.data import CATALOGUE, catalogue, idx, load_dataset
+from gpusvm.data import CATALOGUE, Dataset, catalogue, idx, load_dataset
 from gpusvm.errors import SlowBackendWarning
 
 ROOT = Path(__file__).parents[1]
@@ -122,44 +123,54 @@ def run_command(words: list[str], where: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def small_data(tmp_path, monkeypatch) -> Path:
-    """A folder with the files that pages name, and an MNIST of 400 enlarged digits in the
+def small_data(files, tmp_path, monkeypatch) -> Path:
+    """A folder with the files that pages name, and an MNIST of 80 enlarged digits in the
     catalogue's place."""
     monkeypatch.setattr("webbrowser.open", lambda url: True)
-    put_small_mnist(tmp_path / "sets" / "mnist", monkeypatch)
-    monkeypatch.setenv("GPUSVM_DATA_DIR", str(tmp_path / "sets"))
-    frame = load_breast_cancer(as_frame=True).frame.iloc[::3]
-    frame.to_csv(tmp_path / "cancer.csv", index=False)
-    heart = frame.iloc[:, [0, 1, 2, 3, -1]]
-    heart.assign(name=[f"n{k}" for k in range(len(heart))], remarks="none").to_csv(
-        tmp_path / "patients.csv", index=False
-    )
-    heart.to_csv(tmp_path / "heart.csv", index=False)
-    frame.to_csv(tmp_path / "new.csv", index=False)
+    folder = Path(shutil.copytree(files, tmp_path / "reader"))
+    monkeypatch.setenv("GPUSVM_DATA_DIR", str(folder / "sets"))
+    put_in_the_catalogue(folder / "sets" / "mnist", monkeypatch)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """That folder, written once."""
+    folder = tmp_path_factory.mktemp("pages")
     digits = load_dataset("digits")
-    dump_svmlight_file(frame.iloc[:, :-1].to_numpy(), frame["target"], str(tmp_path / "a9a"))
+    write_small_mnist(folder / "sets" / "mnist", digits)
+    frame = load_breast_cancer(as_frame=True).frame.iloc[::3]
+    frame.to_csv(folder / "cancer.csv", index=False)
+    heart = frame.iloc[:, [0, 1, 2, 3, -1]]
+    heart.assign(name=[f"n{k}" for k in range(len(heart))], remarks="none").to_csv(folder / "patients.csv", index=False)
+    heart.to_csv(folder / "heart.csv", index=False)
+    frame.to_csv(folder / "new.csv", index=False)
+    dump_svmlight_file(frame.iloc[:, :-1].to_numpy(), frame["target"], str(folder / "a9a"))
     for split, n in (("train", 60), ("test", 20)):
         for k in range(n):
-            place = tmp_path / "letters" / split / "ab"[digits.labels[k] % 2]
+            place = folder / "letters" / split / "ab"[digits.labels[k] % 2]
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(digits.images[k]).save(place / f"{k:03}.png")
-    (tmp_path / "scans").mkdir()
+    (folder / "scans").mkdir()
     for k in range(5):
-        Image.fromarray(digits.images[k]).save(tmp_path / "scans" / f"{k}.png")
-    Image.fromarray(255 - np.kron(digits.images[0], np.ones((6, 6), np.uint8))).save(tmp_path / "scan.png")
-    return tmp_path
+        Image.fromarray(digits.images[k]).save(folder / "scans" / f"{k}.png")
+    Image.fromarray(255 - np.kron(digits.images[0], np.ones((6, 6), np.uint8))).save(folder / "scan.png")
+    return folder
 
 
-def put_small_mnist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digits = load_dataset("digits")
-    images = np.zeros((500, 28, 28), np.uint8)
-    images[:, 6:22, 6:22] = np.kron(digits.images[:500], np.ones((2, 2), np.uint8))
+def write_small_mnist(folder: Path, digits: Dataset) -> None:
+    images = np.zeros((110, 28, 28), np.uint8)
+    images[:, 6:22, 6:22] = np.kron(digits.images[:110], np.ones((2, 2), np.uint8))
     folder.mkdir(parents=True)
-    files = []
-    arrays = (images[:400], digits.labels[:400], images[400:], digits.labels[400:500])
+    arrays = (images[:80], digits.labels[:80], images[80:], digits.labels[80:110])
     for file, array in zip(CATALOGUE["mnist"].files, arrays, strict=True):
         idx.write(folder / file.name, array)
-        content = (folder / file.name).read_bytes()
+
+
+def put_in_the_catalogue(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+    for file in CATALOGUE["mnist"].files:
+        content = (mnist / file.name).read_bytes()
         files.append(catalogue.CatalogueFile(file.name, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content)))
     monkeypatch.setitem(CATALOGUE, "mnist", replace(CATALOGUE["mnist"], files=tuple(files)))
 
