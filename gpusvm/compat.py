@@ -66,7 +66,7 @@ BORROWED = {
     "IndexDataCacheFile": Borrowed(
         "numba", "numba.core.caching.IndexDataCacheFile",
         "the kept code's index, with a stamp of all files of the folder and not of the function's own",
-        ("cache_path", "filename_base", "source_stamp"),
+        ("cache_path", "filename_base", "source_stamp"), ("_load_index",),
     ),
     "Dispatcher": Borrowed(
         "numba", "numba.core.dispatcher.Dispatcher",

@@ -19,6 +19,7 @@ from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import (
     MOST_SPREAD,
     Array,
+    Kernel,
     array_module,
     largest_entry,
     largest_norm,
@@ -169,7 +170,7 @@ def evaluator_for(model: SVMModel, X: Array, dtype: Any = None, coarsest: Any = 
     few = xp is np and X.shape[0] < FEW_ROWS and model.support_vectors.dtype == np.float64
     if asked == np.float32 and ((few and dtype is None) or coarsest == np.float64 or not model.float32_suffices):
         asked = np.dtype(np.float64)
-    if dtype is None and xp is np and _compiled_code_pays(model, X):
+    if dtype is None and xp is np and _compiled_code_pays(model, X, asked):
         return CompiledEvaluator(model, asked)
     return _kept(model, xp, asked, ArrayEvaluator)
 
@@ -196,7 +197,7 @@ def _work(model: SVMModel, n_rows: int) -> float:
     return float(n_rows) * model.n_support_vectors * (length + 50 + model.n_classes)
 
 
-def _compiled_code_pays(model: SVMModel, X: np.ndarray) -> bool:
+def _compiled_code_pays(model: SVMModel, X: np.ndarray, dtype: np.dtype) -> bool:
     work = 0.0 if model.kernel.precomputed else _work(model, X.shape[0])
     if work < COMPILED_WORK or X.shape[0] < COMPILED_ROWS or not model.n_features:
         return False
@@ -204,9 +205,25 @@ def _compiled_code_pays(model: SVMModel, X: np.ndarray) -> bool:
         from gpusvm.solver.prediction import is_ready, prepare
     except ImportError:  # no Numba
         return False
-    if work >= COMPILATION_WORK and not is_ready():
-        prepare()
-    return is_ready()
+    kind = dtype, is_sparse(model.unpacked_vectors)
+    if work >= COMPILATION_WORK and not is_ready(*kind):
+        prepare(*kind)
+    return is_ready(*kind)
+
+
+def compile_for_models_of(X: Array, kernel: Kernel) -> None:
+    """Compile what will evaluate models trained on the samples X (n, n_features), if that was not done before.
+
+    Predictions then need not wait, nor do without. Models of sparse samples have arrays of support
+    vectors where these are small.
+    """
+    if kernel.precomputed or (kernel.name == "linear" and not is_sparse(X)):  # no compiled code is used, see above
+        return
+    from gpusvm.solver.prediction import is_ready, prepare
+
+    for sparse in (False, True) if is_sparse(X) else (False,):
+        if not is_ready(dtype := working_dtype(X.dtype), sparse):
+            prepare(dtype, sparse)
 
 
 def float32_suffices(model: SVMModel) -> bool:

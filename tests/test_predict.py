@@ -296,9 +296,9 @@ def test_a_thousand_classes(compiled_always, rng):
 
 def test_a_prediction_does_not_wait_for_a_compiler_that_costs_more_than_it_saves(digits_model, digits, monkeypatch):
     monkeypatch.setattr(predict, "COMPILED_WORK", 0)
-    monkeypatch.setattr(prediction, "is_ready", lambda: False)
+    monkeypatch.setattr(prediction, "is_ready", lambda dtype, sparse: False)
     assert not predict.evaluator_for(digits_model, digits[2]).compiled
-    monkeypatch.setattr(prediction, "is_ready", lambda: True)
+    monkeypatch.setattr(prediction, "is_ready", lambda dtype, sparse: True)
     assert predict.evaluator_for(digits_model, digits[2]).compiled
 
 
@@ -410,7 +410,7 @@ def test_sparse_support_vectors_decide_as_the_definition_says(
 def test_sparse_models_of_many_features_are_evaluated_by_compiled_code(rng, monkeypatch):
     monkeypatch.setattr("gpusvm.model.UNPACKED_BYTES", 0)
     monkeypatch.setattr(predict, "COMPILED_WORK", 0)
-    monkeypatch.setattr(prediction, "is_ready", lambda: True)
+    monkeypatch.setattr(prediction, "is_ready", lambda dtype, sparse: True)
     model = synthetic(3, 40, 30, density=0.1)
     listed = replace(model, support_vectors=csr_array(model.support_vectors))
     assert predict.evaluator_for(listed, csr_array(np.eye(40))).compiled

@@ -21,6 +21,7 @@ from gpusvm.kernels import Array, Kernel, near_the_origin
 from gpusvm.memory import default_cache_mb
 from gpusvm.model import SVMModel
 from gpusvm.params import Problem, Resources, Stopping
+from gpusvm.predict import compile_for_models_of
 from gpusvm.problem import QP, Solution
 from gpusvm.sparse import is_sparse, unpacked_if_smaller
 
@@ -54,9 +55,7 @@ class NativeCpuBackend(OwnSolverBackend):
         resume: Resume = FROM_NOTHING,
     ) -> SVMModel:
         announce_compilation()
-        from gpusvm.solver.prediction import prepare
-
-        prepare()
+        compile_for_models_of(X, problem.kernel)
         return self.train(
             X, y, problem, stopping, resources,
             sample_weight=sample_weight, progress=progress, resume=resume,
@@ -191,7 +190,7 @@ def _numba_version() -> str:
 
 
 def announce_compilation() -> None:
-    """Say so, once on a machine, before the solver is compiled: some 20 s in which nothing else happens."""
+    """Say so, once on a machine, before the solver is compiled: 5 to 20 s in which nothing else happens."""
     from gpusvm.solver.compilation import is_compiled, is_kept
     from gpusvm.solver.smo import solve_working_set
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,13 @@ class _BestEffortCache(FunctionCache):
                 self.flush()
             return None
 
+    def kept_signatures(self) -> list[tuple[Any, ...]]:
+        """The types of arguments for which code is kept, of the files as they are now."""
+        try:
+            return [signature for signature, *_ in self._cache_file._load_index()]
+        except Exception:  # a damaged file, as in `load_overload`
+            return []
+
     def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):
             super().save_overload(sig, data)
@@ -95,18 +102,22 @@ def is_kept(function: Any) -> bool:
     return isinstance(function._cache, FunctionCache)
 
 
-_seen: set[Any] = set()
-"""Functions whose code was found on disk: it is not looked for again."""
+_seen: set[tuple[Any, str]] = set()
+"""Functions and dtypes for which code was found on disk: it is not looked for again."""
 
 
-def is_compiled(function: Any) -> bool:
-    """Whether Numba has compiled `function` in this process, or keeps its code on disk: its index file is there."""
-    if function.signatures or function in _seen:
-        return True
-    numba_cache = getattr(function, "_cache", None)
-    stem = getattr(getattr(numba_cache, "_impl", None), "filename_base", None)
-    if numba_cache is None or stem is None:
-        return False
-    if any(Path(numba_cache.cache_path).glob(f"{stem}*.nbi")):
-        _seen.add(function)
-    return function in _seen
+def is_compiled(function: Any, dtype: Any = "") -> bool:
+    """Whether Numba has compiled `function` in this process, or keeps its code on disk.
+
+    With a dtype, whether it has for a first argument of arrays of this dtype.
+    """
+    key = function, str(dtype)
+
+    def is_meant(signatures: Iterable[tuple[Any, ...]]) -> bool:
+        return any(key[1] in str(types[0]) for types in signatures)
+
+    if key not in _seen and not is_meant(function.signatures):
+        if not is_kept(function) or not is_meant(function._cache.kept_signatures()):
+            return False
+        _seen.add(key)
+    return True

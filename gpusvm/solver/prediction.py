@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import product
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -91,27 +90,28 @@ FEW_PAIRS = 3
 along the pairs."""
 
 
-def is_ready() -> bool:
-    """Whether this runs without being compiled first, which takes some seconds."""
-    return is_compiled(_one_vs_rest)  # the last that `prepare` compiles
+def is_ready(dtype: Any, sparse: bool) -> bool:
+    """Whether `prepare` was called for these, in this process or in another, so that nothing is compiled first."""
+    last = _add_listed if sparse else _add_dense
+    return is_compiled(last, np.dtype(dtype)) and is_compiled(_one_vs_rest)
 
 
-@cache
-def prepare() -> None:
-    """Compile everything that training does not, so that predictions find it ready whatever their data.
+def prepare(dtype: Any, sparse: bool) -> None:
+    """Compile what evaluates models in `dtype`, of sparse support vectors or of others, on whatever data.
 
-    Once in a process: where it is compiled already, going through it costs as long as a small fit.
+    That takes some seconds, once on a machine; see `is_ready`.
     """
-    rng = np.random.default_rng(0)
-    for dtype, density, scale, k in product((np.float32, np.float64), (1.0, 0.1), (0.7, 1.0), (2, 3)):
-        X = (np.where(rng.random((42, 40)) < density, 1.0, 0.0) * scale).astype(dtype)
-        n_support, dual_coef, n_pairs = np.full(k, 42 // k), np.ones((k - 1, 42)), k * (k - 1) // 2
-        for vectors in (X, as_csr(X)):
-            blocks = DecisionBlocks(vectors, n_support, dual_coef, np.zeros(n_pairs), Kernel(), np.dtype(dtype))
-            blocks.each_block(vectors, 1, lambda rows, decisions: None)
     indices, scores = np.zeros(1, dtype=np.int64), np.zeros((1, 2))
     _vote(np.zeros((1, 1)), 2, indices)
     _one_vs_rest(np.zeros((1, 1)), 2, scores)
+    rng = np.random.default_rng(0)
+    # Those without zeros come last: `_add_dense`.
+    for density, scale, k in product((0.1, 1.0), (1.0, 0.7), (2, 3)):
+        X = (np.where(rng.random((42, 40)) < density, 1.0, 0.0) * scale).astype(dtype)
+        vectors, n_pairs = as_csr(X) if sparse else X, k * (k - 1) // 2
+        parts = np.full(k, 42 // k), np.ones((k - 1, 42)), np.zeros(n_pairs)
+        blocks = DecisionBlocks(vectors, *parts, Kernel(), np.dtype(dtype))
+        blocks.each_block(vectors, 1, lambda rows, decisions: None)
 
 
 def vote(decisions: np.ndarray, n_classes: int) -> np.ndarray:

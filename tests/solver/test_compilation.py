@@ -16,19 +16,16 @@ from numba.core.caching import FunctionCache
 
 import gpusvm
 from gpusvm.compat import Dispatcher
-from gpusvm.solver.compilation import compiled, is_kept
+from gpusvm.solver.compilation import compiled, is_compiled, is_kept
 
 TRAIN = """
 import numpy as np
 from gpusvm import SVC
-from gpusvm.solver import prediction
-prediction.prepare = lambda: None
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(60, 3)), np.arange(60) % 2
 print(SVC(backend="native-cpu", kernel="precomputed").fit(X @ X.T, y).model_.n_support_vectors)
 """
-"""A training for which little has to be compiled: without what predicts, and what computes kernel
-values."""
+"""A training for which little has to be compiled: not what predicts, and computes kernel values."""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="finds its folders without HOME")
@@ -71,6 +68,18 @@ def test_code_is_kept_and_taken_from_there(source, tmp_path):
     assert compiled()(source.twice)(3) == 6 and len(kept_files(tmp_path)) == 2
     again = compiled()(source.twice)
     assert again(3) == 6 and is_kept(again) and sum(again._cache_hits.values()) == 1
+
+
+def test_for_which_dtypes_code_is_kept_is_known_without_loading_it(source, tmp_path):
+    compiled()(source.twice)(np.ones(3, np.float32))
+    again = compiled()(source.twice)
+    assert is_compiled(again) and is_compiled(again, np.dtype(np.float32))
+    assert not is_compiled(again, np.dtype(np.float64)) and again.signatures == []
+    again(np.ones(3))
+    assert is_compiled(again, np.dtype(np.float64))
+    for path in kept_files(tmp_path):
+        path.write_bytes(b"damaged")
+    assert not is_compiled(compiled()(source.twice))
 
 
 @pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
