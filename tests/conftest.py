@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -29,6 +30,13 @@ settings.load_profile("fixed")
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = SEED  # before Hypothesis's own plugin reads it
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What collecting tests has made stays to the end: no garbage collection need look at it, again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_report_header() -> str:
