@@ -184,7 +184,8 @@ def _solve_some(
         low, up, beta, gradient = stack.lower[start:end], stack.upper[start:end], stack.b[start:end], v[start:end]
         left, own_norms = np.empty((n, X.shape[1]), X.dtype), np.empty(n, norms.dtype)
         for r in range(n):
-            left[r] = X[own[r]]
+            for c in range(X.shape[1]):
+                left[r, c] = X[own[r], c]
             own_norms[r] = norms[own[r]]
         n_panels = -(-n // PANEL_WIDTH)
         panels = np.empty((n_panels, PANEL_WIDTH * X.shape[1]), X.dtype)

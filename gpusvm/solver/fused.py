@@ -531,7 +531,8 @@ def write_values_of_nonzeros(
                         into, into_row, into_column,
                     )  # fmt: skip
                     if not within:
-                        out[row, column : start + n_columns] = edge[0, : n_columns - p * PANEL_WIDTH]
+                        for c in range(n_columns - p * PANEL_WIDTH):
+                            out[row, column + c] = edge[0, c]
             if mirrored:
                 for p in range(first, last):
                     column = start + p * PANEL_WIDTH

@@ -118,7 +118,10 @@ def solve_working_set(
     whole = q // block * block
     filled = whole if whole == q else whole + block
     gradient, diagonals = np.zeros(filled, v.dtype), np.ones(filled, v.dtype)
-    gradient[:q], diagonals[:q] = v, diagonal
+    # Number by number: an assignment of an array takes two seconds to compile, most of them for
+    # the text of its error.
+    for k in range(q):
+        gradient[k], diagonals[k] = v[k], diagonal[k]
     end_i, end_j = np.zeros(block, K.dtype), np.zeros(block, K.dtype)
     up, low = _unmarked(kink, gradient, -1.0), _unmarked(kink, gradient, 1.0)
     for k in range(q):
@@ -159,7 +162,8 @@ def solve_working_set(
             _mark(kink, k, beta, lower, upper, up, low)
         n_steps += 1
         i, v_i, least_low = _move(row_i, end_i, row_j, end_j, whole, step, gradient, up, low)
-    v[:] = gradient[:q]
+    for k in range(q):
+        v[k] = gradient[k]
     return n_steps
 
 
