@@ -32,7 +32,7 @@ class Trained(Protocol):
     """What came of a fit."""
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Labels (n,) of the rows of X (n, n_features), as this contender's user would get them."""
+        """Labels (n,) of the rows of X (n, n_features), as a user of this contender gets them."""
 
     def to_model(self) -> SVMModel | None:
         """What was trained as an SVMModel, to be certified; None where it cannot be one."""
@@ -103,9 +103,10 @@ def get_contender(name: str) -> Contender:
 
 
 class BackendContender:
-    """A backend of gpusvm behind `gpusvm.SVC`, its validation included, as peers are timed with theirs.
+    """A backend of gpusvm behind `gpusvm.SVC`.
 
-    Predictions are made on the device by those that train there.
+    Its validation is timed with it, as peers are timed with theirs. Predictions are made on the
+    device by those that train there.
     """
 
     uses_kernel = True

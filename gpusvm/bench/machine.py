@@ -1,4 +1,7 @@
-"""The machine that figures were measured on: what another machine must match to compare with them."""
+"""The machine that figures were measured on.
+
+Figures of another machine can be compared with them only where that one matches it.
+"""
 
 from __future__ import annotations
 

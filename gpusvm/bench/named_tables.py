@@ -1,4 +1,4 @@
-"""Tables that a suite can measure: generated ones, scikit-learn's wine, and UCI's Adult and Letter.
+"""Tables that a suite can measure: generated ones, scikit-learn's wine, UCI's Adult and Letter.
 
 A suite describes each in a ``[tables.NAME]`` of its own, with its ``source`` and that source's
 arguments. Everything here is float32: what the benchmark compares is solvers, not precisions.
@@ -94,7 +94,10 @@ def _make_classification(arguments: dict[str, Any], data_dir: str | None) -> tup
 
 
 def _make_blobs(arguments: dict[str, Any], data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's make_blobs, the rows going round the classes: the first hold as many of each."""
+    """scikit-learn's make_blobs, the rows going round the classes.
+
+    The first rows hold as many of each class.
+    """
     from sklearn.datasets import make_blobs
 
     box = {"center_box": tuple(arguments["center_box"])} if "center_box" in arguments else {}

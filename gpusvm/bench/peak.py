@@ -9,10 +9,11 @@ _SAMPLE_SECONDS = 0.01
 
 
 class DeviceMemory:
-    """Peak use of the CUDA device's memory, sampled every 10 ms from `start` to the end of the block.
+    """Peak use of the CUDA device's memory, sampled every 10 ms.
 
-    What counts is the device's free memory against that when the block was entered: the CUDA
-    context is left out, and other processes on the same device are counted in.
+    It is sampled from `start` to the end of the block. What counts is the device's free memory
+    against that when the block was entered: the CUDA context is left out, and other processes on
+    the same device are counted in.
     """
 
     def __init__(self, on_gpu: bool) -> None:

@@ -1,7 +1,7 @@
-"""A record as a picture: bars of seconds by contender for each problem, and how they grow with the samples.
+"""A record as a picture: bars of seconds for each problem, and how they grow with the samples.
 
-Our backends are coloured, what people use without gpusvm is grey. All axes of seconds are
-logarithmic.
+Each contender has its bar. Our backends are coloured, what people use without gpusvm is grey. All
+axes of seconds are logarithmic.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Look:
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
-    """Raise UsageError where `path` names no format that is written, or where matplotlib is not installed."""
+    """Raise UsageError where `path` names no format that is written, or matplotlib is missing."""
     if Path(path).suffix.lower() not in FORMATS:
         raise UsageError(f"--plot {path}: name a file that ends in {' or '.join(FORMATS)}")
     try:
@@ -90,7 +90,7 @@ def save_plot(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
 
 
 def _figure(content: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Bars of what was measured at one size above, a row of curves for each problem of several sizes below."""
+    """Bars of problems measured at one size; below, a row of curves for each of several sizes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -162,7 +162,10 @@ def _draw_bars(
     suite: Mapping[str, Any],
     place: tuple[float, float, float],
 ) -> None:
-    """A panel for fit and one for predict; `place` is where they begin, how high they are, and the figure."""
+    """Draw the bars: a panel for fit and one for predict.
+
+    `place` is where they begin, how high they are, and how high the figure is.
+    """
     top, bars, height = place
     everything = [row for found in groups.values() for row in found]
     for column, (key, title) in enumerate(_PANELS):
@@ -187,7 +190,10 @@ def _draw_bars(
 
 
 def _range(rows: Sequence[Mapping[str, Any]], key: str, suite: Mapping[str, Any] | None) -> tuple[float, float]:
-    """From where to where seconds are drawn; with the suite, as far as what did not end was waited for."""
+    """From where to where seconds are drawn.
+
+    With the suite this reaches as far as what did not end was waited for.
+    """
     values = [row[key]["median"] for row in rows if row[key]]
     if suite is not None:
         values += [_allowed(suite, row) for row in rows if row["status"] == "timeout" and not row[key]]
@@ -202,7 +208,10 @@ def _allowed(suite: Mapping[str, Any], row: Mapping[str, Any]) -> float:
 def _draw_bar(
     ax: Any, y: float, row: Mapping[str, Any], key: str, look: _Look, suite: Mapping[str, Any], *, named: bool
 ) -> None:
-    """The bar of one contender, beside it its seconds, and its name where `named`: inside the bar if it is long."""
+    """Draw the bar of one contender, its seconds beside it.
+
+    Where `named`, its name is there too: inside the bar if that is long.
+    """
     weight, colour, name = ("bold" if look.ours else "normal"), _INK, look.name if named else ""
     length, ended = None, row[key] is not None
     if ended:
@@ -250,7 +259,10 @@ def _draw_growth(
     looks: Mapping[str, _Look],
     place: tuple[float, float],
 ) -> None:
-    """Seconds over samples for one problem; `place` is where the row of panels begins, and the figure's height."""
+    """Draw seconds over samples for one problem.
+
+    `place` is where the row of panels begins, and how high the figure is.
+    """
     top, height = place
     first, _, rest = name.partition(", ")
     words = "\n".join(filter(None, (first, rest.replace(", ", ",\n"))))
@@ -274,7 +286,10 @@ def _draw_growth(
 def _draw_line(
     ax: Any, rows: Sequence[Mapping[str, Any]], contender: str, key: str, look: _Look
 ) -> tuple[float, float, str, _Look] | None:
-    """One contender's seconds; returns where they end and what to write there, or None where there are none."""
+    """Draw one contender's seconds.
+
+    Returns where they end and what to write there, or None where there are none.
+    """
     found = sorted((row for row in rows if row["contender"] == contender), key=lambda row: row["n_train"])
     measured = [(row["n_train"], row[key]["median"], is_doubtful(row)) for row in found if row[key]]
     if not measured:

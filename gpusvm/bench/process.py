@@ -80,7 +80,10 @@ def run_worker(spec: Spec, timeout_s: float, command: Sequence[str] = WORKER) ->
 
 
 def _send(process: subprocess.Popen[bytes], spec: Spec) -> None:
-    """Write the spec, and leave the pipe open: its closing tells the worker that nobody waits for it."""
+    """Write the spec, and leave the pipe open.
+
+    Its closing tells the worker that nobody waits for it.
+    """
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.write(spec.to_line())

@@ -94,7 +94,10 @@ class Record:
 
 
 def load_record(path: Path) -> Record:
-    """Read a record that `Record.save` wrote. Raises DataError where it is none, or of another schema."""
+    """Read a record that `Record.save` wrote.
+
+    Raises DataError where it is none, or of another schema.
+    """
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise DataError(f"{path}: is too large for a benchmark record; {_NAME_ANOTHER}")
@@ -131,7 +134,10 @@ _NAME_ANOTHER = "name a .json file that gpusvm bench wrote"
 
 
 class _Part(BaseModel):
-    """What tables, pictures and a resumed run read of a part of a record; whatever else it has may be anything."""
+    """What tables, pictures and a resumed run read of a part of a record.
+
+    Whatever else the part has may be anything.
+    """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 

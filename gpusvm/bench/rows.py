@@ -1,4 +1,4 @@
-"""From measurements to rows: the repeats of one contender at one size in one case, taken together."""
+"""From measurements to rows: one contender's repeats at one size in one case, taken together."""
 
 from __future__ import annotations
 
@@ -92,7 +92,11 @@ def _largest(measurements: Sequence[Measurement], name: str) -> float | None:
 
 
 def _reference(suite: Suite, done: Mapping[str, Sequence[Measurement]], figure: str) -> Sequence[Measurement]:
-    """What the rows of one case and size are compared with: of the best peer, the quickest by `figure`."""
+    """What the rows of one case and size are compared with.
+
+    That is the suite's reference. Where this is the best peer, it is of the peers with a kernel
+    the quickest by `figure`. Empty where there is none.
+    """
     if suite.reference != BEST_PEER:
         return done.get(suite.reference, [])
     rivals = [done[name] for name in suite.peers if done.get(name) and get_contender(name).uses_kernel]
@@ -121,10 +125,11 @@ def _median(measurements: Sequence[Measurement], figure: str) -> float:
 
 
 def agreement(one: Measurement, other: Measurement) -> float | None:
-    """Fraction of the test images that two measurements predict alike; None where these differ in number.
+    """Fraction of the test images that two measurements predict alike.
 
-    Each names its wrong predictions only. An image that neither names is right in both; one that
-    both name is predicted alike if the class is the same.
+    None where their numbers of test images differ. Each names its wrong predictions only. An image
+    that neither names is right in both; one that both name is predicted alike if the class is the
+    same.
     """
     if one["n_test"] != other["n_test"]:
         return None

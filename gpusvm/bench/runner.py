@@ -193,7 +193,7 @@ def _require_same_machine(record: Record, path: Path) -> None:
 
 
 def _with_stand_ins_named(suite: Suite, data_dir: Path | None) -> Suite:
-    """The suite with "generated" in the name of each case whose table's file is not on this machine."""
+    """The suite, with "generated" in the name of each case whose table has no file here."""
     where = None if data_dir is None else str(data_dir)
     cases = []
     for case in suite.cases:

@@ -56,7 +56,7 @@ def _name_of_files(name: str) -> str:
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Case:
-    """One problem of a suite: a kernel, what is minimised with it, and data of its own if it has them.
+    """One problem of a suite: a kernel, what is minimised with it, and any data of its own.
 
     Attributes
     ----------
@@ -99,12 +99,18 @@ class Case:
     once: _Each[_Contender] = ()
 
     def asked(self, X: np.ndarray) -> tuple[Problem, Stopping, Resources]:
-        """The problem on the training data X (n, n_features), with gamma resolved there; how exactly; with what."""
+        """The problem on the training data X (n, n_features), when to stop, and the resources.
+
+        gamma is resolved on X.
+        """
         kernel = Kernel(self.kernel, resolve_gamma(self.gamma, X), self.degree, self.coef0)
         return Problem(kernel, self.C), Stopping(self.tol, self.max_iter), Resources(self.cache_size)
 
     def grid(self, X: np.ndarray) -> Grid:
-        """What is searched on the training data X (n, n_features): `search_gamma` times 1 / (n_features X.var())."""
+        """What is searched on the training data X (n, n_features).
+
+        The gammas are `search_gamma` times 1 / (n_features X.var()).
+        """
         scale = resolve_gamma("scale", X)
         return Grid(self.search_C, tuple(factor * scale for factor in self.search_gamma), self.folds or DEFAULT_FOLDS)
 
@@ -210,7 +216,10 @@ class Suite:
         return sizes is None or n_train in sizes
 
     def unfit(self, case: Case) -> str:
-        """Why a contender cannot be measured in the case: some search a grid, others cannot. Empty if all can."""
+        """Why a contender cannot be measured in the case. Empty if all can.
+
+        Contenders that search need a grid, and others can do nothing with one.
+        """
         for name in self.contenders:
             if is_search(name) and not case.search_C:
                 return f"{name} searches for C and gamma, and the case has no search_C and search_gamma"
@@ -230,9 +239,10 @@ class Suite:
         repeats: int | None = None,
         timeout_s: float | None = None,
     ) -> Suite:
-        """This suite with what the command line asks for, which also sets aside overrides of the same.
+        """This suite with what the command line asks for.
 
-        A case with sizes of its own is measured at its largest in place of any above that.
+        Overrides of the same settings are set aside. A case with sizes of its own is measured at
+        its largest in place of any above that.
 
         Raises UsageError for a contender that does not exist or a number out of range.
         """
@@ -258,7 +268,7 @@ class Suite:
         return changed
 
     def to_dict(self) -> dict[str, Any]:
-        """As `parse_suite` reads it: plain JSON values, and no key whose value is None or empty."""
+        """As `parse_suite` reads it: plain JSON values, and no key that is None or empty."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         cases = [_plain({**asdict(case), "test_on_training": case.test_on_training or None}) for case in self.cases]
         overrides = {name: _plain(asdict(override)) for name, override in self.overrides.items()}

@@ -61,7 +61,10 @@ def find_suite(source: str) -> Path:
 
 
 def default_suite() -> str:
-    """The suite where none is named: ``full`` where the project's benchmarks/ is, else ``quick``."""
+    """The suite where none is named.
+
+    It is ``full`` where the project's benchmarks/ is, else ``quick``.
+    """
     return "full" if (SUITES_FOLDER / "full.toml").is_file() else "quick"
 
 

@@ -73,9 +73,10 @@ def split_table(table: LabelledSamples, name: str, case: Case, n_train: int) -> 
 
 
 def load_test_images(dataset: str, test_dataset: str | None, n_test: int | None, data_dir: str | None) -> Dataset:
-    """The test images of a suite: the data set's own, or another source's, whichever split that has.
+    """The test images of a suite: the data set's own, or another source's.
 
-    Raises DataError where there are none.
+    Of another source they are its test split, or its training split where it has no other. Raises
+    DataError where there are none.
     """
     if test_dataset is None:
         return load_dataset(dataset, "test", limit=n_test, data_dir=data_dir, kind="images")

@@ -1,4 +1,4 @@
-"""What is wrong with a suite or a record, in a line: pydantic checks them, and this says what it found."""
+"""What pydantic finds wrong with a suite or a record, as a line of plain words."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def complaint(
     names: dict[str, str] | None = None,
     error: type[GpuSvmError] = DataError,
 ) -> GpuSvmError:
-    """The error of ours that stands for pydantic's; `names` are other names for the outermost keys."""
+    """The error of ours that stands for pydantic's.
+
+    `names` are other names for the outermost keys.
+    """
     faults = found.errors(include_url=False, include_context=False)
     fault = next((each for each in faults if each["type"] in _UNKNOWN), faults[0])
     *outer, last = fault["loc"] or ("",)

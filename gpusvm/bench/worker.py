@@ -122,7 +122,10 @@ def _timed(contender: Contender, work: Any, least_seconds: float) -> tuple[list[
 
 
 def _warm_up(contender: Contender, data: TrainTestData, asked: tuple[Problem, Stopping, Resources], n: int) -> float:
-    """Seconds of a small fit and predict, which import, start threads and compile what is done once."""
+    """Seconds of a small fit and predict.
+
+    These import, start threads and compile what is done once.
+    """
     # Evenly spaced, so that data sorted by class still give more than one class.
     rows = np.unique(np.linspace(0, len(data.y) - 1, n).astype(int))
     start = time.perf_counter()
@@ -167,7 +170,10 @@ def _failed(reason: str) -> dict[str, Any]:
 
 
 def _keep_standard_output() -> IO[str]:
-    """Standard output, kept for the answer; what else is printed, from C too, goes to standard error."""
+    """Standard output, kept for the answer.
+
+    What else is printed, from C too, goes to standard error.
+    """
     sys.stdout.flush()
     kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -90,7 +90,10 @@ class Checkpoint:
             raise ModelFileError(f"{self.path}: a damaged checkpoint ({error}); remove it to start again") from error
 
     def add(self, index: int, solution: Solution) -> None:
-        """Keep the solution of pair `index`: on disk at once or, where writing takes long, with a later pair."""
+        """Keep the solution of pair `index`.
+
+        It is on disk at once or, where writing takes long, with a later pair.
+        """
         self.solved[index] = solution
         if time.monotonic() >= self._next_write:
             self.flush()
@@ -157,7 +160,10 @@ def _check_version(path: Path, metadata: dict[str, str]) -> None:
 
 
 def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> dict[int, Solution]:
-    """The solution of each pair in the file. Raises ValueError where one does not belong to this training."""
+    """The solution of each pair in the file.
+
+    Raises ValueError where one does not belong to this training.
+    """
     for name, dtype in _DTYPES.items():
         if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
             raise ValueError(f"array {name} is not a list of {dtype}")
@@ -189,7 +195,7 @@ def _solutions(tensors: dict[str, np.ndarray], data: GroupedData, C: float) -> d
 
 
 def _is_feasible(support: np.ndarray, coef: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether the support vectors are samples of the pair, in order, with y alpha between their bounds.
+    """Whether the support vectors are samples of the pair, in order, and y alpha in bounds.
 
     `support` (k,) int64 and `coef` (k,) float64 are those of `Solution`; `first` and `second`
     (n_i,) and (n_j,) float64, the upper bounds on alpha of the samples of the two classes.

@@ -66,7 +66,10 @@ def _at(line: int, what: str, cure: str = _AGAIN) -> _DamageError:
 
 @dataclass
 class _Header:
-    """What stands before the support vectors: for each key its values as written, and the line that has them."""
+    """What stands before the support vectors.
+
+    It has for each key its values as written, and the line that has them.
+    """
 
     values: dict[str, list[str]] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
@@ -105,7 +108,10 @@ class _Header:
 
 @dataclass
 class _Vectors:
-    """Support vectors as the lines have them: coefficients row after row, and features as (index from 0, value)."""
+    """Support vectors as the lines have them.
+
+    Coefficients are row after row, features are (index from 0, value).
+    """
 
     coefficients: array[float] = field(default_factory=lambda: array("d"))
     indices: array[int] = field(default_factory=lambda: array("i"))
@@ -117,7 +123,10 @@ class _Vectors:
 
 
 def is_libsvm_model(path: str | os.PathLike[str]) -> bool:
-    """Whether the file begins as a LIBSVM model does, with one of its keys. False where there is no such file."""
+    """Whether the file begins as a LIBSVM model does, with one of its keys.
+
+    False where there is no such file.
+    """
     try:
         if not Path(path).is_file():  # opening a pipe waits for whoever writes to it
             return False
@@ -193,7 +202,10 @@ def _read_header(lines: Iterator[tuple[int, bytes]]) -> _Header:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A header that was checked: what the support vectors' lines must look like, and what goes into the model."""
+    """A header that was checked.
+
+    It says what the support vectors' lines must look like, and what goes into the model.
+    """
 
     svm_type: str
     kernel: Kernel
@@ -232,7 +244,10 @@ class _Layout:
 
     @classmethod
     def _of_function(cls, header: _Header, svm_type: str) -> _Layout:
-        """A regression or a one-class model, for which LIBSVM writes two classes and neither labels nor nr_sv."""
+        """A regression or a one-class model.
+
+        For these LIBSVM writes two classes and neither labels nor nr_sv.
+        """
         if header.wholes("nr_class", 1, 1) != [2]:
             raise header.error("nr_class", f"nr_class of {svm_type} must be 2")
         if "prob_density_marks" in header.values and svm_type == "one_class":
@@ -251,7 +266,10 @@ class _Layout:
 
 
 def _calibration(header: _Header, n_pairs: int) -> Calibration | None:
-    """What svm-train -b 1 fitted, if it did; one of its lines alone is of no use to svm-predict either."""
+    """What svm-train -b 1 fitted, if it did.
+
+    One of its lines alone is of no use to svm-predict either.
+    """
     if not {"probA", "probB"} & header.values.keys():
         return None
     probA, probB = (np.array(header.numbers(name, n_pairs)) for name in ("probA", "probB"))
@@ -372,7 +390,7 @@ def _assemble(layout: _Layout, vectors: _Vectors, file_bytes: int, n_features: i
 
 
 def _rows(vectors: _Vectors, indices: np.ndarray, n_features: int, file_bytes: int) -> np.ndarray | Sparse:
-    """The support vectors (n_sv, n_features) float64; those of a great many features stay sparse."""
+    """The support vectors (n_sv, n_features) float64; those of very many features stay sparse."""
     ends = np.array(vectors.ends, dtype=np.int64)
     rows = as_csr(csr_array((np.array(vectors.values), indices, ends), shape=(len(vectors), n_features)))
     n_bytes = 8 * len(vectors) * n_features
@@ -469,6 +487,6 @@ def _vector_lines(model: SVMModel) -> Iterator[str]:
 
 
 def _shortest(value: float) -> str:
-    """Eight digits, as svm-train writes features, where they are the number; else as many as it takes."""
+    """Eight digits, as svm-train writes features, if those are exact; else as many as needed."""
     short = f"{value:.8g}"
     return short if float(short) == value else f"{value:.17g}"

@@ -132,7 +132,10 @@ def _vectors_as_tensors(vectors: Any) -> dict[str, np.ndarray]:
 
 
 def _problem_to_dict(problem: Problem) -> dict[str, Any]:
-    """Without what means nothing for its task: a classifier's is the same as before there were other tasks."""
+    """The problem without what means nothing for its task.
+
+    A classifier's is the same as before there were other tasks.
+    """
     values = {name: value for name, value in asdict(problem).items() if value is not None or name == "class_weight"}
     if problem.classifies:
         del values["task"]
@@ -170,7 +173,10 @@ def load_model(path: str | os.PathLike[str]) -> SVMModel:
 
 
 def is_model(path: str | os.PathLike[str]) -> bool:
-    """Whether the file begins as a model of gpusvm or LIBSVM does. False where there is no such file."""
+    """Whether the file begins as a model of gpusvm or LIBSVM does.
+
+    False where there is no such file.
+    """
     path = Path(path)
     if is_libsvm_model(path):
         return True
@@ -233,7 +239,7 @@ def _assemble(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> SVMMo
 
 
 def _calibration(described: Any, tensors: dict[str, np.ndarray]) -> Calibration | None:
-    """The probabilities that the file describes, if it does. Raises ModelFileError or ValueError."""
+    """The probabilities that the file describes, if any. Raises ModelFileError or ValueError."""
     missing = [name for name in _CALIBRATION if name not in tensors]
     if missing:
         if described is not None or len(missing) < len(_CALIBRATION):
@@ -295,7 +301,10 @@ def _asked(header: dict[str, Any]) -> tuple[Problem, Stopping]:
 
 
 def _asked_in_version_1(header: dict[str, Any]) -> tuple[Problem, Stopping]:
-    """The same from one table, which had the resources of the training machine too: they mean nothing here."""
+    """The problem and when to stop, from the one table that version 1 has.
+
+    That had the resources of the training machine too: they mean nothing here.
+    """
     values = dict(header["params"])
     for name in ("cache_size", "n_jobs", "device"):
         values.pop(name, None)
@@ -363,7 +372,7 @@ def _check_dtypes(tensors: dict[str, np.ndarray]) -> None:
 
 
 def _sparse_vectors(tensors: dict[str, np.ndarray], n_features: int) -> Sparse:
-    """The support vectors as CSR, once each of its arrays is what the others and the features say."""
+    """The support vectors as CSR, once each of its arrays fits the others and the features."""
     data, indices, indptr = (tensors[name] for name in _SPARSE)
     n_sv = len(tensors["support_indices"].ravel())
     for name, shape in zip(_SPARSE, [(len(data.ravel()),), (len(data.ravel()),), (n_sv + 1,)], strict=True):
@@ -418,10 +427,10 @@ def _check_values(tensors: dict[str, np.ndarray], n_columns: int | None) -> None
 
 
 def to_sklearn(model: SVMModel) -> Any:
-    """A fitted ``sklearn.svm.SVC``, `SVR` or `OneClassSVM` with the same support vectors and decisions.
+    """A fitted estimator of scikit-learn with the same support vectors and decisions.
 
-    Sparse support vectors stay sparse. Of a model with probabilities it has those too, but coupled
-    as LIBSVM does it.
+    It is a ``sklearn.svm.SVC``, `SVR` or `OneClassSVM`. Sparse support vectors stay sparse. Of a
+    model with probabilities it has those too, but coupled as LIBSVM does it.
 
     The model's preprocessing steps are not part of it; `to_sklearn_pipeline` keeps them.
 

@@ -94,7 +94,10 @@ def _preprocess(graph: _Graph, model: SVMModel, X: str) -> str:
 
 
 def float32_graph_suffices(model: SVMModel) -> bool:
-    """Whether features and decisions are precise enough in float32, which the graph then takes and gives."""
+    """Whether features and decisions are precise enough in float32.
+
+    Where they are, the graph takes and gives float32.
+    """
     shifts = [np.abs(_offset(step_arrays(step))) for step in model.preprocessing if _is_scaler(step)]
     return model.float32_suffices and all(shift.max(initial=0) <= _LARGEST_SHIFT for shift in shifts)
 
@@ -167,7 +170,10 @@ def _kernel_block(graph: _Graph, model: SVMModel, X: str) -> str:
 
 
 def _labels(graph: _Graph, model: SVMModel, decision: str) -> tuple[int, str]:
-    """Votes and the winner; returns the ONNX type of the labels, and the winners' places in the voting order."""
+    """Add the votes and the winner to the graph.
+
+    Returns the ONNX type of the labels, and the winners' places in the voting order.
+    """
     proto = graph.onnx.TensorProto
     classes = model.classes
     if model.vote_order is not None:
@@ -193,7 +199,10 @@ def _labels(graph: _Graph, model: SVMModel, decision: str) -> tuple[int, str]:
 
 
 def _has_closed_form(model: SVMModel) -> bool:
-    """Whether a graph can hold its probabilities; where it cannot, a DataWarning says that they are left out."""
+    """Whether a graph can hold the model's probabilities.
+
+    Where it cannot, a DataWarning says that they are left out.
+    """
     if model.calibration is not None and model.calibration.coupling == "price":
         return True
     warn(
@@ -203,7 +212,10 @@ def _has_closed_form(model: SVMModel) -> bool:
 
 
 def _probabilities(graph: _Graph, model: SVMModel, decision: str, winner: str) -> None:
-    """`calibration.price` and `calibration.led_by`, for a model whose votes are in the order of its classes."""
+    """`calibration.price` and `calibration.led_by`, in the graph.
+
+    They are for a model whose votes are in the order of its classes.
+    """
     calibration, k = model.require_probabilities(), model.n_classes
     assert model.vote_order is None
     scaled = graph.apply("Mul", decision, graph.constant("probA", calibration.probA))
@@ -227,7 +239,10 @@ def _probabilities(graph: _Graph, model: SVMModel, decision: str, winner: str) -
 
 
 def _led_by(graph: _Graph, probabilities: str, winner: str, n_classes: int) -> None:
-    """The output `probabilities`; here each row is brought in line, which changes those that are by a millionth."""
+    """The output `probabilities`, in which the predicted class leads.
+
+    Here each row is brought in line, which changes those that already are by a millionth.
+    """
     for name, values in (("n_classes", np.array([n_classes])), ("no_and_yes", np.array([0, 1]))):
         graph.constants.append(graph.onnx.numpy_helper.from_array(values.astype(np.int64), name))
     chosen = graph.apply("OneHot", winner, "n_classes", "no_and_yes", axis=1)
@@ -261,7 +276,10 @@ def _axis(graph: _Graph, axis: int) -> str:
 
 
 def _has_text_labels(classes: np.ndarray) -> bool:
-    """Text or int64 is what the output `label` can be. Raises UsageError for labels that are neither."""
+    """Whether the output `label` is text; else it is int64.
+
+    Raises UsageError for labels that are neither.
+    """
     if classes.dtype.kind not in "iub":
         if classes.dtype.kind == "f":
             raise UsageError("class labels that are fractions have no ONNX form; train on whole numbers or on text")

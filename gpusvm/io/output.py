@@ -1,4 +1,4 @@
-"""Writing results so that a reader finds the old file or the new one, whole, and nothing between."""
+"""Writing results so that a reader finds the old file or the new one, whole, never a part."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def _reported(target: Path) -> Iterator[None]:
 
 
 def _is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether something that is no file stands there, or a name for one that the shell has open."""
+    """Whether something stands there that is neither a file nor a folder.
+
+    A name for a file that the shell has open counts too.
+    """
     target = Path(path)
     if target.parent in (Path("/dev"), Path("/dev/fd")) and target.exists():
         return True

@@ -1,4 +1,7 @@
-"""Filling a template: what is put into it is escaped, and a value that it asks for and does not get is an error."""
+"""Filling a template: what is put into it is escaped.
+
+A value that a template asks for and does not get is an error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""safetensors files: named arrays and strings on disk, nothing else; no code in one is ever run."""
+"""safetensors files: named arrays and strings on disk, nothing else.
+
+No code in one is ever run.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[
 
 
 def read_header(path: Path) -> bytes:
-    """The JSON text at the file's beginning, unparsed. Raises UnreadableError where it is none, or too long."""
+    """The JSON text at the file's beginning, unparsed.
+
+    Raises UnreadableError where it is none, or too long.
+    """
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
         first = file.read(1)

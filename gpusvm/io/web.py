@@ -1,8 +1,8 @@
-"""A model of images as one page to draw on: the model, computed in the browser, and what it says of the drawing.
+"""A model of images as one page to draw on.
 
-The page is one HTML file that loads nothing. Its parts lie in `web_page/`; what is put into them
-comes from here. The support vectors are deflated, as bytes where the model's steps allow it, and
-in base64.
+The model is computed in the browser, and the page shows what it says of the drawing. The page is
+one HTML file that loads nothing. Its parts lie in `web_page/`; what is put into them comes from
+here. The support vectors are deflated, as bytes where the model's steps allow it, and in base64.
 """
 
 from __future__ import annotations
@@ -90,7 +90,11 @@ def render_page(model: SVMModel, *, title: str = "model") -> str:
 
 
 def require_pictures(model: SVMModel) -> None:
-    """Raise UsageError for a model that is not of images and classes, or has steps that the page cannot compute."""
+    """Raise UsageError for a model that the page cannot show.
+
+    That is one that is not of images and classes, was trained on precomputed kernel values, or has
+    steps that the page cannot compute.
+    """
     instead = "--to onnx and --to sklearn write it for other programs"
     if not model.problem.classifies:
         raise UsageError(f"a page shows classes, and this is a model of {TASKS[model.problem.task]}; {instead}")
@@ -112,13 +116,16 @@ def require_pictures(model: SVMModel) -> None:
 
 
 def title_of(model: SVMModel, otherwise: str) -> str:
-    """What a page calls a model: by the data that it was trained on, where these have a name; else `otherwise`."""
+    """What a page calls a model: by its training data, if these have a name; else `otherwise`."""
     data = model.provenance.get("dataset")
     return _TITLES.get(data.get("name", ""), otherwise) if isinstance(data, dict) else otherwise
 
 
 def _packable(model: SVMModel) -> tuple[np.ndarray, float]:
-    """The support vectors (n_sv, n_features) as bytes and the unit they were divided by; as float32 and 1.0 else."""
+    """The support vectors (n_sv, n_features) as bytes, and the unit they were divided by.
+
+    Where bytes cannot hold them, they are float32 and the unit is 1.0.
+    """
     vectors = dense(model.support_vectors)
     scalers = [step.maximum for step in model.preprocessing if isinstance(step, PixelScaler)]
     for unit in {1.0, *scalers}:
@@ -131,7 +138,10 @@ def _packable(model: SVMModel) -> tuple[np.ndarray, float]:
 
 
 def _description(model: SVMModel, vectors: np.ndarray, unit: float) -> dict[str, Any]:
-    """The page's JSON: all of the model but the two large arrays, and how a drawing becomes an image of its."""
+    """The page's JSON: all of the model but the two large arrays.
+
+    It also says how a drawing becomes an image such as the model's.
+    """
     kernel, shape = model.kernel, model.image_shape
     assert shape is not None
     images = vectors.reshape(-1, *shape)
@@ -164,7 +174,7 @@ def _calibration(model: SVMModel) -> dict[str, Any] | None:
 
 
 def _white(model: SVMModel) -> int:
-    """The pixel that stands for white in the model's images: what its steps divide by, else 255."""
+    """The pixel that is white in the model's images: what its steps divide by, else 255."""
     for step in model.preprocessing:
         if isinstance(step, PixelScaler):
             return int(min(255, max(1, round(step.maximum))))
@@ -180,7 +190,10 @@ def _is_dark_on_light(images: np.ndarray) -> bool:
 
 
 def _usual_box(images: np.ndarray, dark_ink: bool) -> ImageShape:
-    """What characters fill of images (n, height, width): MNIST's proportion, or what is usual where that is another."""
+    """What characters fill of images (n, height, width).
+
+    It is MNIST's proportion, or what is usual where that is another.
+    """
     largest, shape = images.max(), images.shape[1:]
     inked = images <= (1 - INK_SHARE) * largest if dark_ink else images >= INK_SHARE * largest
     fill = np.maximum(*(_lengths(inked.any(axis=axis)) / shape[2 - axis] for axis in (1, 2)))

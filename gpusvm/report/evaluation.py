@@ -1,4 +1,4 @@
-"""A page about a model: how good it is, what it gets wrong, and the support vectors that weigh most.
+"""A page about a model: how good it is, its mistakes, and the support vectors that weigh most.
 
 The page is one HTML file: its style and its pictures are in it, and it loads nothing. Its text
 stands in `templates/evaluation.html` and the files that this one includes; what is put into them
@@ -40,7 +40,7 @@ _BOUND_TOLERANCE = 1e-5  # float32 backends return coefficients that miss C by s
 
 
 class Fact(NamedTuple):
-    """A line of the page's head: what it is called, what it is, and for a file its whole digest."""
+    """A line of the page's head: what it is called, what it is, and a file's whole digest."""
 
     name: str
     value: str
@@ -230,7 +230,10 @@ def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _matrix(confusion: np.ndarray) -> list[list[tuple[int, float]]]:
-    """Each cell's count and its shade in [0, 1]: of the diagonal among the diagonal, of mistakes among mistakes."""
+    """Each cell's count and its shade in [0, 1].
+
+    The diagonal is shaded among the diagonal, mistakes among mistakes.
+    """
     logs = np.log1p(confusion)
     right = np.diag(logs.diagonal())
     wrong = logs - right
@@ -253,7 +256,10 @@ def _most_confused(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _reliability(found: Reliability) -> dict[str, Any]:
-    """How far the probabilities can be trusted: by bin of confidence, with its place on a square of side 100."""
+    """How far the probabilities can be trusted, by bin of confidence.
+
+    Each bin has its place on a square of side 100.
+    """
     n_bins, most = len(found.count), found.count.max()
     return {
         "log_loss": found.log_loss,
@@ -279,7 +285,7 @@ def _reliability(found: Reliability) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A misclassified sample: its row in the data set, two class indices, and the margin between them."""
+    """A misclassified sample: its row in the data set, two class indices, and their margin."""
 
     row: int
     true: int
@@ -333,7 +339,7 @@ def _mistakes(evaluation: Evaluation, dataset: Samples, predictions: Predictions
 
 @dataclass(frozen=True)
 class HeavyVector:
-    """A support vector: its index, its class, its summed |coefficients|, and the pairs that hold it at C."""
+    """A support vector: its index, class, summed |coefficients|, and pairs that hold it at C."""
 
     index: int
     class_index: int
@@ -396,7 +402,7 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def _picture(pixels: np.ndarray) -> dict[str, Any]:
-    """A picture (height, width) uint8 as the source of an <img>, made smaller where it is large."""
+    """A picture (height, width) uint8 as the source of an <img>; a large one is made smaller."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     buffer = io.BytesIO()

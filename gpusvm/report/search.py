@@ -1,4 +1,7 @@
-"""A page about a search for C and gamma: its map, and its trials from best to worst. It loads nothing."""
+"""A page about a search for C and gamma: its map, and its trials from best to worst.
+
+The page loads nothing.
+"""
 
 from __future__ import annotations
 
