@@ -1,4 +1,4 @@
-"""Exact solvers for `gpusvm.problem`: functions of arrays, without files, data sets or a command line."""
+"""Exact solvers for `gpusvm.problem`: functions of arrays; no files, data sets or command line."""
 
 from gpusvm.solver.cpu import solve
 

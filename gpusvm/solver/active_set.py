@@ -82,7 +82,7 @@ class ActiveSetSolver(Iterate):
         self.float32_steps = not self.in_float64 and not self.at_once
 
     def solve(self, clock: Clock | None = None) -> Solution:
-        """Run to the tolerance, to the last step, until `clock` says so, or until rounding allows no more."""
+        """Run to `tol`, unless steps run out, `clock` says stop, or rounding allows no more."""
         clock = clock or Clock()
         if self.b.any():
             self.recompute_gradient()
@@ -116,7 +116,7 @@ class ActiveSetSolver(Iterate):
         solution = self.solution(self.tol, rounding=rounding, in_float64=self.in_float64)
         return solution._replace(cut_off=clock.is_past() and gap > self.tol)
 
-    # -- the policy, for one problem -------------------------------------------------------------------
+    # -- the policy, for one problem --------------------------------------------------------------
 
     def first_set(self) -> np.ndarray:
         if self.at_once:
@@ -144,10 +144,13 @@ class ActiveSetSolver(Iterate):
     def target(self, gap: float) -> float:
         return float(working_set.active_target(np.array([gap]), self.scale, self.tol, self.at_once)[0])
 
-    # -- optimisation ----------------------------------------------------------------------------------
+    # -- optimisation -----------------------------------------------------------------------------
 
     def optimise(self, target: float, clock: Clock) -> int:
-        """SMO on the active variables, and its effect on every variable's gradient. Returns the steps taken."""
+        """SMO on the active variables, and its effect on every variable's gradient.
+
+        Returns the steps taken.
+        """
         members = self.active.members
         b, v, lower, upper = (values[members] for values in (self.b, self.v, self.lower, self.upper))
         target = max(target, float(working_set.rounding(b[None, :], np.abs(self.active.diagonal()).max())[0]))
@@ -184,7 +187,10 @@ class ActiveSetSolver(Iterate):
         *,
         in_float32: bool,
     ) -> int:
-        """SMO on b and v of the active variables, (q,) each, as far as steps and `clock` allow. Returns the steps."""
+        """SMO on b and v of the active variables, (q,) each, as far as steps and `clock` allow.
+
+        Returns the steps taken.
+        """
         K, diagonal, on_demand = self.active.K, self.active.diagonal(), self.active.on_demand
         start, gradient = (b.copy(), v.astype(np.float32)) if in_float32 else (b, v)
         taken = 0

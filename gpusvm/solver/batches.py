@@ -1,4 +1,4 @@
-"""Problems of moderate size, one after another in compiled code: the way for the pairs of many classes.
+"""Problems of moderate size, one after another in compiled code: for the pairs of many classes.
 
 Each is solved over all of its kernel values, which are computed when a step first needs them
 (`on_demand`), along the same path and to the same bits as on an active set. What differs is what
@@ -39,9 +39,10 @@ last one."""
 
 
 def serves(problem: QP, values: KernelOfBlocks, operands: Sequence[Operand]) -> bool:
-    """Whether a problem can be solved here: from zero, on dense samples of few numbers, all of its variables at once.
+    """Whether a problem can be solved here, all of its variables at once.
 
-    A regression comes alone, and gains nothing by it.
+    It must begin at zero, and its samples must be dense, of few numbers. A regression comes alone,
+    and gains nothing by it.
     """
     if problem.start is not None or problem.epsilon > 0 or problem.n > AT_ONCE:
         return False
@@ -135,7 +136,7 @@ class _Solver:
         return held
 
     def _judged(self, problems: list[QP], stack: Stack, v: np.ndarray) -> list[Solution | Begun]:
-        """The solutions, and the problems that are not solved; `v` are the gradients, as `stack.p`."""
+        """The solutions, and the problems not solved; `v` are the gradients, as `stack.p`."""
         bounds = MOST_SPREAD * self.values.value_error(np.float32) * stack.norms()
         columns = (stack.starts[:-1], stack.starts[1:], stack.taken, bounds, stack.outcome)
         judged: list[Solution | Begun] = []
@@ -170,12 +171,13 @@ def _solve_some(
     first: int,
     allowed: int,
 ) -> int:
-    """Solve the problems from `first` on, until `allowed` steps are taken; returns the first that was not begun.
+    """Solve the problems from `first` on, until `allowed` steps are taken.
 
-    Their samples are rows of X (n, d) float32, of squared norms `norms` (n,). Coefficients, steps,
-    outcomes and the gradients `v` (m,) are written. Of an outcome the last is 1 where the problem
-    is done: one of more than `allowed` steps is not, nor one whose gradient may have drifted, nor
-    one where rounding allows no further step. `flat` is room for the kernel values of any of them.
+    Returns the place of the first problem that was not begun. Samples are rows of X (n, d)
+    float32, of squared norms `norms` (n,). Coefficients, steps, outcomes and the gradients `v`
+    (m,) are written. Of an outcome the last is 1 where the problem is done: one of more than
+    `allowed` steps is not, nor one whose gradient may have drifted, nor one where rounding allows
+    no further step. `flat` is room for the kernel values of any of the problems.
     """
     k, steps_left = first, allowed
     while k < stack.taken.shape[0] and steps_left > 0:

@@ -1,4 +1,4 @@
-"""When a solver must stop before it is done: because it was interrupted, or because its time has run out."""
+"""When a solver must stop before it is done: it was interrupted, or its time has run out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clock:
 
 
 class Shares:
-    """Divides what is left of a time limit between the problems that are not done yet, by their weights.
+    """Divides what is left of a time limit between problems not done yet, by their weights.
 
     What a problem does not use is left to those after it.
 
@@ -48,7 +48,10 @@ class Shares:
         self._lock = threading.Lock()
 
     def deadline(self, indices: Iterable[int], n_side_by_side: int) -> float:
-        """Until when these problems, begun now one after another, may go on, where so many such run side by side."""
+        """Until when these problems, begun now one after another, may go on.
+
+        `n_side_by_side` such sequences of problems run side by side.
+        """
         if math.isinf(self.end):
             return self.end
         with self._lock:
@@ -58,6 +61,6 @@ class Shares:
         return min(self.end, now + max(0.0, self.end - now) * share)
 
     def give_back(self, index: int) -> None:
-        """Count a problem that was begun among those to do again: it is to be solved in another way."""
+        """Count a begun problem among those to do again: it is to be solved in another way."""
         with self._lock:
             self.left += self.weights[index]

@@ -1,4 +1,4 @@
-"""How the solver's functions are compiled, where their code is kept, and whether it is there yet."""
+"""How the solver's functions are compiled, where their code is kept, and whether it is there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _without_literals(get_call_template: Callable[..., Any]) -> Callable[..., Any]:
-    """The method by which Numba compiles a function for a compiled caller's arguments, given their plain types."""
+    """A dispatcher's `get_call_template`, given plain types of arguments instead of literal ones.
+
+    Numba compiles a function for a compiled caller by this method.
+    """
 
     def get(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
         return get_call_template(
@@ -82,7 +85,10 @@ class _BestEffortCache(FunctionCache):
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block, some milliseconds: inside LLVM's callbacks Python would drop it."""
+    """Let Ctrl-C wait for the end of the block, some milliseconds.
+
+    Inside LLVM's callbacks Python would drop it.
+    """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield

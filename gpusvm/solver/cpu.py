@@ -1,4 +1,4 @@
-"""Problems over the same samples on a CPU: what they share, the memory they get, their order over the threads."""
+"""Problems over the same samples on a CPU: what they share, their memory, order and threads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ LEAST_SET = 64
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The process's libraries. To look for them takes 3 ms; NumPy's BLAS, the one that is called, is among them."""
+    """The process's libraries; NumPy's BLAS, the one that is called, is among them.
+
+    To look for them takes 3 ms.
+    """
     return ThreadpoolController()
 
 
@@ -103,7 +106,7 @@ def plan_memory(counts: Sequence[int], budget_mb: float, n_threads: int) -> Memo
     half = budget_mb * _MB / 2
 
     def set_in(share: float) -> int:
-        """The largest q with q^2 kernel values and 2 q rows of the largest block within `share` bytes."""
+        """Largest q with q^2 kernel values and 2 q rows of the largest block in `share` bytes."""
         row = 4.0 * 2 * largest
         return int((-row + np.sqrt(row * row + 16.0 * share)) / 8.0)
 
@@ -221,7 +224,7 @@ def _solve_large(
     budget: _Budget,
     report: Callable[[int, Solution], None],
 ) -> None:
-    """Solve `problems`, each in the way that suits it, calling ``report(index, solution)`` for each.
+    """Solve `problems`, each in the way that suits it; call ``report(index, solution)`` for each.
 
     Those of moderate size have all their kernel values in memory, and what proves hard those of
     its active variables, if the budget holds enough of them; the others are solved on a working
@@ -304,7 +307,7 @@ class _Ways:
         return int((self.budget_mb * _MB / (n_shares * np.dtype(dtype).itemsize)) ** 0.5)
 
     def n_shares(self, sizes: Sequence[int]) -> int:
-        """How many problems of these sizes, the largest first, the budget has enough room for side by side.
+        """How many problems of these sizes, largest first, the budget has enough room for at once.
 
         That does not follow the number of threads: the room that a problem has decides its path.
         """
@@ -322,7 +325,10 @@ class _Ways:
     def in_batches(
         self, problems: Mapping[int, QP], n_threads: int, report: Callable[[int, Solution], None]
     ) -> dict[int, Begun]:
-        """Solve what compiled code can solve by itself of `problems`, all at once each; the others come back."""
+        """Solve those of `problems` that compiled code can by itself; the others come back.
+
+        Each is solved over all of its variables at once.
+        """
         left = {k: Begun(problem) for k, problem in problems.items()}
         # Within a time limit each problem looks at the time.
         served = {k: problem for k, problem in problems.items() if serves(problem, self.shared, self.shared.operands)}
@@ -332,7 +338,7 @@ class _Ways:
         return left
 
     def from_outliers(self, problem: QP) -> QP:
-        """A one-class problem with a start near its solution: those at their bounds whose f is least.
+        """A one-class problem with a start near its solution: those of least f at their bounds.
 
         f is the solution, or what some thousand steps come to, of the same problem about some of
         the samples.
@@ -355,7 +361,7 @@ class _Ways:
         return problem._replace(start=start, any_start=False)
 
     def growing(self, problem: QP, workspace: _Workspace, parallel_for: ParallelFor, clock: Clock) -> Solution | Begun:
-        """On a working set; a problem that had better be solved on an active set comes back, begun."""
+        """On a working set; a problem better solved on an active set comes back, begun."""
         n_iter = 0
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 else (np.float64,):
             sides, K = self.shared.sides(problem.blocks, workspace, dtype)
@@ -374,7 +380,7 @@ class _Ways:
         return found._replace(n_iter=n_iter)
 
     def on_active_set(self, begun: Begun, clock: Clock, n_shares: int, *, shares_threads: bool) -> Solution:
-        """On the kernel values of active variables, in float32 if that is found to be fine enough, else in float64."""
+        """On kernel values of active variables: float32 if that is fine enough, else float64."""
         problem, n_iter, in_float64 = begun
         for dtype in (np.float32, np.float64) if self.shared.fits_float32 and not in_float64 else (np.float64,):
             values = self.shared.values(problem.blocks, dtype)
@@ -407,7 +413,10 @@ _SMALL_BYTES = 8 * 3 * SMALL**2
 
 
 class _Workspace:
-    """Memory that one problem after another uses: for its working set's kernel values, and for rows of its own."""
+    """Memory that one problem after another uses.
+
+    It is for the kernel values of the problem's working set, and for rows of its own.
+    """
 
     def __init__(self, plan: MemoryPlan) -> None:
         size = 4 * plan.largest_set**2 + 2 * plan.cross_bytes
@@ -433,7 +442,7 @@ class _Workspace:
 
 
 class _Shared(KernelOfBlocks):
-    """What the problems of a block have in common: its operand, and rows from the block to itself."""
+    """What the problems of a block share: its operand, and rows from the block to itself."""
 
     def __init__(
         self,
@@ -471,10 +480,10 @@ class _Shared(KernelOfBlocks):
         return KernelRows(self.kernel, self.samples, self.blocks[left], self.operands[right])
 
     def sides(self, blocks: tuple[int, ...], workspace: _Workspace, dtype: type) -> tuple[list[Side], np.ndarray]:
-        """The sides of a problem, with room for rows of `dtype`, and the memory for its working set's kernel values.
+        """The sides of a problem, and the memory for its working set's kernel values.
 
-        Rows within a block are shared with its other problems in float32 alone: few problems need
-        float64.
+        The sides have room for rows of `dtype`. Rows within a block are shared with its other
+        problems in float32 alone: few problems need float64.
         """
         sizes = [len(self.blocks[b]) for b in blocks]
         K, buffers = workspace.in_float64(sum(sizes)) if dtype == np.float64 else workspace.in_float32()
@@ -496,12 +505,12 @@ class _Shared(KernelOfBlocks):
         return sides, K
 
     def give_up_rows(self) -> None:
-        """Let go of the rows within blocks: problems in float64, and those on active sets, do not use them."""
+        """Let go of the rows within blocks: problems in float64 or on active sets use none."""
         self.stores = []
 
 
 class _Schedule:
-    """Runs the problems on threads, those of each block one after another in the order of the tournament."""
+    """Runs problems on threads, those of a block one after another in the tournament's order."""
 
     def __init__(
         self,
@@ -578,7 +587,10 @@ class _Schedule:
                 self.changed.notify_all()
 
     def _next(self) -> tuple[int, float] | None:
-        """The first waiting problem whose turn it is for all of its blocks, and its deadline; None at the end."""
+        """The first waiting problem whose turn it is for all of its blocks, and its deadline.
+
+        None at the end.
+        """
         with self.changed:
             while self.waiting and not self.stop:
                 for index in self.waiting:
