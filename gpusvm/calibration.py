@@ -1,19 +1,22 @@
-"""Class probabilities from decision values: how they are fitted, and how those of the pairs become those of classes.
+"""Class probabilities from decision values.
 
-Everything here is a function of arrays. What a calibration is fitted on are decision values of
-samples that the model was not trained on (`gpusvm.backends.held_out`): on its own training samples
-a model is too sure of itself.
+Here is how they are fitted, and how those of the pairs become those of classes. Everything is a
+function of arrays. What a calibration is fitted on are decision values of samples that the model
+was not trained on (`gpusvm.backends.held_out`): on its own training samples a model is too sure of
+itself.
 
 References
 ----------
-.. [1] J. Platt, "Probabilistic outputs for support vector machines", Advances in Large Margin Classifiers (1999).
-.. [2] H.-T. Lin, C.-J. Lin, R. C. Weng, "A note on Platt's probabilistic outputs for support vector machines",
-   Machine Learning 68 (2007).
-.. [3] T.-F. Wu, C.-J. Lin, R. C. Weng, "Probability estimates for multi-class classification by pairwise coupling",
-   JMLR 5 (2004).
-.. [4] D. Price, S. Knerr, L. Personnaz, G. Dreyfus, "Pairwise neural network classifiers with probabilistic outputs",
-   NIPS 7 (1995).
-.. [5] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks", ICML (2017).
+.. [1] J. Platt, "Probabilistic outputs for support vector machines", Advances in Large Margin
+   Classifiers (1999).
+.. [2] H.-T. Lin, C.-J. Lin, R. C. Weng, "A note on Platt's probabilistic outputs for support
+   vector machines", Machine Learning 68 (2007).
+.. [3] T.-F. Wu, C.-J. Lin, R. C. Weng, "Probability estimates for multi-class classification by
+   pairwise coupling", JMLR 5 (2004).
+.. [4] D. Price, S. Knerr, L. Personnaz, G. Dreyfus, "Pairwise neural network classifiers with
+   probabilistic outputs", NIPS 7 (1995).
+.. [5] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks",
+   ICML (2017).
 """
 
 from __future__ import annotations
@@ -60,10 +63,11 @@ class Calibration:
     probB)), f being its decision value (Platt [1]_). Those of all pairs, r_ij = 1 - r_ji, give
     those of the classes by
 
-    - ``"price"``: p_i in proportion to q_i to the power of `sharpness`, where 1 / q_i = 1 + the sum of r_ji / r_ij over
-      the other classes j (Price et al. [4]_, with a temperature as in [5]_);
-    - ``"wu_lin_weng"``: p minimises the sum over pairs of (r_ji p_i - r_ij p_j)^2, as LIBSVM computes it ([3]_, second
-      approach).
+    - ``"price"``: p_i in proportion to q_i to the power of `sharpness`, where 1 / q_i = 1 + the
+      sum of r_ji / r_ij over the other classes j (Price et al. [4]_, with a temperature as in
+      [5]_);
+    - ``"wu_lin_weng"``: p minimises the sum over pairs of (r_ji p_i - r_ij p_j)^2, as LIBSVM
+      computes it ([3]_, second approach).
 
     Attributes
     ----------
@@ -85,7 +89,10 @@ class Calibration:
             raise ValueError(f"sharpness must be above 0 and at most {MOST_SHARPNESS:g}; got {self.sharpness!r:.40}")
 
     def class_probabilities(self, decisions: np.ndarray, n_classes: int) -> np.ndarray:
-        """The probabilities (n, n_classes) float64 of decision values (n, n_pairs); each row sums to one."""
+        """The probabilities (n, n_classes) float64 of decision values (n, n_pairs).
+
+        Each row sums to one.
+        """
         if self.coupling == "price":
             return price(self.logits(decisions), n_classes, self.sharpness)
         first = np.clip(expit(self.logits(decisions)), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
@@ -96,18 +103,23 @@ class Calibration:
         return -(self.probA * decisions + self.probB)
 
     def reordered(self, order: np.ndarray) -> Calibration:
-        """The same for classes in another order; `order` (n_classes,) as `voting.pairs_reordered` takes it."""
+        """The same for classes in another order.
+
+        `order` (n_classes,) is as `pairs.pairs_reordered` takes it.
+        """
         columns, signs = pairs_reordered(order)
         return Calibration(self.probA[columns], signs * self.probB[columns], self.coupling, self.sharpness)
 
 
-# -- fitting --------------------------------------------------------------------------------------------
+# -- fitting --------------------------------------------------------------------------------------
 
 
 def fit_sigmoids(
     values: np.ndarray, pair: np.ndarray, is_first: np.ndarray, weights: np.ndarray, n_pairs: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Platt's sigmoid of each pair of classes, by the Newton method of Lin, Lin and Weng [2]_, of all pairs at once.
+    """Platt's sigmoid of each pair of classes, of all pairs at once.
+
+    They are found by the Newton method of Lin, Lin and Weng [2]_.
 
     Parameters
     ----------
@@ -201,11 +213,11 @@ def fit_sharpness(logits: np.ndarray, classes: np.ndarray, weights: np.ndarray, 
         )
 
 
-# -- coupling -------------------------------------------------------------------------------------------
+# -- coupling -------------------------------------------------------------------------------------
 
 
 def log_shares(logits: np.ndarray, n_classes: int) -> np.ndarray:
-    """log q_i of the pairs' logits (n, n_pairs), (n, n_classes) float64: see "price" at `Calibration`."""
+    """log q_i (n, n_classes) float64 of logits (n, n_pairs): see "price" at `Calibration`."""
     if np.abs(logits).max(initial=0.0) <= LARGEST_EXPONENT:  # one exponential for both classes of a pair
         sums = np.ones((len(logits), n_classes))
         for i, columns in pair_columns(n_classes):
@@ -227,7 +239,9 @@ def price(logits: np.ndarray, n_classes: int, sharpness: float) -> np.ndarray:
 
 
 def wu_lin_weng(first: np.ndarray, n_classes: int) -> np.ndarray:
-    """The coupling of Wu, Lin and Weng [3]_, with the steps and the stopping rule of LIBSVM's `multiclass_probability`.
+    """The coupling of Wu, Lin and Weng [3]_.
+
+    The steps and the stopping rule are those of LIBSVM's `multiclass_probability`.
 
     Parameters
     ----------
@@ -278,7 +292,7 @@ def _coupled(first: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def led_by(probabilities: np.ndarray, winners: np.ndarray) -> np.ndarray:
-    """The nearest probabilities in which no class is above the one that was predicted, and it alone is the largest.
+    """The nearest probabilities of which that of the predicted class alone is the largest.
 
     Votes and products of probabilities do not always agree. Where they do not, the predicted class
     and those above it share what they have equally: the projection, in squares as in

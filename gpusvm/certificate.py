@@ -1,4 +1,4 @@
-"""Recomputing, from the training data and in float64, how far a model is from the optimum it claims."""
+"""How far a model is from the optimum it claims, recomputed from the training data in float64."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ class Certificate:
 
     Attributes
     ----------
-    kkt_gap, dual_objective, primal_objective, box_violation, equality_violation : (n_pairs,) float64 array
+    kkt_gap, dual_objective, primal_objective : (n_pairs,) float64 arrays
         As `certify` defines them.
+    box_violation, equality_violation : (n_pairs,) float64 arrays
+        Likewise.
     """
 
     kkt_gap: np.ndarray
@@ -45,7 +47,7 @@ class Certificate:
 
     @property
     def max_kkt_gap(self) -> float:
-        """The largest violation of all pairs: at most `tol` where training did what it was asked for."""
+        """The largest violation of all pairs: at most `tol` where training did what was asked."""
         return float(self.kkt_gap.max())
 
     @property
@@ -55,7 +57,10 @@ class Certificate:
 
     @property
     def relative_duality_gap(self) -> float:
-        """(primal - dual) / primal of the worst pair: how far from optimal the objective can be at most."""
+        """(primal - dual) / primal of the worst pair.
+
+        That is how far from optimal the objective can be at most.
+        """
         scale = np.maximum(np.abs(self.primal_objective), np.finfo(float).tiny)
         finite = np.isfinite(scale)
         gaps = np.where(finite, self.primal_objective - self.dual_objective, 1.0) / np.where(finite, scale, 1.0)
@@ -94,9 +99,10 @@ def certify(
     sample_weight on the side of y; for the others see `gpusvm.problem`. With the gradient v = p -
     K b:
 
-    - ``kkt_gap`` is m(b) - M(b), the largest KKT violation: the maximum over variables that may grow of the slope
-      v - epsilon (v + epsilon below zero), less the minimum over those that may shrink of the
-      slope v + epsilon (v - epsilon above zero); LIBSVM stops where it falls to ``tol`` [1]_.
+    - ``kkt_gap`` is m(b) - M(b), the largest KKT violation: the maximum over variables that may
+      grow of the slope v - epsilon (v + epsilon below zero), less the minimum over those that may
+      shrink of the slope v + epsilon (v - epsilon above zero); LIBSVM stops where it falls to
+      ``tol`` [1]_.
     - ``dual_objective`` is what training maximises.
     - ``primal_objective`` is 1/2 ||w||^2 + s bias + the sum of max over lower_k <= t <= upper_k of
       t (v_k - bias) - epsilon abs(t); no smaller than the dual one, and equal to it at the
@@ -253,7 +259,7 @@ def qp_gap(problem: QP, b: np.ndarray, v: np.ndarray) -> float:
 def pair_gap(
     kernel: Kernel, X: Array, n_first: int, bounds: np.ndarray, support: np.ndarray, dual_coef: np.ndarray
 ) -> float:
-    """The largest KKT violation of one class pair, recomputed from float64 kernel values; see `certify`.
+    """The largest KKT violation of one class pair, from float64 kernel values; see `certify`.
 
     Parameters
     ----------
@@ -274,7 +280,7 @@ def pair_gap(
 
 
 def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> float:
-    """The largest KKT violation of a problem, recomputed from float64 kernel values; see `certify`.
+    """The largest KKT violation of a problem, from float64 kernel values; see `certify`.
 
     Parameters
     ----------
@@ -305,7 +311,9 @@ def recomputed_gap(kernel: Kernel, X: Array, problem: QP, b: np.ndarray) -> floa
 
 
 def gaps_of_all_pairs(kernel: Kernel, X: Array, starts: np.ndarray, bounds: np.ndarray, coef: np.ndarray) -> np.ndarray:
-    """The largest KKT violation of every pair of classes, as `pair_gap` finds it, from each kernel value once.
+    """The largest KKT violation of every pair of classes, as `pair_gap` finds it.
+
+    Each kernel value is computed once.
 
     Parameters
     ----------
@@ -323,7 +331,7 @@ def gaps_of_all_pairs(kernel: Kernel, X: Array, starts: np.ndarray, bounds: np.n
     Returns
     -------
     (k (k - 1) / 2,) float64 array
-        In the order of `voting.class_pairs`.
+        In the order of `pairs.class_pairs`.
     """
     k, n = len(starts) - 1, X.shape[0]
     X = unpacked_if_smaller(X, 8 * _BLOCK_VALUES)
@@ -400,7 +408,10 @@ def _check_same_data(model: SVMModel, X: Any, y: np.ndarray) -> None:
 
 
 def _as_trained(model: SVMModel, X: Any, y: np.ndarray, C: float | None, epsilon: float | None) -> SVMModel:
-    """A model of LIBSVM with what its file does not say: its problem, and the rows that are support vectors."""
+    """A model of LIBSVM with what its file does not say.
+
+    That is its problem, and which rows of X are its support vectors.
+    """
     svm_type = model.provenance.get("svm_type")
     if svm_type in ("nu_svc", "nu_svr"):
         raise UsageError(f"a certificate of a model of {svm_type} is not made: its file does not say what it solved")
@@ -417,7 +428,11 @@ def _as_trained(model: SVMModel, X: Any, y: np.ndarray, C: float | None, epsilon
 
 
 def _found_rows(model: SVMModel, X: Any, y: np.ndarray) -> np.ndarray:
-    """The row of X (n, n_features) that each support vector is, and of its class: (n_sv,) int64. Raises DataError."""
+    """The row of X (n, n_features) that each support vector is: (n_sv,) int64.
+
+    It is a row of the support vector's class. Raises DataError where there is none, or where rows
+    that are alike have several targets.
+    """
     owners = (
         np.repeat(model.classes, model.n_support) if model.problem.classifies else np.zeros(model.n_support_vectors)
     )
@@ -441,7 +456,10 @@ def _found_rows(model: SVMModel, X: Any, y: np.ndarray) -> np.ndarray:
 
 
 def _row_keys(X: Any, labels: np.ndarray, rounded: bool) -> Iterator[Hashable]:
-    """What tells the rows of X apart: label, places and values of what is not zero, to eight digits if `rounded`."""
+    """What tells the rows of X apart: the label, and places and values of non-zeros.
+
+    The values have eight digits if `rounded`.
+    """
     X = as_csr(X.get() if array_module(X) is not np else X)
     data = X.data.astype(np.float64)
     if rounded:
@@ -452,7 +470,10 @@ def _row_keys(X: Any, labels: np.ndarray, rounded: bool) -> Iterator[Hashable]:
 
 
 def _require_one_target(y: np.ndarray, alike: Iterator[deque[int]]) -> None:
-    """Raise DataError where rows that are alike have several targets: the file does not say whose a coefficient is."""
+    """Raise DataError where rows that are alike have several targets.
+
+    The file does not say which of them a coefficient belongs to.
+    """
     for rows in alike:
         if len(set(y[list(rows)].tolist())) > 1:
             raise DataError(

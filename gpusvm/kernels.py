@@ -23,7 +23,10 @@ for a million."""
 
 
 def working_dtype(given: np.dtype) -> np.dtype:
-    """What samples of this dtype are kept and computed in: float32 where it holds them exactly, else float64."""
+    """The dtype that samples of dtype `given` are kept and computed in.
+
+    Float32 where that holds them exactly, else float64.
+    """
     return np.dtype(np.float32 if np.can_cast(given, np.float32) else np.float64)
 
 
@@ -70,7 +73,7 @@ class Kernel:
         return self.name == "rbf"
 
     def largest_value(self, largest_norm: float) -> float:
-        """A bound on the absolute kernel values of samples whose squared norms are at most `largest_norm`."""
+        """A bound on abs(k(x, y)) for samples whose squared norms are at most `largest_norm`."""
         if self.name == "linear":
             return largest_norm
         if self.name == "poly":
@@ -79,7 +82,10 @@ class Kernel:
         return 1.0
 
     def require_range(self, largest_norm: float) -> None:
-        """Raise RangeError where kernel values of such samples, or what they are made of, may exceed float64."""
+        """Raise RangeError where kernel values, or what they are made of, may exceed float64.
+
+        Those of samples whose squared norms are at most `largest_norm`.
+        """
         if not max(largest_norm, self.largest_value(largest_norm)) < _NEAR_OVERFLOW[np.float64]:
             raise RangeError(
                 "The dual coefficients or intercepts are not finite: kernel values of these samples exceed the largest"
@@ -87,7 +93,10 @@ class Kernel:
             )
 
     def require_range_of(self, X: Array) -> None:
-        """`require_range` for the rows of `X` (n, d); the type tells it of float32, but for a high degree."""
+        """`require_range` for the rows of `X` (n, d).
+
+        Float32 samples are in range by their type, unless the degree is high.
+        """
         if self.precomputed:
             return
         of_type = X.shape[1] * float(np.finfo(np.float32).max) ** 2
@@ -95,7 +104,10 @@ class Kernel:
             self.require_range(largest_norm(X))
 
     def fits_float32(self, largest_norm: float) -> bool:
-        """Whether float32 has exponents for the kernel values of such samples, and for what they are made of."""
+        """Whether float32 has exponents for kernel values, and for what they are made of.
+
+        Those of samples whose largest squared norm is `largest_norm`.
+        """
         if largest_norm == 0:
             return True
         largest = _NEAR_OVERFLOW[np.float32]
@@ -104,7 +116,7 @@ class Kernel:
         )
 
     def decides_within(self, length: float, vector_length: float, weight: float, dtype: Any) -> bool:
-        """Whether `dtype` has exponents for decision values of samples, and for what they are made of.
+        """Whether `dtype` has exponents for decision values, and for what they are made of.
 
         Parameters
         ----------
@@ -124,10 +136,10 @@ class Kernel:
         return largest < _NEAR_OVERFLOW[np.dtype(dtype).type]
 
     def value_error(self, largest_norm: float, dtype: Any, summed: int = 1) -> float:
-        """The standard deviation, at most, of what rounding adds to kernel values that are computed in `dtype`.
+        """The standard deviation, at most, of the rounding errors of kernel values in `dtype`.
 
-        Each is within `MOST_SPREAD` times as much of its true value, as long as roundings are
-        independent.
+        Each kernel value is within `MOST_SPREAD` times as much of the true one, as long as
+        roundings are independent.
 
         Parameters
         ----------
@@ -140,10 +152,11 @@ class Kernel:
 
         Notes
         -----
-        A partial sum of an inner product is at most `largest_norm`, by Cauchy and Schwarz. Each addition puts it off by
-        anything up to the unit roundoff u of itself, which is u / sqrt(3) on average; and n of them by sqrt(n) as much,
-        if their roundings are independent, where n u bounds the worst case (Ipsen and Zhou 2020, arXiv 1906.10465). A
-        squared distance is off by twice that; the kernel's slope says what comes of it. Sums in blocks (BLAS) are off
+        A partial sum of an inner product is at most `largest_norm`, by Cauchy and Schwarz. Each
+        addition puts it off by anything up to the unit roundoff u of itself, which is u / sqrt(3)
+        on average; and n of them by sqrt(n) as much, if their roundings are independent, where
+        n u bounds the worst case (Ipsen and Zhou 2020, arXiv 1906.10465). A squared distance is
+        off by twice that; the kernel's slope says what comes of it. Sums in blocks (BLAS) are off
         by less, and so are those of samples that are mostly zeros.
         """
         u = float(np.finfo(dtype).eps) / 2
@@ -155,16 +168,20 @@ class Kernel:
         return u * product * self.largest_value(largest_norm) * (max(1, self.degree) if self.name == "poly" else 1)
 
     def float32_suffices(self, largest_norm: float, relative_error: float) -> bool:
-        """Whether float32 products and norms give RBF values within about `relative_error` of the true ones.
+        """Whether float32 products and norms suffice for kernel values.
 
-        Of another kernel float32 products are as good as keeping its values in float32 is.
+        They do where RBF values are within about `relative_error` of the true ones. For another
+        kernel float32 products are as good as keeping its values in float32 is.
         """
         if not self.fits_float32(largest_norm):
             return False
         return self.name != "rbf" or 2.0**-23 * self.gamma * largest_norm <= relative_error
 
     def product_dtype(self, largest_norm: float) -> np.dtype:
-        """What inner products are taken in while training: float32 where that is within `PRODUCT_ERROR`."""
+        """The dtype that inner products are taken in while training.
+
+        Float32 where that is within `PRODUCT_ERROR`, else float64.
+        """
         return np.dtype(np.float32 if self.float32_suffices(largest_norm, PRODUCT_ERROR) else np.float64)
 
     def __call__(self, X: Array, Y: Array, *, Y_norms: Array | None = None) -> Array:
@@ -173,7 +190,8 @@ class Kernel:
         Parameters
         ----------
         X : (n, n_features) array, float32 or float64
-        Y : (m, n_features) array of the same dtype and module; either may be CSR, the result is dense
+        Y : (m, n_features) array of the same dtype and module
+            Either of X and Y may be CSR; the result is dense.
         Y_norms : (m,) array, optional
             ``squared_norms(Y)``, where the caller keeps it.
 
@@ -255,7 +273,10 @@ def largest_entry(X: Array) -> float:
 
 
 def largest_norm(X: Array) -> float:
-    """The largest squared norm of the rows of `X` (n, d); an estimate where squares leave the range of float32."""
+    """The largest squared norm of the rows of `X` (n, d).
+
+    Where squares leave the range of float32 it is an estimate.
+    """
     if not X.size:
         return 0.0
     entry = largest_entry(X)
@@ -263,10 +284,10 @@ def largest_norm(X: Array) -> float:
 
 
 def row_lengths(X: Array) -> tuple[Array, Array]:
-    """Of each row of `X` (n, n_features) float64 its largest absolute entry, and its length in units of that.
+    """The largest absolute entry of each row, and the row's length in units of that.
 
-    Both (n,) float64; the second is from 1 to the root of n_features, or 0 for a row of zeros.
-    Nothing overflows.
+    `X` is (n, n_features) float64, both results are (n,) float64. The length is from 1 to the
+    root of n_features, or 0 for a row of zeros. Nothing overflows.
     """
     xp = array_module(X)
     entries = abs(X).max(axis=1)
@@ -281,14 +302,15 @@ samples."""
 
 
 def rbf_offset(Y: Array) -> Array | None:
-    """What to subtract from both sides of an RBF kernel, (n_features,) float64, or None for nothing.
+    """What to subtract from both sides of an RBF kernel: (n_features,) float64, or None.
 
-    ||x||^2 + ||y||^2 - 2 <x, y> loses the digits that the norms share: of samples around 1000 with a spread
-    of 1, float32 keeps none. Distances do not change when both sides move by the mean of `Y` (m, n_features).
-    Subtract it in float64, or small features beside large ones lose the digits that they have.
-    Pixels are close enough to the origin to be left alone, for the price of one matrix-vector product.
-    Sparse samples are left alone too: moved, they would be sparse no more. Where their norms cost float32 its digits,
-    their products are taken in float64.
+    ||x||^2 + ||y||^2 - 2 <x, y> loses the digits that the norms share: of samples around 1000 with
+    a spread of 1, float32 keeps none. Distances do not change when both sides move by the mean of
+    `Y` (m, n_features). Subtract it in float64, or small features beside large ones lose the
+    digits that they have. Nothing, None, is to be subtracted from samples that are close enough to
+    the origin, as pixels are; to find that out costs one matrix-vector product. Sparse samples are
+    left alone too: moved, they would no longer be sparse. Where their norms cost float32 its
+    digits, their products are taken in float64.
     """
     if sparse.is_sparse(Y) or not len(Y):
         return None
@@ -303,7 +325,10 @@ def rbf_offset(Y: Array) -> Array | None:
 
 
 def near_the_origin(X: Array, kernel: Kernel) -> Array:
-    """X (n, n_features), or X moved in float64 where an RBF kernel would else lose the distances between its rows."""
+    """X (n, n_features) as it is, or moved to the origin for an RBF kernel.
+
+    It is moved, in float64, where the distances between its rows would else be lost.
+    """
     offset = rbf_offset(X) if kernel.name == "rbf" else None
     return X if offset is None else X - offset
 

@@ -60,7 +60,7 @@ class TableLayout:
 
     @property
     def label(self) -> str | None:
-        """The name or the number of the column that held the labels, as `gpusvm.data.load_samples` takes it."""
+        """The label column's name or number, as `gpusvm.data.load_samples` takes it."""
         return self.label_name if self.label_number is None else str(self.label_number)
 
 
@@ -158,7 +158,10 @@ class SVMModel:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What scikit-learn's estimator is given for such a training, under its names; but for weights of classes."""
+        """What scikit-learn's estimator is given for such a training, under its names.
+
+        Weights of classes are left out.
+        """
         kernel, stopping = self.kernel, self.stopping
         return {
             **{name: getattr(self.problem, name) for name in TASK_PARAMETERS[self.problem.task]},
@@ -178,7 +181,7 @@ class SVMModel:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Class indices of each pair, in the order of `intercept`; none where there is a single function."""
+        """Class indices of each pair, in the order of `intercept`; none for a single function."""
         return class_pairs(self.n_classes)
 
     @property
@@ -193,7 +196,7 @@ class SVMModel:
 
     @property
     def from_libsvm(self) -> bool:
-        """Whether it was read from LIBSVM's format, which does not say how many features there were."""
+        """Whether it was read from LIBSVM's format, which does not say the number of features."""
         return self.provenance.get("backend") == FROM_LIBSVM
 
     def class_slices(self) -> Iterator[slice]:
@@ -268,10 +271,11 @@ class SVMModel:
         n_jobs: int | None,
         dtype: Any = None,
     ) -> Array:
-        """An array (n, *shape) of what `reduce` makes of the decision values (m, n_pairs) of each block of rows.
+        """What `reduce` makes of the decision values of each block of rows: (n, *shape).
 
         Decision values of all rows would be 14 MB for each row of a model with 1,900 classes.
-        `reduce` is called in several threads, and is told whether compiled code is at hand.
+        `reduce` is given those of a block, (m, n_pairs), and is told whether compiled code is at
+        hand. It is called in several threads.
         """
         xp = array_module(X)
         if self.from_libsvm and X.ndim == 2 and X.shape[1] > self.n_features:
@@ -298,7 +302,7 @@ class SVMModel:
         return result
 
     def _widened(self, n_features: int) -> SVMModel:
-        """The same for data of more features: support vectors that do not name them have zeros there."""
+        """The same for data of more features; its support vectors are zero in those added."""
         key = ("widened", n_features)
         if key not in self._evaluators:
             vectors = self.support_vectors
@@ -325,17 +329,23 @@ class SVMModel:
 
     @cached_property
     def offset(self) -> np.ndarray | None:
-        """What both sides of an RBF kernel are moved by, (n_features,) float64; None for nothing."""
+        """What to move both sides of an RBF kernel by: (n_features,) float64; None for nothing."""
         return rbf_offset(self.support_vectors) if self.kernel.name == "rbf" else None
 
     @cached_property
     def unpacked_vectors(self) -> Array:
-        """The support vectors as they are evaluated soonest: an array where that takes little memory, else CSR."""
+        """The support vectors as they are evaluated soonest.
+
+        That is as an array where it takes little memory, else as CSR.
+        """
         return unpacked_if_smaller(self.support_vectors, UNPACKED_BYTES)
 
     @cached_property
     def primal_weights(self) -> np.ndarray:
-        """Weights of the features for each class pair (n_pairs, n_features) float64; linear kernel only."""
+        """The features' weights for each class pair, (n_pairs, n_features) float64.
+
+        For a linear kernel only.
+        """
         return primal_weights(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -479,7 +489,7 @@ class SVMModel:
         return self.calibration
 
     def probabilities(self, decisions: Array, *, break_ties: bool = False) -> Array:
-        """Class probabilities (n, n_classes) float64 of decision values (n, n_pairs); the rows sum to one.
+        """Class probabilities of decision values; the rows sum to one.
 
         The class that `predict` gives has the largest one. (A model that was read from LIBSVM's
         format gives LIBSVM's own, by which `svm-predict -b 1` chooses the class: there it may be
@@ -554,7 +564,9 @@ def describe_pair(classes: np.ndarray, pair: tuple[int, int]) -> str:
 
 
 def in_class_order(model: SVMModel, order: np.ndarray) -> SVMModel:
-    """The same model with its classes in another order: what belongs to a class or a pair is moved and turned.
+    """The same model with its classes in another order.
+
+    What belongs to a class or a pair is moved, and turned where the pair is turned around.
 
     Parameters
     ----------

@@ -92,7 +92,10 @@ class Evaluator(Protocol):
     """Whether compiled code is at hand."""
 
     def each_block(self, X: Array, n_jobs: int | None, consume: Consumer) -> None:
-        """Call `consume` for blocks of rows of X (n, n_features), in several threads maybe, until all are done."""
+        """Call `consume` for blocks of rows of X (n, n_features) until all are done.
+
+        It may be called in several threads.
+        """
 
 
 class Sizes(NamedTuple):
@@ -103,7 +106,10 @@ class Sizes(NamedTuple):
 
 
 def sizes(model: SVMModel) -> Sizes:
-    """How long the longest support vector is, and what the coefficients of one decision add up to at most."""
+    """The longest support vector's length, and what a decision's coefficients add up to at most.
+
+    The coefficients' absolute values are added.
+    """
     vectors = model.support_vectors
     length = 0.0 if model.kernel.precomputed or not vectors.size else math.sqrt(largest_norm(vectors))
     of_classes = [float(np.abs(model.dual_coef[:, own]).sum(axis=1).max(initial=0)) for own in model.class_slices()]
@@ -111,7 +117,7 @@ def sizes(model: SVMModel) -> Sizes:
 
 
 def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
-    """The samples X (n, n_features) as they can be evaluated, and the coarsest type with exponents for that.
+    """X (n, n_features) as it can be evaluated, and the coarsest type with exponents for that.
 
     Samples too far away for an RBF kernel in float64 are drawn in, to where its values are zero
     all the same.
@@ -152,16 +158,20 @@ def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
 
 
 def require_finite(decisions: np.ndarray) -> None:
-    """Raise RangeError where one of the decision values (m, n_pairs) is NaN or infinite: it would count as a vote."""
+    """Raise RangeError where one of the decision values (m, n_pairs) is NaN or infinite.
+
+    It would count as a vote.
+    """
     if not np.isfinite(decisions).all():
         raise RangeError("The kernel function gave values with which decision values are NaN or infinite; scale them")
 
 
 def evaluator_for(model: SVMModel, X: Array, dtype: Any = None, coarsest: Any = np.float32) -> Evaluator:
-    """What evaluates `model` on X (n, n_features) soonest; with a dtype, what keeps to the kernel's definition.
+    """What evaluates `model` on X (n, n_features) soonest.
 
-    Kernel values are kept in `coarsest` at least, as `in_range` finds it. Which evaluator it is
-    may follow from what has been compiled on this machine, but never from the number of threads.
+    With a `dtype` it is what keeps to the kernel's definition. Kernel values are kept in
+    `coarsest` at least, as `in_range` finds it. Which evaluator it is may follow from what has
+    been compiled on this machine, but never from the number of threads.
     """
     xp = array_module(X)
     asked = np.dtype(dtype or working_dtype(X.dtype))
@@ -183,7 +193,7 @@ def _has_fewer_weights(model: SVMModel) -> bool:
 
 
 def _kept(model: SVMModel, xp: Any, dtype: np.dtype, kind: Callable[..., Evaluator]) -> Evaluator:
-    """An evaluator of the model, made once for a device: what it took there stays for the next call."""
+    """The model's evaluator, made once for a device: what it took there stays for later calls."""
     key = (xp.cuda.runtime.getDevice() if xp is not np else None, dtype, kind)
     if key not in model._evaluators:
         model._evaluators[key] = kind(model, xp, dtype)
@@ -191,7 +201,11 @@ def _kept(model: SVMModel, xp: Any, dtype: np.dtype, kind: Callable[..., Evaluat
 
 
 def _work(model: SVMModel, n_rows: int) -> float:
-    """Operations of an evaluation: products, about fifty for an exponential, and a coefficient for each class."""
+    """Operations of an evaluation of `n_rows` rows.
+
+    Each kernel value takes products, about fifty for an exponential, and a coefficient for each
+    class.
+    """
     vectors = model.unpacked_vectors
     length = vectors.nnz / max(1, vectors.shape[0]) if is_sparse(vectors) else model.n_features
     return float(n_rows) * model.n_support_vectors * (length + 50 + model.n_classes)
@@ -212,7 +226,7 @@ def _compiled_code_pays(model: SVMModel, X: np.ndarray, dtype: np.dtype) -> bool
 
 
 def compile_for_models_of(X: Array, kernel: Kernel) -> None:
-    """Compile what will evaluate models trained on the samples X (n, n_features), if that was not done before.
+    """Compile what will evaluate models trained on X (n, n_features), unless it is compiled.
 
     Predictions then need not wait, nor do without. Models of sparse samples have arrays of support
     vectors where these are small.
@@ -254,7 +268,7 @@ def float32_suffices(model: SVMModel) -> bool:
 
 
 def primal_weights(model: SVMModel) -> np.ndarray:
-    """For a linear kernel, the weights of the features (n_pairs, n_features), float64, of each pair's decision."""
+    """A linear kernel's weights of the features for each pair, (n_pairs, n_features) float64."""
     weights = np.zeros((len(model.intercept), model.n_features))
     for c, own in enumerate(model.class_slices()):
         add_class(model.dual_coef[:, own] @ model.support_vectors[own].astype(np.float64), c, weights.T)
@@ -262,7 +276,7 @@ def primal_weights(model: SVMModel) -> np.ndarray:
 
 
 def add_class(sums: Array, c: int, into: Array) -> None:
-    """Add what the support vectors of class `c` give to the pairs of c, to the columns of those pairs.
+    """Add what the support vectors of class `c` give to its pairs, to the columns of those.
 
     Parameters
     ----------
@@ -382,7 +396,7 @@ class ArrayEvaluator:
         return self.vectors[part]
 
     def _matrix(self) -> np.ndarray:
-        """The coefficients of all support vectors in all pairs, as (n_sv, n_pairs): mostly zeros."""
+        """The coefficients (n_sv, n_pairs) of all support vectors in all pairs: mostly zeros."""
         matrix = np.zeros((self.model.n_support_vectors, len(self.model.intercept)), dtype=self.dtype)
         for c, own in enumerate(self.slices):
             add_class(self.model.dual_coef[:, own].astype(self.dtype), c, matrix[own])
@@ -425,7 +439,7 @@ class ArrayEvaluator:
         return decisions
 
     def _add_classes(self, block: Array, part: slice, decisions: Array) -> None:
-        """Kernel values (m, n) of some support vectors times their coefficients, class by class."""
+        """Add a part's kernel values (m, n) times its coefficients, class by class."""
         for c, own in enumerate(self.slices):
             start, stop = max(own.start, part.start), min(own.stop, part.stop)
             if start < stop:

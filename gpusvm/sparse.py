@@ -1,4 +1,7 @@
-"""Samples in compressed sparse rows (CSR): recognised, brought into one form, compared, and never made dense."""
+"""Samples in compressed sparse rows (CSR): recognised, brought into one form, and compared.
+
+They are made dense only where that takes little memory.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ def is_sparse(X: Any) -> bool:
 
 
 def as_csr(X: Any, dtype: Any = None) -> Sparse:
-    """X (n, n_features), in any of SciPy's sparse formats, in the form described at `Sparse`; X itself stays as it is.
+    """X (n, n_features) in the form described at `Sparse`; X itself stays as it is.
 
-    Its values keep their type, or are converted to `dtype`. Memory is shared with X where X has
-    that form already. Raises ValueError where its indices point outside: see
-    `require_indices_inside`.
+    X is in any of SciPy's sparse formats. Its values keep their type, or are converted to `dtype`.
+    Memory is shared with X where X has that form already. Raises ValueError where its indices
+    point outside: see `require_indices_inside`.
     """
     require_indices_inside(X)
     csr = sparse.csr_array(X, dtype=dtype)
@@ -37,10 +40,10 @@ def as_csr(X: Any, dtype: Any = None) -> Sparse:
 
 
 def require_indices_inside(X: Any) -> None:
-    """Raise ValueError where indices of X, in any of SciPy's formats, point outside: compiled code would write there.
+    """Raise ValueError where indices of X point outside: compiled code would write there.
 
-    SciPy itself looks when it makes a matrix, and not at what is written into its arrays
-    afterwards.
+    X is in any of SciPy's formats. SciPy itself looks when it makes a matrix, and not at what is
+    written into its arrays afterwards.
     """
     if not is_sparse(X) or X.format not in ("csr", "csc", "bsr", "coo"):
         return
@@ -62,7 +65,10 @@ def _below(indices: np.ndarray, bound: int) -> bool:
 
 
 def _is_canonical(csr: Sparse) -> bool:
-    """Whether columns ascend within each row; SciPy's flags are asserted by whoever made the array."""
+    """Whether columns ascend within each row.
+
+    SciPy's flags do not tell: they are asserted by whoever made the array.
+    """
     ascends = np.diff(csr.indices) > 0
     starts = csr.indptr[1:-1]
     ascends[starts[(starts > 0) & (starts < csr.nnz)] - 1] = True  # from one row to the next
@@ -81,9 +87,10 @@ def is_well_formed(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, n_
 
 
 def unpacked_if_smaller(X: Any, allowed: int = 0) -> Any:
-    """X (n, n_features) as an array where an array takes no more memory than CSR: most entries are no zeros.
+    """X (n, n_features) as an array where an array takes no more memory than CSR.
 
-    Or where it takes no more than the bytes `allowed`.
+    That is where most entries are not zero. X is also made an array where that takes no more than
+    the bytes `allowed`.
     """
     if not is_sparse(X):
         return X
@@ -104,14 +111,17 @@ def dense(X: Any) -> np.ndarray:
 
 
 def all_stored(values: np.ndarray) -> Sparse:
-    """An array (n, m) as CSR in which zeros are stored too: the form of scikit-learn's sparse dual coefficients."""
+    """An array (n, m) as CSR in which zeros are stored too.
+
+    That is the form of scikit-learn's sparse dual coefficients.
+    """
     n, m = values.shape
     indptr = m * np.arange(n + 1, dtype=np.int32)
     return sparse.csr_array((values.ravel(), np.tile(np.arange(m, dtype=np.int32), n), indptr), shape=values.shape)
 
 
 def nonzeros_of_row(X: Any, r: int) -> tuple[np.ndarray, np.ndarray]:
-    """The features of row r of X, an array or CSR, that are not zero, ascending, and their values."""
+    """The features, ascending, that are not zero in row r of X, array or CSR; and their values."""
     if is_sparse(X):
         own = slice(X.indptr[r], X.indptr[r + 1])
         return X.indices[own], X.data[own]
@@ -130,7 +140,7 @@ def same_rows(A: Any, B: Any) -> bool:
 
 
 def most_entries(X: Any) -> int:
-    """The entries that a row of X (n, d) has at most: all features of samples that are not sparse."""
+    """The most entries that a row of X (n, d) has: all features where X is not sparse."""
     return int(np.diff(X.indptr).max(initial=0)) if is_sparse(X) else int(X.shape[1])
 
 
@@ -160,7 +170,10 @@ def variance(X: Sparse) -> float:
 
 
 def inner_products(X: Any, Y: Any) -> np.ndarray:
-    """Inner products (n, m) between rows of X (n, n_features) and of Y (m, n_features), one of them at least CSR."""
+    """Inner products (n, m) between rows of X (n, n_features) and of Y (m, n_features).
+
+    At least one of the two is CSR.
+    """
     if is_sparse(X) and is_sparse(Y) and X.shape[1] > X.nnz + Y.nnz:
         X, Y = _narrowed(X, Y)  # SciPy would go through all features, and take memory for each
     found = X @ Y.T
