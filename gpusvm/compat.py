@@ -108,6 +108,9 @@ def __getattr__(name: str) -> Any:
 
 
 def set_libsvm_attributes(estimator: Any, **values: Any) -> None:
-    """Give an estimator of scikit-learn what it predicts with: a value for each of `LIBSVM_ATTRIBUTES`."""
+    """Give a scikit-learn estimator what it predicts with: a value for each attribute.
+
+    The attributes are those of `LIBSVM_ATTRIBUTES`.
+    """
     for name, attribute in LIBSVM_ATTRIBUTES.items():
         setattr(estimator, attribute, values[name])

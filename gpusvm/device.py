@@ -81,7 +81,7 @@ def installed(package: str) -> bool:
 
 
 def extra_for(cuda_version: int) -> str:
-    """The pip command for the GPU packages that suit a driver: cuda13 from CUDA 13.0 on, else cuda12."""
+    """The pip command for a driver's GPU packages: cuda13 from CUDA 13.0 on, else cuda12."""
     return f'pip install "gpusvm[{"cuda13" if cuda_version >= 13000 else "cuda12"}]"'
 
 
@@ -151,9 +151,10 @@ _OLDEST_CAPABILITY = (7, 5)
 
 
 def _compute_something(cupy: Any, capability: str) -> None:
-    """A kernel in CUDA C, one that CuPy writes, and a product by cuBLAS: CuPy imports without what each of them needs.
+    """Run a kernel in CUDA C, one that CuPy writes, and a product by cuBLAS.
 
-    Raises whatever CuPy raises, or ArithmeticError for a wrong result.
+    CuPy imports without what each of them needs. Raises whatever CuPy raises, or ArithmeticError
+    for a wrong result.
     """
     import numpy as np
 
@@ -179,7 +180,10 @@ _PARTS_OF_CUDA = {"nvrtc": "the compiler NVRTC", "cublas": "cuBLAS", "cudart": "
 
 
 def _explained(error: Exception, driver: Driver, detail: dict[str, Any]) -> tuple[str, str]:
-    """What CuPy raised while it was tried, as a phrase, and the command that mends it, empty where none does."""
+    """What CuPy raised while it was tried, as a phrase, and the command that mends it.
+
+    The command is empty where none does.
+    """
     runtime = detail.get("runtime_cuda_version", 0)
     whole = f'pip install "cupy-cuda{13 if (runtime or driver.cuda_version) >= 13000 else 12}x[ctk]"'
     text = str(error)
@@ -250,11 +254,11 @@ def on_device(index: int | None) -> Iterator[None]:
 
 @contextmanager
 def training_on_gpu(index: int | None) -> Iterator[Any]:
-    """Train on CUDA device `index` (None: the current one), after all that the caller's stream has yet to do.
+    """Train on CUDA device `index`, or on the current one for None.
 
-    Inside, CuPy works on the null stream; cuML works on the stream of the thread, which waits for
-    the null stream and no other, and is waited for by it. At the end the device has done
-    everything.
+    All that the caller's stream has yet to do is done before. Inside, CuPy works on the null
+    stream; cuML works on the stream of the thread, which waits for the null stream and no other,
+    and is waited for by it. At the end the device has done everything.
 
     CuPy's memory comes from `training_pool`, which is yielded. Other threads are not touched:
     CuPy keeps the allocator of a ``using_allocator`` for each thread. ``import cuml`` sets CuPy's
@@ -283,7 +287,7 @@ def training_on_gpu(index: int | None) -> Iterator[Any]:
 
 
 def _forget_variables(error: BaseException | None) -> None:
-    """Clear the local variables of what has ended in this package by `error`, and by what caused it.
+    """Clear the local variables of what ended in this package by `error`, or by its causes.
 
     Its traceback would hold arrays for as long as somebody holds the error, and their memory could
     not be given back.
@@ -407,7 +411,7 @@ PART_BYTES = 8 * 2**20
 
 
 def to_device_in_parts(shape: tuple[int, int], dtype: Any, make: Callable[[slice, np.ndarray], bool]) -> Any | None:
-    """A CuPy array that is made on the host, a part after the other: one is on its way while the next is made.
+    """A CuPy array made on the host in parts: one is on its way while the next is made.
 
     Parameters
     ----------
@@ -453,7 +457,7 @@ _DLPACK_CUDA = 2
 
 
 def as_device_array(X: Any) -> Any | None:
-    """X as a CuPy array that shares its memory, where it lies on a CUDA device; None for anything else.
+    """X as a CuPy array that shares its memory, if it lies on a CUDA device; else None.
 
     Takes CuPy arrays, whatever has ``__cuda_array_interface__`` (Numba, PyTorch), and DLPack
     (PyTorch, JAX).

@@ -30,7 +30,10 @@ class DataError(GpuSvmError):
 
 
 class RangeError(DataError, ValueError):
-    """Samples whose kernel values no float64 can hold. A ValueError too, as scikit-learn's of NaN and infinity is."""
+    """Samples whose kernel values no float64 can hold.
+
+    A ValueError too, as scikit-learn's of NaN and infinity is.
+    """
 
 
 class DownloadError(DataError):
@@ -71,7 +74,10 @@ _muted: ContextVar[tuple[type[Warning], ...]] = ContextVar("muted", default=())
 
 @contextmanager
 def muted(category: type[Warning]) -> Iterator[None]:
-    """Leave out what this thread would `warn` of in this category: Python's own filters are of all threads."""
+    """Leave out what this thread would `warn` of in this category.
+
+    Python's own filters are of all threads.
+    """
     token = _muted.set((*_muted.get(), category))
     try:
         yield

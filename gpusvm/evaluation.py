@@ -1,4 +1,4 @@
-"""How well a model predicts labelled samples: accuracy, per-class figures and the confusion matrix."""
+"""How well a model predicts labelled samples: accuracy, figures per class, confusion matrix."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How far probabilities can be trusted: what samples of about the same confidence turned out to be.
+    """How far probabilities can be trusted: what samples of like confidence turned out to be.
 
     The confidence of a sample is the probability of the class that was predicted for it. Samples
     are counted in `CONFIDENCE_BINS` of equal width from 0 to 1.
@@ -79,7 +79,10 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """The mean difference of confidence and accuracy, by samples (Guo et al. 2017, equation 3)."""
+        """The mean difference of confidence and accuracy (Guo et al. 2017, equation 3).
+
+        Each bin counts by its samples.
+        """
         there = self.count > 0
         difference = np.abs(self.accuracy[there] - self.confidence[there])
         return float(difference @ self.count[there] / self.count.sum())
@@ -212,7 +215,10 @@ def predict_samples(
 
 
 def reliability(probabilities: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> Reliability:
-    """How far probabilities (n, n_classes) can be trusted, where `true` and `predicted` (n,) are class indices."""
+    """How far probabilities (n, n_classes) can be trusted.
+
+    `true` and `predicted` (n,) are class indices.
+    """
     rows = np.arange(len(true))
     confidence, is_right = probabilities[rows, predicted], true == predicted
     place = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)

@@ -18,7 +18,10 @@ _ON_THIS_MACHINE = (SequentialBackend, ThreadingBackend, LokyBackend, Multiproce
 
 @cache
 def n_cores() -> int:
-    """The cores that this process may use, within its control group; asked once, since it takes reading files."""
+    """The cores that this process may use, within its control group.
+
+    Asked once, since it takes reading files.
+    """
     return int(joblib.cpu_count())
 
 
@@ -38,7 +41,10 @@ def effective_jobs(n_jobs: int | None) -> int:
 
 
 def _context_sets_jobs() -> bool:
-    """Whether a ``parallel_config`` says how many jobs; joblib's answer is 1 also where nobody said anything."""
+    """Whether a ``parallel_config`` says how many jobs.
+
+    joblib's answer is 1 also where nobody said anything.
+    """
     default = joblib_parallel.default_parallel_config
     return getattr(joblib_parallel._backend, "config", default)["n_jobs"] is not default["n_jobs"]
 
@@ -50,7 +56,7 @@ def run_elsewhere() -> bool:
 
 
 def as_they_finish(tasks: Iterable[Any], n_jobs: int) -> Generator[Any, None, None]:
-    """The results of joblib's delayed calls, wherever its context has them run; in threads if it does not say.
+    """The results of joblib's delayed calls, run where its context says, by default in threads.
 
     Raises
     ------

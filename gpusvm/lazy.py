@@ -10,7 +10,7 @@ from typing import Any
 
 
 def lazily(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's ``__getattr__`` and ``__dir__``, by which its names are imported once somebody asks for them.
+    """A package's ``__getattr__`` and ``__dir__``, which import its names when asked for them.
 
     For a type checker the package imports the same names under ``if TYPE_CHECKING``; a test
     compares the two. Its modules can be asked for in the same way, so ``gpusvm.data.load_dataset``

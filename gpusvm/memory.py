@@ -12,7 +12,10 @@ _V1_NO_LIMIT = 2**62
 
 
 def available_mb() -> float:
-    """Memory that new work can take without swapping, in MB; within a control group and ``ulimit -v``."""
+    """Memory that new work can take without swapping, in MB.
+
+    It is within the control group and ``ulimit -v``.
+    """
     import psutil
 
     limits = [psutil.virtual_memory().available / 2**20, address_space_mb(), _cgroup_available_mb()]
@@ -39,7 +42,10 @@ def default_cache_mb(free_mb: float | None = None) -> float:
 
 
 def address_space_mb() -> float | None:
-    """What ``ulimit -v`` leaves to this process, in MB; None without such a limit, or where it cannot be known."""
+    """What ``ulimit -v`` leaves to this process, in MB.
+
+    None without such a limit, or where it cannot be known.
+    """
     import psutil
 
     process = psutil.Process()
@@ -97,10 +103,10 @@ def _cgroup_available_mb() -> float | None:
 
 
 def _cgroup() -> tuple[int, int] | None:
-    """The control group's limit and what is used of it, in bytes; None without a limit. psutil does not know it.
+    """The control group's limit and what is used of it, in bytes; None without a limit.
 
-    Pages of files read long ago count as used, and yet the kernel gives them up before it refuses
-    memory: a container that has read its data would else seem full.
+    psutil does not know it. Pages of files read long ago count as used, and yet the kernel gives
+    them up before it refuses memory: a container that has read its data would else seem full.
     """
     for folder, limit_name, used_name, idle_name in (
         (CGROUP_ROOT, "memory.max", "memory.current", "inactive_file"),

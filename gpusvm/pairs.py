@@ -14,12 +14,18 @@ def class_pairs(n_classes: int) -> list[tuple[int, int]]:
 
 
 def pair_index(low: np.ndarray, high: np.ndarray, n_classes: int) -> np.ndarray:
-    """Where the pairs (low, high), low < high, stand in that order; before those of class i lie i (2k - i - 1) / 2."""
+    """Where the pairs (low, high), low < high, stand in the order of `class_pairs`.
+
+    Before those of class i, of k classes, lie i (2k - i - 1) / 2.
+    """
     return low * (2 * n_classes - low - 1) // 2 + high - low - 1
 
 
 def own_pairs(n_classes: int) -> np.ndarray:
-    """For each class, its pairs with each other class in their order: (n_classes, n_classes - 1) int64."""
+    """For each class, its pairs with each other class in their order.
+
+    Their indices: (n_classes, n_classes - 1) int64.
+    """
     i = np.arange(n_classes)[:, None]
     others = np.arange(n_classes - 1) + (np.arange(n_classes - 1) >= i)
     return pair_index(np.minimum(i, others), np.maximum(i, others), n_classes)
@@ -38,7 +44,8 @@ def pairs_reordered(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     columns : (n_pairs,) int64 array
         For each pair of the other order, its index in the present one.
     signs : (n_pairs,) float64 array
-        -1 where its classes have changed places, so that decision values, coefficients and intercepts change sign.
+        -1 where its classes have changed places, so that decision values, coefficients and
+        intercepts change sign.
     """
     n_classes = len(order)
     first, second = np.triu_indices(n_classes, 1)

@@ -1,7 +1,7 @@
-"""What a training is asked for: the problem, when to stop, and what it may use. Each range stands here alone.
+"""What a training is asked for: the problem, when to stop, and what it may use.
 
-So do the names of what can be asked for. Nothing heavy is imported here, since the command's help
-reads them.
+The range of each parameter stands here alone, and so do the names of what can be asked for.
+Nothing heavy is imported here, since the command's help reads them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Range:
     optional: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` is a number of this range (a bool is none), or None where that is allowed."""
+        """Whether `value` is a number of this range, no bool, or None where that is allowed."""
         if value is None:
             return self.optional
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
@@ -142,7 +142,10 @@ def constraints(*names: str) -> dict[str, list[Any]]:
 
 
 def require(name: str, value: Any, *, label: str = "") -> None:
-    """Raise ValueError where `value` is outside the range of parameter `name`; `label` stands for it in the message."""
+    """Raise ValueError where `value` is outside the range of parameter `name`.
+
+    `label`, if there is one, stands for the name in the message.
+    """
     found = RANGES[name]
     if not found.holds(value):
         raise ValueError(f"{label or name} must be {found.words}; got {_quoted(value)}")
@@ -199,13 +202,18 @@ class Problem:
 
     @property
     def classifies(self) -> bool:
-        """Whether there are classes, and a decision function for each pair of them; else there is one function."""
+        """Whether there are classes, and a decision function for each pair of them.
+
+        Else there is one function.
+        """
         return self.task == "c_svc"
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """How exactly the problem is solved, and after how much work it is given up. A model file stores it.
+    """How exactly the problem is solved, and after how much work it is given up.
+
+    A model file stores it.
 
     Attributes
     ----------
@@ -255,7 +263,9 @@ MOST_ITERATIONS = 10_000_000
 
 @dataclass(frozen=True)
 class Resources:
-    """What training and prediction may use. It belongs to the machine at hand: no model file stores it.
+    """What training and prediction may use.
+
+    It belongs to the machine at hand: no model file stores it.
 
     Attributes
     ----------

@@ -33,7 +33,9 @@ class PixelRange(NamedTuple):
 
 
 def white_of(images: np.ndarray) -> int:
-    """The pixel of images (n, height, width) uint8 that stands for white: 255, unless all are far darker.
+    """The pixel that stands for white in images (n, height, width) uint8.
+
+    It is 255, unless all are far darker.
 
     Pixels of 0 and 1, or of 0 to 16 as in scikit-learn's digits, would be all but black beside
     255, and a kernel or a penalty that suits pixels of 0 to 1 would not suit them.
@@ -43,7 +45,10 @@ def white_of(images: np.ndarray) -> int:
 
 
 def remembered(model: SVMModel) -> PixelRange | None:
-    """That of the model's training images; None where it does not say, as models from before and from Python."""
+    """The pixel range of the model's training images; None where the model does not say.
+
+    Models from before it was remembered, and from Python, do not.
+    """
     found: Any = model.provenance.get("pixels")
     if not isinstance(found, dict):
         return None
@@ -54,7 +59,10 @@ def remembered(model: SVMModel) -> PixelRange | None:
 
 
 def inverted(model: SVMModel, images: np.ndarray) -> np.ndarray:
-    """The negatives of images (n, height, width) uint8, in the range of the model, or of bytes if they exceed it."""
+    """The negatives of images (n, height, width) uint8, in the range of the model.
+
+    In the range of bytes where the images exceed that, or the model does not say.
+    """
     known = remembered(model)
     largest = np.uint8(255 if known is None or images.max(initial=0) > known.largest else known.largest)
     negatives: np.ndarray = largest - images
@@ -62,7 +70,10 @@ def inverted(model: SVMModel, images: np.ndarray) -> np.ndarray:
 
 
 def unlike_training(model: SVMModel, images: np.ndarray) -> str:
-    """What sets images (n, height, width) uint8 apart from the model's, and what to do; empty where nothing does."""
+    """What sets images (n, height, width) uint8 apart from the model's, and what to do.
+
+    Empty where nothing does.
+    """
     known = remembered(model)
     if known is None or images.size == 0:
         return ""
@@ -81,7 +92,10 @@ def unlike_training(model: SVMModel, images: np.ndarray) -> str:
 
 
 def unlike_each_other(train: np.ndarray, test: np.ndarray) -> str:
-    """What sets test images apart from training images, both (n, height, width) uint8; empty where nothing does."""
+    """What sets test images apart from training images, both (n, height, width) uint8.
+
+    Empty where nothing does.
+    """
     known, here = PixelRange.of(train), PixelRange.of(test)
     if known.largest and _is_other_range(known, here):
         return (

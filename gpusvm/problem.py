@@ -57,7 +57,10 @@ class QP(NamedTuple):
         return 0.0 if self.start is None else float(self.start.sum())
 
     def rows(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """The row of the data that each variable belongs to, (n,) int64, where `blocks` lists those of each block."""
+        """The row of the data that each variable belongs to, (n,) int64.
+
+        `blocks` lists the rows of each block.
+        """
         return np.concatenate([blocks[b] for b in self.blocks])
 
 
@@ -220,7 +223,10 @@ def one_class(bounds: np.ndarray, nu: float, start: np.ndarray | None = None) ->
 
 
 def raised(b: np.ndarray, upper: np.ndarray, total: float, order: np.ndarray) -> np.ndarray:
-    """`b` (n,) with a sum raised to `total`: variables go to their upper bounds, one after another in `order` (n,)."""
+    """`b` (n,) with a sum raised to `total`.
+
+    Variables go to their upper bounds, one after another in `order` (n,).
+    """
     b, upper = b[order], upper[order]
     room = upper - b
     before = np.cumsum(room) - room
@@ -249,10 +255,10 @@ def single_function(problem: Problem, y: np.ndarray, bounds: np.ndarray, start: 
 
 
 def feasible(b: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """`b` (n,) moved within bounds lower <= 0 <= upper, and to a sum of zero: its larger part is scaled.
+    """`b` (n,) moved within bounds lower <= 0 <= upper, and to a sum of zero.
 
-    A sum that rounding alone keeps from zero is left: to scale would move variables off the bounds
-    that they are on.
+    The larger of its positive and its negative part is scaled. A sum that rounding alone keeps
+    from zero is left: to scale would move variables off the bounds that they are on.
     """
     b = np.clip(b, lower, upper)
     positive, negative = b > 0, b < 0

@@ -10,10 +10,11 @@ from typing import Any
 
 
 class SharedContext:
-    """A context manager that overlapping ``with`` statements share: the first enters it, the last leaves it.
+    """A context manager that overlapping ``with`` statements share.
 
-    Of two contexts of their own that overlap, the second would find the first one's setting, and
-    would put that back at the end in place of the caller's.
+    The first enters it, the last leaves it. Of two contexts of their own that overlap, the second
+    would find the first one's setting, and would put that back at the end in place of the
+    caller's.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""What to train on and what to test on: loaded, held out, and found to go together before hours of training."""
+"""What to train on and what to test on: loaded, held out, and found to go together.
+
+What does not go together is found before hours of training.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +148,7 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def _require_differences(train: Samples) -> None:
-    """Raise DataError where all samples are the same, so that no model can tell their classes apart."""
+    """Raise DataError where all samples are the same: no model can tell their classes apart."""
     if isinstance(train, Dataset):
         same = all(np.array_equal(image, train.images[0]) for image in train.images)
         what, cure = f"all {counted(train, 'training ')} are the same picture", "check the file"
@@ -194,7 +197,10 @@ def _find_test(
 
 
 def _load_test(source: str, train: Samples, reading: Reading) -> Samples:
-    """The test samples of a source: its test split where it has one, else all. What does not fit is found here."""
+    """The test samples of a source: its test split where it has one, else all.
+
+    What does not fit the training samples is found here.
+    """
     split = "test" if has_split(source, "test", reading.data_dir) else "train"
     if isinstance(train, Dataset):
         images = load_dataset(source, split, data_dir=reading.data_dir, kind="images", resize=reading.resize)
@@ -217,10 +223,10 @@ def load_like(
     seed: int | None = None,
     may_have_more: bool = False,
 ) -> Table:
-    """Load a table with just these features: found by name where both have names, else by their number.
+    """Load a table with just these features.
 
-    With `may_have_more` a sparse table may have any number. Of `reading` its kind, label and size
-    mean nothing here.
+    They are found by name where both have names, else by their number. With `may_have_more` a
+    sparse table may have any number. Of `reading` its kind, label and size mean nothing here.
 
     Raises
     ------
@@ -240,7 +246,7 @@ def load_like(
 
 
 def say_by_order(found: Table, table: TableLayout) -> None:
-    """Warn where a table's columns are taken by their order, though it or the training table names them."""
+    """Warn where columns are taken by order, though this table or the training's names them."""
     if bool(found.columns) != bool(table.columns):
         what = "names no columns" if table.columns else "names columns, and the training data did not"
         warn(f"{found.name}: {what}: they are taken in the order of the training data", DataWarning)
@@ -275,7 +281,10 @@ def require_features(table: Table, n_features: int) -> None:
 
 
 def require_kind(model: SVMModel, source: str) -> None:
-    """Raise DataError where a source cannot hold what the model takes, images or a table, by its format alone."""
+    """Raise DataError where a source, by its format alone, cannot hold what the model takes.
+
+    That is images or a table.
+    """
     if source in CATALOGUE:
         holds_images, holds_table = True, False
     else:
@@ -311,7 +320,7 @@ def _can_stratify(labels: np.ndarray, fraction: float) -> bool:
 
 
 def _require_classes(data: Samples) -> None:
-    """Raise DataError unless the labels are classes: two at least, and no numbers to be predicted."""
+    """Raise DataError unless the labels are classes: two at least, and no numbers to predict."""
     labels = data.require_labels()
     if isinstance(data, Table):
         where = data.name if data.label_name is None else f"{data.name}, column {data.label_name}"

@@ -1,4 +1,7 @@
-"""The estimators, under the path that they have in scikit-learn: `from gpusvm.svm import SVC` for `sklearn.svm`."""
+"""The estimators, under the path that they have in scikit-learn.
+
+Write `from gpusvm.svm import SVC` for `from sklearn.svm import SVC`.
+"""
 
 from gpusvm.estimators import SVC, SVR, OneClassSVM
 

@@ -1,4 +1,4 @@
-"""From images or a table to a finished model: preprocess, fit, and record where it all came from."""
+"""From images or a table to a finished model: preprocess, fit, record where it all came from."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _scattering_of(data: Dataset, has_other_steps: bool, n_jobs: int | None) -> 
 
 
 def recommended_parameters(source: str) -> dict[str, Any]:
-    """SVC parameters known to do well on a catalogue entry; those of scikit-learn's SVC elsewhere."""
+    """SVC parameters known to do well on a catalogue entry; none, for the defaults, elsewhere."""
     entry = CATALOGUE.get(source)
     return dict(entry.recommended) if entry is not None else {}
 
@@ -214,7 +214,9 @@ def train_augmented(
 
 
 def training_samples(model: SVMModel, data: Samples) -> Samples:
-    """The samples that a model was trained on in the end, from its data set: others where it was augmented.
+    """The samples that a model was trained on in the end, from its data set.
+
+    They are others than `data` where it was augmented.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The search for C and gamma that `gpusvm tune` runs: coarse, then fine around the best, over folds.
+"""The search for C and gamma of `gpusvm tune`: coarse, then fine around the best, over folds.
 
 Each trial, a C with a gamma, is trained in every fold and judged by the share of held-out samples
 that it labels right. Folds come in rounds. After each, a trial is given up that labels so many
@@ -216,9 +216,10 @@ class Search:
         self.run([best.C * factor for factor in FINE_C], [best.gamma * factor for factor in FINE_GAMMA])
 
     def best(self) -> Trial:
-        """The trial of the best mean accuracy in all folds; of equals the one of smaller C, then of smaller gamma.
+        """The trial of the best mean accuracy in all folds.
 
-        Where the time allowed none of them all folds, of those with most folds done.
+        Of equals it is the one of smaller C, then of smaller gamma. Where the time allowed none of
+        them all folds, it is one of those with most folds done.
         """
         most = max(len(result.right) for result in self.results.values())
         if most == 0:
@@ -227,7 +228,7 @@ class Search:
         return min(tried, key=lambda trial: (-self.results[trial].mean, trial))
 
     def edges(self) -> list[str]:
-        """Which parameters of the best are the smallest or largest that were tried: "largest C", for one."""
+        """Which of the best's parameters are the least or most tried: "largest C", for one."""
         found, best = [], self.best()
         for name in ("C", "gamma") if self.settings.has_gamma else ("C",):
             values = sorted({getattr(trial, name) for trial in self.results})
@@ -241,7 +242,7 @@ class Search:
         elapsed = time.monotonic() - self.started
         return math.nan if not self.n_done else elapsed * (self.n_planned - self.n_done) / self.n_done
 
-    # -- a round of folds ------------------------------------------------------------------------------
+    # -- a round of folds -------------------------------------------------------------------------
 
     def _solve(self, trials: Sequence[Trial], folds: Sequence[int]) -> None:
         """Train the trials in these folds, but for what was kept."""
@@ -305,7 +306,10 @@ class Search:
             raise OutOfTime
 
     def _give_up(self, trials: Sequence[Trial]) -> None:
-        """Give up trials that are worse than the best by more than chance, in the folds that both have done."""
+        """Give up trials that are worse than the best by more than chance.
+
+        They are compared in the folds that both have done.
+        """
         best = self.results[self.best()]
         for trial in trials:
             result = self.results[trial]
@@ -368,7 +372,10 @@ class _Kept:
         return json.dumps([gamma, list(Cs), fold])
 
     def find(self, gamma: float, Cs: Sequence[float], fold: int, n: int) -> tuple[list[np.ndarray], list[float]] | None:
-        """Which of the `n` held-out samples each C labelled right, and the seconds it took; None if it is not there."""
+        """Which of the `n` held-out samples each C labelled right, and the seconds it took.
+
+        None if that is not there.
+        """
         entry = self.entries.get(self._name(gamma, Cs, fold))
         if entry is None:
             return None

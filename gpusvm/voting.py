@@ -1,4 +1,4 @@
-"""What the decision values of class pairs say about classes: votes, and scores of one class against the rest."""
+"""What the decision values of class pairs say about classes: votes, one-against-rest scores."""
 
 from __future__ import annotations
 

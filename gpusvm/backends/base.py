@@ -20,7 +20,7 @@ __all__ = ["Availability", "Backend", "Progress", "Resume", "SharingBackend"]
 
 
 class Progress(Protocol):
-    """Called as training goes on: class pairs done, class pairs in all, and the pair last finished."""
+    """Called as training goes on: class pairs done and in all, and the pair last finished."""
 
     def __call__(self, done: int, total: int, latest: str) -> None: ...
 
@@ -48,7 +48,7 @@ FROM_NOTHING = Resume()
 
 
 class Backend(Protocol):
-    """A way to train. Each file beside this one has one, as the module-level object ``backend``."""
+    """A way to train. Each file beside this one has one: its module-level ``backend``."""
 
     name: str
     runs: str
@@ -95,7 +95,9 @@ class Backend(Protocol):
             NumPy, or CuPy for a backend that runs on the device; (n, n) kernel values for a
             precomputed kernel. CSR where the backend takes it: the support vectors of the model
             are then CSR too.
-        y : (n,) array of labels, at least two different ones; float64 targets of a regression; zeros for one class
+        y : (n,) array
+            Labels, at least two different ones; float64 targets of a regression; zeros for one
+            class.
         problem : Problem
             Of a task that is among `tasks`.
         stopping : Stopping
@@ -143,4 +145,7 @@ class SharingBackend(Backend, Protocol):
         """
 
     def pair_decisions(self, model: SVMModel, X: Any, resources: Resources) -> np.ndarray:
-        """The decision values (m, n_pairs) of samples X (m, n_features); called by what `solve_chains` reports to."""
+        """The decision values (m, n_pairs) of samples X (m, n_features).
+
+        Called by what `solve_chains` reports to.
+        """

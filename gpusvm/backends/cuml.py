@@ -1,8 +1,8 @@
-"""cuML's SVC and SVR on the GPU: the samples stay on the device, and its binary solver takes each pair in turn.
+"""cuML's SVC and SVR on the GPU: its binary solver takes each pair in turn.
 
-cuML's own multi-class SVC hands the data back to the host, loops scikit-learn's
-OneVsOneClassifier there and ignores sample weights (before 26.10); its binary one does neither, so
-the loop is ours.
+The samples stay on the device. cuML's own multi-class SVC hands the data back to the host, loops
+scikit-learn's OneVsOneClassifier there and ignores sample weights (before 26.10); its binary one
+does neither, so the loop is ours.
 
 Read in the sources of cuML 26.2 to 26.10, where versions differ and it matters here:
 
@@ -238,7 +238,7 @@ def _on_device(
 
 
 def _samples(data: GroupedData | WeightedData, kernel: Kernel) -> Array:
-    """The samples as cuML is to multiply them: in float32 where that suffices for the kernel, else float64."""
+    """The samples for cuML: in float32 where that suffices for the kernel, else in float64."""
     if kernel.precomputed:
         return data.X.astype(np.float32, copy=False)
     moved = near_the_origin(data.X, kernel)
@@ -313,7 +313,7 @@ def _fit_binary(
 def _fit_regression(
     X: Array, y: np.ndarray, weights: np.ndarray | None, cache_mb: float, arguments: dict[str, Any]
 ) -> Solution:
-    """Solve an epsilon-SVR; the coefficients of its solution are alpha - alpha*, one for each sample.
+    """Solve an epsilon-SVR; the solution's coefficients are alpha - alpha*, one for each sample.
 
     Parameters are those of `_fit_binary`, with targets `y` (n,) float64.
     """

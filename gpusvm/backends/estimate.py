@@ -1,4 +1,4 @@
-"""About how long a training takes, told from its sizes, so that a long one can name a faster backend.
+"""About how long a training of given sizes takes, so that a long one can name a faster backend.
 
 The time also depends on how hard the classes are to tell apart, and on the parameters, which sizes
 do not show. So these are estimates to choose a backend by, and no more.
@@ -41,7 +41,10 @@ dominates."""
 
 @dataclass(frozen=True)
 class Measurement:
-    """Fit times of both backends on one problem, in seconds, on `n_cores` cores of the machine that `source` names."""
+    """Fit times of both backends on one problem, in seconds.
+
+    Measured on `n_cores` cores of the machine that `source` names.
+    """
 
     what: str
     n_per_class: tuple[int, ...]
@@ -125,6 +128,6 @@ def hint(n_per_class: Sequence[int], n_features: int, n_cores: int) -> str:
 
 
 def _rounded(seconds: float) -> str:
-    """Seconds, minutes or hours to one significant figure, which is as much as an estimate can bear."""
+    """Seconds, minutes or hours to one significant figure: an estimate can bear no more."""
     unit, length = ("s", 1) if seconds < 90 else ("min", 60) if seconds < 90 * 60 else ("h", 3600)
     return f"{float(f'{seconds / length:.1g}'):g} {unit}"

@@ -1,6 +1,6 @@
-"""Trainings of the same samples, with other parameters and in other folds, solved together: see `solver.path`.
+"""Trainings of the same samples, with other parameters and in other folds, solved together.
 
-The caller chooses the backend, among those that share folds: see `sharing`.
+See `solver.path`. The caller chooses the backend, among those that share folds: see `sharing`.
 
 Class pair by class pair: the kernel values of a pair serve all folds, and every C. Of two classes
 the decision values of held-out samples come with the solution; of more, each fold's model gives
@@ -138,7 +138,7 @@ class FoldedData:
         )
 
     def weights_of_pair(self, fold: int, pair: int) -> np.ndarray:
-        """The factors on C (m,) of a pair's samples in a fold: those of its first class, then those of its second."""
+        """The factors on C (m,) of a pair's samples in a fold, those of its first class first."""
         i, j = self.pairs[pair]
         factors: np.ndarray = self.weights[fold][np.concatenate([self.blocks[i], self.blocks[j]])]
         return factors
@@ -160,13 +160,16 @@ class FoldedData:
 
 
 def sharing(backend: Backend, X: Array) -> SharingBackend | None:
-    """The backend, where it solves trainings of the samples `X` together; None where it does not."""
+    """The backend where it solves trainings of the samples `X` together, None where not."""
     able = backend.shares_folds and (backend.takes_sparse or not is_sparse(X))
     return cast(SharingBackend, backend) if able else None
 
 
 def fits_memory(backend: SharingBackend, data: FoldedData, resources: Resources) -> bool:
-    """Whether the largest pair of classes fits into memory: on a CPU all its kernel values, elsewhere those needed."""
+    """Whether the largest pair of classes fits into memory.
+
+    On a CPU all its kernel values must; elsewhere only those needed, which always do.
+    """
     from gpusvm.solver.path import chain_mb
 
     return not backend.on_cpu or chain_mb(data.largest_pair()) <= (resources.cache_size or default_cache_mb())
@@ -182,7 +185,7 @@ def solve_columns(
     look: Callable[[], None] = lambda: None,
     backend: SharingBackend = native_cpu,
 ) -> None:
-    """Train every C of every column in each of `folds` (all by default), each exactly, and decide what it holds out.
+    """Train every C of every column in each fold, each exactly, and decide what it holds out.
 
     Where the kernel values of a pair do not fit in memory, one training after another, each C from
     the one before.
@@ -198,6 +201,7 @@ def solve_columns(
     report : callable
         Called for each cell, in the caller's thread, as it is done.
     folds : sequence of int, optional
+        All by default.
     look : callable
         Called in the caller's thread, some ten times a second where trainings are short. What it
         raises ends the work.
@@ -273,7 +277,7 @@ def _solve(
 
 
 def _solve_elsewhere(asked: _Asked) -> None:
-    """`solve_columns` by joblib's workers: a column is a task, on one thread, and the bits are the same."""
+    """`solve_columns` by joblib's workers: a task is a column on one thread, to the same bits."""
     # Every worker gets the memory of this machine: what there is room for decides a problem's
     # path.
     own = replace(asked.resources, cache_size=asked.resources.cache_size or default_cache_mb(), n_jobs=1)
@@ -319,7 +323,7 @@ def _solve_one_by_one(asked: _Asked) -> None:
 
 
 class _Tasks:
-    """Puts the pairs of each column and fold together, and reports its cells once all are there."""
+    """Puts the pairs of each column and fold together; reports its cells once all are there."""
 
     def __init__(self, asked: _Asked) -> None:
         self.asked, self.data, self.columns = asked, asked.data, asked.columns
@@ -371,7 +375,7 @@ def own_decisions(
     resources: Resources,
     report: Callable[[int, int], None] = lambda pair, fold: None,
 ) -> np.ndarray:
-    """Decision values of every sample in the pairs of its class, from models that were trained without it.
+    """Decision values of every sample in its class's pairs, from models trained without it.
 
     Each pair's kernel values serve all folds. Other pairs have not seen the sample anyway.
 

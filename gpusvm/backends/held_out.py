@@ -140,9 +140,9 @@ def default_folds(n: int) -> int:
 
 
 def factors(training: Training, codes: np.ndarray) -> np.ndarray:
-    """The factor on C of each sample (n,) float64: sample weight times class weight, and zero where none is positive.
+    """The factor on C of each sample, (n,) float64: sample weight times class weight.
 
-    `codes` (n,) are the samples' classes, by their indices.
+    Zero where that is negative. `codes` (n,) are the samples' classes, by their indices.
     """
     weights = np.ones(len(codes)) if training.sample_weight is None else training.sample_weight.astype(np.float64)
     if training.problem.class_weight is not None:
@@ -164,9 +164,10 @@ def _warn_of_few(classes: np.ndarray, codes: np.ndarray, n_folds: int) -> None:
 
 
 def _rule_out(probA: np.ndarray, probB: np.ndarray, untrained: np.ndarray) -> None:
-    """Set the sigmoids of the pairs of classes that took no part (where `untrained`, (n_classes,) bool).
+    """Set the sigmoids of the pairs of classes that took no part.
 
-    Their probability is zero, and that of the others is as if they were not there.
+    Those are where `untrained`, (n_classes,) bool, is true. Their probability is zero, and that
+    of the others is as if they were not there.
     """
     first, second = np.triu_indices(len(untrained), 1)
     without = untrained[first] | untrained[second]
@@ -175,9 +176,10 @@ def _rule_out(probA: np.ndarray, probB: np.ndarray, untrained: np.ndarray) -> No
 
 
 def folds(codes: np.ndarray, n_folds: int, random: np.random.RandomState) -> Iterator[np.ndarray]:
-    """The places (m,) int64 of each fold's samples, ascending: the samples of each class are dealt out at random.
+    """The places (m,) int64 of each fold's samples, ascending.
 
-    Where a class has fewer samples than there are folds, each of them is held out by itself.
+    The samples of each class are dealt out at random. Where a class has fewer samples than there
+    are folds, each of them is held out by itself.
     """
     shuffled = random.permutation(len(codes))
     by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
@@ -234,7 +236,10 @@ def held_out_decisions(
 def _folded(
     backend: Backend, training: Training, rows: np.ndarray, held: Sequence[np.ndarray]
 ) -> tuple[FoldedData, Callable[..., np.ndarray]] | None:
-    """The samples in folds that are solved together, and what does so; None where each is to be trained by itself."""
+    """The samples in folds that are solved together, and what does so.
+
+    None where each fold is to be trained by itself.
+    """
     trains = sharing(backend, training.X)
     if trains is None:
         return None
@@ -303,7 +308,10 @@ def _trained_without(
     n_folds: int,
     progress: Progress | None,
 ) -> SVMModel:
-    """The model without the samples `held`: from `model` on, where the backend can do so and it pays."""
+    """The model without the samples `held`.
+
+    Trained from `model` on, where the backend can do so and it pays.
+    """
     weights = np.ones(len(training.y)) if training.sample_weight is None else training.sample_weight.astype(np.float64)
     weights[held] = 0.0
     limit = training.stopping.time_limit
@@ -318,7 +326,10 @@ def _trained_without(
 
 
 def part_of(n_trainings: int, training: int, progress: Progress | None) -> Progress | None:
-    """The progress of one of several trainings, all of the same number of class pairs, as part of the whole."""
+    """The progress of one of several trainings, as part of the whole.
+
+    All have the same number of class pairs.
+    """
     if progress is None or n_trainings == 1:
         return progress
 
@@ -330,7 +341,7 @@ def part_of(n_trainings: int, training: int, progress: Progress | None) -> Progr
 
 
 def _of_class(model: SVMModel, c: int) -> SVMModel:
-    """The model reduced to the support vectors that the pairs of class `c` use: it decides those pairs alone."""
+    """The model reduced to the support vectors of class `c`'s pairs: it decides only those."""
     if model.n_classes == 2:
         return model
     owners = np.repeat(np.arange(model.n_classes), model.n_support)
@@ -345,9 +356,9 @@ def _of_class(model: SVMModel, c: int) -> SVMModel:
 
 
 def _own_decisions(model: SVMModel, X: Any, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The decision values of these rows of X, on the host, in the pairs of their class: (m, n_classes - 1).
+    """The decision values (m, n_classes - 1) of these rows of X in the pairs of their class.
 
-    `codes` (m,) are their classes.
+    X is on the host. `codes` (m,) are the classes of the rows.
     """
     found = np.empty((len(rows), model.n_classes - 1))
     in_order = np.argsort(codes, kind="stable")
@@ -360,7 +371,10 @@ def _own_decisions(model: SVMModel, X: Any, rows: np.ndarray, codes: np.ndarray)
 
 
 def _kernel_values(model: SVMModel, X: Any, rows: np.ndarray) -> np.ndarray:
-    """Kernel values (m, n_sv) float64 between rows of X and the support vectors, in the precision of a prediction."""
+    """Kernel values (m, n_sv) float64 between rows of X and the support vectors.
+
+    Computed in the precision of a prediction.
+    """
     if model.kernel.precomputed:
         return X[rows][:, model.support_indices].astype(np.float64)
     dtype = working_dtype(X.dtype) if model.float32_suffices else np.float64

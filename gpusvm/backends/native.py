@@ -190,7 +190,7 @@ def _numba_version() -> str:
 
 
 def announce_compilation() -> None:
-    """Say so, once on a machine, before the solver is compiled: 5 to 20 s in which nothing else happens."""
+    """Say so, once on a machine, before the solver is compiled, which takes 5 to 20 s."""
     from gpusvm.solver.compilation import is_compiled, is_kept
     from gpusvm.solver.smo import solve_working_set
 

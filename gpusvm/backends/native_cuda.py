@@ -115,7 +115,7 @@ def _told_of_memory() -> Iterator[None]:
 
 
 def _solve(work: Work, budget_mb: float) -> None:
-    """Solve what there is to do; then recompute the gap of every solution once, in float64 on the device."""
+    """Solve what there is to do; then recompute each gap once, in float64 on the device."""
     from gpusvm.solver.cuda import solve_in_lockstep
     from gpusvm.solver.cuda_gaps import recomputed_gaps
     from gpusvm.solver.cuda_rows import TrainingSamples
@@ -138,9 +138,9 @@ def _solve(work: Work, budget_mb: float) -> None:
 
 @cache
 def _what_is_wrong() -> str:
-    """Why the solver's kernels do not run on the current device, empty where they do; asked once in a process.
+    """Why the solver's kernels do not run on the current device; empty where they do.
 
-    Never raises.
+    Asked once in a process. Never raises.
     """
     try:
         with training_on_gpu(None):
@@ -166,7 +166,7 @@ def _launch_a_kernel() -> None:
 
 
 def free_mb() -> float:
-    """Free memory of the current CUDA device, in MB, with what CuPy's default pool keeps for itself."""
+    """The current CUDA device's free memory in MB, with what CuPy's default pool keeps."""
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()

@@ -61,7 +61,7 @@ class GroupedData:
 
     @cached_property
     def X(self) -> Array:
-        """(n, n_features): a copy of the samples, sorted; of both axes for a precomputed kernel."""
+        """A sorted copy of the samples, (n, n_features); for a precomputed kernel on both axes."""
         taken = array_module(self.given).asarray(self.rows)
         return self.given[taken][:, taken] if self.precomputed else self.given[taken]
 
@@ -81,7 +81,10 @@ class GroupedData:
         return [self.rows[self.class_slice(c)] for c in self.trained]
 
     def upper_bounds(self, C: float) -> list[np.ndarray]:
-        """For each class of `trained`, the upper bound on alpha of each of its samples, float64: C times its factor."""
+        """The upper bounds on alpha, float64, of the samples of each class of `trained`.
+
+        Each is C times the sample's factor.
+        """
         weights = np.ones(len(self.rows)) if self.weights is None else self.weights
         return [C * weights[self.class_slice(c)] for c in self.trained]
 
@@ -99,10 +102,10 @@ class GroupedData:
 
 
 def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray | None = None) -> GroupedData:
-    """Sort the samples by class, keeping their order within one, and drop those whose weight is not positive.
+    """Sort the samples by class, keeping their order within one.
 
-    A class that loses all its samples is left out of training, as scikit-learn does it: see
-    `merge`.
+    Those whose weight is not positive are dropped. A class that loses all its samples is left out
+    of training, as scikit-learn does it: see `merge`.
 
     Raises
     ------
@@ -130,10 +133,10 @@ def group_by_class(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.
 
 
 def codes_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that there are, sorted, and for each of y (n,) its place among them: uint16 where that suffices.
+    """The labels that there are, sorted, and for each of y (n,) its place among them.
 
-    Numbers of 16 bits are sorted in a few passes. Nor are labels sorted that are integers close to
-    each other.
+    Places are uint16 where that suffices: numbers of 16 bits are sorted in a few passes. Labels
+    that are integers close to each other need no sorting.
     """
     least, most = (int(y.min()), int(y.max())) if y.dtype.kind in "iu" and len(y) else (0, MOST_CODES)
     if most - least >= MOST_CODES:
@@ -149,9 +152,10 @@ def codes_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pair_block(X: Array, first: slice, second: slice, *, precomputed: bool, order: str = "C") -> Array:
-    """The rows of two classes, one below the other; for a precomputed kernel their square block. CSR stays CSR.
+    """The rows of two classes, one below the other; for a precomputed kernel their square block.
 
-    Takes slices instead of a GroupedData, so that a worker process is sent no more than it needs.
+    CSR stays CSR. Takes slices instead of a GroupedData, so that a worker process is sent no more
+    than it needs.
     """
     if is_sparse(X):
         return sparse.vstack([X[first], X[second]], format="csr")
@@ -241,7 +245,10 @@ def merge(
 
 
 def _coefficients(data: GroupedData, solutions: Sequence[Solution]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the support vectors stand among the sorted samples, (k,) int64, and their coefficients as in LIBSVM."""
+    """The places of the support vectors among the sorted samples, and their coefficients.
+
+    The places are (k,) int64; the coefficients are (n_classes - 1, k) float64, as in LIBSVM.
+    """
     starts, parts = data.starts.tolist(), []
     is_support = np.zeros(len(data.rows), dtype=bool)
     for (i, j), solution in zip(data.pairs, solutions, strict=True):
@@ -286,11 +293,11 @@ def checked_solution(
     *,
     tells_the_end: bool = True,
 ) -> Solution:
-    """A library's solution of a pair with samples `X`, its gap recomputed: what the library saw of it was rounded.
+    """A library's solution of a pair with samples `X`, its gap recomputed.
 
-    `solution.converged` is whether the library says that it reached the tolerance; one that does
-    not tell is judged by the gap alone. `weights` (n,) are the factors on C, and `n_first` samples
-    are of the first class.
+    What the library saw of the gap was rounded. `solution.converged` is whether the library says
+    that it reached the tolerance; one that does not tell is judged by the gap alone. `weights`
+    (n,) are the factors on C, and `n_first` samples are of the first class.
     """
     bounds = problem.C * (np.ones(X.shape[0]) if weights is None else weights)
     gap = pair_gap(problem.kernel, X, n_first, bounds, solution.support, solution.dual_coef)
@@ -348,7 +355,10 @@ def from_library(
 
 
 def vectors_of(data: GroupedData | WeightedData, positions: np.ndarray) -> Array:
-    """(k, n_features) in their own precision: the samples at these places of `data.rows`, on the host."""
+    """The samples at these places of `data.rows`, (k, n_features) on the host.
+
+    They are in their own precision. For a precomputed kernel there is nothing of them: (k, 0).
+    """
     if data.precomputed:
         return np.empty((len(positions), 0), dtype=np.float32)
     taken = data.given[array_module(data.given).asarray(data.rows[positions])]
@@ -372,9 +382,10 @@ def _warn_of_early_stops(classes: np.ndarray, solutions: Sequence[Solution], C: 
 
 
 def why_early(solution: Solution, stopping: Stopping, C: float, *, several: bool = False) -> tuple[str, str, str]:
-    """Why a training ended before its tolerance, as it follows "Training" (or `several` problems), and what to do.
+    """Why a training, or `several` problems, ended before the tolerance, and what to do.
 
-    What comes first is how scikit-learn begins, by which scripts filter it; or nothing.
+    The first of the three is how scikit-learn begins, by which scripts filter it; or nothing. The
+    cause is worded to follow "Training".
     """
     if solution.cut_off:
         cause = f"{'were' if several else 'was'} cut off by time_limit={stopping.time_limit:g} before reaching"
@@ -402,6 +413,9 @@ def _cure_of(C: float, cure: str = "Scale the features, or lower C.") -> str:
 
 
 def require_finite(coef: np.ndarray, intercept: np.ndarray, C: float) -> None:
-    """Raise UsageError where coefficients or intercepts are beyond float32: a model file refuses them too."""
+    """Raise UsageError where coefficients or intercepts are beyond float32.
+
+    A model file refuses them too.
+    """
     if not max(largest_entry(coef), largest_entry(intercept)) <= float(np.finfo(np.float32).max):
         raise UsageError(f"The dual coefficients or intercepts are not finite. {_cure_of(C)}")

@@ -1,4 +1,4 @@
-"""Decision values of samples in the pairs of their own class, and folds of many small classes that give them."""
+"""Decision values of samples in their own class's pairs; folds of many small classes for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANY_PAIRS = 45
 def in_own_pairs(
     values: np.ndarray, codes: np.ndarray, dual_coef: np.ndarray, n_support: np.ndarray, intercept: np.ndarray
 ) -> np.ndarray:
-    """Decision values (m, n_classes - 1) of samples in the pairs of their class with each other one.
+    """Decision values (m, n_classes - 1) of samples in the pairs that their class is in.
 
     Coefficients of a sample's own pairs alone meet its kernel values: of 200 classes a hundredth
     of all.
@@ -58,12 +58,15 @@ def in_own_pairs(
 
 
 def coefficients_against(dual_coef: np.ndarray, owners: np.ndarray, c: int) -> np.ndarray:
-    """The coefficient (n,) of each support vector in the pair of its class with `c`; any one of those of `c` itself."""
+    """The coefficient (n,) of each support vector in the pair of its class with `c`.
+
+    A support vector of `c` itself has any one of its own.
+    """
     return dual_coef[np.where(owners < c, c - 1, min(c, len(dual_coef) - 1)), np.arange(len(owners))]
 
 
 def has_many_small_pairs(data: FoldedData, stopping: Stopping) -> bool:
-    """Whether `own_decisions_of_small` trains the folds soonest: their pairs are tiny problems, and there are many."""
+    """Whether `own_decisions_of_small` trains the folds soonest: their pairs are many and tiny."""
     from gpusvm.solver.tiny import SHARED_SAMPLES
     from gpusvm.solver.working_set import SMALL
 
@@ -78,10 +81,11 @@ def own_decisions_of_small(
     resources: Resources,
     report: Callable[[int, int], None] = lambda pair, fold: None,
 ) -> np.ndarray:
-    """As `folds.own_decisions`, of data that `has_many_small_pairs`: the problems are those of `solve_tiny`.
+    """As `folds.own_decisions`, of data that `has_many_small_pairs`.
 
-    Kernel values between all samples serve all folds. Pairs of classes that a fold leaves out have
-    constant values, as in a model: see `one_vs_one.merge`.
+    The problems are those of `solve_tiny`. Kernel values between all samples serve all folds.
+    Pairs of classes that a fold leaves out have constant values, as in a model: see
+    `one_vs_one.merge`.
     """
     from gpusvm.solver.tiny import matrix_of
 

@@ -107,7 +107,7 @@ class OwnSolverBackend(ABC):
 
     @abstractmethod
     def solve(self, work: Work) -> dict[str, Any]:
-        """Solve what there is to do, so that `work.solved` has every problem; returns the provenance.
+        """Solve what there is to do, so that `work.solved` has all; returns the provenance.
 
         Raises
         ------
@@ -194,7 +194,10 @@ class OwnSolverBackend(ABC):
 
 
 def pair_problems(data: GroupedData, problem: Problem, start: SVMModel | None = None) -> list[QP]:
-    """C-SVC of each pair, from the coefficients of `start` on; the blocks are the classes of `data.trained`."""
+    """C-SVC of each pair, from the coefficients of `start` on.
+
+    The blocks are the classes of `data.trained`.
+    """
     pairs, bounds = class_pairs(len(data.trained)), data.upper_bounds(problem.C)
     if start is None:
         return c_svc(pairs, bounds)

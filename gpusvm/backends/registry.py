@@ -59,7 +59,10 @@ def backend_names() -> list[str]:
 
 
 def get_backend(name: str, origin: str = "") -> Backend:
-    """The backend of that name. Raises UsageError for a name that does not exist; `origin` is said after it."""
+    """The backend of that name.
+
+    Raises UsageError for a name that does not exist; `origin` is said after it.
+    """
     if name in ALIASES:
         return _first_available(ALIASES[name])[0]
     if name not in _MODULES:
@@ -70,7 +73,10 @@ def get_backend(name: str, origin: str = "") -> Backend:
 
 
 def takes_sparse(name: str) -> bool:
-    """Whether the backend that this name may come to mean trains on sparse samples; True for a name unknown."""
+    """Whether every backend that this name may come to mean trains on sparse samples.
+
+    True for a name unknown.
+    """
     names = _AUTO_ORDER if name == "auto" else ALIASES.get(name, (name,))
     return all(get_backend(found).takes_sparse for found in names if found in _MODULES)
 
@@ -84,9 +90,9 @@ def names_of_those(can: Callable[[Backend], bool]) -> str:
 def _first_available(
     names: Sequence[str], origin: str = "", task: str = "c_svc"
 ) -> tuple[Backend, Availability, list[tuple[str, Availability]]]:
-    """The first of these backends that can run (the last if none can), what it says, and who refused before it.
+    """The first of these backends that can run, what it says, and who refused before it.
 
-    Of several, those that do not train the task are left out.
+    The last if none can. Of several, those that do not train the task are left out.
     """
     refusals: list[tuple[str, Availability]] = []
     if len(names) > 1:

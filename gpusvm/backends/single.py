@@ -1,7 +1,7 @@
-"""Training of a single decision function over all samples, shared by the backends: regression and one class.
+"""Training of a single decision function over all samples: regression and one class.
 
-What `one_vs_one` is for classes: a backend solves one problem; here it is stated, and its solution
-becomes an SVMModel.
+Shared by the backends, it is what `one_vs_one` is for classes: a backend solves one problem; here
+it is stated, and its solution becomes an SVMModel.
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ def weigh(X: Array, y: np.ndarray, problem: Problem, sample_weight: np.ndarray |
 def checked(
     data: WeightedData, problem: Problem, stopping: Stopping, solution: Solution, *, tells_the_end: bool = True
 ) -> Solution:
-    """A library's solution, whose `b` (n,) has one coefficient for each sample, its gap recomputed.
+    """A library's solution, its gap recomputed.
 
-    See `gpusvm.backends.one_vs_one.checked_solution`.
+    Its `b` (n,) has one coefficient for each sample. See
+    `gpusvm.backends.one_vs_one.checked_solution`.
     """
     gap = recomputed_gap(problem.kernel, data.X, data.stated(problem), solution.b)
     return judged(solution, gap, stopping, tells_the_end=tells_the_end)
@@ -97,7 +98,7 @@ def checked(
 def make_model(
     data: WeightedData, solution: Solution, problem: Problem, stopping: Stopping, provenance: dict[str, Any]
 ) -> SVMModel:
-    """The model of a solution. Warns with ConvergenceWarning where it did not reach `stopping.tol`."""
+    """The model of a solution; a ConvergenceWarning where it did not reach `stopping.tol`."""
     if not solution.converged:
         lead, cause, cure = why_early(solution, stopping, problem.C)
         warn(f"{lead}Training {cause} tol={stopping.tol:g}. {cure}", ConvergenceWarning)

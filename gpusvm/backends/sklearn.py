@@ -154,7 +154,10 @@ class _Pairs:
 
     @cached_property
     def X(self) -> np.ndarray:
-        """The samples sorted by class; moved near the origin for the RBF kernel, whose values LIBSVM makes of norms."""
+        """The samples sorted by class; moved near the origin for the RBF kernel.
+
+        LIBSVM makes the values of that kernel of norms.
+        """
         return near_the_origin(self.data.X, self.problem.kernel)
 
     def arguments(self, p: int) -> tuple[Any, ...]:
@@ -165,7 +168,10 @@ class _Pairs:
 
 @contextmanager
 def _keep_filters() -> Iterator[None]:
-    """Put back the warning filters, which scikit-learn's validation changes and restores in each of our threads."""
+    """Put back the warning filters at the end.
+
+    scikit-learn's validation changes and restores them in each of our threads.
+    """
     with warnings.catch_warnings():
         # After an interrupt joblib reports the pairs it had under way: nobody asks for those.
         warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning, "joblib")
@@ -176,7 +182,7 @@ _filters_as_they_were = SharedContext(_keep_filters)
 
 
 def _solve_at_once(data: GroupedData, problem: Problem, stopping: Stopping, resources: Resources) -> SVC:
-    """One SVC for all classes: it solves the very problems that `_solve_pair` would, one after another."""
+    """One SVC for all classes: it solves the problems that `_solve_pair` would, in turn."""
     arguments = library_arguments(problem, stopping)
     largest_two = np.sort(np.diff(data.starts))[-2:].sum()
     arguments["max_iter"] = stopping.iterations_allowed(int(largest_two))
@@ -214,9 +220,10 @@ def _solve_pair(
 
 
 class _Silent:
-    """No ConvergenceWarning of scikit-learn's: the model's maker says once, for all pairs, what each would say.
+    """No ConvergenceWarning of scikit-learn's.
 
-    Not by a filter: filters belong to the process, where another training may be about to say it.
+    The model's maker says once, for all pairs, what each would say. Not by a filter: filters
+    belong to the process, where another training may be about to say it.
     """
 
     def _warn_from_fit_status(self) -> None:

@@ -1,4 +1,4 @@
-"""What ``gpusvm bench`` does: time backends and peers on a suite, each measurement in a fresh process."""
+"""What ``gpusvm bench`` does: time backends and peers on a suite, each in a fresh process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 def check_plot(path: Path | None) -> None:
-    """Raise whatever `gpusvm.bench.plot` finds wrong with a file to draw to, before anything is measured."""
+    """Raise what `gpusvm.bench.plot` finds wrong with a file to draw to, before measuring."""
     if path is not None:
         from gpusvm.bench import plot
 
@@ -37,7 +37,10 @@ def show_record(path: Path, plot: Path | None) -> None:
 
 
 def begin(source: str | None, options: dict[str, Any], out: Path, data_dir: Path | None) -> Run:
-    """A run of the suite `source`, or of the default one, with what the options say in place of what it says."""
+    """A run of the suite `source`, or of the default one.
+
+    What the options say replaces what the suite says.
+    """
     from gpusvm.bench.runner import new_run
     from gpusvm.bench.suite_file import default_suite, load_suite
 
@@ -77,7 +80,7 @@ def measure(run: Run, plot: Path | None) -> None:
 
 
 class _Reporter:
-    """Shows a run on standard error: a bar and what is being measured on a terminal, lines elsewhere."""
+    """Shows a run on standard error: a bar and the present task on a terminal, else lines."""
 
     def __init__(self) -> None:
         self._console = messages()
@@ -126,7 +129,10 @@ def _outcome(measurement: dict[str, Any]) -> str:
 
 
 def _show(content: dict[str, Any], plot: Path | None, written: Path | None = None) -> None:
-    """Print the tables of a record, drawn on a terminal, as Markdown elsewhere; draw them; say where all of it is."""
+    """Print the tables of a record, draw a picture of them to `plot`, and say where it all is.
+
+    On a terminal the tables are drawn, elsewhere they are Markdown.
+    """
     from gpusvm.bench.result_tables import HEADER, footnotes, make_tables, markdown_table
 
     console = results()

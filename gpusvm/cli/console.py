@@ -32,7 +32,7 @@ def messages() -> Console:
 
 
 class _Console(Console):
-    """Prints text as it is. Class names, paths and pip commands have brackets in them that are no markup."""
+    """Prints text as it is: brackets in class names, paths and pip commands are no markup."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
@@ -57,7 +57,10 @@ def plain_table(*titles: str, numbers: Sequence[str] = ()) -> Table:
 
 
 def discard(stream: IO[str]) -> None:
-    """Send a stream that nobody reads to nowhere, so that what it has buffered does not fail again at exit."""
+    """Send a stream that nobody reads to nowhere.
+
+    What it has buffered would fail again at exit.
+    """
     with suppress(OSError):  # a stream without a file behind it
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -70,7 +73,10 @@ def _console(stderr: bool) -> Console:
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Print what gpusvm warns of as one line each, once, without the place in the code that Python adds."""
+    """Print what gpusvm warns of once, as one line each.
+
+    The place in the code, which Python adds, is left out.
+    """
     with warnings.catch_warnings():
         show, said = warnings.showwarning, set[str]()
 
@@ -87,6 +93,9 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 def _is_of_convergence(category: type[Warning]) -> bool:
-    """Whether it is scikit-learn's ConvergenceWarning, which nobody can have raised before its module was imported."""
+    """Whether it is scikit-learn's ConvergenceWarning.
+
+    Nobody can have raised that before its module was imported.
+    """
     exceptions = sys.modules.get("sklearn.exceptions")
     return exceptions is not None and issubclass(category, exceptions.ConvergenceWarning)

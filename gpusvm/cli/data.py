@@ -36,7 +36,10 @@ def fetch(name: str, data_dir: Path | None) -> None:
 
 
 def verify(name: str | None, data_dir: Path | None) -> None:
-    """Print what the files of a data set, or of all, are like; raise DataError where one is not as published."""
+    """Print what the files of a data set, or of all, are like.
+
+    Raises DataError where one is not as published.
+    """
     checked = {each: catalogue.verify(each, data_dir) for each in ([name] if name else CATALOGUE)}
     table = plain_table("data set", "file", "", "where")
     for each, files in checked.items():

@@ -1,4 +1,7 @@
-"""What ``gpusvm demo`` does: a page to draw on, of a model or of one that is trained for it, opened in the browser."""
+"""What ``gpusvm demo`` does: write a page to draw on, and open it in the browser.
+
+The page is for a model, or for one that is trained for it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ from gpusvm.training import recommended_parameters, steps_for, train_model
 
 
 def run(model_file: Path | None, out: Path | None, backend: str, data_dir: Path | None, *, opens: bool) -> None:
-    """Write a page to draw on, of the model at a path or of one that is trained, and open it if that is wanted."""
+    """Write a page to draw on, for the model at a path or for one that is trained.
+
+    Where `opens`, it is opened in the browser.
+    """
     if model_file is not None:
         page = out or model_file.with_suffix(".html")
         _check_paths(page, model_file)

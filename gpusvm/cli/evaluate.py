@@ -1,4 +1,4 @@
-"""What ``gpusvm evaluate`` does: say how well a model does on labelled samples, and what it gets wrong."""
+"""What ``gpusvm evaluate`` does: say how well a model labels samples, and what it gets wrong."""
 
 from __future__ import annotations
 
@@ -101,7 +101,10 @@ def run(path: Path, asked: Asked) -> None:
 
 
 def load_classifier(path: Path, asked: Asked) -> tuple[SVMModel, str]:
-    """The model, and the source that it is evaluated on; whatever can be checked before the data are read."""
+    """The model, and the source that it is evaluated on.
+
+    Checks whatever can be checked before the data are read.
+    """
     if asked.C is not None and not asked.certify:
         raise UsageError("--C is what --certify recomputes for; give both, or leave it out")
     check_writable(asked.json, None if asked.report is None else asked.report / "index.html")
@@ -117,7 +120,10 @@ def load_classifier(path: Path, asked: Asked) -> tuple[SVMModel, str]:
 
 
 def trained_on(model: SVMModel) -> str:
-    """The data set that a model says it was trained on, else mnist. Raises UsageError for a LIBSVM model."""
+    """The data set that a model says it was trained on, else mnist.
+
+    Raises UsageError for a LIBSVM model.
+    """
     if model.from_libsvm:
         raise UsageError("a LIBSVM model does not say what it was trained on: name the data after the model")
     data = model.provenance.get("dataset")
@@ -126,7 +132,10 @@ def trained_on(model: SVMModel) -> str:
 
 
 def load_data(notes: Console, model: SVMModel, source: str, asked: Asked) -> Samples:
-    """The samples to evaluate on; those to train on where nothing else has labels, which is said."""
+    """The samples to evaluate on.
+
+    They are those to train on where nothing else has labels, which is said.
+    """
     resize = size_for(notes, model, asked.resize)
     data = load_labelled(model, source, asked.split or _default_split(notes, source, asked.data_dir), asked, resize)
     if data.labels is None and asked.split is None and data.split == "test":
@@ -153,7 +162,7 @@ def load_labelled(model: SVMModel, source: str, split: str, asked: Asked, resize
 
 
 def is_training_data(model: SVMModel, data: Samples) -> bool:
-    """Whether the model says that it was trained on samples of this very split, all or some of them."""
+    """Whether the model says that it was trained on this very split, all or some of it."""
     known = model.provenance.get("dataset")
     if not isinstance(known, dict):
         return False

@@ -1,4 +1,4 @@
-"""What ``gpusvm export`` does: write a model in another library's form, or as a page to draw on."""
+"""What ``gpusvm export`` does: write a model in another library's form, or a page to draw on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUFFIXES = {Target.sklearn: ".joblib", Target.onnx: ".onnx", Target.libsvm: ".m
 
 
 def run(model_file: Path, to: Target, out: Path | None) -> None:
-    """Write the model at the path `model_file` to `out`, by default beside it, and say how it is used."""
+    """Write the model at `model_file` to `out`, by default beside it; say how it is used."""
     path = out or model_file.with_suffix(_SUFFIXES[to])
     if path.resolve() == model_file.resolve():
         raise UsageError(f"{path} is the model itself; name another file with --out")

@@ -132,7 +132,7 @@ def _say_interrupted() -> None:
 
 
 def _end_at_once() -> None:
-    """End without winding up: threads may still be inside a library, and that can crash under them."""
+    """End without winding up: threads may still be in a library, and it can crash under them."""
     # Not SIG_IGN: Python complains of a pending signal that it finds ignored.
     signal.signal(signal.SIGINT, lambda *_: None)
     remove_unfinished()
@@ -143,7 +143,7 @@ def _end_at_once() -> None:
 
 
 def _is_want_of_memory(error: Exception) -> bool:
-    """Whether Python got no memory for a thread's stack, or the system's loader none for a library."""
+    """Whether Python got no memory for a thread's stack, or the loader none for a library."""
     return any(text in str(error) for text in ("can't start new thread", "failed to map segment"))
 
 

@@ -1,4 +1,4 @@
-"""The samples that a model is given: of its size, like those it was trained on, or said not to be."""
+"""The samples that a model is given: of its size, like its training samples, or said not to be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from gpusvm.pixel_range import inverted, unlike_training
 
 
 def note_raw(console: Console, model: SVMModel, data: Dataset | Table | None = None) -> None:
-    """Say that a model without steps of its own sees samples as they are: most were trained on scaled ones."""
+    """Say that a model without steps of its own sees samples as they are.
+
+    Most models were trained on scaled ones.
+    """
     is_table = isinstance(data, Table)
     # `gpusvm train --scale none` and LIBSVM's users meant it.
     meant = model.from_libsvm if is_table else False
@@ -36,7 +39,9 @@ def note_raw(console: Console, model: SVMModel, data: Dataset | Table | None = N
 
 
 def size_for(console: Console, model: SVMModel, asked: bool) -> ImageShape | None:
-    """What to bring images to for a model: its own size, if that was asked for or its training images were, too.
+    """The size to bring images to for a model, or None to leave them as they are.
+
+    It is the model's own, if that was asked for or its training images were brought to it, too.
 
     Raises
     ------
@@ -57,7 +62,10 @@ def size_for(console: Console, model: SVMModel, asked: bool) -> ImageShape | Non
 
 
 def like_training(console: Console, model: SVMModel, data: Dataset | Table, *, invert: bool) -> Any:
-    """The samples, or the negatives of images; says so where these are unlike those the model was trained on."""
+    """The samples, or the negatives of images.
+
+    Says so where images are unlike those that the model was trained on.
+    """
     if isinstance(data, Table):
         if invert:
             raise UsageError(f"--invert is for images, and {data.name} is a table; leave it out")

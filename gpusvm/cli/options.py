@@ -96,7 +96,10 @@ _MOST_PIXELS = 2**22
 
 
 def kind_of(as_table: bool, as_images: bool) -> str:
-    """What a source is said to hold: "table", "images" or "auto". Raises UsageError where it is said to be both."""
+    """What a source is said to hold: "table", "images" or "auto".
+
+    Raises UsageError where it is said to hold both.
+    """
     if as_table and as_images:
         raise UsageError("--table and --images exclude each other; leave one out")
     return "table" if as_table else "images" if as_images else "auto"
@@ -110,7 +113,10 @@ def reading_of(
     data_dir: Path | None,
     resize: str | None,
 ) -> Reading:
-    """How a source is to be read, by the options of these names. Raises UsageError as `kind_of` and `parse_size`."""
+    """How a source is to be read, by the options of these names.
+
+    Raises UsageError as `kind_of` and `parse_size` do.
+    """
     from gpusvm.split import Reading
 
     folder = None if data_dir is None else str(data_dir)
@@ -118,7 +124,10 @@ def reading_of(
 
 
 def parse_size(text: str | None) -> ImageShape | None:
-    """Height and width from WIDTHxHEIGHT, or from one number for a square. Raises UsageError for anything else."""
+    """Height and width from WIDTHxHEIGHT, or from one number for a square.
+
+    Raises UsageError for anything else.
+    """
     if text is None:
         return None
     found = re.fullmatch(r"(\d{1,7})(?:[xX×](\d{1,7}))?", text.strip())

@@ -77,7 +77,7 @@ def run(model_file: Path, source: Path, asked: Asked) -> None:
 
 
 def _outcome(model: SVMModel, data: Samples, predictions: Predictions, accepted: np.ndarray | None) -> str:
-    """How many labels were left empty, and how many of the others are right, where that is known."""
+    """How many labels were left empty, and the share of the others that is right, if known."""
     kept = np.ones(len(data), dtype=bool) if accepted is None else accepted
     left_out = "" if accepted is None else f"; {np.count_nonzero(~kept):,} rejected"
     if data.labels is None or not model.problem.classifies or not kept.any():
@@ -122,9 +122,10 @@ def to_csv(
     accepted: np.ndarray | None = None,
     numbers: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> bytes:
-    """Rows of id and label under a header, quoted where a name needs it, and columns of numbers under their names.
+    """Rows of id and label under a header, and columns of numbers under their names.
 
-    A label that is not accepted is left empty. File names that are no UTF-8 keep their bytes.
+    A name is quoted where it needs it. A label that is not accepted is left empty. File names
+    that are no UTF-8 keep their bytes.
     """
     written = labels.tolist() if accepted is None else np.where(accepted, labels.astype(object), "").tolist()
     columns = [map(_in_digits, values.tolist()) for values in numbers.values()]
@@ -148,7 +149,10 @@ def load_unlabelled(
     drop: tuple[str, ...] = (),
     progress: bool = False,
 ) -> tuple[Samples, list[str]]:
-    """Samples for a model, and what each is called: labels or not, a table or images, whichever the model takes."""
+    """Samples for a model, and what each is called.
+
+    A table or images, whichever the model takes, with labels or without.
+    """
     if model.image_shape is None:
         kind = "auto" if model.table is None else "table"
         table = model.table or TableLayout()

@@ -251,7 +251,7 @@ def _print_histogram(console: Console, images: np.ndarray) -> None:
 
 
 def _bar(fraction: float, console: Console) -> Text:
-    """A bar of up to `_BAR_WIDTH` characters, to an eighth of one; anything above nothing shows."""
+    """A bar of up to `_BAR_WIDTH` characters, in eighths; anything above nothing shows."""
     if not _is_unicode(console):
         return Text("#" * ceil(fraction * _BAR_WIDTH))
     eighths = ceil(fraction * _BAR_WIDTH * 8)
@@ -282,7 +282,10 @@ def _shrink(images: np.ndarray, width: int) -> np.ndarray:
 
 
 def _draw(image: np.ndarray, console: Console) -> list[Text]:
-    """An image (height, width) uint8 as lines of text: greys where there are colours, else ink or none."""
+    """An image (height, width) uint8 as lines of text.
+
+    It is in greys where there are colours, else in ink or none.
+    """
     if image.shape[0] % 2:
         image = np.vstack([image, np.zeros_like(image[:1])])
     upper, lower = image[::2], image[1::2]

@@ -1,4 +1,7 @@
-"""What ``gpusvm train`` does: from images or a table to a model file, with its accuracy on samples it has not seen."""
+"""What ``gpusvm train`` does: from images or a table to a model file.
+
+It also says how accurate the model is on samples that it has not seen.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +67,10 @@ SCALED = {
 
 @dataclass
 class Plan:
-    """What to train on, and how: as asked for; `plan_in_full` fills in presets and recommendations.
+    """What to train on, and how, as asked for.
 
-    `svc` holds parameters of `SVC` by name, with None for a C, gamma or cache_size that is not
-    given.
+    `plan_in_full` fills in presets and recommendations. `svc` holds parameters of `SVC` by name,
+    with None for a C, gamma or cache_size that is not given.
     """
 
     source: str | None
@@ -214,7 +217,7 @@ def stages(notes: Console) -> Callable[[str], None]:
 
 
 def best_backend(asked: str) -> str:
-    """The backend of the preset best, which is the fastest exact one, unless another was asked for."""
+    """The backend of the preset best: the fastest exact one, unless another was asked for."""
     return asked if asked != "auto" or os.environ.get("GPUSVM_BACKEND") else "native"
 
 
@@ -235,7 +238,7 @@ def check_images(plan: Plan, split: Split) -> None:
 
 
 def check_different(option: str, path: Path | None, *results: Path | None) -> None:
-    """Raise UsageError where the file of an option, kept to go on from, would be one of the results."""
+    """Raise UsageError where an option's file, kept to go on from, would be a result's."""
     for result in results:
         if path is not None and result is not None and path.resolve() == result.resolve():
             raise UsageError(f"{option} {path} is also where a result is written; name another file")
@@ -362,7 +365,7 @@ def _describe_classes(labels: np.ndarray) -> str:
 
 
 def warn_of_data(notes: Console, split: Split, plan: Plan) -> None:
-    """Say what sets the test samples apart from the others, and what in the features needs a look."""
+    """Say what sets test samples apart from the others, and what in features needs a look."""
     train, test = split.train, split.test
     found = ""
     if isinstance(train, Dataset) and isinstance(test, Dataset):
@@ -382,7 +385,7 @@ def warn_of_data(notes: Console, split: Split, plan: Plan) -> None:
 
 
 def _uneven(table: Table) -> str:
-    """Where a table's columns are of very different sizes, which, and what that means; else nothing."""
+    """Which columns of a table are of very different sizes, and what that means; else empty."""
     found = uneven(column_figures(table))
     if found is None:
         return ""
@@ -458,7 +461,10 @@ def _accuracy(split: Split, predictions: Predictions) -> float:
 
 
 def _reliability(model: SVMModel, split: Split, predictions: Predictions) -> Reliability | None:
-    """How far the probabilities can be trusted; None where there are none, or test labels that the model never saw."""
+    """How far the probabilities can be trusted.
+
+    None where there are none, or test labels that the model never saw.
+    """
     true = split.test.require_labels()
     if predictions.probabilities is None or not np.isin(true, model.classes).all():
         return None

@@ -1,4 +1,4 @@
-"""What ``gpusvm tune`` does: find C and gamma by cross-validation, train with the best, and save the model."""
+"""What ``gpusvm tune`` does: find C and gamma by cross-validation, train with them, and save."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ MOST_COLUMNS = 12
 
 @dataclass
 class Grid:
-    """What to try: lists of values as text, None for the default; whether to try a finer grid; how to judge."""
+    """What to try, and how to judge it.
+
+    `Cs` and `gammas` are lists of values as text, None for the default; `fine` is whether to try
+    a finer grid.
+    """
 
     Cs: str | None
     gammas: str | None
@@ -66,7 +70,10 @@ class Grid:
 
 @dataclass
 class Files:
-    """Where results go, and what to go on from: `model` None for a name by the source, `report` a folder."""
+    """Where results go, and what to go on from.
+
+    `model` is None for a name by the source; `report` is a folder.
+    """
 
     model: Path | None
     json: Path | None
@@ -115,7 +122,10 @@ def run(plan: Plan, grid: Grid, files: Files) -> None:
 
 
 def check(plan: Plan, grid: Grid) -> dict[str, list[float]]:
-    """The values of C and gamma to try, none for the default ones. Raises UsageError for options that cannot be."""
+    """The values of C and gamma to try, none for the default ones.
+
+    Raises UsageError for options that cannot be.
+    """
     names = ("degree", "coef0", "tol", "cache_size", "n_jobs")
     check_options(time_limit=grid.time_limit, **{name: plan.svc[name] for name in names})
     values = {"C": parse_values(grid.Cs, "C"), "gamma": parse_values(grid.gammas, "gamma")}
@@ -149,7 +159,10 @@ def _say_search(console: Console, split: Split, search: Search) -> None:
 
 
 def parse_values(text: str | None, name: str) -> list[float]:
-    """The numbers of a comma-separated list. Raises UsageError where one is none, or outside the parameter's range."""
+    """The numbers of a comma-separated list, sorted, each once.
+
+    Raises UsageError where one is no number, or outside the parameter's range.
+    """
     if text is None:
         return []
     values = []
@@ -220,11 +233,11 @@ def as_json(search: Search, best: Trial) -> dict[str, Any]:
     }
 
 
-# -- the map -------------------------------------------------------------------------------------------
+# -- the map --------------------------------------------------------------------------------------
 
 
 def heat_map(search: Search, *, colours: bool) -> TextTable:
-    """Mean accuracies: a row for each gamma, a column for each C. What was given up is in brackets."""
+    """Mean accuracies: a row for each gamma, a column for each C. In brackets: given up."""
     Cs, gammas = sorted({t.C for t in search.results}), sorted({t.gamma for t in search.results})
     table = TextTable(box=None, pad_edge=False, title="accuracy in %, given up in brackets", title_justify="left")
     table.add_column("gamma \\ C" if search.settings.has_gamma else "C", justify="right")
@@ -255,7 +268,10 @@ def heat_map(search: Search, *, colours: bool) -> TextTable:
 
 @contextmanager
 def shown(console: Console, search: Search) -> Iterator[Callable[[], None]]:
-    """The map, filling while the search goes on, and the time left: on a terminal. Elsewhere a line now and then."""
+    """Show on a terminal the map, filling while the search goes on, and the time left.
+
+    Elsewhere a line is printed now and then.
+    """
     if not console.is_terminal:
         last = time.monotonic()
 

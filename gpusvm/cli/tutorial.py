@@ -1,4 +1,4 @@
-"""What ``gpusvm train --preset tutorial`` shows besides: a first look at the data, and sample predictions."""
+"""What ``gpusvm train --preset tutorial`` adds: a first look at the data, sample predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES = 5_000
 
 
 def show_first_rows(console: Console, data: Dataset) -> None:
-    """The first look at a data set: a few rows as numbers, and how many there are of each class."""
+    """The first look at a data set: a few rows as numbers, and how many each class has."""
     labels, pixels = data.require_labels(), data.images.reshape(len(data), -1)
     middle = pixels.shape[1] // 2
     console.print(f"The first rows (label, then pixels {middle} to {middle + 9} of {pixels.shape[1]}):")

@@ -1,4 +1,4 @@
-"""What the estimators share: validation of samples wherever they lie, and the fitted SVMModel they hold."""
+"""What the estimators share: validation of samples wherever they lie, and the fitted SVMModel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ from gpusvm.sparse import Sparse, all_stored, as_csr, is_sparse, require_indices
 
 
 class KernelSVM(BaseEstimator, metaclass=ABCMeta):
-    """A kernel SVM whose `fit` leaves an `SVMModel` as `model_`. Its subclasses state the problem."""
+    """A kernel SVM whose `fit` leaves an `SVMModel` as `model_`.
+
+    Its subclasses state the problem.
+    """
 
     _task: str
     """One of `params.TASKS`: what a subclass trains."""
@@ -51,9 +54,10 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
         """What is to be solved for X (n, n_features)."""
 
     def _validated_for_fit(self, X: Any, y: Any, *, on_gpu: bool) -> tuple[Any, Any]:
-        """X (n, n_features) and y (n,) checked as scikit-learn does; X stays on its device where `on_gpu`, or sparse.
+        """X (n, n_features) and y (n,), checked as scikit-learn does.
 
-        An estimator that needs no y may be given None.
+        X stays on its device where `on_gpu`, and stays sparse where it is sparse. An estimator
+        that needs no y may be given None.
 
         Raises
         ------
@@ -83,7 +87,7 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
         return X, y
 
     def _validated_for_callable(self, X: Any, y: Any) -> tuple[np.ndarray, Any]:
-        """Kernel values (n, n) between the samples X, of which nothing is asked, and y (n,) or None."""
+        """Kernel values (n, n) between samples X, which are not checked, and y (n,) or None."""
         if y is not None:
             y = column_or_1d(np.asarray(on_host(y)), warn=True)
             check_consistent_length(X, y)
@@ -93,7 +97,7 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
         return self._callable_kernel.matrix(), y
 
     def _fitted_to(self, X: Any, choice: Choice) -> None:
-        """Say how `model_` was trained, and keep of its samples X (n, n_features) what predictions need."""
+        """Say how `model_` was trained on X (n, n_features); keep of X what predictions need."""
         self.backend_, self.backend_reason_ = choice.backend.name, choice.reason
         self.fit_status_ = self.model_.fit_status
         self.shape_fit_ = X.shape
@@ -102,14 +106,17 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
             self._callable_kernel.keep(self.model_.support_indices)
 
     def _was_fitted_to(self, X: Any) -> bool:
-        """Whether there is a fitted model, whose support vectors are these very rows of X (n, n_features)."""
+        """Whether X (n, n_features) has a fitted model's support vectors in the same rows.
+
+        False where there is no fitted model.
+        """
         model = self.__dict__.get("model_")
         if model is None or self.shape_fit_ != X.shape:
             return False
         return model.kernel.precomputed or same_rows(on_host(X[model.support_indices]), model.support_vectors)
 
     def _validated_on_device(self, X: Any, y: Any) -> tuple[Any, Any]:
-        """What scikit-learn's validation asks of X and y, for an X (n, n_features) that stays on its device."""
+        """X and y checked as scikit-learn does, for X (n, n_features) that stays on its device."""
         with on_device(device_of(X)):
             X = _checked_on_device(X.astype(working_dtype(X.dtype), order="C", copy=False))
         if y is not None:
@@ -156,7 +163,10 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
             raise TypeError("Sparse precomputed kernels are not supported.")  # scikit-learn's words
 
     def _refuse_what_it_lacks(self, backend: Backend, X: Any) -> None:
-        """Raise UsageError where the backend does not take X (n, n_features) or has not what is asked for."""
+        """Raise UsageError where the backend takes no such X, or lacks what is asked for.
+
+        That is a sparse X (n, n_features), a time limit, or a start from the fitted model.
+        """
         if is_sparse(X) and not backend.takes_sparse:
             others = names_of_those(lambda other: other.takes_sparse)
             raise UsageError(f"backend {backend.name} takes no sparse X; {others} do, or give it X.toarray()")
@@ -308,29 +318,44 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
 
     @property
     def support_vectors_(self) -> Any:
-        """The support vectors (n_sv, n_features), in the precision that they were trained in; sparse where X was."""
+        """The support vectors (n_sv, n_features), in the precision that they were trained in.
+
+        Sparse where X was.
+        """
         return in_public(self._fitted("support_vectors_").support_vectors)
 
     @property
     def n_support_(self) -> np.ndarray:
-        """How many support vectors each class has, (n_classes,) int32; (1,) for a single function."""
+        """How many support vectors each class has: (n_classes,) int32.
+
+        For a single function it is (1,).
+        """
         return self._fitted("n_support_").n_support.astype(np.int32)
 
     @property
     def dual_coef_(self) -> Any:
-        """The coefficients of the support vectors, (n_classes - 1, n_sv) float64, with scikit-learn's signs."""
+        """The coefficients of the support vectors, (n_classes - 1, n_sv) float64.
+
+        Their signs are scikit-learn's.
+        """
         model = self._fitted("dual_coef_")
         coef = self._public_sign * model.dual_coef
         return in_public(all_stored(coef)) if is_sparse(model.support_vectors) else coef
 
     @property
     def intercept_(self) -> np.ndarray:
-        """The constant of each decision function, (n_pairs,) float64, with scikit-learn's signs."""
+        """The constant of each decision function, (n_pairs,) float64.
+
+        Its sign is scikit-learn's.
+        """
         return self._public_sign * self._fitted("intercept_").intercept
 
     @property
     def coef_(self) -> Any:
-        """Weights of the features, (n_pairs, n_features) float64; AttributeError but for a linear kernel."""
+        """Weights of the features, (n_pairs, n_features) float64, of a linear kernel.
+
+        Raises AttributeError for any other kernel.
+        """
         # Of a fitted model its own kernel counts, not one that set_params has named since.
         kernel = self.model_.kernel.name if "model_" in self.__dict__ else self.kernel
         if kernel != "linear":
@@ -345,7 +370,7 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
 
     @property
     def _public_sign(self) -> float:
-        """By what the coefficients, intercepts and weights of `model_` are multiplied where they are shown."""
+        """The factor on `model_`'s coefficients, intercepts and weights where they are shown."""
         return 1.0
 
     def _fitted(self, attribute: str) -> SVMModel:
@@ -361,14 +386,20 @@ class KernelSVM(BaseEstimator, metaclass=ABCMeta):
 
 
 def _dtypes(X: Any) -> Any:
-    """What scikit-learn may make of X: an array goes to the type that holds it, a table keeps float32 or float64."""
+    """The types that scikit-learn may make of X.
+
+    An array goes to the type that holds it; a table keeps float32 or float64.
+    """
     if (isinstance(X, np.ndarray) or is_sparse(X)) and X.dtype.kind in "biuf":
         return working_dtype(X.dtype)
     return [np.float64, np.float32]
 
 
 def _sparse_weights(model: SVMModel) -> Sparse:
-    """The weights of the features (n_pairs, n_features) float64 for sparse support vectors and a linear kernel."""
+    """The weights of the features, (n_pairs, n_features) float64.
+
+    For sparse support vectors and a linear kernel.
+    """
     coef, vectors = as_csr(model.dual_coef), model.support_vectors.astype(np.float64)
     if not model.problem.classifies:
         return coef @ vectors
@@ -380,7 +411,10 @@ def _sparse_weights(model: SVMModel) -> Sparse:
 
 
 def _checked_on_device(X: Any) -> Any:
-    """X (n, n_features), a CuPy array. Raises ValueError for another shape, no rows, NaN or infinity."""
+    """X (n, n_features), a CuPy array.
+
+    Raises ValueError for another shape, no rows, no features, NaN or infinity.
+    """
     if X.ndim != 2 or not X.size:
         raise ValueError(f"Expected 2D array with at least one sample and one feature, got shape {X.shape}")
     if X.dtype.kind == "f" and not bool(array_module(X).isfinite(X).all()):
@@ -389,16 +423,20 @@ def _checked_on_device(X: Any) -> Any:
 
 
 def sparse_on_host(X: Any) -> Any:
-    """A sparse matrix of CuPy as SciPy's; anything else as it is. Raises ValueError for indices that point outside."""
+    """A sparse matrix of CuPy as SciPy's; anything else as it is.
+
+    Raises ValueError for indices that point outside.
+    """
     X = X.get() if type(X).__module__.startswith("cupyx.scipy.sparse") else X
     require_indices_inside(X)
     return X
 
 
 def in_public(values: Any) -> Any:
-    """A fitted attribute as scikit-learn gives it: where it is sparse, as the kind of CSR that its configuration names.
+    """A fitted attribute as scikit-learn gives it.
 
-    Before scikit-learn 1.9 it was always a matrix.
+    A sparse one is the kind of CSR that scikit-learn's configuration names; before 1.9 it was
+    always a matrix.
     """
     if not is_sparse(values):
         return values
@@ -408,7 +446,10 @@ def in_public(values: Any) -> Any:
 
 @contextmanager
 def swapped_named(X: Any, y: Any) -> Iterator[None]:
-    """Where X or y is refused inside, and y has rows of several numbers while X has one dimension: say so."""
+    """Where X or y is refused inside, say so if the two seem to be in each other's place.
+
+    They do where X has one dimension and y has rows of several numbers.
+    """
     try:
         yield
     except (TypeError, ValueError) as error:

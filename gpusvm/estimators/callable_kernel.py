@@ -1,4 +1,7 @@
-"""A kernel that is a function of the caller's: evaluated in blocks to train, against support vectors to predict."""
+"""A kernel that is a function of the caller's.
+
+It is evaluated in blocks to train, and against support vectors to predict.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,11 @@ float32 too."""
 
 
 class CallableKernel:
-    """``function(X, Y)``, the kernel values (n, m) between samples, as scikit-learn's estimators call it.
+    """The caller's ``function(X, Y)``, which returns the kernel values (n, m) between samples.
 
-    The samples may be anything with a length and rows that can be taken: arrays, tables, sparse
-    matrices, lists of texts. Nothing of them is checked, as in scikit-learn.
+    It is called as scikit-learn's estimators call it. The samples may be anything with a length
+    and rows that can be taken: arrays, tables, sparse matrices, lists of texts. Nothing of them
+    is checked, as in scikit-learn.
 
     A kernel value is meant to be a function of two samples alone. Some people's functions are not:
     they expect all training samples as Y, say, or two equal arguments. Those get what scikit-learn
@@ -75,7 +79,7 @@ class CallableKernel:
         return K
 
     def _in_blocks(self) -> np.ndarray | None:
-        """All kernel values, some rows at a time; None where the function refuses less than all rows."""
+        """All kernel values, some rows at a time; None where the function needs all rows."""
         step = max(1, _BLOCK_VALUES // max(1, self.n))
         if step >= self.n:
             return self._values(self.samples, self.samples)
@@ -105,20 +109,29 @@ class CallableKernel:
         return bool(np.allclose(found, expected, rtol=0, atol=_SAME * np.abs(expected).max()))
 
     def keep(self, support: np.ndarray) -> None:
-        """Let go of all samples but those with the indices `support` (k,), where the function can do without them."""
+        """Keep only the samples with the indices `support` (k,).
+
+        All are kept where the function cannot do without the others.
+        """
         if self.of_two_samples:
             self.samples = safe_indexing(self.samples, support)
             self._places = np.full(self.n, -1)
             self._places[support] = np.arange(len(support))
 
     def against_training(self, X: Any) -> Any:
-        """The kernel values (m, n) between m samples X and those trained on, computed as they are looked at."""
+        """The kernel values (m, n) between m samples X and those trained on.
+
+        They are computed as they are looked at, where the function is of two samples alone.
+        """
         if is_sparse(X) and not hasattr(X, "__getitem__"):
             X = X.tocsr()
         return LazyKernelMatrix(self, X) if self.of_two_samples else self._values(X, self.samples)
 
     def columns(self, X: Any, wanted: np.ndarray) -> np.ndarray:
-        """The kernel values (m, k) float64 between X and the training samples with the indices `wanted` (k,)."""
+        """The kernel values (m, k) float64 between X and some of the training samples.
+
+        Those have the indices `wanted` (k,).
+        """
         places = self._places[wanted]
         kept = num_samples(self.samples)
         if len(places) == kept and np.array_equal(places, np.arange(kept)):
@@ -140,9 +153,10 @@ class CallableKernel:
 
 
 class LazyKernelMatrix:
-    """A matrix (m, n) of a `CallableKernel`'s values, of which ``values[rows][:, columns]`` is computed when asked for.
+    """A matrix (m, n) of a `CallableKernel`'s values, each computed when it is asked for.
 
-    `SVMModel` looks at some rows at a time, and only at the columns of support vectors.
+    `SVMModel` asks for ``values[rows][:, columns]``: some rows at a time, and only the columns of
+    support vectors.
     """
 
     ndim = 2

@@ -14,7 +14,7 @@ from gpusvm.params import Problem, constraints
 
 
 class OneClassSVM(OutlierMixin, SingleFunctionSVM):
-    """One-class SVM: where the samples are, and which lie outside, on the best backend of the machine.
+    """One-class SVM: where samples are, and which lie outside, on the machine's best backend.
 
     Parameters are scikit-learn's, with the same names, defaults and meaning, plus the last six.
     Data keep their precision: float32 and float64 as they are, others in whichever of the two
@@ -170,7 +170,7 @@ class OneClassSVM(OutlierMixin, SingleFunctionSVM):
 
     @property
     def offset_(self) -> np.ndarray:
-        """What `score_samples` adds to the decision values: (1,) float64, the intercept with its sign turned."""
+        """What `score_samples` adds to the decision values: minus the intercept, (1,) float64."""
         return -self._fitted("offset_").intercept
 
     def decision_function(self, X: Any) -> np.ndarray:

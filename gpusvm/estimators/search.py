@@ -72,9 +72,11 @@ class SVCSearchCV(GridSearchCV):
 
     Attributes
     ----------
-    cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, multimetric_
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_
         As those of `GridSearchCV`. The time of a training that was solved with others is its
         share.
+    n_splits_, refit_time_, multimetric_
+        As those of `GridSearchCV`.
     param_grid_ : dict or list of dicts
         What was searched: `param_grid`, or the default for X.
     solved_together_ : bool
@@ -84,8 +86,8 @@ class SVCSearchCV(GridSearchCV):
     >>> from sklearn.datasets import load_digits
     >>> from gpusvm import SVCSearchCV
     >>> X, y = load_digits(return_X_y=True)
-    >>> search = SVCSearchCV({"C": [1, 10], "gamma": [0.0003, 0.001]}, cv=3).fit(X, y)  # doctest: +SKIP
-    >>> search.best_params_  # doctest: +SKIP
+    >>> search = SVCSearchCV({"C": [1, 10], "gamma": [0.0003, 0.001]}, cv=3)
+    >>> search.fit(X, y).best_params_  # doctest: +SKIP
     {'C': 10, 'gamma': 0.001}
     """
 
@@ -221,7 +223,7 @@ class _Task:
         return [self.found[self.key(self.candidates[k]), fold][1] for fold in range(len(self.splits))]
 
     def searched(self, search: SVCSearchCV) -> GridSearchCV:
-        """scikit-learn's search over the results: samples stand for themselves by their row numbers."""
+        """scikit-learn's search over the results, in which row numbers stand for samples."""
         grid = [{name: [value] for name, value in params.items()} for params in self.candidates]
         inner = GridSearchCV(
             _Solved(self), grid, scoring=search.scoring, refit=search.refit, cv=self.splits, n_jobs=1,
@@ -233,7 +235,10 @@ class _Task:
 
 
 class _Solved(SVC):
-    """An SVC whose trainings are solved already. It is fitted on row numbers, and decides by looking up."""
+    """An SVC whose trainings are solved already.
+
+    It is fitted on row numbers, and decides by looking up.
+    """
 
     def __init__(self, task: _Task) -> None:
         super().__init__(**task.svc.get_params(deep=False))
@@ -305,7 +310,10 @@ def _rows(chosen: Any) -> np.ndarray:
 
 
 def _scores_by_decisions(scoring: Any) -> bool:
-    """Whether the scores need no more than labels or decision values: a function of one's own may look at X."""
+    """Whether the scores need no more than labels or decision values.
+
+    A function of the user's own may look at X.
+    """
     if scoring is None:
         return True
     names = list(scoring.values()) if isinstance(scoring, Mapping) else scoring
@@ -373,7 +381,7 @@ class _Group:
         return together and len(self.data.classes) > 1 and fits_memory(self.backend, self.data, resources)
 
     def solve(self, resources: Resources, task: _Task, keys: Sequence[str]) -> None:
-        """Solve all trials in all folds, and leave in `task` what they decide, under their `keys`."""
+        """Solve all trials in all folds; leave in `task`, under `keys`, what they decide."""
         Cs: dict[str, list[float]] = {key: [] for key in self.kernels}
         for trial in self.trials:
             Cs[self.kernel_key(trial)].append(float(trial.C))

@@ -19,7 +19,10 @@ class SingleFunctionSVM(KernelSVM):
     model_: SVMModel
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        """Train on X (n, n_features), and targets y (n,) or None; a fit that fails leaves the estimator as it was."""
+        """Train on X (n, n_features), and targets y (n,) or None.
+
+        A fit that fails leaves the estimator as it was.
+        """
         self._validate_params()
         fitted = copy(self)
         fitted._fit_validated(X, y, sample_weight, print_progress if self.verbose else None)

@@ -119,9 +119,10 @@ class SVC(ClassifierMixin, KernelSVM):
 
     Notes
     -----
-    X may be sparse, of any of SciPy's formats; it is never made dense. The support vectors are then sparse too. A model
-    of sparse samples predicts dense ones; as in scikit-learn, one of dense samples refuses sparse ones, which its
-    `model_` takes. The backends native-cpu, sklearn and cuml train on sparse samples.
+    X may be sparse, of any of SciPy's formats; it is never made dense. The support vectors are
+    then sparse too. A model of sparse samples predicts dense ones; as in scikit-learn, one of
+    dense samples refuses sparse ones, which its `model_` takes. The backends native-cpu, sklearn
+    and cuml train on sparse samples.
 
     X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or
     DLPack (PyTorch, JAX). A GPU backend then trains on it where it is, and predictions of such an
@@ -302,13 +303,16 @@ class SVC(ClassifierMixin, KernelSVM):
         return not isinstance(self.probability, str) and bool(self.probability)
 
     def _has_labels(self, y: np.ndarray) -> bool:
-        """Whether y (n,) has the classes of the fitted model, and its support vectors' labels where they stand."""
+        """Whether y (n,) has the fitted model's classes, and its support vectors' labels.
+
+        The labels are looked at in the support vectors' places.
+        """
         model = self.__dict__["model_"]
         owners = np.repeat(model.classes, model.n_support)
         return np.array_equal(model.classes, self.classes_) and np.array_equal(y[model.support_indices], owners)
 
     def _say_what_is_faster(self, choice: Choice, X: Any, y: np.ndarray) -> None:
-        """Where `auto` found no GPU and the training will be long, name the faster backend, once."""
+        """Name the faster backend, once, where `auto` found no GPU for a long training."""
         if choice.asked_by or choice.backend.name != "sklearn":
             return
         n_per_class = np.unique(y, return_counts=True)[1].tolist()
@@ -420,7 +424,10 @@ class SVC(ClassifierMixin, KernelSVM):
 
     @property
     def probA_(self) -> np.ndarray:
-        """Of each class pair: see `gpusvm.calibration.Calibration`. (0,) where there are no probabilities."""
+        """Of each class pair: see `gpusvm.calibration.Calibration`.
+
+        It is (0,) where there are no probabilities.
+        """
         calibration = self._fitted("probA_").calibration
         return np.empty(0) if calibration is None else calibration.probA
 
@@ -484,7 +491,7 @@ class SVC(ClassifierMixin, KernelSVM):
 
 
 def factors_of_classes(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The factor on C of each of the `classes` (n_classes,), as float64, for training labels y (n,).
+    """The factors on C of the `classes`, (n_classes,) float64, for training labels y (n,).
 
     Raises
     ------

@@ -35,8 +35,9 @@ def bench(
 ) -> None:
     """Time training and prediction of every backend, and of what people use without gpusvm.
 
-    Each measurement runs in a fresh process, several times. What cannot run here, fails or takes too
-    long is a row that says so. Results are saved after every measurement, as JSON and Markdown.
+    Each measurement runs in a fresh process, several times. What cannot run here, fails or takes
+    too long is a row that says so. Results are saved after every measurement, as JSON and
+    Markdown.
     """
     from gpusvm.cli.bench import begin, check_plot, measure, show_record, split_list
     from gpusvm.cli.bench import resume as go_on

@@ -72,7 +72,7 @@ def show_(
         Path | None, typer.Option(help="Of images: write it as a PNG instead.", metavar="PNG", show_default=False)
     ] = None,
 ) -> None:
-    """Show a data set: first rows and class counts; pictures of images, figures of a table's columns."""
+    """Show a data set: first rows, class counts, pictures or figures of a table's columns."""
     from gpusvm.cli.show import run
 
     run(source, split, limit, reading_of(as_table, as_images, label, drop, data_dir, resize), out)

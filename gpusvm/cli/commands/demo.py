@@ -25,7 +25,10 @@ def demo(
     ] = "native",
     data_dir: DataDir = None,
 ) -> None:
-    """Write a page to draw on, and open it: of a model, or of one trained on MNIST's 60,000 digits."""
+    """Write a page to draw on, and open it.
+
+    It is for a model, or for one that is trained on MNIST's 60,000 digits.
+    """
     from gpusvm.cli.demo import run
 
     run(model_file, out, backend, data_dir, opens=not no_open)

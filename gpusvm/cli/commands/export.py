@@ -25,7 +25,10 @@ def export(
         typer.Option("--out", help="Where to write; by default beside the model.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a model for scikit-learn or ONNX, which take rows of raw pixels or of a table, for LIBSVM, or as a page."""
+    """Write a model for scikit-learn, ONNX or LIBSVM, or as a page.
+
+    scikit-learn and ONNX take rows of raw pixels or of a table.
+    """
     from gpusvm.cli.export import run
 
     run(model_file, to, out)
