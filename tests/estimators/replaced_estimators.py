@@ -35,3 +35,4 @@ def pytest_runtest_logreport(report) -> None:
 
 def pytest_sessionfinish() -> None:
     Path(os.environ[OUTCOMES]).write_text(json.dumps(_outcomes))
+    _outcomes.clear()

@@ -10,6 +10,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,8 @@ EXCEPTED = {
     "test_svr_errors": "a kernel function that gives another shape is refused by fit, not by predict alone",
 }
 """Why a test fails with ours. A name that a version of scikit-learn does not have does no harm."""
+
+BACKENDS = ("native-cpu", "sklearn")
 
 BY_CHANCE = {"native-cpu": {"test_svc_iris"}, "sklearn": {"test_sparse_oneclasssvm"}}
 """Tests that compare coefficients of dense and sparse samples to 1e-7. Where kernel values differ
@@ -42,9 +45,9 @@ def modules() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("backend", ["native-cpu", "sklearn"])
-def test_they_pass_with_our_estimators(backend, modules, tmp_path):
-    outcomes, output = _outcomes_with(backend, modules, tmp_path)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_they_pass_with_our_estimators(backend, outcomes_with):
+    outcomes, output = outcomes_with[backend], outcomes_with["output"]
     assert len(outcomes) > 100, output
     failed = {name: how for name, how in outcomes.items() if how}
     unexpected = {name: how for name, how in failed.items() if _function(name) not in {*EXCEPTED, *BY_CHANCE[backend]}}
@@ -58,34 +61,32 @@ def _function(name: str) -> str:
     return name.partition("[")[0]
 
 
-def _outcomes_with(backend: str, modules: list[str], folder: Path) -> tuple[dict[str, str], str]:
-    """How each test failed (empty where it did not), and what pytest said at the end.
+EACH_BACKEND = """
+import os, sys, pytest
+for backend in sys.argv.pop(1).split():
+    os.environ |= {"GPUSVM_BACKEND": backend, "GPUSVM_TEST_OUTCOMES": f"{backend}.json"}
+    pytest.main(sys.argv[1:])
+"""
 
-    Those of LIL samples say what those of CSR do: both become CSR at once, which test_sparse_input
-    sees to.
+
+@pytest.fixture(scope="module")
+def outcomes_with(modules, tmp_path_factory) -> dict[str, Any]:
+    """For each backend how each test failed (empty where it did not), and what pytest said at the end.
+
+    Those of LIL samples and of CSR matrices say what those of CSR arrays do: all become one form of
+    CSR at once, which test_sparse_input sees to.
     """
-    here, root = Path(__file__).parent, Path(__file__).parents[2]
+    here, root, folder = Path(__file__).parent, Path(__file__).parents[2], tmp_path_factory.mktemp("outcomes")
     environment = os.environ | {
-        "GPUSVM_BACKEND": backend,
-        "GPUSVM_TEST_OUTCOMES": str(folder / "outcomes.json"),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": os.pathsep.join([str(root), str(here), os.environ.get("PYTHONPATH", "")]),
     }
-    pytest_ = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "replaced_estimators",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        os.devnull,
-    ]
+    arguments = ["-q", "-p", "replaced_estimators", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={folder}"]
+    only = ["--tb=short", "-k", "not lil_ and not csr_matrix", "--pyargs", *modules]
     ended = subprocess.run(
-        [*pytest_, f"--rootdir={folder}", "--tb=short", "-k", "not lil_", "--pyargs", *modules],
+        [sys.executable, "-c", EACH_BACKEND, " ".join(BACKENDS), *arguments, *only],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     output = (ended.stdout + ended.stderr)[-20_000:]
-    assert (folder / "outcomes.json").exists(), output
-    return json.loads((folder / "outcomes.json").read_text()), output
+    assert all((folder / f"{backend}.json").exists() for backend in BACKENDS), output
+    return {backend: json.loads((folder / f"{backend}.json").read_text()) for backend in BACKENDS} | {"output": output}
