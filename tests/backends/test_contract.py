@@ -176,13 +176,13 @@ def test_text_labels(backend, digits):
 
 
 @pytest.mark.mnist
-def test_mnist_5000_reaches_its_known_accuracy(backend):
+def test_mnist_reaches_its_known_accuracy(backend):
     from gpusvm.data import load_dataset
 
-    train, test = load_dataset("mnist", "train", limit=5000), load_dataset("mnist", "test")
+    train, test = load_dataset("mnist", "train", limit=2000), load_dataset("mnist", "test", limit=2000)
     X, X_test = (d.images.reshape(len(d), -1).astype(np.float32) / 255 for d in (train, test))
     model = backend.fit(X, train.labels, *asked(kernel=Kernel("rbf", gamma=0.02), C=10.0))
-    assert (model.predict(X_test) == test.labels).mean() >= 0.955
+    assert (model.predict(X_test) == test.labels).mean() == pytest.approx(0.9085, abs=0.002)  # LIBSVM's
     found = certify(model, X, train.labels)
     assert found.max_kkt_gap <= 2e-3
     assert 0 <= found.relative_duality_gap < 0.01
