@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpusvm.bench import named_tables, worker
+from gpusvm.bench import named_tables, runner, worker
 from gpusvm.bench.named_tables import LabelledSamples, check_table, load_table, missing_file
 from gpusvm.bench.record import load_record
 from gpusvm.bench.runner import new_run, plan, resumed_run
@@ -49,7 +49,9 @@ def spec_of(suite: Suite, name: str, contender: str = "sklearn", **changes: Any)
     )
 
 
-def test_a_small_suite_from_end_to_end(suite: Suite, tmp_path: Path) -> None:
+def test_a_small_suite_from_end_to_end(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured here: that each measurement has a process of its own is held by test_cli_bench."""
+    monkeypatch.setattr(runner, "run_worker", lambda spec, timeout_s, command: worker.measure(spec))
     run = new_run(suite, tmp_path)
     run.measure()
     content = json.loads(run.path.read_text())

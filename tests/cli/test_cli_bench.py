@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gpusvm.bench import runner, worker
 from gpusvm.cli.main import app
 
 
@@ -32,6 +33,13 @@ def results(folder: Path) -> dict:
     return json.loads(path.read_text())
 
 
+@pytest.fixture
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a process for each measurement, which imports all anew."""
+    monkeypatch.setattr(runner, "run_worker", lambda spec, timeout_s, command: worker.measure(spec))
+
+
+@pytest.mark.usefixtures("measured_here")
 def test_a_suite_runs_to_a_table_and_a_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     done = bench("--backends", "sklearn,cuml,knn", "--sizes", "300", "--repeats", "1", "--out", "found")
@@ -55,7 +63,7 @@ def test_a_timeout_is_a_row(elsewhere: Path) -> None:
     assert results(elsewhere / "bench-results")["rows"][0]["status"] == "timeout"
 
 
-def test_ctrl_c_says_where_the_rows_are_and_resume_goes_on(elsewhere: Path) -> None:
+def test_ctrl_c_says_where_the_rows_are_and_resume_goes_on(elsewhere: Path, request: pytest.FixtureRequest) -> None:
     arguments = ["quick", "--backends", "sklearn,knn", "--sizes", "200", "--repeats", "20", "--out", "found"]
     command = subprocess.Popen(
         [sys.executable, "-m", "gpusvm.cli.main", "bench", *arguments],
@@ -80,9 +88,12 @@ def test_ctrl_c_says_where_the_rows_are_and_resume_goes_on(elsewhere: Path) -> N
     content = json.loads(path.read_text())
     n_reported = messages.count("/40]")
     assert n_reported <= len(content["measurements"]) <= n_reported + 1 < 40
+    first = content["measurements"][0]
+    assert first["status"] == "ok" and first["n_test"] == 360, "measured in a process of its own"
     content["suite"]["repeats"] = 1
     content["measurements"] = content["measurements"][:1]
     path.write_text(json.dumps(content))
+    request.getfixturevalue("measured_here")
     done = bench("--resume", str(path))
     assert done.exit_code == 0
     assert "knn, 200 images, repeat 1: fit" in done.stderr
