@@ -82,7 +82,9 @@ class Device:
 
 
 class Following(NamedTuple):
-    """Another problem over the variables of one that has ended, which goes on with its rows and its working set.
+    """Another problem over the variables of one that has ended.
+
+    It goes on with the rows and the working set of the one that has ended.
 
     Attributes
     ----------
@@ -122,7 +124,7 @@ def solve_in_lockstep(
 
     Parameters
     ----------
-    X : (n_samples, n_features) array of NumPy or of the device's module, float32 or float64; or CSR
+    X : (n_samples, n_features) array of NumPy or the device's module, float32 or float64; or CSR
         For a precomputed kernel, (n_samples, n_samples) kernel values.
     blocks, problems, kernel, stopping, progress
         As for `gpusvm.solver.solve`; on the host.
@@ -241,9 +243,10 @@ class _Shared(NamedTuple):
 
 
 def _solve_groups(problems: Mapping[int, QP], shared: _Shared, steps: Mapping[int, int], report: Report) -> None:
-    """Solve problems together, or where memory runs out in halves; `steps` are those that each has taken.
+    """Solve problems together, or in halves where memory runs out.
 
-    Where `report` puts another problem in the place of one, `problems` has it too.
+    `steps` are those that each problem has taken. Where `report` puts another problem in the place
+    of one, `problems` has it too.
     """
     done: set[int] = set()
     too_large: tuple[type[BaseException], ...] = (_RowsDoNotFit, *shared.session.device.out_of_memory)
@@ -296,7 +299,10 @@ def _rows_that_fit(problems: Collection[QP], shared: _Shared) -> int:
 
 
 class _Report(NamedTuple):
-    """What the host reads in a round: (n_problems,) arrays, and how many columns have no row, and are wanted."""
+    """What the host reads in a round: (n_problems,) arrays, and two numbers of columns.
+
+    `n_wanted` columns are wanted, and `n_missing` of them have no row.
+    """
 
     gaps: np.ndarray
     norms: np.ndarray
@@ -310,7 +316,7 @@ class _Report(NamedTuple):
 
 
 class _Group:
-    """Problems that are solved together. Arrays have a row for each; `n` is the size of the largest.
+    """Problems solved together. Arrays have a row for each; `n` is the size of the largest.
 
     `steps` (n_problems,) are those that each has taken before.
     """
@@ -390,10 +396,10 @@ class _Group:
         work = 1 if kernel.precomputed else X.shape[1]
         return GradientError(self.shared.rows.value_error, exact, work, problem.p, self.tol)
 
-    # -- the loop --------------------------------------------------------------------------------------
+    # -- the loop ---------------------------------------------------------------------------------
 
     def solve(self, finished: Report, clock: Clock) -> None:
-        """Run every problem to the tolerance, to its last step, until `clock` says so, or until float32 is too coarse.
+        """Run each to `tol`, unless steps run out, `clock` says stop, or float32 is too coarse.
 
         What `finished` puts in the place of one that has ended takes part from the next round on.
         Problems take part together as long as there is room for their rows; then some wait until
@@ -426,7 +432,7 @@ class _Group:
                     live = np.union1d(live, new)
 
     def replace(self, following: Mapping[int, Following | None], report: _Report) -> np.ndarray:
-        """Put other problems in the place of some that have ended; returns the places (m,) of those."""
+        """Put other problems in the place of some that have ended; returns their places (m,)."""
         others = {k: other for k, other in following.items() if other is not None}
         places = np.array(list(others), dtype=np.int64)
         if not len(places):
@@ -448,7 +454,7 @@ class _Group:
         return places
 
     def select(self, live: np.ndarray, *, is_selected: bool) -> _Report:
-        """What each problem does in this round, which rows that needs, and which of them are missing."""
+        """What each problem does in this round, which rows it needs, and which are missing."""
         listed, kernels = self.listed(live), self.device.kernels
         if not is_selected:
             kernels.select(
@@ -513,7 +519,7 @@ class _Group:
             rows.compute(self.missing[part], self.slots[part], self.rows, self.chosen)
 
     def compute_gradient_in_parts(self, live: np.ndarray, report: _Report) -> None:
-        """The gradient from scratch of a problem with more variables that are not zero than rows fit."""
+        """The gradient from scratch of a problem with more non-zero variables than rows fit."""
         listed = self.listed(live)
         self.was_checked[live] = report.action[live] == CHECK
         for begin in range(0, int(report.n_support[live].max()), self.capacity):
@@ -538,7 +544,7 @@ class _Group:
             self._listed = key, self.xp.asarray(live.astype(np.int32))
         return self._listed[1]
 
-    # -- the end ---------------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------
 
     def ended(self, live: np.ndarray, report: _Report, clock: Clock) -> np.ndarray:
         """Which of the problems that selected have ended, as a mask of them."""
@@ -557,7 +563,10 @@ class _Group:
         return ended
 
     def rounding(self, k: int, norm: float, *, final: bool) -> float:
-        """`GradientError.rounding` of a problem whose coefficients have this norm: seldom must they be looked at."""
+        """`GradientError.rounding` of a problem whose coefficients have this norm.
+
+        The coefficients themselves must seldom be looked at.
+        """
         error, problem = self.errors[k], self.problems[k]
         if not error.is_due(norm, final=final):
             return 0.0

@@ -1,8 +1,9 @@
-"""Gaps of solved problems, recomputed from float64 kernel values on a device: what a training says of its end.
+"""Gaps of solved problems, recomputed from float64 kernel values on a device.
 
-The solver has seen float32 values, or gradients that went from round to round. Here every
-problem's gradient is computed once more, from its coefficients alone, in the float64 rows of its
-support vectors. A row serves all problems of its sample.
+They are what a training says of its end. The solver has seen float32 values, or gradients that
+went from round to round. Here every problem's gradient is computed once more, from its
+coefficients alone, in the float64 rows of its support vectors. A row serves all problems of its
+sample.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ def recomputed_gaps(
 
 
 def _groups(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Problems of these sizes, in groups of about one size, for arrays are as wide as the largest; each in order."""
+    """Problems of these sizes, in groups of about one size; the numbers of each group ascend.
+
+    Arrays are as wide as the largest problem of their group.
+    """
     group: list[int] = []
     for k in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
         full = group and (len(group) + 1) * sizes[group[0]] * OF_A_VARIABLE > GROUP_BYTES
@@ -153,7 +157,7 @@ class _Support:
         self.rank[self.samples] = np.arange(len(self.samples))
 
     def lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each problem its variables, (n_problems, width) int32; how many; their values, float64."""
+        """Each problem's variables, (n_problems, width) int32; how many; their values, float64."""
         shape = len(self.counts), max(1, int(self.counts.max()))
         places = np.arange(len(self.of)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
         members, values = np.zeros(shape, dtype=np.int32), np.zeros(shape)

@@ -61,7 +61,7 @@ def source(name: str) -> str:
 
 
 def options(dtype: Any = np.float32, threads: int = THREADS) -> tuple[str, ...]:
-    """What pairs.cu is compiled with, for kernel values of `dtype` and so many threads of a block of SMO."""
+    """What pairs.cu is compiled with, for values of `dtype` and `threads` of a block of SMO."""
     names: dict[str, Any] = {
         "VALUE": {"float32": "float", "float64": "double"}[np.dtype(dtype).name],
         "THREADS": threads,
@@ -116,10 +116,11 @@ class Kernels:
 
     def place(self, sizes: Array, at: Array, first: Array, begins: Array, given: Sequence[Array], p: Array,
               lower: Array, upper: Array, b: Array, v: Array, member: Array) -> None:  # fmt: skip
-        """Bring `given`, (m,) arrays of p, lower, upper and perhaps b of all problems, into arrays with a row for each.
+        """Bring `given`, arrays of all problems, into arrays with a row for each problem.
 
-        `at` (4, n_problems) int64 says where; `first` and `begins` (n_problems, n_blocks) int32
-        are as in pairs.cu.
+        `given` are p, lower, upper and perhaps b, (m,) each. `at` (4, n_problems) int64 says where
+        each problem begins in them; `first` and `begins` (n_problems, n_blocks) int32 are as in
+        pairs.cu.
         """
         (n_problems, n), begun = v.shape, len(given) == 4
         self.function("place")((-(-n // _PORTION), n_problems), (_PORTION,), (
@@ -132,7 +133,10 @@ class Kernels:
                action: Array, target: Array, gaps: Array, norms: Array, status: Array, steps_left: Array,
                moved: Array, support: Array, n_support: Array, keys: Array, *, largest: int, tol: float,
                largest_value: float) -> None:  # fmt: skip
-        """Say what each problem does in this round, and let variables join its working set; see pairs.cu."""
+        """Say what each problem does in this round, and let variables join its working set.
+
+        See pairs.cu.
+        """
         self.function("select_variables")((len(live),), (min(SELECTING, self.threads),), (
             live, sizes, _int(v.shape[1]), p, lower, upper, epsilon, b, v, _int(largest),
             _int(working_set.MOST_JOINING), _int(working_set.CHANGING), np.float64(tol), np.float64(largest_value),
@@ -151,7 +155,7 @@ class Kernels:
     def allocate(self, wanted: Array, slot_of: Array, held: Array, missing: Array, slots: Array, gaps: Array,
                  norms: Array, n_members: Array, n_old: Array, action: Array, steps_left: Array, n_support: Array,
                  report: Array, *, capacity: int) -> None:  # fmt: skip
-        """Give the wanted columns that have no row a slot each, list both, and write the report of the round."""
+        """Give wanted columns without a row a slot each, list both, write the round's report."""
         self.function("allocate")((1,), (min(ALLOCATING, 2 * self.threads),), (
             wanted, slot_of, _int(len(slot_of)), _int(capacity), held, missing, slots, _int(len(gaps)), gaps, norms,
             n_members, n_old, action, steps_left, n_support, report,
@@ -159,9 +163,10 @@ class Kernels:
 
     def gather(self, live: Array, action: Array, rows: Array, slot_of: Array, member: Array, members: Array,
                n_old: Array, n_members: Array, K: Array, *, most: int, most_new: int) -> None:  # fmt: skip
-        """Complete K (n_problems, size, size), the kernel values of the working sets, from position `n_old` on.
+        """Complete K, the kernel values of the working sets, from position `n_old` on.
 
-        No set has more than `most` members, and to none more than `most_new` have come.
+        K is (n_problems, size, size). No set has more than `most` members, and to none more than
+        `most_new` have come.
         """
         grid = (-(-most // _TILE), -(-most_new // _TILE), len(live))
         self.function("gather", rows.dtype)(grid, (_TILE, _TILE_ROWS), (
@@ -185,7 +190,7 @@ class Kernels:
     def subtract(self, live: Array, action: Array, rows: Array, slot_of: Array, member: Array, members: Array,
                  n_members: Array, change: Array, support: Array, n_support: Array, b: Array, v: Array, *,
                  begin: int = 0, end: int = EVERYTHING) -> None:  # fmt: skip
-        """v -= K[:, changed] change for problems that run, from place `begin` of the list to `end`.
+        """v -= K[:, changed] change for those that run, from place `begin` of the list to `end`.
 
         v -= K[:, support] b for those whose gradient is computed from scratch.
         """
@@ -197,13 +202,19 @@ class Kernels:
 
     def outcome(self, listed: Array, sizes: Array, p: Array, lower: Array, upper: Array, epsilon: Array, b: Array,
                 v: Array, found: Array, *, vectors: int) -> None:  # fmt: skip
-        """Write into `found` a line for each listed problem: `FIGURES` numbers, and `vectors` of b and v."""
+        """Write into `found` a line for each listed problem.
+
+        It holds `FIGURES` numbers, then b, if `vectors` is 1 or 2, and v, if it is 2.
+        """
         self.function("outcome")((len(listed),), (min(SELECTING, self.threads),), (
             listed, sizes, _int(v.shape[1]), p, lower, upper, epsilon, b, v, _int(vectors), found,
         ))  # fmt: skip
 
     def twice(self, values: Array) -> None:
-        """Double `values` (n,) float32: no part of the solver, but how a probe learns whether kernels run here."""
+        """Double `values` (n,) float32, by which a probe learns whether kernels run here.
+
+        It is no part of the solver.
+        """
         self.function("twice")((-(-len(values) // 256),), (256,), (values, _int(len(values))))
 
 

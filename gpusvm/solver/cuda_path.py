@@ -1,4 +1,6 @@
-"""Chains of C on a GPU: those of one kernel in lockstep, over the same kernel rows; `path` is the same on a CPU.
+"""Chains of C on a GPU: those of one kernel in lockstep, over the same kernel rows.
+
+`path` is the same on a CPU.
 
 Every pair of classes in every fold is a chain, and all of them take part in a round together. Rows
 of kernel values are computed once, as a chain first needs them, and serve all folds, all pairs of
@@ -31,14 +33,14 @@ def solve_chains_on_device(
     report: Callable[[int, Solved], None],
     look: Callable[[], None] = lambda: None,
 ) -> None:
-    """Solve chains of problems over the same samples, each exactly: its own gap within the tolerance.
+    """Solve chains of problems over the same samples, each exactly: its gap within the tolerance.
 
     A kernel is done after the other. Kernel values are float32; what that proves too coarse for
     goes on with float64, with all later C of its chain, which have larger coefficients.
 
     Parameters
     ----------
-    X : (n_samples, n_features) array of NumPy or of the device's module, float32 or float64; or CSR
+    X : (n_samples, n_features) array of NumPy or the device's module, float32 or float64; or CSR
         For a precomputed kernel, (n_samples, n_samples) kernel values.
     blocks : sequence of int64 arrays
         The rows of X in each block; on the host, as are the chains.
@@ -88,7 +90,7 @@ class _OfOneKernel:
 
 
 class _Underway:
-    """A chain that is being solved: what came of its first C, and the problem of the one after them."""
+    """A chain being solved: what came of its first C, and the problem of the one after them."""
 
     def __init__(self, chain: Chain, blocks: Sequence[np.ndarray]) -> None:
         self.chain, self.sizes = chain, [len(blocks[block]) for block in chain.blocks]
@@ -102,7 +104,10 @@ class _Underway:
         self.solutions.append(solution._replace(b=solution.b.copy()))  # it is a part of a larger array
 
     def following(self, v: np.ndarray) -> Following | None:
-        """The problem of the next C, from the last solution, whose gradient is `v` (n,); None after the last C."""
+        """The problem of the next C, begun at the last solution; None after the last C.
+
+        `v` (n,) is the gradient of that solution.
+        """
         c = len(self.solutions)
         if c == len(self.chain.Cs):
             return None

@@ -1,4 +1,4 @@
-"""Problems brought to a CUDA device: arrays with a row for each, as the kernels of pairs.cu take them."""
+"""Problems brought to a CUDA device: arrays with a row for each, as pairs.cu takes them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class DeviceProblems:
 
 
 def in_one(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """One array that holds all of some float64 arrays (n,), and where each begins in it, (n_arrays,) int64.
+    """One array that holds all `arrays`, float64 (n,), and where each begins, (n_arrays,) int64.
 
     Nothing is copied where they are parts of one array that is no larger than they are together:
     as `c_svc` makes them.

@@ -153,7 +153,10 @@ class DeviceRows:
         return self.kernel.value_error(self.largest_norm, self.dtype, self.form.summed)
 
     def of(self, kernel: Kernel) -> DeviceRows | None:
-        """Rows of another kernel, of samples as they lie on the device; None where it wants them in another form."""
+        """Rows of another kernel, of samples as they lie on the device.
+
+        None where it wants them in another form.
+        """
         if not self.form.suits(kernel):
             return None
         other = copy(self)
@@ -161,10 +164,10 @@ class DeviceRows:
         return other
 
     def compute(self, samples: Array, slots: Array, out: Array, columns: Array | None = None) -> None:
-        """Write kernel values of some samples with all: ``out[slots[i], c] = k(columns[samples[i]], columns[c])``.
+        """Write kernel values of some samples with all.
 
-        Only launches kernels: nothing is waited for, and nothing but launches depends on values on
-        the device.
+        ``out[slots[i], c] = k(columns[samples[i]], columns[c])``. Only launches kernels: nothing
+        is waited for, and nothing but launches depends on values on the device.
 
         Parameters
         ----------
@@ -184,7 +187,7 @@ class DeviceRows:
 
 
 class TrainingSamples:
-    """The samples of one training: brought to the device once, whatever the type of the kernel values.
+    """The samples of one training, brought to the device once for any type of kernel values.
 
     Pixels travel as bytes, and the array that they came in stays where it is: their products are
     exact wherever the origin is. They are told from other samples, and made bytes, in one pass on
@@ -224,7 +227,7 @@ class TrainingSamples:
             self.X = near_the_origin(_brought(self.X, xp), kernel)
 
     def rows(self, X: Any, kernel: Kernel, dtype: Any) -> Any:
-        """`DeviceRows` of these samples, of which X is the attribute, for a kernel of the same name."""
+        """`DeviceRows` of these samples, for a kernel of the same name; X is the attribute."""
         assert X is self.X
         made = self._made.pop(np.dtype(dtype), None)
         if made is not None and made.kernel != kernel:
@@ -266,7 +269,7 @@ class _Form(ABC):
 
     @abstractmethod
     def suits(self, kernel: Kernel) -> bool:
-        """Whether the samples would be in the same form for this kernel, and what is known of each is the same."""
+        """Whether the form of the samples, and what is known of each, serve this kernel too."""
 
     @abstractmethod
     def launch(self, module: Any, kernel: Kernel, samples: Array, columns: Array, slots: Array, out: Array) -> None:
@@ -287,7 +290,7 @@ def _form_of(
 
 
 def _product_dtype(kernel: Kernel, norm: float, dtype: np.dtype) -> np.dtype:
-    """What products of samples with squared norms up to `norm` are taken in, for kernel values of `dtype`."""
+    """The dtype of products, for squared norms up to `norm` and kernel values of `dtype`."""
     return np.dtype(dtype if dtype == np.float64 else kernel.product_dtype(norm))
 
 
@@ -309,7 +312,7 @@ def _blocks(n: int, row_bytes: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-# -- dense samples ---------------------------------------------------------------------------------------
+# -- dense samples --------------------------------------------------------------------------------
 
 
 class Pixels(NamedTuple):
@@ -320,9 +323,10 @@ class Pixels(NamedTuple):
 
 
 def pixels_of(X: Array, xp: ModuleType, n_threads: int = 1) -> Pixels | None:
-    """X (n, d) as pixels, where it is such whose products fit int32; looks at few rows where it is not.
+    """X (n, d) as pixels; None where it holds something else, or products do not fit int32.
 
-    Those of a large array of the host are brought to the device as they are found.
+    Of something else few rows are looked at. Pixels of a large array of the host are brought to
+    the device as they are found.
     """
     if not X.size or X.shape[1] * LARGEST_PIXEL**2 > np.iinfo(np.int32).max:
         return None
@@ -357,7 +361,7 @@ def _whole_numbers_to_device(X: np.ndarray, scale: float, n_threads: int) -> Arr
 
 
 def _whole_numbers_on_device(X: Array, scale: float, xp: ModuleType) -> Array | None:
-    """As `operands.whole_numbers`, for an array on the device: looks at some rows before it looks at all."""
+    """As `operands.whole_numbers`, for an array on the device; looks at some rows before all."""
     factor = X.dtype.type(scale)
     pixels = xp.empty(X.shape, dtype=np.uint8)
     for rows in [slice(0, min(64, len(X))), *_blocks(len(X), 4 * X.itemsize * X.shape[1])]:
@@ -393,7 +397,7 @@ class _Dense(_Form):
         """Features in the form that is kept."""
 
     def measured(self, module: Any, name: str, terms: Array, xp: ModuleType, *flags: Any) -> float:
-        """Launch a kernel that writes the terms of each sample; returns the largest squared norm that it found."""
+        """Launch a kernel that writes each sample's terms; returns the largest squared norm."""
         self.terms, norms = terms, xp.zeros(len(self.X), dtype=np.float64)
         self.nbytes += terms.nbytes
         if not len(self.X):
@@ -415,7 +419,10 @@ class _Dense(_Form):
 
 
 class _Pixels(_Dense):
-    """Pixels, kept as signed bytes of 128 less: their distances are those of the pixels, and no byte overflows."""
+    """Pixels, kept as signed bytes of 128 less.
+
+    Their distances are those of the pixels, and no byte overflows.
+    """
 
     name, products, exact = "rows_of_pixels", "int8", True
 
@@ -457,11 +464,14 @@ class _Reals(_Dense):
         return self.measured(module, "measure_reals", self.xp.zeros(len(self.X), dtype=self.real), self.xp)
 
 
-# -- other samples ---------------------------------------------------------------------------------------
+# -- other samples --------------------------------------------------------------------------------
 
 
 class _Nonzeros(_Form):
-    """Sparse samples, without the features that none of them has, and memory for some of them with their zeros."""
+    """Sparse samples, without the features that none of them has.
+
+    There is memory for some of them with their zeros.
+    """
 
     def __init__(self, X: Sparse, kernel: Kernel, dtype: np.dtype, xp: ModuleType) -> None:
         X = without_empty_features(X)

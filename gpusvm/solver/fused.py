@@ -54,7 +54,7 @@ _LINE, _WHOLE = ir.VectorType(_FLOAT, PANEL_WIDTH), ir.VectorType(_INT, PANEL_WI
 _CONTRACT = ("contract",)
 
 
-# -- kernels of a vector of inner products -------------------------------------------------------------
+# -- kernels of a vector of inner products --------------------------------------------------------
 
 
 def _numbers(value: float) -> Any:
@@ -119,11 +119,11 @@ def _rbf(builder: Any, inner: Any, left_norm: Any, right_norms: Any, factor: Any
 _KERNELS: dict[str, Callable[..., Any]] = {"linear": _linear, "rbf": _rbf}
 
 
-# -- what is done with them ----------------------------------------------------------------------------
+# -- what is done with them -----------------------------------------------------------------------
 
 
 def _transposed(builder: Any, rows: Sequence[Any]) -> list[Any]:
-    """The columns of up to 16 vectors of 16 lanes, as vectors; lanes beyond the rows mean nothing."""
+    """Columns of up to 16 vectors of 16 lanes, as vectors; lanes beyond the rows mean nothing."""
     undefined, width = ir.Constant(_LINE, ir.Undefined), PANEL_WIDTH
     lines = [*rows, *[undefined] * (width - len(rows))]
     # Squares change places across the diagonal: of 8 lanes, then of 4 within those, of 2, of 1.
@@ -174,7 +174,7 @@ class _Combination(NamedTuple):
 
 
 def _add(builder: Any, combination: _Combination, first_row: Any, column: Any, values: Sequence[Any]) -> None:
-    """Of each sum, the 16 columns from `column` on -= its coefficients times the values, in float64.
+    """Of each sum, 16 columns from `column` on -= its coefficients times the values, in float64.
 
     `values` are a vector for each row from `first_row` on.
     """
@@ -195,7 +195,7 @@ def _elements(builder: Any, array: Any, count: int) -> list[Any]:
     return [builder.load(builder.gep(array.data, [_word(r)])) for r in range(count)]
 
 
-# -- dense rows ----------------------------------------------------------------------------------------
+# -- dense rows -----------------------------------------------------------------------------------
 
 
 def _group_values(context: Any, builder: Any, signature: Any, arguments: Any, name: str) -> list[Any]:
@@ -285,7 +285,9 @@ def write_values(
     start: int,
     mirrored: bool,
 ) -> None:
-    """``out[places[r], start + c]`` = the kernel value of row r and column c, and where `mirrored` its mirror image.
+    """``out[places[r], start + c]`` = the kernel value of row r and column c.
+
+    Where `mirrored`, its mirror image is written too.
 
     Parameters
     ----------
@@ -343,10 +345,11 @@ def subtract_values(
     sums: np.ndarray,
     places: np.ndarray,
 ) -> None:
-    """sums[places[o], c] -= sum over rows r of coefficients[o, r] times the kernel value of r and column c, in float64.
+    """sums[places[o], c] -= sum over rows r of coefficients[o, r] k(r, c), in float64.
 
-    `coefficients` (n_sums, >= n_groups TOGETHER), zero where there is no row, and `sums` (any, >=
-    16 n_panels) are float64, `places` (n_sums,) int64; the other arrays are as for `write_values`.
+    k(r, c) is the kernel value of row r and column c. `coefficients` (n_sums, >= n_groups
+    TOGETHER), zero where there is no row, and `sums` (any, >= 16 n_panels) are float64, `places`
+    (n_sums,) int64; the other arrays are as for `write_values`.
     """
     d = panels.shape[1] // PANEL_WIDTH
     near = max(1, NEAR_BYTES // (4 * groups.shape[1]))
@@ -363,11 +366,14 @@ def subtract_values(
                     _sum_linear(groups[g], norms, panels[p], across, d, factor, coefficients, sums, places, top, column)
 
 
-# -- rows given by their non-zeros ---------------------------------------------------------------------
+# -- rows given by their non-zeros ----------------------------------------------------------------
 
 
 def _row_values(context: Any, builder: Any, signature: Any, arguments: Any, name: str, count: int) -> list[Any]:
-    """Kernel values of a row with `count` panels: a vector for each. Products of whole numbers are whole numbers."""
+    """Kernel values of a row with `count` panels: a vector for each.
+
+    Products of whole numbers are whole numbers.
+    """
     places, values, panels, right_norms = (_array(context, builder, signature, arguments, k) for k in (0, 1, 4, 7))
     first, last, panel, norm, factor = (arguments[k] for k in (2, 3, 5, 6, 8))
     integers = signature.args[1].dtype == types.int32
@@ -420,7 +426,7 @@ def _write_row(name: str, count: int) -> Any:
 
 @intrinsic
 def _mirror_square(typing_context, out, row, column):  # type: ignore[no-untyped-def]
-    """out[column:column + 16, row:row + 16] = out[row:row + 16, column:column + 16], transposed."""
+    """Write out[row:row + 16, column:column + 16].T to out[column:column + 16, row:row + 16]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out, (row, column) = _array(context, builder, signature, arguments, 0), arguments[1:]
@@ -481,10 +487,11 @@ def subtract_values_of_nonzeros(
     sums: np.ndarray,
     places: np.ndarray,
 ) -> None:
-    """`subtract_values` for rows given by their non-zeros; `left_norms` are (n_rows,), `coefficients` (n_sums, n_rows).
+    """`subtract_values` for rows given by their non-zeros.
 
-    `nonzeros` are from `panels.pack_nonzeros`, with float32 panels and norms, or from
-    `panels.pack_integers`, with panels of int16 and norms of int32.
+    `left_norms` are (n_rows,), `coefficients` (n_sums, n_rows). `nonzeros` are from
+    `panels.pack_nonzeros`, with float32 panels and norms, or from `panels.pack_integers`, with
+    panels of int16 and norms of int32.
     """
     starts, at, values = nonzeros
     step, p = WIDE if is_narrow(panels) else 1, 0
@@ -512,7 +519,7 @@ def write_values_of_nonzeros(
     start: int,
     mirrored: bool,
 ) -> None:
-    """`write_values` for rows given by their non-zeros, as `subtract_values_of_nonzeros` takes them."""
+    """`write_values` for rows given by non-zeros, as `subtract_values_of_nonzeros` takes them."""
     starts, at, values = nonzeros
     n_rows, n_whole, step = places.shape[0], n_columns // PANEL_WIDTH, WIDE if is_narrow(panels) else 1
     edge = np.empty((1, PANEL_WIDTH), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""One problem solved on a working set that grows: the way for large problems with few support vectors.
+"""One problem solved on a working set that grows: for large ones with few support vectors.
 
 The unknowns are kept for all variables; only those of the working set move. Kernel rows are
 computed for variables that join the working set, many at a time, and kept.
@@ -93,7 +93,7 @@ class GrowingSolver(Iterate):
         self.rounding = 0.0
 
     def solve(self, clock: Clock | None = None) -> Solution:
-        """Run to the tolerance, to the last step, until `clock` says so, or until float32 is found too coarse."""
+        """Run to `tol`, unless steps run out, `clock` says stop, or float32 is too coarse."""
         clock = clock or Clock()
         arriving = self.first_set()
         if self.b.any():
@@ -116,7 +116,7 @@ class GrowingSolver(Iterate):
                 break
         return self.result()._replace(cut_off=clock.is_past() and self.gap() > self.tol)
 
-    # -- the policy, for one problem -------------------------------------------------------------------
+    # -- the policy, for one problem --------------------------------------------------------------
 
     def first_set(self) -> np.ndarray:
         if self.b.any() and self.n > working_set.SMALL:
@@ -139,7 +139,7 @@ class GrowingSolver(Iterate):
         self.rounding = self.error.rounding(*self.arrays(), exact=self.in_float64, final=final)
         return self.rounding > 0.0
 
-    # -- the working set and its kernel values ---------------------------------------------------------
+    # -- the working set and its kernel values ----------------------------------------------------
 
     def join(self, arriving: np.ndarray) -> None:
         """Make `arriving`, a mask, part of the working set, with their kernel rows."""
@@ -164,7 +164,7 @@ class GrowingSolver(Iterate):
         return arriving
 
     def by_side(self, samples: np.ndarray) -> Iterator[tuple[Side, np.ndarray, np.ndarray]]:
-        """For each side: its variables among `samples`, counted within the side, and their places there."""
+        """Each side, its variables among `samples`, counted within it, and their places there."""
         for side, start in zip(self.sides, self.starts, strict=False):
             places = np.flatnonzero((samples >= start) & (samples < start + side.n))
             yield side, samples[places] - start, places
@@ -184,7 +184,7 @@ class GrowingSolver(Iterate):
                 source.compute(missing, store.rows, store.slot_of[missing], self.parallel_for)
 
     def gather_kernel(self, old: int) -> None:
-        """Complete K, the kernel values of the working set, for its members from position `old` on."""
+        """Complete K, the working set's kernel values, for its members from position `old` on."""
         parts = list(self.by_side(self.members))
         for side, members, places in parts:
             new = places >= old
@@ -194,7 +194,7 @@ class GrowingSolver(Iterate):
                 for store, (_, other_members, other_places) in zip(side.stores, parts, strict=True):
                     gather(store.rows, store.slot_of[joined], other_members, self.K, first_row, other_places)
 
-    # -- optimisation ----------------------------------------------------------------------------------
+    # -- optimisation -----------------------------------------------------------------------------
 
     def optimise(self, clock: Clock) -> bool:
         """SMO on the working set, and its effect on every variable's gradient.

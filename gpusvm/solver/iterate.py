@@ -1,4 +1,7 @@
-"""Where a solver is in one problem: coefficients and gradient, and what they say. All arrays are (n,) float64."""
+"""Where a solver is in one problem: coefficients and gradient, and what they say.
+
+All arrays are (n,) float64.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from gpusvm.solver import working_set
 
 
 class Begun(NamedTuple):
-    """A problem that is to be solved on an active set, its steps so far, and whether float32 is too coarse for it."""
+    """A problem that is to be solved on an active set, and its steps so far.
+
+    `in_float64` says whether float32 is too coarse for it.
+    """
 
     problem: QP
     n_iter: int = 0
@@ -19,7 +25,7 @@ class Begun(NamedTuple):
 
 
 class Iterate:
-    """The coefficients b of a problem, and the gradient v = p - K b at them, without what `epsilon` adds to it.
+    """The coefficients b of a problem, and the gradient v = p - K b without what `epsilon` adds.
 
     Parameters
     ----------
@@ -98,7 +104,10 @@ class Figures(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """The largest violation of the optimality conditions; 0 where nothing may grow, or nothing shrink."""
+        """The largest violation of the optimality conditions.
+
+        0 where nothing may grow, or nothing shrink.
+        """
         gap = self.most - self.least
         return gap if np.isfinite(gap) else 0.0
 

@@ -1,4 +1,4 @@
-"""The kernel values of one kernel between samples that are cut into blocks, and how exact they are."""
+"""Values of one kernel between samples that are cut into blocks, and how exact they are."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class KernelOfBlocks:
         return ComputedValues(self.kernel, self.exact_samples() if dtype == np.float64 else self.samples, rows, dtype)
 
     def within(self, block: int) -> np.ndarray:
-        """Kernel values (n, n) float32 within a block, computed when a problem first needs them and kept."""
+        """Kernel values (n, n) float32 within a block: computed when first needed, and kept."""
         with self._within_locks[block]:
             K = self._within.get(block)
             if K is None:

@@ -28,10 +28,10 @@ _KINDS = {"linear": 0, "rbf": 1, "poly": 2, "sigmoid": 3}
 
 
 class RowSource(Protocol):
-    """Computes kernel values between samples of one class and all samples of another, or of the same."""
+    """Computes kernel values between samples of one class and all of another, or of the same."""
 
     def compute(self, samples: np.ndarray, into: np.ndarray, slots: np.ndarray, parallel_for: ParallelFor) -> None:
-        """Write the kernel values of `samples` (m,) of the left class into rows `slots` (m,) of `into`."""
+        """Write values of `samples` (m,) of the left class into rows `slots` (m,) of `into`."""
 
 
 class KernelRows:
@@ -77,7 +77,7 @@ class ParallelFor:
 def write_products(
     kernel: Kernel, products: Products, right: Operand, into: np.ndarray, slots: np.ndarray, start: int, stop: int
 ) -> None:
-    """Write the kernel values that `products`, of rows with `right`, become, to ``into[slots, start:stop]``."""
+    """Turn `products`, of rows with `right`, into kernel values in ``into[slots, start:stop]``."""
     if isinstance(products, FusedProducts) and products.serves_rows(kernel, into.dtype):
         products.write(kernel, into, slots, start, stop)
     else:
@@ -107,7 +107,7 @@ def write_kernel(
 
 
 def kernel_numbers(kernel: Kernel, inner: Any, unit: float, into: Any) -> tuple[Any, ...]:
-    """The first arguments of `_write_kernel`, for inner products and kernel values of these dtypes."""
+    """First arguments of `_write_kernel`, for inner products and kernel values of these dtypes."""
     real = np.float64 if np.float64 in (inner, into) else np.float32
     numbers = real(unit), real(kernel.gamma * unit), real(kernel.coef0)
     return _KINDS[kernel.name], *numbers, kernel.degree, np.dtype(into).type(0)

@@ -1,4 +1,4 @@
-"""Kernel values between the variables of one problem: a matrix of them whose rows come and go, and sums over them."""
+"""Kernel values between one problem's variables: a matrix whose rows come and go, and sums."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ class KernelValues(Protocol):
     def extend(
         self, K: np.ndarray, members: np.ndarray, old: int, parallel_for: ParallelFor, stopped: Callable[[], bool]
     ) -> None:
-        """Complete K (q, >= q), symmetric, the values between `members` (q,), which lacks rows and columns from `old`.
+        """Complete K (q, >= q), symmetric, the values between `members` (q,).
 
-        `stopped` is asked now and then; where it says so, K is left unfinished.
+        K lacks rows and columns from `old` on. `stopped` is asked now and then; where it says so,
+        K is left unfinished.
         """
 
     def on_demand(self) -> RowsOnDemand | None:
-        """What all rows of values are computed from, a row at a time; None where that is not possible."""
+        """What all rows are computed from, a row at a time; None where that is not possible."""
 
     def subtract(
         self,
@@ -84,7 +85,7 @@ class ComputedValues:
         self._extend(K, self.rows[members], old, len(members), parallel_for, stopped)
 
     def between(self, K: np.ndarray, n_left: int, parallel_for: ParallelFor, stopped: Callable[[], bool]) -> None:
-        """Write to K (n, >= n) the values between the first `n_left` of all variables and the others, and no more."""
+        """Write to K (n, >= n) only values between the first `n_left` variables and the others."""
         self._extend(K, self.rows, n_left, n_left, parallel_for, stopped)
 
     def _extend(
@@ -96,7 +97,10 @@ class ComputedValues:
         parallel_for: ParallelFor,
         stopped: Callable[[], bool],
     ) -> None:
-        """The values of `rows` from `old` on, against those before them and below `width`; and the mirror image."""
+        """The values of `rows` from `old` on, against those before them and below `width`.
+
+        Their mirror image is written too.
+        """
         operand = make_operand(self.samples, rows[:width])
 
         def strip(start: int, stop: int) -> None:
@@ -155,7 +159,9 @@ _tile = Scratch()
 
 
 class ValuesOfTwoBlocks(ComputedValues):
-    """The same for a problem about two blocks, where what is within a block is shared with its other problems.
+    """The same for a problem about two blocks, where the values within a block are shared.
+
+    They are those of the block's other problems too.
 
     Parameters
     ----------
@@ -190,7 +196,7 @@ class ValuesOfTwoBlocks(ComputedValues):
 
 
 class GivenValues:
-    """The same, where the kernel values were given: those of variables k and l are ``X[rows[k], rows[l]]``."""
+    """The same, where kernel values were given: of variables k and l ``X[rows[k], rows[l]]``."""
 
     def __init__(self, X: np.ndarray, rows: np.ndarray, dtype: Any) -> None:
         self.X, self.rows, self.dtype = X, rows, dtype
@@ -264,7 +270,7 @@ class ActiveMatrix:
 
     @property
     def K(self) -> np.ndarray:
-        """(q, >= q): rows begin at multiples of 64 bytes from each other, columns from q on mean nothing.
+        """(q, >= q): rows begin multiples of 64 bytes apart, columns from q on mean nothing.
 
         Where there is something in `on_demand`, it says which row is where.
         """
@@ -286,7 +292,10 @@ class ActiveMatrix:
             self.width = -(-n // PANEL_WIDTH) * PANEL_WIDTH
 
     def change(self, wanted: np.ndarray, parallel_for: ParallelFor, stopped: Callable[[], bool]) -> None:
-        """Make the variables that `wanted` (n,) marks the members. Where `stopped` says so, K is left unfinished."""
+        """Make the variables that `wanted` (n,) marks the members.
+
+        Where `stopped` says so, K is left unfinished.
+        """
         kept = np.flatnonzero(wanted[self.members]).astype(np.uint32)
         joining = wanted.copy()
         joining[self.members] = False
@@ -311,7 +320,10 @@ class ActiveMatrix:
             self.values.extend(self.K, members, old, parallel_for, stopped)
 
     def _touch(self, start: int, stop: int, parallel_for: ParallelFor) -> None:
-        """Touch memory that is new, on all threads: a system may take 2 s for a GB of it, and much less in parallel."""
+        """Touch memory that is new, on all threads.
+
+        A system may take 2 s for a GB of it, and much less in parallel.
+        """
 
         def part(first: int, last: int) -> None:
             touched = self.flat[start + first : start + last : _PAGE]
@@ -321,7 +333,10 @@ class ActiveMatrix:
             parallel_for(part, stop - start, TOUCHED)
 
     def subtract(self, v: np.ndarray, places: np.ndarray, coefficients: np.ndarray, parallel_for: ParallelFor) -> None:
-        """v -= K[:, places] @ coefficients, summed in float64; v (q,) and coefficients float64, places int64."""
+        """v -= K[:, places] @ coefficients, summed in float64.
+
+        `v` (q,) and `coefficients` are float64, `places` int64.
+        """
 
         def columns(start: int, stop: int) -> None:
             subtract_combination(self.K, places, coefficients, v[start:stop], start)
@@ -331,9 +346,10 @@ class ActiveMatrix:
 
 @compiled()
 def _keep(source: np.ndarray, width: int, kept: np.ndarray, target: np.ndarray, new_width: int) -> None:
-    """Move rows and columns `kept`, ascending, to the front; `target` may be `source` where rows do not grow.
+    """Move rows and columns `kept`, ascending, to the front.
 
-    `kept` are uint32: what may be negative must be looked at before it is an index.
+    `target` may be `source` where rows do not grow. `kept` are uint32: what may be negative must
+    be looked at before it is an index.
     """
     for a in range(kept.shape[0]):
         row, place = np.int64(kept[a]) * width, a * new_width
@@ -352,7 +368,7 @@ def _widen(flat: np.ndarray, width: int, q: int, new_width: int) -> None:
 
 @compiled()
 def _mirror(K: np.ndarray, top: int, bottom: int, left: int, right: int) -> None:
-    """Write what of the tile K[top:bottom, left:right] is below the diagonal to the other side of it.
+    """Mirror what is below the diagonal in the tile K[top:bottom, left:right] across it.
 
     In squares of 16: a cache line each, instead of single numbers far apart.
     """
