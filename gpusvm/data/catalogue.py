@@ -1,4 +1,4 @@
-"""The data sets known by name: where on disk they are looked for, and where else they can be had."""
+"""Data sets known by name: where on disk they are looked for, and where else they can be had."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def cache_dir() -> Path:
 
 
 def find_local(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """The folder that holds all files of a data set, without fetching anything; None if there is none.
+    """The folder that holds all files of a data set, or None; nothing is fetched.
 
     Looked for in `data_dir`, GPUSVM_DATA_DIR, `./data` and the cache, in that order; in each as
     `<name>/` or as torchvision lays it out. The files are not verified here.
@@ -342,7 +342,7 @@ def _candidates(entry: CatalogueEntry, data_dir: str | os.PathLike[str] | None) 
 
 
 def _folder_to_mend(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
-    """Where a load would find the set, unless that is outside of the `data_dir` that was asked for."""
+    """Where a load would find the set, unless that is outside of a `data_dir` that was given."""
     local = find_local(name, data_dir)
     inside = local is not None and (data_dir is None or local.is_relative_to(data_dir))
     return local if inside else None

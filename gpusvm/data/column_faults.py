@@ -1,4 +1,4 @@
-"""Columns of features that hold something else than numbers: what, how much of it, and what to do about it."""
+"""Columns of features that hold something else than numbers: what, how much, what to do."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ class ColumnFault:
 
     @property
     def option(self) -> str:
-        """What to write behind --drop, as a shell takes it: the name, or the number where the name is none to type."""
+        """What to write behind --drop, as a shell takes it.
+
+        It is the name, or the number where the name is none to type.
+        """
         return option_of(self.name, self.column)
 
     @property
@@ -105,7 +108,10 @@ class ColumnFault:
 
 
 class UnusableColumnsError(DataError):
-    """Columns of features hold something else than numbers. `faults` has all of them, in the order of the file."""
+    """Columns of features hold something else than numbers.
+
+    `faults` has all of them, in the order of the file.
+    """
 
     def __init__(self, path: Path, faults: Sequence[ColumnFault], *, has_label: bool) -> None:
         self.faults = tuple(faults)
@@ -127,7 +133,7 @@ def drop_options(faults: Sequence[ColumnFault]) -> str:
 
 
 def truth_of(words: Sequence[str]) -> dict[str, float] | None:
-    """What each of these words is as a number, where all are true or false, or all yes or no; else None."""
+    """Each word as a number, where all are true or false, or all yes or no; else None."""
     for truths in _TRUTHS:
         if words and all(word.strip().lower() in truths for word in words):
             return {word: truths[word.strip().lower()] for word in words}

@@ -41,7 +41,7 @@ _BLOCK_VALUES = 2**22
 
 @dataclass(frozen=True, eq=False)
 class ColumnFigures:
-    """Of each column: all (n_features,) float64. A sparse table's zeros count as any other value."""
+    """Figures of each column, all (n_features,) float64. Zeros of a sparse table count too."""
 
     least: np.ndarray
     mean: np.ndarray
@@ -82,7 +82,10 @@ def n_distinct(table: Table, column: int) -> int:
 
 
 def duplicates(table: Table, figures: ColumnFigures) -> list[tuple[int, int]]:
-    """Columns that are copies of an earlier one, each with that one; constant columns aside, in their order."""
+    """Columns that are copies of an earlier one, each with that one, in their order.
+
+    Constant columns are left out.
+    """
     first: dict[bytes, int] = {}
     found = []
     constant = set(figures.constant.tolist())
@@ -96,7 +99,7 @@ def duplicates(table: Table, figures: ColumnFigures) -> list[tuple[int, int]]:
 
 
 def row_numbers(table: Table) -> int | None:
-    """The column that numbers the rows, from 0 or 1 in their order, where there are rows enough to tell."""
+    """The column that numbers the rows, from 0 or 1 in order, where rows are enough to tell."""
     n = len(table)
     if n < _ROWS_TO_TELL or not isinstance(table.X, np.ndarray):
         return None
@@ -108,7 +111,10 @@ def row_numbers(table: Table) -> int | None:
 
 
 class StandIn(NamedTuple):
-    """A value that seems to stand for missing ones in a column: in how many rows, and the range of the others."""
+    """A value that seems to stand for missing ones in a column.
+
+    `n_rows` rows have it, and `least` and `largest` are the range of the others.
+    """
 
     column: int
     value: float
@@ -118,9 +124,10 @@ class StandIn(NamedTuple):
 
 
 def stand_ins(table: Table) -> list[StandIn]:
-    """Values such as -999, 9999 or 1e20 that are in several rows of a column and far outside the range of its others.
+    """Values that seem to stand for missing ones, such as -999, 9999 or 1e20.
 
-    People write them for a value that is not known, and a kernel takes them for what they say.
+    Each is in several rows of a column and far outside the range of its others. People write them
+    for a value that is not known, and a kernel takes them for what they say.
     """
     found: list[StandIn] = []
     for column, (least, largest) in enumerate(zip(*_ends(table.X), strict=True)):
@@ -146,7 +153,7 @@ def told_stand_ins(table: Table, found: Sequence[StandIn]) -> str:
 
 
 def _stand_ins_among(column: int, values: list[float], counts: list[int]) -> list[StandIn]:
-    """Those among the different values of a column, ascending, each of which it has so many times."""
+    """Those among the different values of a column, ascending, which it has `counts` times."""
     found: list[tuple[float, int]] = []
     for _ in range(2):  # those at one end may hide others at the other one
         if n := _n_far_below(values, counts):
@@ -159,7 +166,10 @@ def _stand_ins_among(column: int, values: list[float], counts: list[int]) -> lis
 
 
 def _n_far_below(values: list[float], counts: list[int]) -> int:
-    """How many of the least values mean missing ones, and are far below all others; they may be near each other."""
+    """How many of the least values mean missing ones, and are far below all others.
+
+    They may be near each other.
+    """
     for n in range(min(_MOST_STAND_INS, len(values) - 2), 0, -1):
         least, largest, gap = values[n], values[-1], values[n] - values[n - 1]
         factor = 1.0 if values[n - 1] < 0 <= least else FAR  # below what is never negative, nearer ones stand out too
@@ -170,7 +180,10 @@ def _n_far_below(values: list[float], counts: list[int]) -> int:
 
 
 def _is_as_people_write(value: float) -> bool:
-    """Whether people or programs write this for a value that is missing: -999, 9999, 88, 1e20, or the end of a type."""
+    """Whether people or programs write this for a value that is missing.
+
+    They write -999, 9999, 88, 1e20, or the end of a type.
+    """
     size = abs(value)
     if size >= _ENORMOUS or size in _ENDS_OF_TYPES:
         return True
@@ -196,7 +209,10 @@ def _values_of(table: Table, column: int) -> np.ndarray:
 
 
 def uneven(figures: ColumnFigures) -> tuple[int, int, float] | None:
-    """The columns that vary least and most, and the factor between their deviations, if that is above `UNEVEN`."""
+    """The columns that vary least and most, and the factor between their deviations.
+
+    None where that is below `UNEVEN`, or fewer than two columns vary.
+    """
     varying = np.flatnonzero(figures.deviation > 0)
     if len(varying) < 2:
         return None

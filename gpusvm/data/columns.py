@@ -56,7 +56,7 @@ class Roles:
 
 @dataclass
 class Words:
-    """A column of words: which of them stands in each row. Most columns of words have few different ones."""
+    """A column of words: which of them stands in each row. Most have few different ones."""
 
     values: list[str]
     codes: np.ndarray  # (n,) integers, indices into values
@@ -66,7 +66,10 @@ class Words:
         return np.array([word[:_LONGEST_WORD] for word in self.values])[self.codes]
 
     def truths(self) -> dict[str, float]:
-        """Each word as 1 or 0, where all are true and false, or yes and no, if they are not missing; else empty."""
+        """Each word as 1 or 0, where all are true and false, or yes and no; else empty.
+
+        Words for a missing value are left out.
+        """
         return truth_of([word for word in self.values if not is_missing(word)]) or {}
 
     def as_numbers(self) -> np.ndarray | None:
@@ -104,7 +107,10 @@ def number(cell: str) -> float | None:
 
 
 def find_column(wanted: str, names: Sequence[str], n_columns: int) -> int | None:
-    """The column of that name, else of that name in another case, else of that number from 1 (-1: the last)."""
+    """The column of that name, else of that name in another case, else of that number.
+
+    Numbers count from 1; -1 is the last column.
+    """
     if wanted in names:
         return names.index(wanted)
     lowered = [name.casefold() for name in names]
@@ -155,7 +161,7 @@ def assign(names: tuple[str, ...], n_columns: int, options: TableOptions, path: 
 
 
 def like_training(options: TableOptions, n_columns: int, path: Path) -> TableOptions:
-    """The options for a file of `n_columns` whose columns go by their numbers, as in the training file.
+    """The options for a file of `n_columns` that go by their numbers, as in the training file.
 
     What was left out of that (`options.left_out`) is in this file, and is dropped, or is not; so
     are the labels.
@@ -197,13 +203,16 @@ def like_training(options: TableOptions, n_columns: int, path: Path) -> TableOpt
 
 
 def _is_unlabelled(n_columns: int, names: tuple[str, ...], options: TableOptions) -> bool:
-    """Whether a file to predict has just the columns that are needed, and none of the label's name."""
+    """Whether a file to predict has just the columns needed, and none of the label's name."""
     is_there = options.label is not None and find_column(options.label, names, 0) is not None
     return n_columns == (options.n_features or len(options.columns)) and not is_there
 
 
 def _label_column(options: TableOptions, names: tuple[str, ...], n_columns: int, path: Path) -> int | None:
-    """The column that is said to hold the labels; a model's name for it cannot be in a file without a header."""
+    """The column that is said to hold the labels.
+
+    None where it is a model's name for it and the file has no header.
+    """
     needs = options.columns or options.n_features
     if needs and not names and find_column(options.label or "", names, n_columns) is None:
         return None
@@ -211,7 +220,10 @@ def _label_column(options: TableOptions, names: tuple[str, ...], n_columns: int,
 
 
 def _by_name(names: tuple[str, ...], options: TableOptions, dropped: set[int], path: Path) -> Roles:
-    """The features that are needed, in their order; the labels where they are recognised; the others are left out."""
+    """The features that are needed, in their order, and the labels where they are recognised.
+
+    The other columns are left out.
+    """
     found = [find_column(name, names, 0) for name in options.columns]
     absent = [name for name, column in zip(options.columns, found, strict=True) if column is None]
     if absent:
@@ -261,7 +273,7 @@ def _usual_label(names: tuple[str, ...], dropped: set[int], path: Path) -> int |
 
 
 def _say_other_labels(names: tuple[str, ...], aside: set[int | None], path: Path) -> None:
-    """Warn of features that are named as labels usually are: they may tell the label that is to be found."""
+    """Warn of features that are named as labels usually are: they may give the label away."""
     for column, name in enumerate(names):
         if column not in aside and name.lower() in LABEL_NAMES:
             warn(
@@ -350,7 +362,7 @@ def _label_at_an_end(ends: dict[int, Words], names: tuple[str, ...], path: Path)
 
 
 def look_like_labels(column: np.ndarray) -> bool:
-    """Whether numbers are like those of classes: whole, few, each more than once, none nearly everywhere."""
+    """Whether numbers look like classes: whole, few, none just once, none nearly everywhere."""
     if not np.isfinite(column).all() or (column != np.floor(column)).any():
         return False
     counts = np.unique(column, return_counts=True)[1]
@@ -358,7 +370,10 @@ def look_like_labels(column: np.ndarray) -> bool:
 
 
 def _tells_rows_apart(numbers: np.ndarray) -> bool:
-    """Whether these are whole numbers, each once: consecutive ones in any order, or of many rows any."""
+    """Whether these are whole numbers, each once.
+
+    Few of them must be consecutive, in any order.
+    """
     if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
         return False
     are_all = len(numbers) >= _ROWS_TO_TELL or numbers.max() - numbers.min() == len(numbers) - 1
@@ -405,7 +420,9 @@ def _say_alike(words: Sequence[str], where: str) -> None:
 def from_columns(
     names: tuple[str, ...], values: Sequence[np.ndarray | Words | Foreign], options: TableOptions, path: Path
 ) -> Contents:
-    """The table of columns, each numbers (n,) or words, as files hold them that store columns by their type.
+    """The table of columns, each numbers (n,) or words.
+
+    Files that store columns by their type hold them so.
 
     Raises
     ------
@@ -445,7 +462,9 @@ def from_columns(
 
 
 def pick(contents: Contents, options: TableOptions, path: Path) -> Contents:
-    """A table without names, with the labels from the column and without the columns that the user names by number.
+    """A table without names, its columns picked as the user says by their numbers.
+
+    The labels come from one column, and columns to drop are left out.
 
     Raises
     ------
@@ -475,7 +494,7 @@ def pick(contents: Contents, options: TableOptions, path: Path) -> Contents:
 
 
 def as_words(column: np.ndarray | Words | Foreign) -> Words:
-    """A column as words, whatever it holds; what is foreign as the name of its type in every row."""
+    """A column as words, whatever it holds; a foreign one as its type's name in every row."""
     if isinstance(column, Words):
         return column
     if isinstance(column, Foreign):

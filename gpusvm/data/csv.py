@@ -1,4 +1,4 @@
-"""CSV in Kaggle's layout: `label,pixel0,pixel1,...` for training, `pixel0,pixel1,...` for a test set.
+"""CSV in Kaggle's layout: `label,pixel0,...` for training, `pixel0,...` for a test set.
 
 A block of lines that holds nothing but small whole numbers, as such files do, is parsed with a few
 NumPy operations on its bytes. Any other block goes line by line through a parser that knows about
@@ -113,7 +113,10 @@ def _read_layout(file: IO[bytes], path: Path) -> _Layout:
 
 
 def _check_is_a_table(line: bytes, number: int, path: Path) -> None:
-    """Refuse by its name what is no comma-separated table, judged by its first line. Raises DataError."""
+    """Refuse by its name what is no comma-separated table.
+
+    It is judged by its first line. Raises DataError.
+    """
     start = line.strip().lower()
     if line.startswith(GZIP_MAGIC):
         raise DataError(f"{path}: is gzip, not text; unpack it first (gunzip)")
@@ -145,7 +148,7 @@ def _is_square(number: int) -> bool:
 
 
 def _place_labels(file: IO[bytes], layout: _Layout) -> _Layout:
-    """Where the labels of a file without a header are, judged by its first rows. Raises DataError."""
+    """Where the labels are in a file without a header, by its first rows. Raises DataError."""
     if layout.names is not None or layout.label_column is None:
         return layout
     file.seek(layout.start)
@@ -204,7 +207,10 @@ def _read_line(file: IO[bytes], path: Path, number: int) -> bytes:
 
 
 def _blocks(file: IO[bytes], layout: _Layout) -> Iterator[tuple[int, bytes]]:
-    """Whole lines, about a block's worth at a time, with the number of the first; a line feed ends each."""
+    """Whole lines, about a block's worth at a time, with the number of the first.
+
+    Each line ends in a line feed.
+    """
     line = layout.first_line
     while block := file.read(_BLOCK_BYTES):
         block += _read_line(file, layout.path, line + block.count(b"\n"))
@@ -230,7 +236,7 @@ def _parse_block(block: bytes, first_line: int, layout: _Layout) -> tuple[np.nda
 
 
 def _parse_digits(block: bytes, layout: _Layout) -> np.ndarray | None:
-    """Cells of one to three digits, all in range: (n, n_columns) int16. None where anything is otherwise."""
+    """Cells of one to three digits, all in range: (n, n_columns) int16; None for any others."""
     text = np.frombuffer(block, dtype=np.uint8)
     digits = text - _ZERO  # wraps around: whatever is no digit is more than 9
     ends = np.flatnonzero(digits > 9)
@@ -252,7 +258,10 @@ def _parse_digits(block: bytes, layout: _Layout) -> np.ndarray | None:
 
 
 def _parse_lines(block: bytes, first_line: int, layout: _Layout) -> np.ndarray:
-    """The rows, blank lines skipped: (n, n_columns) float64. Raises DataError for the first bad cell."""
+    """The rows, blank lines skipped: (n, n_columns) float64.
+
+    Raises DataError for the first bad cell.
+    """
     rows = [
         _parse_line(line, number, layout)
         for number, line in enumerate(block.split(b"\n")[:-1], start=first_line)

@@ -242,11 +242,12 @@ def _table_options(caller: str, given: _OfTables) -> TableOptions:
 
 
 def has_split(source: PathLike, split: str, data_dir: PathLike | None = None) -> bool:
-    """Whether a source has that split; nothing is fetched, and only as much read as it takes to tell.
+    """Whether a source has that split.
 
-    Catalogue names have both. An IDX folder has those whose images are in it, an .npz those it has
-    keys for, a picture folder both if it holds `train/` and `test/`, a folder of tables those that
-    `train.csv` and `test.csv` and the like are for; anything else only "train".
+    Nothing is fetched, and only as much is read as it takes to tell. Catalogue names have both. An
+    IDX folder has those whose images are in it, an .npz those it has keys for, a picture folder
+    both if it holds `train/` and `test/`, a folder of tables those that `train.csv` and `test.csv`
+    and the like are for; anything else only "train".
 
     Parameters
     ----------
@@ -374,7 +375,10 @@ def load_images(path: PathLike, *, resize: ImageShape | None = None) -> tuple[np
 def _read_samples(
     file: Path, kind: str, options: TableOptions, resize: ImageShape | None
 ) -> Contents | tuple[np.ndarray, list[str]]:
-    """A table, or images and their ids; pictures already resized, since they may be of several sizes."""
+    """A table, or images and their ids.
+
+    Pictures are already resized, since they may be of several sizes.
+    """
     if str(file) in CATALOGUE and not file.exists():
         raise DataError(
             f"{file}: is the name of a data set, and a file is needed here; gpusvm evaluate MODEL {file} takes names"
@@ -494,7 +498,10 @@ def _read_table_file(
 
 
 def _picked(found: _Found, options: TableOptions, path: Path) -> _Found:
-    """What is in arrays, with the labels and without the columns that the user says by number, if it is a table."""
+    """What is in arrays.
+
+    Of a table, columns that the user names by number become its labels or are dropped.
+    """
     if isinstance(found, Contents):
         return table_columns.pick(found, options, path)
     _refuse_columns(path, options)

@@ -62,9 +62,10 @@ def read(path: Path, options: TableOptions) -> Contents:
 
 
 def read_any(path: Path, options: TableOptions, kind: str) -> Contents | tuple[np.ndarray, np.ndarray | None]:
-    """Read text as images or as a table, as `kind` says; "auto": whichever its first rows look like.
+    """Read text as images or as a table, as `kind` says.
 
-    Images are those that `looks_like_images` recognises.
+    "auto" is whichever its first rows look like. Images are those that `looks_like_images`
+    recognises.
     """
     if kind == "table":
         return read(path, options)
@@ -118,7 +119,10 @@ class _Odd:
         return np.nan
 
     def fault(self, column: int, name: str, n_rows: int) -> ColumnFault | None:
-        """What is wrong with the column; nothing if it holds true and false, or yes and no, in every row."""
+        """What is wrong with the column.
+
+        Nothing (None) if each row holds true or false, or each yes or no.
+        """
         is_truth = self.n_words + self.n_missing == n_rows and truth_of(tuple(self.words)) is not None
         if is_truth and not self.n_missing:
             return None
@@ -142,7 +146,10 @@ class _Parser:
         self.codes = {column: {} for column in self.roles.worded}
 
     def parse(self, text: str, first_line: int) -> np.ndarray:
-        """The rows of a block: (n, n_columns) float64, NaN where a feature is missing. Raises DataError."""
+        """The rows of a block: (n, n_columns) float64, NaN where a feature is missing.
+
+        Raises DataError where they cannot be read.
+        """
         if "\0" in text:
             raise DataError(
                 f"{self.layout.path}: is no text from line {first_line} on (it holds zero bytes); export it again"
@@ -162,10 +169,11 @@ class _Parser:
         return values
 
     def _parse_by_arrow(self, text: str) -> np.ndarray | None:
-        """A large block by pyarrow, which is several times as fast; None where it is not installed or not sure.
+        """A large block by pyarrow, which is several times as fast.
 
-        Quotes and columns that hold something else than numbers are left to the others, which are
-        known to agree.
+        None where the block is smaller, or pyarrow is not installed or not sure. Quotes and
+        columns that hold something else than numbers are left to the others, which are known to
+        agree.
         """
         layout = self.layout
         if len(text) < BLOCK_CHARACTERS or layout.separator is None or layout.quote in text or self.odd:
@@ -205,7 +213,10 @@ class _Parser:
         return values
 
     def _parse_at_once(self, lines: list[str]) -> np.ndarray | None:
-        """By NumPy's reader, which refuses (None) whatever is not plainly so many numbers in every line."""
+        """The rows by NumPy's reader.
+
+        It refuses (None) whatever is not plainly so many numbers in every line.
+        """
         if not any(lines):
             return np.empty((0, self.layout.n_columns))
         converters: dict[int | str, Callable[[str], Any]] = {
@@ -257,7 +268,7 @@ class _Parser:
         return np.array(rows, dtype=np.float64).reshape(-1, self.layout.n_columns)
 
     def _rows(self, lines: list[str], first_line: int) -> Iterator[tuple[int, list[str]]]:
-        """The cells of each row, with the number of its line; lines without anything are passed over."""
+        """The cells of each row, with the number of its line; empty lines are passed over."""
         separator = self.layout.separator
         quote = self.layout.quote
         if separator is None and not any(quote in line for line in lines):
@@ -307,7 +318,10 @@ class _Parser:
         return self.layout.names[column] if self.layout.names else ""
 
     def words(self, column: int, codes: np.ndarray) -> Words:
-        """A column of words by its codes; without those that NumPy's reader saw in a block that it then refused."""
+        """A column of words by its codes.
+
+        It is without those that NumPy's reader saw in a block that it then refused.
+        """
         words = list(self.codes[column])
         used, codes = np.unique(codes, return_inverse=True)
         return Words([words[code] for code in used], codes)
@@ -326,7 +340,10 @@ def _read(path: Path, encoding: str, options: TableOptions) -> Contents:
 
 
 def read_rows(found: Iterable[tuple[int, str]], layout: Layout, options: TableOptions) -> Contents:
-    """The table in blocks of lines after the header, each with the number of its first line; as `read`."""
+    """The table in blocks of lines after the header, as `read` gives it.
+
+    `found` has each block after the number of its first line.
+    """
     path = layout.path
     roles = columns.assign(layout.names, layout.n_columns, options, path)
     parser = _Parser(layout, roles)

@@ -1,4 +1,7 @@
-"""How a table is written as text: separator, decimal mark, header, encoding; judged by its first lines."""
+"""How a table is written as text, judged by its first lines.
+
+That is its separator, decimal mark, header and encoding.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ class Layout:
 
 
 def find_layout(path: Path) -> Layout:
-    """How the file is written, judged by its first lines. Raises DataError where they are those of no table."""
+    """How the file is written, judged by its first lines.
+
+    Raises DataError where they are those of no table.
+    """
     head = read_head(path)
     refuse_what_is_no_table(head, path)
     lines = decode_head(head, path).split("\n")
@@ -122,7 +128,7 @@ def layout_of(lines: list[str], encoding: str, path: Path) -> Layout:
 
 
 def _refuse_title(rows: list[tuple[str, ...]], line: int, path: Path) -> None:
-    """Raise DataError where the first line has one cell of words alone, and those below have more."""
+    """Raise DataError where the first line is one cell of words, and those below have more."""
     filled = [cell for cell in rows[0] if cell]
     if len(filled) == 1 and columns.number(filled[0]) is None and sum(map(bool, rows[-1])) > 1:
         raise DataError(
@@ -183,7 +189,10 @@ def read_number(cell: str, decimal: str) -> float | None:
 
 
 def _find_names(rows: list[tuple[str, ...]], decimal: str) -> tuple[str, ...]:
-    """The first row, where it is a header: words over numbers, words alone, a usual name of the labels, 0, 1, 2, ..."""
+    """The first row, where it is a header.
+
+    It is one of words over numbers, words alone, a usual name of the labels, or 0, 1, 2, ...
+    """
     first, rest = rows[0], rows[1:]
     is_word = [bool(cell) and read_number(cell, decimal) is None for cell in first]
     over_numbers = any(
@@ -197,7 +206,7 @@ def _find_names(rows: list[tuple[str, ...]], decimal: str) -> tuple[str, ...]:
 
 
 def _names_in_comment(comment: str, rows: list[tuple[str, ...]], separator: str | None) -> tuple[str, ...]:
-    """The comment above the first row, where it names the columns, as numpy.savetxt writes its header."""
+    """The names in the comment above the first row, as numpy.savetxt writes its header."""
     if not comment:
         return ()
     names = tuple(_cells([comment], separator)[0])

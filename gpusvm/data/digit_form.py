@@ -1,4 +1,4 @@
-"""Brings a drawing or a scan into the form of MNIST's digits: cut out, scaled, centred by its centre of mass.
+"""Brings a drawing or a scan into the form of MNIST's digits: cut out, scaled, centred by mass.
 
 MNIST's digits were made so by Y. LeCun, C. Cortes and C. Burges: scaled to fit a box of 20 x 20
 pixels with their proportions kept, grey at the edges where the scaling smooths them, and moved
@@ -68,12 +68,12 @@ def as_digit(picture: np.ndarray, shape: ImageShape = MNIST_SHAPE, box: ImageSha
 
 
 def default_box(shape: ImageShape) -> ImageShape:
-    """What a character fills of an image of this shape (height, width), in the proportion of MNIST's."""
+    """What a character fills of an image of this shape (height, width), in MNIST's proportion."""
     return max(1, (shape[0] * 20 + 14) // 28), max(1, (shape[1] * 20 + 14) // 28)
 
 
 def as_ink(picture: np.ndarray) -> np.ndarray:
-    """How much ink there is at each pixel of a grey picture (height, width) uint8: float64 from 0 to 255.
+    """How much ink each pixel of a grey picture (height, width) uint8 has: float64, 0 to 255.
 
     The median along the edge is the paper, of a larger picture with the slope of its light from
     side to side. Light paper is turned around, noise as large as that along the edge is taken off,
@@ -95,7 +95,10 @@ def as_ink(picture: np.ndarray) -> np.ndarray:
 
 
 def _slope(picture: np.ndarray) -> np.ndarray:
-    """By how much the light on the paper is off at each pixel (height, width) float64, judged by the four sides."""
+    """By how much the light on the paper is off at each pixel: (height, width) float64.
+
+    It is judged by the four sides.
+    """
     height, width = picture.shape
     if min(height, width) < SHADED:
         return np.zeros(picture.shape)
@@ -111,7 +114,7 @@ def _median(values: np.ndarray) -> float:
 
 
 def _extent(most: np.ndarray) -> tuple[int, int] | None:
-    """From where to where there is ink, given the most (n,) in each row or column; None for no ink."""
+    """From where to where there is ink, by the most (n,) in each row or column; None for none."""
     inked = np.flatnonzero(most >= INK_SHARE * 255)
     return (int(inked[0]), int(inked[-1]) + 1) if len(inked) else None
 

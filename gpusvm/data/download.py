@@ -113,7 +113,10 @@ def _write_capped(
 
 
 def _gzip_if_plain(path: Path) -> None:
-    """Some servers unpack whatever is asked of them; the name says .gz, so the content should be."""
+    """Gzip a file that is not: its name says .gz, so the content should be.
+
+    Some servers unpack whatever is asked of them.
+    """
     with path.open("rb") as file:
         is_gzip = file.read(2) == GZIP_MAGIC
     if not is_gzip:

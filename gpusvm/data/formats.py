@@ -1,4 +1,4 @@
-"""What a file or folder is, found from what is in it and, where that does not tell, from its name."""
+"""What a file or folder is, found from its content and, where that does not tell, its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""IDX files in pairs of images and labels, by the names that MNIST and its successors (EMNIST, KMNIST) have."""
+"""IDX files in pairs of images and labels, named as MNIST's or its successors' are.
+
+The successors are EMNIST and KMNIST.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def is_folder(folder: Path) -> bool:
 
 
 def has_split(source: Path, split: str) -> bool:
-    """Whether the folder, or what a file of images is one of, has images for this split. Raises DataError as `read`."""
+    """Whether the folder, or what a file of images is one of, has images for this split.
+
+    Raises DataError as `read` does.
+    """
     return split in _pairs(source)
 
 
@@ -56,7 +62,10 @@ def read(source: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def read_images(path: Path) -> np.ndarray:
-    """The images (n, height, width) uint8 of a file, upright: EMNIST's, known by their names, are turned."""
+    """The images (n, height, width) uint8 of a file, upright.
+
+    EMNIST's, known by their names, are turned.
+    """
     images = idx.read_images(path)
     found = _NAME.fullmatch(path.name)
     if found is None or not (found["set"] or "").lower().startswith(_TRANSPOSED):
@@ -83,7 +92,7 @@ def _pairs(source: Path) -> dict[str, _Pair]:
 
 
 def _sets(folder: Path) -> dict[str, dict[str, _Pair]]:
-    """The data sets in a folder that have images: for each, by its name, the pairs of its splits."""
+    """The data sets in a folder that have images: by name, the pairs of their splits."""
     files: dict[tuple[str, str, str], Path] = {}
     try:
         entries = sorted(folder.iterdir(), reverse=True)  # of a file and its gzipped form, the former is the last

@@ -77,7 +77,10 @@ def read_encoded(contents: Sequence[bytes], where: Path, resize: ImageShape | No
 def _read_all(
     n: int, picture_of: Callable[[int], tuple[Path, bytes]], where: Path, resize: ImageShape | None
 ) -> np.ndarray:
-    """The pictures that `picture_of` gives by their row, with what to call each: (n, height, width) uint8."""
+    """The pictures that `picture_of` gives by their row: (n, height, width) uint8.
+
+    It also gives what to call each.
+    """
     first_name, content = picture_of(0)
     first = _read_picture(first_name, content, None, resize)
     layers = 1 if first.alpha is None else 2  # opacities are kept until all pictures are known
@@ -97,14 +100,17 @@ def _read_all(
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """Greys (height, width) uint8, and how opaque each pixel is, uint8; None where all are wholly so."""
+    """Greys (height, width) uint8, and how opaque each pixel is, uint8; None if all wholly are."""
 
     grey: np.ndarray
     alpha: np.ndarray | None
 
 
 def _composite(images: np.ndarray, transparent: Sequence[tuple[int, np.ndarray]], where: Path) -> None:
-    """Put the pictures that `transparent` lists, with their opacity, on the background that shows more of their ink."""
+    """Put transparent pictures on the background that shows more of their ink.
+
+    `transparent` lists their rows, each with its opacity.
+    """
     ink = sum(float(alpha.sum(dtype=np.int64)) for _, alpha in transparent)
     brightness = sum(float((images[row] * (alpha / 255.0)).sum()) for row, alpha in transparent)
     background = 255 if brightness <= ink / 2 else 0
@@ -172,7 +178,10 @@ def _greys(picture: Image.Image, path: Path, resize: ImageShape | None) -> _Pict
 
 
 def _content(path: Path) -> bytes:
-    """All of the file: from an open one Pillow asks for as many bytes at once as a damaged length says."""
+    """All of the file.
+
+    From an open one Pillow asks for as many bytes at once as a damaged length says.
+    """
     try:
         if path.stat().st_size > _LARGEST_FILE:
             size = f"{_LARGEST_FILE / 2**20:.0f} MB"

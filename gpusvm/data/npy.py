@@ -1,4 +1,4 @@
-"""Arrays in files of their own, as numpy.save writes them: X.npy with y.npy beside it, or the like."""
+"""Arrays in files of their own, as numpy.save writes them: X.npy and y.npy, or the like."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def promised_bytes(stream: IO[bytes], n_bytes_found: int) -> int:
-    """Size of an array by its header, where it is the size of what follows. Raises ValueError where it is not."""
+    """Bytes of an array by its header, where these are as many as what follows.
+
+    Raises ValueError where they are not.
+    """
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
         raise ValueError(f"version {version} of the .npy format")
@@ -77,7 +80,10 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def has_split(path: Path, split: str) -> bool:
-    """Whether there are samples for this split: in a folder under their names, or beside a file X_train.npy."""
+    """Whether there are samples for this split.
+
+    They are in a folder under their names, or beside a file X_train.npy.
+    """
     if path.is_dir():
         return _in_folder(path, split) is not None
     return split == "train" or _partner(path) is not None
@@ -89,7 +95,9 @@ def is_folder(folder: Path) -> bool:
 
 
 def read(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, np.ndarray | None]:
-    """One split as images or as a table, as `kind` says ("auto": what its samples look like), with its labels.
+    """One split, with its labels, as images or as a table, as `kind` says.
+
+    "auto" is what its samples look like.
 
     Raises
     ------
@@ -113,7 +121,7 @@ def read(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, np.n
 
 
 def is_table(samples: np.ndarray, kind: str, name: str) -> bool:
-    """Whether an array is a table rather than images, as `kind` says or else by its values and its name.
+    """Whether an array is a table, not images, as `kind` says or else by its values and name.
 
     Rows of pixels are images, where they make a square: a large one, or any where the array is
     called images.

@@ -1,4 +1,4 @@
-"""NumPy archives: Keras's layout (x_train, y_train, x_test, y_test), and what others call the same."""
+"""NumPy archives: Keras's layout (x_train, y_train, x_test, y_test), and others' names for it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def read(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray | Non
 
 
 def read_any(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, np.ndarray | None]:
-    """Read one split as images (as `read`) or as a table, as `kind` says; "auto": whichever its samples look like."""
+    """Read one split as images (as `read`) or as a table, as `kind` says.
+
+    "auto" is whichever its samples look like.
+    """
     with _open(path) as archive:
         for key, labels_key in PAIRS[split]:
             if key in archive:
@@ -64,7 +67,10 @@ def read_any(path: Path, split: str, kind: str) -> Contents | tuple[np.ndarray, 
 
 
 def read_images(path: Path) -> np.ndarray:
-    """The images to predict: those under `images`, `X` or `data`, else those to test on, else those to train on."""
+    """The images to predict.
+
+    They are those under `images`, `X` or `data`, else those to test on, else those to train on.
+    """
     found = read_samples(path, "images")
     assert not isinstance(found, Contents)  # images were asked for
     return found
@@ -108,7 +114,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 class _Archive(Mapping[str, np.ndarray]):
-    """The arrays of an archive by name. Members are read where they are, never unpacked to files."""
+    """The arrays of an archive by name. Members are read in place, never unpacked to files."""
 
     def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
         self._zip, self.path = archive, path
@@ -142,7 +148,10 @@ class _Archive(Mapping[str, np.ndarray]):
 
 
 def _promised_bytes(stream: IO[bytes], info: zipfile.ZipInfo, archive_bytes: int) -> int:
-    """Size of a member's array by its header, if the archive's directory and its own size agree. Raises ValueError."""
+    """Bytes of a member's array by its header.
+
+    Raises ValueError where the archive's directory or its own size disagrees.
+    """
     if info.compress_type not in _EXPANSION:
         raise ValueError("compressed in another way than NumPy does")
     n_bytes = promised_bytes(stream, info.file_size)

@@ -1,4 +1,4 @@
-"""What is in a data set at a glance: class counts, pixel histogram, and both with pictures as a PNG."""
+"""A data set at a glance: class counts, pixel histogram, and both with pictures as a PNG."""
 
 from __future__ import annotations
 

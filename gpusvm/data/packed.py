@@ -1,4 +1,7 @@
-"""Files that may be packed: gzip and bzip2 by content, whatever the name; what is damaged is a DataError."""
+"""Files that may be packed: gzip and bzip2 by content, whatever the name.
+
+What is damaged is a DataError.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,10 @@ def damage_as_data_error(path: Path, early_end: str = "the gzip stream ends earl
 
 @contextmanager
 def open_unpacked(path: Path, progress: bool = False) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if they are gzip or bzip2. What is wrong with them is a DataError.
+    """The file's bytes, unpacked if they are gzip or bzip2.
 
-    With `progress` a bar on stderr shows how much of a large file is read, if that is a terminal.
+    What is wrong with them is a DataError. With `progress` a bar on stderr shows how much of a
+    large file is read, if that is a terminal.
     """
     with (
         damage_as_data_error(path, "its compressed data end early"),

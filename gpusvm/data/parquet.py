@@ -1,4 +1,7 @@
-"""Parquet, by pyarrow (pip install "gpusvm[parquet]"): tables of numbers, and encoded pictures as hubs ship them."""
+"""Parquet: tables of numbers, and encoded pictures as hubs ship them.
+
+It is read by pyarrow (pip install "gpusvm[parquet]").
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ def is_parquet(head: bytes) -> bool:
 def read_any(
     path: Path, options: TableOptions, kind: str, resize: ImageShape | None = None, *, files: Sequence[Path] = ()
 ) -> Contents | tuple[np.ndarray, np.ndarray | None]:
-    """Pictures or a table, as `kind` says; "auto": pictures where a column holds them, or all are pixels.
+    """Pictures or a table, as `kind` says.
 
-    With `files` they are read one after the other, as the parts of one table, and `path` is what
-    messages name.
+    "auto" is pictures where a column holds them, or all are pixels. With `files` they are read one
+    after the other, as the parts of one table, and `path` is what messages name.
     """
     files = files or (path,)
     if kind != "table" and holds_pictures(path, files):
@@ -53,7 +56,7 @@ def holds_pictures(path: Path, files: Sequence[Path]) -> bool:
 def read_pictures(
     path: Path, options: TableOptions, resize: ImageShape | None, files: Sequence[Path]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Encoded pictures, a row each, as `images.read_pictures` gives files: images, and labels or None.
+    """Encoded pictures, a row each: images as `images.read_pictures` gives, and labels or None.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def read(path: Path, options: TableOptions, files: Sequence[Path]) -> Contents:
 
 
 class _Opened:
-    """Parquet files, the parts of one table; whatever pyarrow raises of a damaged one is a DataError."""
+    """Parquet files, the parts of one table; pyarrow's errors of a damaged one are DataErrors."""
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
         self._path, self._names, self._files = path, files, list[Any]()

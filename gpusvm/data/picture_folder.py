@@ -1,4 +1,4 @@
-"""Folders of pictures: one sub-folder a class, the splits around them, and what else may lie there."""
+"""Folders of pictures: one sub-folder a class, the splits around them, what else may lie there."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ def has_split(folder: Path, split: str) -> bool:
 def read_folder(
     folder: Path, split: str = "train", resize: ImageShape | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a folder of pictures, greyscaled: sub-folders are classes, and without any there are no labels.
+    """Read a folder of pictures, greyscaled: sub-folders are classes.
 
-    Sub-folders that are called train and test, in any case and in whatever way people call them,
-    are those splits: Train/Test, training_set/test_set, train/val, train/val/test. A folder around
-    all of that is looked into. The classes take turns in the result, so that its first rows show
-    all of them and not only the first class. What is left out is said in a DataWarning.
+    Without any there are no labels. Sub-folders that are called train and test, in any case and in
+    whatever way people call them, are those splits: Train/Test, training_set/test_set, train/val,
+    train/val/test. A folder around all of that is looked into. The classes take turns in the
+    result, so that its first rows show all of them and not only the first class. What is left out
+    is said in a DataWarning.
 
     Returns
     -------
@@ -104,7 +105,10 @@ def read_flat_folder(folder: Path, resize: ImageShape | None = None) -> tuple[np
 
 
 def _splits(folder: Path) -> dict[str, Path]:
-    """The folders of the splits by "train" and "test"; none unless there is one to train on and one to test on."""
+    """The folders of the splits by "train" and "test".
+
+    Empty unless there is one to train on and one to test on.
+    """
     subs = _sub_folders(folder)
     require_inside(folder, subs)
     subs = [sub for sub in subs if _has_pictures(sub)]
@@ -133,7 +137,10 @@ def _is_flat(folder: Path) -> bool:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """The folder of classes or splits in a folder that holds no other pictures, as archives often unpack to."""
+    """The folder of classes or splits in a folder that holds no other pictures.
+
+    Archives often unpack to such a folder.
+    """
     while not _holds_pictures(folder):
         subs = [sub for sub in _sub_folders(folder) if _has_pictures(sub)]
         if len(subs) != 1 or _holds_pictures(subs[0]):
@@ -144,7 +151,7 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _say_what_is_left_out(folder: Path) -> None:
-    """Warn of pictures in a folder of classes that belong to none of them, and of what cannot be read."""
+    """Warn of pictures in a folder of classes that belong to none, and of what cannot be read."""
     stray = _pictures(folder)
     if stray:
         names = _listed([file.name for file in stray])
@@ -239,7 +246,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _class_values(names: list[str]) -> np.ndarray:
-    """Class names as integers where all are, and stay apart when they become so ("3" and "03" do not)."""
+    """Class names as integers where all are, and stay apart as such ("3" and "03" do not)."""
     if all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names):
         values = np.array([int(name) for name in names], dtype=np.int64)
         if len(np.unique(values)) == len(names):

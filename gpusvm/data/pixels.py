@@ -38,7 +38,10 @@ def image_shape(n_pixels: int) -> tuple[int, int]:
 
 
 def resized_picture(picture: Image.Image, shape: ImageShape | None) -> Image.Image:
-    """A picture brought to a size by Pillow's bicubic filter, which smooths what it shrinks; as it is for None."""
+    """A picture brought to a size by Pillow's bicubic filter, which smooths what it shrinks.
+
+    It stays as it is where the size is None.
+    """
     if shape is None or (picture.height, picture.width) == shape:
         return picture
     from PIL import Image
@@ -64,7 +67,7 @@ def _is_square(number: int) -> bool:
 
 
 def are_pixels(samples: np.ndarray) -> bool:
-    """Whether rows of numbers (n, n_columns) could be square images: whole numbers from 0 to 255."""
+    """Whether rows (n, n_columns) could be square images: whole numbers from 0 to 255."""
     n_columns = samples.shape[1]
     if not _is_square(n_columns) or samples.size == 0:
         return False
@@ -75,7 +78,10 @@ def are_pixels(samples: np.ndarray) -> bool:
 
 
 def are_fractions_of_pixels(samples: np.ndarray) -> bool:
-    """Whether rows of numbers (n, n_columns) are pixels from 0 to 255 that were divided by 255, of images not tiny."""
+    """Whether rows of numbers (n, n_columns) are pixels from 0 to 255, divided by 255.
+
+    False for tiny images.
+    """
     n_columns = samples.shape[1]
     if samples.dtype.kind != "f" or n_columns < _SMALL_SIDE**2 or not _is_square(n_columns) or samples.size == 0:
         return False
@@ -86,10 +92,10 @@ def are_fractions_of_pixels(samples: np.ndarray) -> bool:
 
 
 def unlike_others(names: Sequence[str]) -> list[int]:
-    """Columns that are no pixels by their names: most others have names that differ in their numbers alone.
+    """Columns that are no pixels by their names.
 
-    pixel0, 1x1, p_0 and 0 are such names. Where most columns have other names than these, none is
-    said to be odd.
+    Most others have names that differ in their numbers alone: pixel0, 1x1, p_0 and 0 are such
+    names. Where most columns have other names than these, none is said to be odd.
     """
     shapes = [re.sub(r"[0-9]+", "0", name.lower()) for name in names]
     usual, count = Counter(shapes).most_common(1)[0] if shapes else ("", 0)

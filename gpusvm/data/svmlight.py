@@ -1,4 +1,4 @@
-"""Sparse tables in the format of SVMlight and LIBSVM: `label index:value index:value ... # comment`."""
+"""Sparse tables of SVMlight and LIBSVM: `label index:value index:value ... # comment`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _LONGEST_LINE = 1 << 26
 
 
 def is_svmlight(head: str) -> bool:
-    """Whether text begins as such a file does: most lines have at most a label, and then pairs of index and value."""
+    """Whether text begins as such a file does.
+
+    Most lines have at most a label, and then pairs of index and value.
+    """
     n_pairs = n_others = 0
     for line in head.split("\n")[:20]:
         cells = line.partition("#")[0].split()
@@ -95,7 +98,10 @@ def _with_columns(X: scipy.sparse.csr_matrix, first_index: int, n_features: int 
 
 
 class _Lines(io.BufferedIOBase):
-    """The lines of a file, counted: what scikit-learn's reader, which takes a file, asks one for."""
+    """The lines of a file, counted.
+
+    This is what scikit-learn's reader, which takes a file, asks one for.
+    """
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path = file, path

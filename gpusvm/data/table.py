@@ -18,7 +18,10 @@ LARGEST_LABEL = 2**53
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What a user says of a table; see `gpusvm.data.load_samples` for the parts. `progress`: show that of reading."""
+    """What a user says of a table; see `gpusvm.data.load_samples` for the parts.
+
+    `progress` is whether to show that of reading.
+    """
 
     label: str | None = None
     drop: tuple[str, ...] = ()
@@ -195,7 +198,10 @@ def as_features(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def require_finite(X: np.ndarray, where: str, columns: tuple[str, ...] = ()) -> None:
-    """Raise DataError where a value is missing (NaN) or infinite: in which columns, how many, and the first row."""
+    """Raise DataError where a value is missing (NaN) or infinite.
+
+    It says how many are, in how many columns, and the row and column of the first.
+    """
     n_bad = _per_column(X)
     if not n_bad.any():
         return
@@ -242,7 +248,10 @@ def as_labels(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def labels_of_images(array: np.ndarray, where: str) -> np.ndarray:
-    """Labels (n,) as `as_labels` gives them, int64 or str. Raises DataError for real numbers too, whole or not."""
+    """Labels (n,) as `as_labels` gives them, int64 or str.
+
+    Raises DataError for real numbers too, whole or not.
+    """
     if array.dtype.kind == "f":
         raise DataError(f"{where}: has dtype {array.dtype}; labels must be integers or strings")
     return as_labels(array, where)
@@ -258,7 +267,10 @@ def _per_column(X: np.ndarray) -> np.ndarray:
 
 
 def digest_of(samples: np.ndarray | scipy.sparse.csr_matrix, labels: np.ndarray | None) -> str:
-    """SHA-256, in hexadecimal, of images or rows (n, ...) with their labels (n,): the shape, then all values."""
+    """SHA-256, in hexadecimal, of images or rows (n, ...) with their labels (n,).
+
+    It is that of the shape, then all values.
+    """
     digest = hashlib.sha256(repr(samples.shape).encode())
     parts = (samples,) if isinstance(samples, np.ndarray) else (samples.indptr, samples.indices, samples.data)
     for part in parts:

@@ -1,4 +1,7 @@
-"""Folders of tables: a file for each split, or its parts as hubs ship them; and test files that lie beside a file."""
+"""Folders of tables: a file for each split, or its parts as hubs ship them.
+
+Also test files that lie beside a file.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ _DEEPEST = 2
 
 @dataclass
 class _Set:
-    """Files that belong together: by what they are for ("train", "test", "val", ...; "whole": nothing is said)."""
+    """Files that belong together, by what they are for.
+
+    That is "train", "test", "val" and so on, or "whole" where nothing is said.
+    """
 
     files: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
 
@@ -49,7 +55,7 @@ def is_folder(folder: Path) -> bool:
 
 
 def parts(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """The files of each split, "train" and perhaps "test": one, or the parts of a table in their order.
+    """The files of each split, "train" and perhaps "test": one, or a table's parts in order.
 
     Raises
     ------
@@ -65,7 +71,10 @@ def parts(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def test_beside(file: Path) -> Path | None:
-    """The file to test on that lies beside one to train on: a9a.t for a9a, heart_test.csv for heart_train.csv."""
+    """The file to test on that lies beside one to train on.
+
+    It is a9a.t for a9a, heart_test.csv for heart_train.csv.
+    """
     try:
         siblings = [entry for entry in file.parent.iterdir() if entry.is_file() and not entry.name.startswith(".")]
     except OSError:
@@ -78,13 +87,16 @@ def test_beside(file: Path) -> Path | None:
 
 
 def part_of(file: Path) -> tuple[int, int] | None:
-    """Which part a file is of how many, from 1, where its name says that: train-00000-of-00002.parquet."""
+    """Which part of how many a file is, from 1, if its name says so: train-00000-of-00002."""
     found = _PART.fullmatch(_stem(file.name))
     return None if found is None or int(found["count"]) < 2 else (int(found["number"]) + 1, int(found["count"]))
 
 
 def in_order(files: Sequence[Path], folder: Path) -> tuple[Path, ...]:
-    """The parts of a table in their order. Raises DataError where they are not parts of one, or some are missing."""
+    """The parts of a table in their order.
+
+    Raises DataError where they are not parts of one, or some are missing.
+    """
     if len(files) == 1 and part_of(files[0]) is None:
         return tuple(files)
     numbers = {part: file for file in files if (part := part_of(file)) is not None}
@@ -157,7 +169,7 @@ def _role(name: str) -> tuple[str, str, bool]:
 
 
 def _is_table(file: Path) -> bool:
-    """Whether a file is a table by its name; of LIBSVM's names, which say little, by its content."""
+    """Whether a file is a table by its name; of LIBSVM's names, which say little, by content."""
     _, split, is_named = _role(file.name)
     suffix = _split_suffix(_unpacked_name(file.name))[1]
     if is_named or (suffix == ".txt" and split != "whole"):
@@ -181,7 +193,10 @@ def _has_tables(folder: Path, depth: int = _DEEPEST) -> bool:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """The folder with tables in a folder that holds no others, as archives often unpack to: data/ on hubs."""
+    """The folder with tables in a folder that holds no others.
+
+    Archives often unpack to such a folder, and hubs have data/.
+    """
     while not _tables(folder):
         subs = [sub for sub in _sub_folders(folder) if _has_tables(sub)]
         if len(subs) != 1:

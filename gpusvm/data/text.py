@@ -1,4 +1,4 @@
-"""Text files as people have them: in any usual encoding and with any line end, a block of lines at a time."""
+"""Text files as people have them: any usual encoding and line end, a block of lines at a time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ _WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
 
 
 def refuse_what_is_no_table(head: bytes, path: Path) -> None:
-    """Raise DataError, with its name, for what begins like a format that is not read, or a saved web page."""
+    """Raise DataError for what begins like a web page, or a format that is not read.
+
+    The error calls it by its name.
+    """
     for start, what, cure in _OTHERS:
         if head.startswith(start):
             raise DataError(f"{path}: is {what}; {cure}")
@@ -53,7 +56,10 @@ def refuse_what_is_no_table(head: bytes, path: Path) -> None:
 
 
 def find_encodings(head: bytes, path: Path) -> tuple[str, ...]:
-    """The encodings to try, in order, judged by the file's first bytes. Raises DataError where they are no text."""
+    """The encodings to try, in order, judged by the file's first bytes.
+
+    Raises DataError where they are no text.
+    """
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise DataError(f"{path}: is UTF-32 text; save it as UTF-8")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -76,7 +82,10 @@ def decode_head(head: bytes, path: Path) -> str:
 
 @contextmanager
 def open_text(path: Path, encoding: str, progress: bool = False) -> Iterator[TextIO]:
-    """The file as text whose lines all end in a line feed; UnicodeDecodeError where it is not in this encoding."""
+    """The file as text whose lines all end in a line feed.
+
+    Reading it raises UnicodeDecodeError where it is not in this encoding.
+    """
     with open_unpacked(path, progress) as file:
         yield io.TextIOWrapper(file, encoding=encoding, newline=None)
 
@@ -95,7 +104,10 @@ def blocks(stream: TextIO, path: Path, number: int = 1) -> Iterator[tuple[int, s
 
 
 def _to_line_end(stream: TextIO, text: str, path: Path, number: int) -> str:
-    """What follows on the last line of a text that begins with line `number`; at its end, the next line."""
+    """What follows on the last line of a text; at its end, the next line.
+
+    The text begins with line `number`.
+    """
     rest = stream.readline(LONGEST_LINE)
     if len(rest) == LONGEST_LINE:
         line = number + text.count("\n")

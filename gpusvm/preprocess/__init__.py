@@ -1,4 +1,4 @@
-"""Steps that are stored with a model, as scikit-learn transformers: of pixels, and of the features of a table.
+"""Steps that are stored with a model, as scikit-learn transformers: of pixels, or of tables.
 
 `pixels` makes float32 in [0, 1] of bytes, `scattering` and `components` make of those what hardly
 changes where strokes bend, `scaling` brings the features of a table to one size, and `stored` says

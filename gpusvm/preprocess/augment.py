@@ -1,4 +1,4 @@
-"""Virtual samples: the images that matter, moved a little in ways that leave their labels as they are.
+"""Virtual samples: the images that matter, moved a little in ways that keep their labels.
 
 Only the support vectors of a first training are moved, since what becomes of the other images is
 mostly far from any border too. A second training, on the support vectors and what became of them,
@@ -6,8 +6,10 @@ then knows what moving does not change.
 
 References
 ----------
-B. Schoelkopf, C. Burges, V. Vapnik, "Incorporating invariances in support vector learning machines", ICANN 1996.
-D. DeCoste, B. Schoelkopf, "Training invariant support vector machines", Machine Learning 46 (2002).
+B. Schoelkopf, C. Burges, V. Vapnik, "Incorporating invariances in support vector learning
+machines", ICANN 1996.
+D. DeCoste, B. Schoelkopf, "Training invariant support vector machines", Machine Learning 46
+(2002).
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _BLOCK_IMAGES = 2048
 
 @dataclass(frozen=True)
 class Move:
-    """A small change of images: made thicker, sheared, scaled and turned about their centre, then shifted.
+    """A small change of images.
+
+    They are made thicker, sheared, scaled and turned about their centre, then shifted.
 
     Attributes
     ----------
@@ -69,7 +73,10 @@ class Move:
         return {name: value for name, value in values.items() if everything or value != usual[name]}
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The moved images (n, height, width) uint8, interpolated bilinearly, with zeros from beyond the border."""
+        """The moved images (n, height, width) uint8.
+
+        They are interpolated bilinearly, with zeros from beyond the border.
+        """
         n, height, width = images.shape
         sources, weights = self._sources(height, width)
         result = np.empty((n, height * width), dtype=np.uint8)
@@ -84,11 +91,17 @@ class Move:
 
     @classmethod
     def read(cls, described: Any) -> Move:
-        """What `to_dict` described, from a model file. Raises ValueError or TypeError for anything else."""
+        """What `to_dict` described, from a model file.
+
+        Raises ValueError or TypeError for anything else.
+        """
         return cls(**described)
 
     def _sources(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The four pixels that each pixel is made of, (4, height * width) intp, and their weights, float32."""
+        """The four pixels that each pixel is made of, as indices, and their weights.
+
+        Both have shape (4, height * width): intp and float32.
+        """
         y, x = np.mgrid[:height, :width].reshape(2, -1)
         centre = np.array([[(height - 1) / 2], [(width - 1) / 2]])
         cosine, sine = np.cos(np.deg2rad(self.rotation)), np.sin(np.deg2rad(self.rotation))
@@ -109,7 +122,7 @@ class Move:
 
 
 def _thickened(images: np.ndarray, thickness: float) -> np.ndarray:
-    """Images (n, height, width) with thicker strokes, float32, or thinner ones where `thickness` is below 0."""
+    """Images (n, height, width) float32 with thicker strokes; thinner for `thickness` below 0."""
     values = images.astype(np.float32)
     if not thickness:
         return values
@@ -135,7 +148,10 @@ assert tuple(MOVES) == MOVE_NAMES
 
 
 def moves_named(words: str) -> tuple[Move, ...]:
-    """The moves of a list as ``shifts,rotations``. Raises UsageError for a word that `MOVES` does not have."""
+    """The moves of a list as ``shifts,rotations``.
+
+    Raises UsageError for a word that `MOVES` does not have.
+    """
     names = [word.strip() for word in words.split(",")]
     unknown = [name for name in names if name not in MOVES]
     if unknown:
@@ -144,5 +160,8 @@ def moves_named(words: str) -> tuple[Move, ...]:
 
 
 def moved_copies(images: np.ndarray, moves: Sequence[Move]) -> np.ndarray:
-    """Images (n, height, width) uint8, followed by all of them after each move: ((1 + moves) n, height, width)."""
+    """Images (n, height, width) uint8, followed by all of them after each move.
+
+    That is ((1 + moves) n, height, width).
+    """
     return np.concatenate([images, *(move(images) for move in moves)])

@@ -1,4 +1,4 @@
-"""What follows the scattering of images: a logarithm, standardisation, and their principal components."""
+"""What follows the scattering of images: logarithm, standardisation, principal components."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ as far as J."""
 
 
 class Logarithm(TransformerMixin, BaseEstimator):
-    r"""Logarithms of features that are not negative, of large and small ones alike: log(1 + x / offset).
+    r"""Logarithms log(1 + x / offset) of features that are not negative, large and small alike.
 
-    The offset of a feature is a fraction of its mean, so that whatever it is measured in does not matter.
+    The offset of a feature is a fraction of its mean, so that it does not matter what the feature
+    is measured in.
 
     Parameters
     ----------
@@ -156,7 +157,10 @@ def fit_scattering(
 
 
 def _scales(height: int, width: int) -> int:
-    """J for images of a size: 3 for MNIST's, fewer where they would leave less than 4 places on the shorter side."""
+    """J for images of a size: 3 for MNIST's, fewer where those would leave too few places.
+
+    Too few are less than 4 on the shorter side.
+    """
     scales = int(np.floor(np.log2(max(1, min(height, width) / (_PLACES - 1)))))
     return int(np.clip(scales, 1, _LARGEST_J))
 

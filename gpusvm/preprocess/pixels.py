@@ -71,7 +71,7 @@ class PixelStep(TransformerMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _check_parameters(self, n_pixels: int) -> None:
-        """Raise ValueError where the parameters are out of range, or not for rows of so many pixels."""
+        """Raise ValueError for parameters out of range, or not for rows of `n_pixels` pixels."""
 
     @abstractmethod
     def _transform(self, X: np.ndarray) -> np.ndarray:
@@ -148,10 +148,10 @@ class Deskewer(PixelStep):
 
     .. math:: I'(x, y) = I(x + s (y - \bar y), y)
 
-    has :math:`\mu'_{11} = \mu_{11} - s \mu_{02} = 0`. Only rows move, each by its own shift, so the
-    bilinear interpolation is linear within the row and keeps its mass and centre, as long as nothing
-    is pushed over the edge. Images in which no slant is defined (blank, or ink in one row only) are
-    passed through untouched.
+    has :math:`\mu'_{11} = \mu_{11} - s \mu_{02} = 0`. Only rows move, each by its own shift, so
+    the bilinear interpolation is linear within the row and keeps its mass and centre, as long as
+    nothing is pushed over the edge. Images in which no slant is defined (blank, or ink in one row
+    only) are passed through untouched.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class Deskewer(PixelStep):
 def build_steps(
     image_shape: tuple[int, int], binarize: bool = False, deskew: bool = False, maximum: float = 255.0
 ) -> list[Any]:
-    """The steps of a training, in their order: deskew if asked for, scale to [0, 1], binarise if asked for.
+    """The steps of a training, in order: deskew if asked, scale to [0, 1], binarise if asked.
 
     Parameters
     ----------
@@ -272,7 +272,10 @@ def is_image_shape(value: Any) -> bool:
 
 
 def _slant(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """mu11 / mu02 and the centre's row of each image (n, height, width): two (n,) float64; 0 if undefined."""
+    """mu11 / mu02 and the centre's row of each image (n, height, width).
+
+    Both are (n,) float64, and 0 where they are not defined.
+    """
     row_mass = images.sum(axis=2, dtype=np.float64)
     row_moment = images @ np.arange(images.shape[2], dtype=np.float64)
     mass = row_mass.sum(axis=1)
@@ -290,7 +293,10 @@ def _slant(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shear(images: np.ndarray, slant: np.ndarray, center_y: np.ndarray) -> np.ndarray:
-    """I(x + slant (y - center_y), y), linear in between, 0 beyond the edge: (n, height, width) float32."""
+    """I(x + slant (y - center_y), y), linear in between and 0 beyond the edge.
+
+    The result is (n, height, width) float32.
+    """
     n, height, width = images.shape
     shift = slant[:, None] * (np.arange(height) - center_y[:, None])
     # Beyond the width everything is 0 already; keeps the padding small for wild slants.

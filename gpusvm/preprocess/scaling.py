@@ -17,7 +17,7 @@ _NAMED_COLUMNS = 5
 
 
 def default_scaling(X: Any) -> Scaling:
-    """What suits samples: standardisation, or what leaves zeros where they are for a sparse matrix.
+    """What suits samples: standardisation, or for a sparse matrix what leaves its zeros alone.
 
     Parameters
     ----------

@@ -1,26 +1,28 @@
-r"""The scattering transform of images: moduli of wavelet coefficients, averaged over squares of 2^J x 2^J pixels.
+r"""The scattering transform of images: moduli of wavelet coefficients, averaged over squares.
 
-With wavelets :math:`\psi_{j, \theta}` of scales :math:`2^j` and L directions, and a low pass :math:`\phi_J`, the
-coefficients of an image x are
+The squares have 2^J x 2^J pixels. With wavelets :math:`\psi_{j, \theta}` of scales :math:`2^j` and
+L directions, and a low pass :math:`\phi_J`, the coefficients of an image x are
 
 .. math::
     x \star \phi_J, \qquad
     |x \star \psi_{j_1, \theta_1}| \star \phi_J, \qquad
     ||x \star \psi_{j_1, \theta_1}| \star \psi_{j_2, \theta_2}| \star \phi_J \quad (j_1 < j_2)
 
-each at every 2^J-th pixel of every 2^J-th row. They hardly change where strokes move or bend a little, and tell strokes
-apart by direction, width and curvature. Nothing is learned.
+each at every 2^J-th pixel of every 2^J-th row. They hardly change where strokes move or bend a
+little, and tell strokes apart by direction, width and curvature. Nothing is learned.
 
-A modulus at scale j is kept at every 2^j-th pixel. Convolutions are circular. Spectra are products; to keep every
-f-th pixel is to add up the f^2 parts of a spectrum that then look alike. So a product with all wavelets of a scale,
-and the sum of the parts, is one matrix product for each frequency (`_folded`); what follows the last modulus is
-linear, and one more.
+A modulus at scale j is kept at every 2^j-th pixel. Convolutions are circular. Spectra are
+products; to keep every f-th pixel is to add up the f^2 parts of a spectrum that then look alike.
+So a product with all wavelets of a scale, and the sum of the parts, is one matrix product for each
+frequency (`_folded`); what follows the last modulus is linear, and one more.
 
 References
 ----------
 S. Mallat, "Group invariant scattering", Communications on Pure and Applied Mathematics 65 (2012).
-J. Bruna, S. Mallat, "Invariant scattering convolution networks", IEEE PAMI 35 (2013): sections 2 and 4.
-M. Andreux et al., "Kymatio: scattering transforms in Python", JMLR 21 (2020): the wavelets' parameters.
+J. Bruna, S. Mallat, "Invariant scattering convolution networks", IEEE PAMI 35 (2013): sections 2
+and 4.
+M. Andreux et al., "Kymatio: scattering transforms in Python", JMLR 21 (2020): the wavelets'
+parameters.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ class Scattering(PixelStep):
     Parameters
     ----------
     image_shape : tuple of two int
-        Height and width. Images are centred among zeros to multiples of 2^J: 28 x 28 to 32 x 32. Borders are circular,
-        so they should have some margin, as the digits of MNIST have.
+        Height and width. Images are centred among zeros to multiples of 2^J: 28 x 28 to 32 x 32.
+        Borders are circular, so they should have some margin, as the digits of MNIST have.
     J : int, default=3
         Scales, and the averaging: over some 2^J pixels.
     L : int, default=8
@@ -70,14 +72,17 @@ class Scattering(PixelStep):
 
     Notes
     -----
-    Features are ordered by coefficient, then row, then column. Coefficients are in the order 0; (j, theta); (j1, j2,
-    theta1, theta2), the last fastest. Directions theta are multiples of pi / L from the x axis towards larger rows.
+    Features are ordered by coefficient, then row, then column. Coefficients are in the order 0;
+    (j, theta); (j1, j2, theta1, theta2), the last fastest. Directions theta are multiples of
+    pi / L from the x axis towards larger rows.
 
-    Wavelets are Morlet's, :math:`\psi_j(u) = g_j(u) (e^{i \xi_j u_1} - \kappa)` along the x axis, with a Gaussian g_j
-    of standard deviations 0.8 2^j and 0.8 2^j L / 4 (across), :math:`\xi_j = 3 \pi / 4 / 2^j`, and :math:`\kappa` so
-    that they add up to zero; the low pass is a Gaussian of standard deviation 0.8 2^(J-1).
+    Wavelets are Morlet's, :math:`\psi_j(u) = g_j(u) (e^{i \xi_j u_1} - \kappa)` along the x axis,
+    with a Gaussian g_j of standard deviations 0.8 2^j and 0.8 2^j L / 4 (across),
+    :math:`\xi_j = 3 \pi / 4 / 2^j`, and :math:`\kappa` so that they add up to zero; the low pass
+    is a Gaussian of standard deviation 0.8 2^(J-1).
 
-    `transform` takes NumPy arrays, and on a CUDA device CuPy's. It gives the same bits for any number of threads.
+    `transform` takes NumPy arrays, and on a CUDA device CuPy's. It gives the same bits for any
+    number of threads.
 
     Examples
     --------
@@ -229,7 +234,10 @@ def _scattered(images: Array, bank: _FilterBank) -> Array:
 
 
 def _moduli(spectra: Array, wavelets: Array) -> Array:
-    """Moduli (h, w, L, m) of images with all wavelets of a scale; spectra (H, W, m), wavelets (h, w, L, f^2)."""
+    """Moduli (h, w, L, m) of images with all wavelets of a scale.
+
+    `spectra` are (H, W, m), `wavelets` (h, w, L, f^2).
+    """
     xp = array_module(spectra)
     values = _ifft2(_folded(spectra, wavelets)).view(xp.float32)
     values *= values
@@ -301,7 +309,10 @@ def _filter_bank(shape: tuple[int, int], J: int, L: int) -> _FilterBank:
 
 
 def morlet(shape: tuple[int, int], j: int, theta: float, L: int) -> np.ndarray:
-    """The wavelet of scale j and direction theta on a torus (height, width), around pixel (0, 0); complex128."""
+    """The wavelet of scale j and direction theta, around pixel (0, 0) of a torus.
+
+    It is (height, width) complex128.
+    """
     sigma, frequency, slant = 0.8 * 2**j, 0.75 * np.pi / 2**j, 4 / L
     envelope, waves = np.zeros(shape), np.zeros(shape, dtype=complex)
     reach = sigma / min(slant, 1.0)
@@ -326,19 +337,25 @@ def low_pass(side: int, J: int) -> np.ndarray:
 
 
 def _offsets(side: int, sigma: float) -> list[np.ndarray]:
-    """Offsets (side,) from pixel 0 of a circle, once for each turn of it that a Gaussian reaches."""
+    """Offsets (side,) from pixel 0 of a circle, once for each turn that a Gaussian reaches."""
     turns = int(np.ceil(8 * sigma / side))
     return [np.fft.fftfreq(side, 1 / side) + turn * side for turn in range(-turns, turns + 1)]
 
 
 def _at_every(spectra: np.ndarray, f: int) -> np.ndarray:
-    """Spectra (L, h, w) of filters taken at every f-th pixel, with f^2 times the weight, from theirs (L, H, W)."""
+    """Spectra (L, h, w) of filters taken at every f-th pixel, from theirs (L, H, W).
+
+    They have f^2 times the weight.
+    """
     L, height, width = spectra.shape
     return spectra.reshape(L, f, height // f, f, width // f).sum(axis=(1, 3))
 
 
 def _parts(spectra: np.ndarray, f: int) -> np.ndarray:
-    """Spectra (L, H, W) as (h, w, L, f^2): the parts that become one where every f-th pixel is kept, and 1/f^2."""
+    """Spectra (L, H, W) as (h, w, L, f^2) float32, divided by f^2.
+
+    The last axis holds the parts that become one where every f-th pixel is kept.
+    """
     L, height, width = spectra.shape
     h, w = height // f, width // f
     parts = spectra.reshape(L, f, h, f, w).transpose(2, 4, 0, 1, 3).reshape(h, w, L, f * f)

@@ -1,4 +1,4 @@
-"""Taking samples through the steps of a model, and the form in which a model file keeps the steps."""
+"""Taking samples through a model's steps, and the form in which a model file keeps those."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def apply_steps(steps: Sequence[Any], samples: Any, image_shape: tuple[int, int]
     ----------
     steps : sequence of transformers
         From `build_steps`, `fit_scaling` or `step_from_dict`; may be empty.
-    samples : ndarray of shape (n, height, width), uint8; or array or CSR matrix of shape (n, n_features)
+    samples : (n, height, width) uint8 array, or (n, n_features) array or CSR matrix
     image_shape : tuple of two int, optional
         The size that the model was trained on. By default what the steps themselves know, if they
         do.
 
     Returns
     -------
-    ndarray of shape (n, height * width), float32, or (n, n_components) from `fit_scattering`; or array or CSR matrix
-    of shape (n, n_features)
-        A table keeps its precision. It is scaled in float64 whatever that is: of features with a
-        large mean float32 would keep too few digits.
+    (n, height * width) float32 array, or (n, n_features) array or CSR matrix
+        Steps from `fit_scattering` make (n, n_components) of images. A table keeps its precision.
+        It is scaled in float64 whatever that is: of features with a large mean float32 would keep
+        too few digits.
 
     Raises
     ------
@@ -138,7 +138,10 @@ def check_steps(steps: Sequence[Any], image_shape: Any, n_features: int) -> None
 
 
 def _width_before(step: Any, width: int) -> int:
-    """The length of the rows that a step makes rows of `width` from. Raises ValueError where it makes no such rows."""
+    """The length of the rows that a step makes rows of `width` from.
+
+    Raises ValueError where it makes no such rows.
+    """
     if isinstance(step, Scattering):
         n_pixels = int(np.prod(step.image_shape or (0,), dtype=object))
         step._check_parameters(n_pixels)
@@ -248,7 +251,9 @@ def read_steps(descriptions: Sequence[Any], arrays: Mapping[str, np.ndarray]) ->
 
 
 def step_to_dict(step: Any) -> dict[str, Any]:
-    """A step as plain JSON values, without its arrays: `{"step": "pixel_scaler", "maximum": 255.0}`.
+    """A step as plain JSON values, without its arrays.
+
+    An example is `{"step": "pixel_scaler", "maximum": 255.0}`.
 
     Parameters
     ----------
