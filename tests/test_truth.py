@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -34,10 +35,25 @@ def fit(problem, backend, **more):
     return svc, bool(caught)
 
 
+problem_of = cache(ordinary)
+
+
+@cache
+def fitted(seed, backend):
+    """As `fit` of an ordinary problem, which several tests look at; (None, False) where scikit-learn
+    refuses it."""
+    problem = problem_of(seed)
+    try:
+        return fit(problem, backend, max_iter=MAX_ITER)
+    except ValueError:  # scikit-learn's own, where kernel values leave LIBSVM's float32
+        assert not is_finite(problem), problem.description
+        return None, False
+
+
 @pytest.mark.parametrize("backend", ["native-cpu", "sklearn"])
 @pytest.mark.parametrize("seed", range(COUNT))
 def test_the_certificate_agrees_or_there_is_a_warning(seed, backend):
-    check(ordinary(seed), backend)
+    check(problem_of(seed), *fitted(seed, backend))
 
 
 @pytest.mark.parametrize("way", ["at once", "active set", "growing"])
@@ -51,14 +67,12 @@ def test_the_certificate_agrees_in_the_ways_of_larger_problems(seed, way, monkey
     elif way == "growing":
         monkeypatch.setattr("gpusvm.solver.working_set.FIRST", 16)
         monkeypatch.setattr("gpusvm.solver.cpu._Ways.is_solved_at_once", lambda self, n: False)
-    check(ordinary(seed), "native-cpu")
+    problem = problem_of(seed)
+    check(problem, *fit(problem, "native-cpu", max_iter=MAX_ITER))
 
 
-def check(problem, backend):
-    try:
-        svc, warned = fit(problem, backend, max_iter=MAX_ITER)
-    except ValueError:  # scikit-learn's own, where kernel values leave LIBSVM's float32
-        assert not _is_finite(problem), problem.description
+def check(problem, svc, warned):
+    if svc is None:
         return
     found, model = certify(svc.model_, problem.X, problem.y), svc.model_
     assert warned or found.max_kkt_gap <= 2 * TOL, problem.description
@@ -70,11 +84,10 @@ def check(problem, backend):
 
 @pytest.mark.parametrize("seed", range(COUNT))
 def test_labels_are_scikit_learns_but_for_ties(seed):
-    problem = ordinary(seed)
-    if not _is_finite(problem):
+    problem, (theirs, warned) = problem_of(seed), fitted(seed, "sklearn")
+    if theirs is None:
         return  # there are none
-    theirs, warned = fit(problem, "sklearn", max_iter=MAX_ITER)
-    mine, warned_too = fit(problem, "native-cpu", max_iter=MAX_ITER)
+    mine, warned_too = fitted(seed, "native-cpu")
     if warned or warned_too or problem.parameters["kernel"] == "sigmoid":
         return  # two points short of the optimum; or two stationary points of a problem that has many
     if disagreement(mine, theirs, problem.X) > TIE:
@@ -94,7 +107,7 @@ def disagreement(one, other, X, shift=0.0) -> float:
     return float(np.minimum(np.abs(ours), np.abs(theirs))[(ours > 0) != (theirs > 0)].max(initial=0.0))
 
 
-def _is_finite(problem) -> bool:
+def is_finite(problem) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -131,11 +144,11 @@ def test_an_unbounded_fit_of_the_backend_has_the_bound_of_libsvm(monkeypatch):
 
 
 def test_unscaled_features_under_a_linear_kernel():
-    """Kernel values of millions: in float32 a gap of 1.66 passed for 0.0005."""
+    """Kernel values of millions: in float32 a gap of 0.16 passed for 0.001 (of 1.66 where C is 1)."""
     from sklearn.datasets import load_breast_cancer
 
     X, y = load_breast_cancer(return_X_y=True)
-    svc = SVC(kernel="linear", backend="native-cpu").fit(X, y)
+    svc = SVC(C=0.1, kernel="linear", backend="native-cpu").fit(X, y)
     assert svc.fit_status_ == 0 and certify(svc.model_, X, y).max_kkt_gap <= 2 * TOL
     assert svc.model_.provenance["pairs_in_float64"] == 1
 
