@@ -24,11 +24,12 @@ def strokes(rng, n, largest=255):
     return images, labels
 
 
-@pytest.fixture(params=[255, 16, 1])
-def trained(request, tmp_path):
+@pytest.fixture(scope="module", params=[255, 16, 1])
+def trained(request, tmp_path_factory):
     """The largest pixel, a model file, and test images of the same kind with their labels."""
     rng = np.random.default_rng(0)
     images, labels = strokes(rng, 200, request.param)
+    tmp_path = tmp_path_factory.mktemp("trained")
     np.savez(tmp_path / "train.npz", x_train=images, y_train=labels)
     path = tmp_path / "model.svm"
     result = CliRunner().invoke(app, ["train", str(tmp_path / "train.npz"), "--backend", "sklearn", "--out", str(path)])
