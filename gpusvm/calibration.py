@@ -218,7 +218,8 @@ def fit_sharpness(logits: np.ndarray, classes: np.ndarray, weights: np.ndarray, 
 
 def log_shares(logits: np.ndarray, n_classes: int) -> np.ndarray:
     """log q_i (n, n_classes) float64 of logits (n, n_pairs): see "price" at `Calibration`."""
-    if np.abs(logits).max(initial=0.0) <= LARGEST_EXPONENT:  # one exponential for both classes of a pair
+    # Where logits allow it, one exponential for both classes of a pair.
+    if np.abs(logits).max(initial=0.0) <= LARGEST_EXPONENT:
         sums = np.ones((len(logits), n_classes))
         for i, columns in pair_columns(n_classes):
             odds = np.exp(-logits[:, columns])

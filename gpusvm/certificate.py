@@ -421,7 +421,8 @@ def _as_trained(model: SVMModel, X: Any, y: np.ndarray, C: float | None, epsilon
             raise UsageError("LIBSVM's file does not say epsilon (svm-train -p, 0.1 if not given): give epsilon")
         problem = replace(problem, epsilon=epsilon)
     elif problem.task == "one_class":
-        problem = replace(problem, nu=float(model.dual_coef.sum()) / max(1, len(y)))  # LIBSVM's sum is nu n
+        # LIBSVM's coefficients sum to nu n.
+        problem = replace(problem, nu=float(model.dual_coef.sum()) / max(1, len(y)))
     if model.kernel.precomputed:
         return replace(model, problem=problem)
     return replace(model, problem=problem, support_indices=_found_rows(model, X, y))

@@ -317,7 +317,8 @@ def rbf_offset(Y: Array) -> Array | None:
     xp = array_module(Y)
     if largest_entry(Y) > _SQUARES_OVERFLOW:
         Y = Y.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # of what float64 cannot square, nothing is subtracted
+    # Of what float64 cannot square, nothing is subtracted.
+    with np.errstate(over="ignore", invalid="ignore"):
         rough_mean = xp.ones(len(Y), dtype=Y.dtype) @ Y / len(Y)
         mean_norm = float(squared_norms(rough_mean[None, :])[0])
         spread = float(squared_norms(Y).mean()) - mean_norm

@@ -517,7 +517,9 @@ class SVMModel:
                 return xp.asarray(self.probabilities(decisions.get(), break_ties=break_ties))
         if self.vote_order is None:
             found = calibration.class_probabilities(decisions, self.n_classes)
-        else:  # in LIBSVM's order of the classes, for its result is no limit but what it has after some steps
+        else:
+            # In LIBSVM's order of the classes, for its result is no limit but what it has after
+            # some steps.
             columns, signs = pairs_reordered(self.vote_order)
             there = calibration.reordered(self.vote_order)
             found = np.empty((len(decisions), self.n_classes))

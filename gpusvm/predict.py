@@ -128,7 +128,8 @@ def in_range(model: SVMModel, X: Array) -> tuple[Array, np.dtype]:
         Decision values, or what they are made of, may exceed float64; or there are NaN or infinity
         among the samples.
     """
-    if not hasattr(X, "size"):  # kernel values that are computed when they are looked at: see `require_finite`
+    # Kernel values that are computed when they are looked at: see `require_finite`.
+    if not hasattr(X, "size"):
         return X, np.dtype(np.float64)
     kernel, entry = model.kernel, largest_entry(X)
     length = entry if kernel.precomputed else entry * math.sqrt(X.shape[1])
@@ -231,7 +232,8 @@ def compile_for_models_of(X: Array, kernel: Kernel) -> None:
     Predictions then need not wait, nor do without. Models of sparse samples have arrays of support
     vectors where these are small.
     """
-    if kernel.precomputed or (kernel.name == "linear" and not is_sparse(X)):  # no compiled code is used, see above
+    # No compiled code is used for these, see above.
+    if kernel.precomputed or (kernel.name == "linear" and not is_sparse(X)):
         return
     from gpusvm.solver.prediction import is_ready, prepare
 

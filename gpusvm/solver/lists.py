@@ -1,9 +1,10 @@
-"""Products of sparse rows with blocks of sparse rows that are turned around: for each feature, the rows that have it.
+"""Products of sparse rows with blocks of sparse rows that are turned around.
 
-Of 100,000 features with 100 non-zeros a row, two rows share few or none. So each non-zero of a
-left row meets those rows of a block alone that have its feature: its list. In most data some
-features are in many rows all the same, as common words are in most texts; their values are kept
-for all rows of the block, zeros among them, and are multiplied 16 at a time.
+Turned around, a block has for each feature the rows that have it. Of 100,000 features with 100
+non-zeros a row, two rows share few or none. So each non-zero of a left row meets those rows of a
+block alone that have its feature: its list. In most data some features are in many rows all the
+same, as common words are in most texts; their values are kept for all rows of the block, zeros
+among them, and are multiplied 16 at a time.
 
 A sum is taken feature by feature, and which features are common follows from the block: so its
 bits depend on its two rows and on the rows of the block, never on what other left rows there are.
@@ -45,7 +46,10 @@ class CsrRows(NamedTuple):
 
 
 def csr_rows(X: Sparse) -> CsrRows:
-    """Those of X (n, n_features), which may be read-only: compiled code is for arrays that are not."""
+    """Those of X (n, n_features), as arrays that may be written to, which X's need not be.
+
+    Compiled code is for such arrays.
+    """
     return CsrRows(X.indptr.astype(np.int64), np.require(X.indices, np.int32, "W"), np.require(X.data, None, "W"))
 
 
@@ -94,7 +98,10 @@ _places = _Places()
 
 
 def places_for(n_features: int) -> np.ndarray:
-    """An int32 array (>= n_features,) of -1, the same for each call of a thread, which leaves it as it finds it."""
+    """An int32 array (>= n_features,) of -1, the same for each call of a thread.
+
+    The thread leaves it as it finds it.
+    """
     if len(_places.held) < n_features:
         _places.held = np.full(n_features, -1, dtype=np.int32)
     return _places.held
@@ -157,10 +164,10 @@ def _turn_around(
 def multiply_lists(
     left: CsrRows, rows: np.ndarray, right: Lists, places: np.ndarray, first: int, out: np.ndarray, at: int, n: int
 ) -> None:
-    """out[:, at:at + n] = (m `rows` of `left`) x (rows `first` to `first` + n of the block), in the type of `right`.
+    """out[:, at:at + n] = (m `rows` of `left`) x (rows `first` to `first` + n of the block).
 
-    `places` are those of `places_for`. Of what is no float32 or float64, products are exact in
-    int32.
+    Products are in the type of `right`; those of whole numbers are exact in int32. `places` are
+    those of `places_for`.
     """
     n_common = right.common.shape[0]
     for place in range(right.features.shape[0]):
@@ -195,7 +202,10 @@ def multiply_lists(
 
 @compiled(fastmath={"contract"})
 def _add_common(common: np.ndarray, features: np.ndarray, values: np.ndarray, n: int, sums: np.ndarray) -> None:
-    """sums (BLOCK,) += values[:n] times those rows of `common`, four at a time: so often they are loaded and stored."""
+    """sums (BLOCK,) += values[:n] times the rows `features[:n]` of `common`.
+
+    Four rows at a time, for which the sums are loaded and stored once.
+    """
     k = 0
     while k + 4 <= n:
         v0, v1, v2, v3 = values[k], values[k + 1], values[k + 2], values[k + 3]

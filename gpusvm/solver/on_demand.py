@@ -40,7 +40,7 @@ _RBF = _KINDS["rbf"]
 
 
 class RowsOnDemand(NamedTuple):
-    """All that the rows of a problem's kernel matrix are computed from, and where those are that were.
+    """What the rows of a problem's kernel matrix are computed from, and where those at hand are.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ def rows_on_demand(kernel: Kernel, samples: Samples, rows: np.ndarray) -> RowsOn
 
 
 def row_at(on_demand, K, k):  # type: ignore[no-untyped-def]
-    """The place in K (any, >= n) of variable k's row, which is computed where it is not there yet."""
+    """The place in K (any, >= n) of variable k's row, which is computed if it is not there."""
 
 
 @overload(row_at)
@@ -145,7 +145,8 @@ def diagonal(on_demand: RowsOnDemand) -> np.ndarray:
     values = np.ones((1, n), dtype=np.float32)
     if kind != _RBF:
         own = np.empty((1, n), dtype=inner.dtype)
-        for k in range(n):  # in the order of a row's sum: the curvature between two equal samples is zero
+        # In the order of a row's sum: the curvature between two equal samples is zero.
+        for k in range(n):
             panel = k // PANEL_WIDTH
             _multiply_row(on_demand.left, k, on_demand.panels[panel : panel + 1], inner)
             own[0, k] = inner[0, k % PANEL_WIDTH]

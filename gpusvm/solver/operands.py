@@ -1,4 +1,4 @@
-"""The samples of one class, ready to be multiplied with: packed in panels, or as they are for BLAS."""
+"""A class's samples, ready to be multiplied with: packed in panels, or as they are for BLAS."""
 
 from __future__ import annotations
 
@@ -79,10 +79,11 @@ class Samples:
 
     @classmethod
     def of(cls, X: np.ndarray, kernel: Kernel) -> Samples:
-        """Look whether X is pixels over one of `PIXEL_SCALES`, and this processor multiplies those exactly.
+        """Samples as pixels where X is pixels, else in float32 or float64.
 
-        Otherwise X, float32 or float64, is taken in float32 where that suffices for the kernel,
-        else in float64.
+        X is pixels where it is whole numbers over one of `PIXEL_SCALES`, and this processor
+        multiplies those exactly. Otherwise X, float32 or float64, is taken in float32 where that
+        suffices for the kernel, else in float64.
         """
         fits = X.shape[1] * LARGEST_PIXEL**2 <= np.iinfo(np.int32).max
         if X.size and fits and integer_products_are_exact():
@@ -126,7 +127,11 @@ class Samples:
 
 
 def features_of(X: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which features some of the rows of X (any, d) have, (d,) bool, and whether the rows are mostly zeros in them."""
+    """Which features some of the rows of X (any, d) have, and whether the rows are sparse.
+
+    That is a (d,) bool array, and whether the rows are mostly zeros in these features. Where the
+    rows are not mostly zeros in all features, all count as features that they have.
+    """
     n_nonzeros, present = count_nonzeros(X, rows), np.ones(X.shape[1], dtype=np.bool_)
     if n_nonzeros >= SPARSE_BELOW * len(rows) * X.shape[1]:
         return present, False  # the features need not be looked at one by one
@@ -149,17 +154,21 @@ def squared_norms(X: np.ndarray) -> np.ndarray:
 
 
 def whole_numbers(X: np.ndarray, scale: float) -> np.ndarray | None:
-    """The uint8 array whose quotient by `scale`, in X's dtype, is X (n, d) to the last bit; None if there is none."""
+    """The uint8 array whose quotient by `scale` is X (n, d) to the last bit, or None.
+
+    The quotient is taken in X's dtype.
+    """
     pixels = np.empty(X.shape, dtype=np.uint8)
     return pixels if take_whole_numbers(X, *quotient(scale, X.dtype), pixels) else None
 
 
 def quotient(scale: float, dtype: Any) -> tuple[Any, Any, Any]:
-    """`scale`, and two parts of its inverse, in a float type: together they divide as fast as one multiplies.
+    """`scale`, and two parts of its inverse, in a float type.
 
-    The first has so few digits that its product with a whole number below 256 is exact; so the sum
-    of both products is rounded once, but for the tiny part's own rounding. For every scale of
-    `PIXEL_SCALES` it is the quotient to the last bit (a test looks at all).
+    With the two parts one divides as fast as one multiplies. The first has so few digits that its
+    product with a whole number below 256 is exact; so the sum of both products is rounded once,
+    but for the tiny part's own rounding. For every scale of `PIXEL_SCALES` it is the quotient to
+    the last bit (a test looks at all).
     """
     real = np.dtype(dtype).type
     digits = np.finfo(dtype).nmant + 1 - 8
@@ -170,15 +179,16 @@ def quotient(scale: float, dtype: Any) -> tuple[Any, Any, Any]:
 
 @compiled()
 def take_whole_numbers(X: np.ndarray, scale: float, coarse: float, fine: float, pixels: np.ndarray) -> bool:
-    """Whether X (n, d) is whole numbers from 0 to 255 over `scale`, to the last bit; they are written to `pixels`.
+    """Whether X (n, d) is whole numbers from 0 to 255 over `scale`, to the last bit.
 
-    The numbers are those of `quotient`, in X's type. In one pass, which ends with the first row
-    that is none.
+    They are written to `pixels`. `scale`, `coarse` and `fine` are those of `quotient`, in X's
+    type. There is one pass over X, which ends with the first row that is not whole numbers.
     """
     least, largest = type(scale)(0), type(scale)(LARGEST_PIXEL)
     for r in range(X.shape[0]):
         row, into, others = X[r], pixels[r], np.uint8(0)
-        for f in range(row.shape[0]):  # without a way out in the middle, which would keep it from being vector code
+        # Without a way out in the middle, which would keep it from being vector code.
+        for f in range(row.shape[0]):
             x = type(scale)(row[f])
             whole = x * scale
             whole = whole if whole > least else least  # of NaN too
@@ -192,10 +202,14 @@ def take_whole_numbers(X: np.ndarray, scale: float, coarse: float, fine: float, 
 
 @compiled()
 def are_whole_numbers(X: np.ndarray, scale: float) -> bool:
-    """Whether X (n, d), in the type of `scale`, is whole numbers from 0 to 255 over `scale`, to the last bit."""
+    """Whether X (n, d) is whole numbers from 0 to 255 over `scale`, to the last bit.
+
+    Both are taken in the type of `scale`.
+    """
     for r in range(X.shape[0]):
         row, others = X[r], 0
-        for f in range(row.shape[0]):  # without a way out in the middle, which would keep it from being vector code
+        # Without a way out in the middle, which would keep it from being vector code.
+        for f in range(row.shape[0]):
             x = type(scale)(row[f])
             whole = np.rint(x * scale)
             others += not ((whole >= 0) & (whole <= LARGEST_PIXEL) & (whole / scale == x))
@@ -240,7 +254,7 @@ class Products(Protocol):
 
 
 class Scratch(threading.local):
-    """Memory that a thread uses again and again for one purpose: fresh memory costs more than a product."""
+    """Memory that a thread uses again for one purpose: fresh memory costs more than a product."""
 
     def __init__(self) -> None:
         self.held = np.empty(0, dtype=np.uint8)
@@ -262,7 +276,10 @@ def make_operand(samples: Samples, rows: np.ndarray) -> Operand:
 
 
 class TileOperand:
-    """Dense float32 samples of not too many features: their products become kernel values in registers."""
+    """Dense float32 samples of few features: products become kernel values in registers.
+
+    They have at most `MOST_IN_TILES` features.
+    """
 
     unit = 1.0
 
@@ -284,7 +301,7 @@ def packed_columns(X: np.ndarray) -> np.ndarray:
 
 
 class FusedProducts(ABC):
-    """Products that become float32 values of a `fused.SERVED` kernel without being written down."""
+    """Products that become float32 values of a `fused.SERVED` kernel without being written."""
 
     def serves(self, kernel: Kernel, dtype: Any) -> bool:
         """Whether kernel values in `dtype` can be made so."""
@@ -298,14 +315,18 @@ class FusedProducts(ABC):
     def write(
         self, kernel: Kernel, into: np.ndarray, places: np.ndarray, start: int, stop: int, *, mirrored: bool = False
     ) -> None:
-        """Kernel values to ``into[places, start:stop]``; where `mirrored`, also to ``into[start:stop, places]``.
+        """Write kernel values to ``into[places, start:stop]``.
 
-        For a mirror image, each of `places` is the one after the one before.
+        Where `mirrored`, they go to ``into[start:stop, places]`` too. Each of `places` is then the
+        one after the one before.
         """
 
     @abstractmethod
     def subtract(self, kernel: Kernel, coefficients: np.ndarray, start: int, stop: int, sums: np.ndarray) -> None:
-        """``sums -=`` the coefficients times the kernel values of columns `start` to `stop`, in float64."""
+        """``sums -=`` coefficients times kernel values of columns `start` to `stop`.
+
+        They are summed in float64.
+        """
 
 
 class TileProducts(FusedProducts):
@@ -369,7 +390,10 @@ class PanelOperand:
 
 
 class IntegerOperand:
-    """Pixels that are mostly zeros: two neighbours at a time, multiplied and summed as 16-bit integers, exactly."""
+    """Pixels that are mostly zeros, multiplied exactly.
+
+    Two neighbours at a time are multiplied and summed, as 16-bit integers.
+    """
 
     def __init__(self, samples: Samples, rows: np.ndarray, present: np.ndarray) -> None:
         assert samples.pixels is not None

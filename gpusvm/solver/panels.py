@@ -175,9 +175,9 @@ def pack_integers(
 def _sum_over_nonzeros(
     builder: Any, word: Any, first: Any, last: Any, zeros: Sequence[Any], add: Callable[[list[Any], Any], list[Any]]
 ) -> list[list[Any]]:
-    """Emit ``for t in range(first, last, UNROLL)`` with UNROLL times as many sums as `zeros`, which are returned.
+    """Emit ``for t in range(first, last, UNROLL)``, and return its sums.
 
-    `add(sums, t)` emits a step.
+    They are UNROLL lists, each of as many sums as there are `zeros`. `add(sums, t)` emits a step.
     """
     before = builder.block
     head, body, end = (builder.append_basic_block(f"nonzeros.{name}") for name in ("head", "body", "end"))
@@ -204,12 +204,12 @@ def _sum_over_nonzeros(
 def row_with_panels(
     builder: Any, places: Any, values: Any, first: Any, last: Any, panels: Sequence[Any], *, integers: bool
 ) -> list[Any]:
-    """Emit, for each panel: sum of values[t] * (line places[t] of it) for first <= t < last; 16 lanes, int32 or float.
+    """Emit, for each panel, the sum of values[t] * (line places[t] of it), first <= t < last.
 
-    `places`, `values` and `panels` are pointers. Written in LLVM's own terms, because the loop is
-    only fast when its sums stay in vector registers, and a compiler that is given 16 scalar sums
-    or a small array moves them to memory. The order of a sum does not depend on the number of
-    panels.
+    A sum has 16 lanes, int32 or float. `places`, `values` and `panels` are pointers. Written in
+    LLVM's own terms, because the loop is only fast when its sums stay in vector registers, and a
+    compiler that is given 16 scalar sums or a small array moves them to memory. The order of a sum
+    does not depend on the number of panels.
     """
     index, lanes, word = ir.IntType(32), PANEL_WIDTH, first.type
     element = index if integers else ir.FloatType()
@@ -263,7 +263,10 @@ def _row_times_panel_code(integers: bool) -> Callable[..., Any]:
 
 
 def _multiply_feature_pairs(builder: Any, left: Any, right: Any, pick: Callable[[range], Any]) -> Any:
-    """For 32 int16 each: left[2 k] right[2 k] + left[2 k + 1] right[2 k + 1], as 16 int32 (vpmaddwd, twice)."""
+    """left[2 k] right[2 k] + left[2 k + 1] right[2 k + 1], as 16 int32: vpmaddwd, twice.
+
+    `left` and `right` are 32 int16 each.
+    """
     half, result = ir.VectorType(ir.IntType(16), 16), ir.VectorType(ir.IntType(32), 8)
     function_type = ir.FunctionType(result, [half, half])
     madd = cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.avx2.pmadd.wd")
@@ -309,7 +312,10 @@ def multiply(starts: np.ndarray, places: np.ndarray, values: np.ndarray, panels:
 def multiply_integers(
     starts: np.ndarray, places: np.ndarray, values: np.ndarray, panels: np.ndarray, out: np.ndarray
 ) -> None:
-    """The same from `pack_integers` and `pack_integer_panels`, into int32; only where the processor has AVX2."""
+    """The same from `pack_integers` and `pack_integer_panels`, into int32.
+
+    Only where the processor has AVX2.
+    """
     for p in range(panels.shape[0]):
         panel = panels[p]
         for r in range(starts.shape[0] - 1):
@@ -318,7 +324,10 @@ def multiply_integers(
 
 @cache
 def integer_products_are_exact() -> bool:
-    """Whether this processor multiplies pixels as integers, and rightly so: tried once in a process."""
+    """Whether this processor multiplies pixels as integers, and rightly so.
+
+    That is tried once in a process.
+    """
     compiled_for_another = numba.config.CPU_NAME or numba.config.CPU_FEATURES
     if compiled_for_another or not dict(llvmlite.binding.get_host_cpu_features()).get("avx2", False):
         return False

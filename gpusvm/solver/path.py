@@ -1,4 +1,4 @@
-"""Many problems over the same samples: one C after another, of every fold, from one matrix of kernel values.
+"""Many problems over the same samples, of every C and fold, from one matrix of kernel values.
 
 A search for C and gamma, and probabilities from folds, solve C-SVC of the same samples again and
 again. Kernel values depend neither on C nor on the fold. So a matrix of them is computed once for
@@ -99,12 +99,15 @@ class Solved(NamedTuple):
 
 
 def chain_mb(n: int) -> float:
-    """Memory in MB that a chain about `n` samples takes: its kernel values, and a copy of those that steps need."""
+    """Memory in MB that a chain about `n` samples takes.
+
+    It is for its kernel values, and for a copy of those that steps need.
+    """
     return (8 if n <= SMALL else 4) * n * n * (1 + GATHERED_BELOW**2) / _MB
 
 
 def largest_copy(n: int) -> int:
-    """Kernel values of at most so many pairs of `n` samples are copied, in rows that are filled up."""
+    """The most kernel values of `n` samples that are copied, in rows that are filled up."""
     q = int(GATHERED_BELOW * n) + 1
     return q * (-(-q // 16) * 16)
 
@@ -120,7 +123,7 @@ def solve_chains(
     report: Callable[[int, Solved], None],
     look: Callable[[], None] = lambda: None,
 ) -> None:
-    """Solve chains of problems over the same samples, each exactly: its own gap within the tolerance.
+    """Solve chains of problems over the same samples, each exactly: its gap within the tolerance.
 
     The result for a chain depends on nothing but the chain, to the last bit: not on `n_threads`,
     nor on the others. Chains that follow each other and have blocks and kernel in common are
@@ -159,7 +162,10 @@ def solve_chains(
 
 
 class _Setting:
-    """What all chains have in common; and kernels, made when a chain first needs one, and kept for the next few."""
+    """What all chains have in common, and kernels.
+
+    A kernel is made when a chain first needs it, and kept for the next few.
+    """
 
     def __init__(
         self,
@@ -189,7 +195,10 @@ class _Setting:
             return self._kernels[kernel]
 
     def matrix(self, chain: Chain, dtype: type | None = None) -> np.ndarray:
-        """Kernel values (n, >= n) between the samples of the chain's blocks, float32 where they are many."""
+        """Kernel values (n, >= n) between the samples of the chain's blocks.
+
+        If no `dtype` is given, they are float32 where they are many and float32 holds them.
+        """
         shared, n = self.kernel(chain.kernel), len(chain.weights)
         if dtype is None:
             dtype = np.float32 if shared.fits_float32 and n > SMALL else np.float64
@@ -234,7 +243,10 @@ class _Setting:
         return Solved(solutions, decisions, time.perf_counter() - begun)
 
     def _in_float64(self, problem: QP, chain: Chain, begun: Solution, group: _Group) -> tuple[Solution, np.ndarray]:
-        """A problem that float32 kernel values are too coarse for, on float64 ones, from where it is; its gradient."""
+        """The solution of a problem on float64 kernel values, and its gradient.
+
+        Float32 ones were too coarse for it. It goes on from where it is.
+        """
         with group.making_exact:
             if group.exact is None:
                 group.exact = self.matrix(chain, np.float64)
@@ -250,7 +262,11 @@ class _Setting:
         return found, v
 
     def _by_itself(self, problem: QP, chain: Chain, begun: Solution) -> tuple[Solution, np.ndarray]:
-        """A problem that float32 kernel values are too coarse for, from where it is; and its gradient, in float64."""
+        """The solution of a problem by `solve`, and its gradient in float64.
+
+        For a problem that the chain's kernel values were too coarse for. It goes on from where it
+        is.
+        """
         trained = [np.flatnonzero(part) for part in np.split(chain.weights, [len(self.blocks[chain.blocks[0]])])]
         rows = [self.blocks[block][part] for block, part in zip(chain.blocks, trained, strict=True)]
         places = np.concatenate([trained[0], len(self.blocks[chain.blocks[0]]) + trained[1]])
@@ -268,7 +284,10 @@ class _Setting:
 
 
 class _Memory:
-    """Memory for arrays, taken again for others when it is given back: to touch new memory may cost a second a GB."""
+    """Memory for arrays, taken again for others when it is given back.
+
+    To touch new memory may cost a second a GB.
+    """
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
@@ -295,7 +314,7 @@ class _Memory:
 
 
 class _Group:
-    """Chains with the same kernel values, which are computed by the first thread that takes one of them."""
+    """Chains with the same kernel values, computed by the first thread that takes one of them."""
 
     def __init__(self) -> None:
         self.waiting: list[int] = []
@@ -313,7 +332,10 @@ class _Group:
 
 
 class _Workers:
-    """Threads that solve the chains, group by group: each thread begins one of its own while there is one left."""
+    """Threads that solve the chains, group by group.
+
+    Each thread begins a group of its own while there is one left.
+    """
 
     def __init__(self, setting: _Setting, chains: Sequence[Chain], n_threads: int) -> None:
         self.setting, self.chains, self.n_threads = setting, chains, n_threads
@@ -369,7 +391,10 @@ class _Workers:
                 self.changed.notify_all()
 
     def _next(self, own: _Group | None) -> tuple[_Group, int] | None:
-        """A chain of the thread's own group, of a new one, or of another thread's; None where no more are to begin."""
+        """A group and the index of its next chain, or None where no more are to begin.
+
+        The group is the thread's own, else a new one, else another thread's.
+        """
         while True:
             with self.changed:
                 if self.setting.is_stopped() or self.failure is not None:
@@ -393,7 +418,7 @@ class _Workers:
                 self.changed.notify_all()
 
 
-# -- compiled ------------------------------------------------------------------------------------------
+# -- compiled -------------------------------------------------------------------------------------
 
 
 @compiled(fastmath={"contract", "nsz"})
@@ -455,7 +480,10 @@ def solve_chain(
 def start_of_next(
     b: np.ndarray, v: np.ndarray, p: np.ndarray, lower: np.ndarray, upper: np.ndarray, ratio: float
 ) -> None:
-    """Multiply b by `ratio`, the growth of its bounds, if that is the better start; v follows. All are (n,) float64."""
+    """Multiply b by `ratio`, the growth of its bounds, if that is the better start; v follows.
+
+    All arrays are (n,) float64.
+    """
     # p' b - 1/2 b' K b at t b, where K b = p - v.
     linear, quadratic = 0.0, 0.0
     for k in range(b.shape[0]):
@@ -464,7 +492,8 @@ def start_of_next(
     if ratio * linear - ratio * ratio * quadratic / 2 <= linear - quadratic / 2:
         return
     for k in range(b.shape[0]):
-        at_bound = b[k] * ratio  # a variable at its bound stays on it exactly, whatever the rounding
+        # A variable at its bound stays on it exactly, whatever the rounding.
+        at_bound = b[k] * ratio
         b[k] = min(max(at_bound, lower[k]), upper[k])
         v[k] = p[k] - ratio * (p[k] - v[k])
 
@@ -540,7 +569,10 @@ def _active(
     margin: float,
     members: np.ndarray,
 ) -> int:
-    """Write to `members` the variables between their bounds, and those that violate or nearly do; returns how many."""
+    """Write the variables to solve next to `members`, and return how many they are.
+
+    They are those between their bounds, and those that violate the conditions or nearly do.
+    """
     q = 0
     for k in range(b.shape[0]):
         grows, shrinks = b[k] < upper[k], b[k] > lower[k]
@@ -573,7 +605,10 @@ def _step(
     allowed: int,
     in_float32: bool,
 ) -> int:
-    """SMO on `members` (q,), whose kernel values are in `values`; v of all variables follows. Returns the steps."""
+    """SMO on `members` (q,), whose kernel values are in `values`; returns the steps.
+
+    v of all variables follows.
+    """
     beta, low, up = b[members], lower[members], upper[members]
     diagonal = np.empty(members.shape[0])
     for k in range(members.shape[0]):

@@ -1,8 +1,8 @@
-"""When float32 kernel values are too coarse for the tolerance: told from the data and from the coefficients reached.
+"""When float32 kernel values are too coarse for the tolerance.
 
-Problems that are solved whole in `tiny` are float64 throughout; any other begins in float32 where
-its kernel fits (`KernelOfBlocks.fits_float32`), and goes on in float64 once what stands here says
-so.
+That is told from the data and from the coefficients reached. Problems that are solved whole in
+`tiny` are float64 throughout; any other begins in float32 where its kernel fits
+(`KernelOfBlocks.fits_float32`), and goes on in float64 once what stands here says so.
 
 The gradient v = y - K beta is summed in float64, but the values of K are rounded. Each rounding
 error meets a coefficient, so what they do to v grows with the norm of beta: with C, with the
@@ -39,10 +39,10 @@ recomputed."""
 
 @compiled()
 def drift_of(v: np.ndarray, diagonal: np.ndarray, lower: np.ndarray, upper: np.ndarray, n_iter: int) -> float:
-    """A bound on what the rounding of `n_iter` steps, each at most half a unit, has added to a gradient `v` (n,).
+    """A bound on what the rounding of `n_iter` steps has added to a gradient `v` (n,).
 
-    `diagonal` are the kernel values of variables with themselves, and the bounds are those of all
-    variables.
+    That of a step is at most half a unit. `diagonal` are the kernel values of variables with
+    themselves, and the bounds are those of all variables.
     """
     largest_v, largest_value, largest_range = 0.0, 0.0, 0.0
     for k in range(v.shape[0]):
@@ -89,11 +89,14 @@ class GradientError:
         return cls(0.0, lambda left, right: np.empty((0, 0)), 1, np.empty(0), 1.0)
 
     def bound(self, beta: np.ndarray) -> float:
-        """A bound on the error of any sample's gradient, as long as the errors of kernel values are independent."""
+        """A bound on the error of any sample's gradient.
+
+        It holds as long as the errors of kernel values are independent.
+        """
         return MOST_SPREAD * self.value_error * float(np.linalg.norm(beta))
 
     def is_too_large(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray, *, final: bool) -> bool:
-        """Whether the gradient `v` (n,) at `beta` (n,) may be off by more than the tolerance allows.
+        """Whether the gradient `v` (n,) at `beta` (n,) may be off by more than `tol` allows.
 
         `extremes` are the samples that define the gap: they are always among those looked at. On
         the way to the optimum, not `final`, the samples are only looked at again once the
@@ -106,7 +109,10 @@ class GradientError:
         return self.measure(beta, v, extremes) > self.allowed
 
     def is_due(self, size: float, *, final: bool) -> bool:
-        """Whether coefficients of this norm are so large that the error must be measured (again)."""
+        """Whether coefficients of norm `size` are so large that the error must be measured.
+
+        On the way, not `final`, it is measured again only once they have doubled.
+        """
         if MOST_SPREAD * self.value_error * size <= self.allowed:
             return False
         return final or size >= 2 * self._measured_at
@@ -122,7 +128,7 @@ class GradientError:
         exact: bool,
         final: bool = True,
     ) -> float:
-        """By how much the gradient `v` (n,) at `b` (n,) may be off, or 0 where that is small enough.
+        """How far the gradient `v` (n,) at `b` (n,) may be off, or 0 where that is small enough.
 
         Kernel values that are `exact`, of float64, have nothing to be measured against: there the
         bound must do, and it is asked for at the end alone, since nothing follows. `final` is as
@@ -136,7 +142,10 @@ class GradientError:
         return self.allowed if self.is_too_large(b, v, worst, final=final) else 0.0
 
     def measure(self, beta: np.ndarray, v: np.ndarray, extremes: np.ndarray) -> float:
-        """The largest error of the gradient, judged by samples spread over the pair; twice what was seen in a part."""
+        """The largest error of the gradient, judged by samples spread over the pair.
+
+        Where they are only a part of the pair, it is twice what was seen.
+        """
         support = np.flatnonzero(beta)
         count = max(SAMPLED, SAMPLING_WORK // max(1, len(support) * self.work))
         spread = np.linspace(0, len(v) - 1, min(count, len(v))).astype(np.int64)

@@ -91,13 +91,16 @@ along the pairs."""
 
 
 def is_ready(dtype: Any, sparse: bool) -> bool:
-    """Whether `prepare` was called for these, in this process or in another, so that nothing is compiled first."""
+    """Whether `prepare` was called for these, in this process or in another.
+
+    Then nothing is compiled first.
+    """
     last = _add_listed if sparse else _add_dense
     return is_compiled(last, np.dtype(dtype)) and is_compiled(_one_vs_rest)
 
 
 def prepare(dtype: Any, sparse: bool) -> None:
-    """Compile what evaluates models in `dtype`, of sparse support vectors or of others, on whatever data.
+    """Compile what evaluates models in `dtype`, of sparse support vectors or others, on any data.
 
     That takes some seconds, once on a machine; see `is_ready`.
     """
@@ -215,11 +218,11 @@ class DecisionBlocks:
         self.classes = Classes.of(n_support)
 
     def each_block(self, X: Array, n_threads: int, consume: Callable[[slice, np.ndarray], None]) -> None:
-        """Call ``consume(rows, decisions)`` for blocks of rows of X (n, n_features), array or CSR, in several threads.
+        """Call ``consume(rows, decisions)`` for blocks of rows of X, in several threads.
 
-        `decisions` (m, n_pairs) float64 are overwritten after the call. They do not depend on
-        `n_threads`, nor on what other rows X has; but X of whole numbers only may be multiplied as
-        such.
+        X (n, n_features) is an array or CSR. `decisions` (m, n_pairs) float64 are overwritten
+        after the call. They do not depend on `n_threads`, nor on what other rows X has; but X of
+        whole numbers only may be multiplied as such.
         """
         n_rows = X.shape[0]
         work = float(n_rows) * self.vectors.shape[0] * row_length(self.vectors)
@@ -325,7 +328,9 @@ class DecisionBlocks:
 
 
 class Arithmetic(ABC):
-    """How inner products are taken, and what is made of them: in panels of 16 support vectors, if nothing else is said.
+    """How inner products are taken, and what is made of them.
+
+    They are taken in panels of 16 support vectors, if nothing else is said.
 
     Attributes
     ----------
@@ -346,7 +351,7 @@ class Arithmetic(ABC):
         return Workspace.make(self.tile, n_rows, n_others, inner, values)
 
     def begin(self, space: Any, decisions: np.ndarray, intercept: np.ndarray) -> None:
-        """Get ready for rows whose decision values (m, n_pairs) begin at the intercepts (n_pairs,)."""
+        """Get ready for rows: their decisions (m, n_pairs) begin at the intercepts (n_pairs,)."""
         decisions[:] = intercept
 
     def finished(self, space: Any, decisions: np.ndarray) -> np.ndarray:
@@ -354,7 +359,10 @@ class Arithmetic(ABC):
         return decisions
 
     def bounds(self, ends: np.ndarray, width: int) -> list[tuple[int, int]]:
-        """Where those packed together, `width` at most, begin and end; `ends` are those of the classes."""
+        """Where those packed together begin and end, `width` at most.
+
+        `ends` are those of the classes.
+        """
         return _cut(0, int(ends[-1]), width)
 
     def pack_coef(self, coef: np.ndarray) -> np.ndarray:
@@ -412,7 +420,7 @@ class Dense(Arithmetic):
 
 
 class Sparse(Arithmetic):
-    """Products of the non-zeros of float32 rows with the `features` that any support vector has."""
+    """Products of the non-zeros of float32 rows with the `features` that a support vector has."""
 
     def __init__(self, features: np.ndarray, n_features: int) -> None:
         self.features = features
@@ -463,9 +471,9 @@ class Integers(Arithmetic):
 
 
 class Summed(Arithmetic):
-    """Decision values summed in registers: the support vectors of a class are the rows, X the columns.
+    """Decision values summed in registers.
 
-    `products` says how to multiply.
+    The support vectors of a class are the rows, X the columns. `products` says how to multiply.
     """
 
     def __init__(self, products: Dense | Sparse | Integers, n_classes: int) -> None:
@@ -667,7 +675,10 @@ def _add_tile(
     space: Workspace,
     decisions: np.ndarray,
 ) -> None:
-    """The same for one tile: inner products of some rows with support vectors from the pack's `c`-th on."""
+    """The same for one tile: some rows, and support vectors from the pack's `c`-th on.
+
+    Their inner products are in the workspace.
+    """
     kind, unit, slope, coef0, degree, like = numbers
     # Whole arrays are handed on: a compiler does not know of a part that its rows are contiguous.
     _write_kernel(kind, unit, slope, coef0, degree, like, space.inner, *norms, space.values, space.slots, 0)
@@ -685,7 +696,7 @@ def _combine(
     some: np.ndarray,
     decisions: np.ndarray,
 ) -> None:
-    """The first n columns of `values` times the coefficients of their support vectors, summed in float64."""
+    """The first n columns of `values` times their support vectors' coefficients, in float64."""
     ends, first_of = classes.ends, classes.first_of
     n_others, m = ends.shape[0] - 1, decisions.shape[0]
     owner = np.searchsorted(ends, begin + c, side="right")

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class RowStore:
-    """Up to `capacity` rows of `n_columns` values, float32 or float64, for samples 0 to n_samples - 1.
+    """Up to `capacity` rows of `n_columns` float32 or float64, for samples 0 to n_samples - 1.
 
     Memory is reserved at once and taken up as rows come in. What is thrown out depends only on
     what was asked for before, never on time or threads.
@@ -29,7 +29,7 @@ class RowStore:
         self.n_used, self.clock = 0, 0
 
     def reserve(self, samples: np.ndarray) -> np.ndarray:
-        """Give every one of `samples` (m,) a slot, and return those whose rows must now be computed.
+        """Give each of `samples` (m,) a slot, and return those whose rows must now be computed.
 
         Not more samples than the capacity; none of them is thrown out for another.
         """

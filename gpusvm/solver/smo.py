@@ -167,15 +167,18 @@ def solve_working_set(
     return n_steps
 
 
-# -- what may move, and how far ------------------------------------------------------------------------
+# -- what may move, and how far -------------------------------------------------------------------
 #
-# `up` and `low` are an int8 for each variable, -1 for those that may grow or shrink, else 0. Where there is a kink,
-# they are what to add to the gradient for the slope: epsilon or its opposite, and a number beyond all gradients for
-# what may not.
+# `up` and `low` are an int8 for each variable, -1 for those that may grow or shrink, else 0. Where
+# there is a kink, they are what to add to the gradient for the slope: epsilon or its opposite, and
+# a number beyond all gradients for what may not.
 
 
 def _unmarked(kink, gradient, sign):  # type: ignore[no-untyped-def]
-    """Marks, as many as the gradient has numbers, of variables that may not grow (`sign` -1) or not shrink (1)."""
+    """Marks of variables that may not grow (`sign` -1) or not shrink (1).
+
+    They are as many as the gradient has numbers.
+    """
 
 
 def _mark(kink, k, beta, lower, upper, up, low):  # type: ignore[no-untyped-def]
@@ -230,16 +233,17 @@ def _end_of(kink, beta, bound):  # type: ignore[no-untyped-def]
     return lambda kink, beta, bound: 0.0 if beta * bound < 0.0 else bound
 
 
-# -- the loops of a step -------------------------------------------------------------------------------
+# -- the loops of a step --------------------------------------------------------------------------
 #
-# They take the variables in blocks. Arrays are filled up to a whole number of them; only rows of K are
-# not, and their part in the last block is read from a copy, `end`, of as many values as a block has. What may not grow
-# or shrink is given a value that is never chosen: to combine comparisons instead would be cheap with AVX-512 alone.
+# They take the variables in blocks. Arrays are filled up to a whole number of them; only rows of K
+# are not, and their part in the last block is read from a copy, `end`, of as many values as a
+# block has. What may not grow or shrink is given a value that is never chosen: to combine
+# comparisons instead would be cheap with AVX-512 alone.
 
 
 @intrinsic
 def _most_violating(typing_context, v, up, low):  # type: ignore[no-untyped-def]
-    """(i, v_i, least): the largest slope of those in `up`, the last of equals, and the least of those in `low`."""
+    """(i, v_i, least): the largest slope in `up`, the last of equals, and the least in `low`."""
     result = types.containers.Tuple((types.int64, types.float64, types.float64))
     return result(v, up, low), _selecting_code(moving=False)
 
@@ -257,15 +261,16 @@ def _move(typing_context, row_i, end_i, row_j, end_j, whole, step, v, up, low): 
 
 @intrinsic
 def _most_gaining(typing_context, row_i, end_i, whole, v, diagonal, varies, low, v_i, K_ii):  # type: ignore[no-untyped-def]
-    """The j in `low` of the largest (v_i - v_j)^2 / (K_ii + K_jj - 2 K_ij), the last of equals, or -1; v are slopes.
+    """The j in `low` of the largest (v_i - v_j)^2 / (K_ii + K_jj - 2 K_ij), or -1.
 
-    Where `varies` is 0, all K_jj are the first numbers of `diagonal`.
+    It is the last of equals; v are slopes. Where `varies` is 0, all K_jj are the first numbers of
+    `diagonal`.
     """
     real = types.float64
     return types.int64(row_i, end_i, types.int64, v, diagonal, types.int64, low, real, real), _gaining_code
 
 
-# -- what they are made of -----------------------------------------------------------------------------
+# -- what they are made of ------------------------------------------------------------------------
 
 _CACHE_LINE = 64
 
@@ -333,7 +338,7 @@ class _Block:
         builder.store(value, builder.bitcast(pointer, form.reals.as_pointer())).align = 4
 
     def chosen(self, marks: Any, element: Any, vector: int, value: Any, otherwise: float) -> Any:
-        """`value` where there is a mark, else `otherwise`; or its sum with marks that are numbers."""
+        """`value` where marked, else `otherwise`; or its sum with marks that are numbers."""
         builder, form = self.builder, self.form
         if element == form.element:
             return builder.fadd(value, self.load(marks, element, vector))
@@ -402,7 +407,10 @@ def _any_lane(builder: Any, bits: Any) -> Any:
 def _each_block(
     builder: Any, form: _Form, n: Any, carried: Sequence[Any], body: Callable[[_Block, list[Any]], Sequence[Any]]
 ) -> list[Any]:
-    """Emit ``for here in range(0, n, form.block): carried = body(here, carried)`` and return what is carried out."""
+    """Emit a loop over blocks, and return what is carried out of it.
+
+    ``for here in range(0, n, form.block): carried = body(here, carried)``
+    """
     before = builder.block
     head, inside, end = (builder.append_basic_block(f"blocks.{name}") for name in ("head", "body", "end"))
     builder.branch(head)
@@ -483,7 +491,8 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
         n = _length(context, builder, signature.args[-3], values[-3])
         if moving:
             whole, step = arguments[4], _spread(builder, form, arguments[5])
-            row_i = _Row(arguments[0], arguments[1], elements[0], whole, ahead=False)  # it was just read
+            # Row i was just read, row j was not.
+            row_i = _Row(arguments[0], arguments[1], elements[0], whole, ahead=False)
             row_j = _Row(arguments[2], arguments[3], elements[2], whole, ahead=True)
 
         def body(block: _Block, carried: list[Any]) -> list[Any]:
@@ -523,7 +532,10 @@ def _selecting_code(moving: bool) -> Callable[..., Any]:
 
 
 def _most_gaining_of(builder: Any, form: _Form, parts: Sequence[Any], so_far: Sequence[Any]) -> tuple[Any, Any]:
-    """The greatest gain so far, a vector, and where, once the vectors of a block are divided; of equals the last."""
+    """The greatest gain so far, a vector, and where, after one more block; of equals the last.
+
+    The vectors of the block, `parts`, are divided here.
+    """
     best, at, places = so_far
     zero = _constant(form.reals, 0.0)
     for vector, (difference, square, curvature) in enumerate(parts):

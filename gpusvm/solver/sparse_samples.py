@@ -1,4 +1,4 @@
-"""Samples given by their non-zeros (CSR), ready to be multiplied: packed as `operands` packs arrays, or as lists.
+"""Samples in CSR, ready to be multiplied: packed as `operands` packs arrays, or as lists.
 
 Panels of 16 samples have a line of memory for every feature, so they are for samples with few
 features. Of 100,000 features with 100 non-zeros a row nearly every line would be zeros: those are
@@ -134,7 +134,10 @@ def without_empty_features(X: Sparse) -> Sparse:
 
 
 class ListsOperand:
-    """Samples with few non-zeros among many features: see `lists`. A block is turned around when it is first needed."""
+    """Samples with few non-zeros among many features: see `lists`.
+
+    A block is turned around when it is first needed.
+    """
 
     def __init__(self, samples: SparseSamples, rows: np.ndarray) -> None:
         self.n, self.rows = len(rows), rows
@@ -156,7 +159,7 @@ class ListsOperand:
 
 
 def _numbers(samples: SparseSamples) -> CsrRows:
-    """The samples' non-zeros in the type that they are multiplied in: pixels are multiplied exactly."""
+    """The samples' non-zeros as they are multiplied: pixels exactly, as whole numbers."""
     return samples.rows if samples.pixels is None else samples.rows._replace(values=samples.pixels)
 
 
@@ -182,7 +185,7 @@ _out = Scratch()
 
 @compiled()
 def _mark_nonzeros(starts: np.ndarray, features: np.ndarray, rows: np.ndarray, present: np.ndarray) -> int:
-    """Set present[f] for every feature that some of the rows has; returns the number of their non-zeros."""
+    """Set present[f] for the features that `rows` have; returns the number of their non-zeros."""
     count = 0
     for r in range(rows.shape[0]):
         for t in range(starts[rows[r]], starts[rows[r] + 1]):

@@ -1,4 +1,7 @@
-"""Problems one after another in arrays: what compiled code takes that solves many without Python in between."""
+"""Problems one after another in arrays.
+
+So compiled code takes them, which solves many without Python in between.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from gpusvm.solver.compilation import compiled
 
 
 class Stack(NamedTuple):
-    """Several problems. The variables of problem k are ``starts[k]`` to ``starts[k + 1]`` of the arrays (m,).
+    """Several problems, whose variables follow each other.
+
+    Those of problem k are ``starts[k]`` to ``starts[k + 1]`` of the arrays (m,).
 
     Attributes
     ----------

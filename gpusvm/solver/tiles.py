@@ -55,7 +55,10 @@ def rows_of_a_tile(dtype: Any) -> int:
 
 @compiled()
 def pack_columns(X: np.ndarray, panels: np.ndarray) -> None:
-    """Pack samples X (n, d) into panels (ceil(n / 16), 16 d): feature f of a panel's sample s at ``16 f + s``."""
+    """Pack samples X (n, d) into `panels` (ceil(n / 16), 16 d).
+
+    Feature f of a panel's sample s is at ``16 f + s``.
+    """
     panels[:] = 0.0
     for r in range(X.shape[0]):
         panel, s, row = panels[r // PANEL_WIDTH], r % PANEL_WIDTH, X[r]
@@ -82,9 +85,9 @@ def _outer_products(
     line_at: Callable[..., Any],
     number_at: Callable[..., Any],
 ) -> list[Any]:
-    """Emit: for r < n_rows the sums over first <= t < last of number_at(t, r) * line_at(t, r), 16 lanes each.
+    """Emit the sums over first <= t < last of number_at(t, r) * line_at(t, r) for r < n_rows.
 
-    Written in LLVM's own terms for the reason given in `panels`.
+    Each has 16 lanes. Written in LLVM's own terms for the reason given in `panels`.
     """
     index, word, lanes = ir.IntType(32), first.type, vector.count
     everywhere = ir.Constant(ir.VectorType(index, lanes), [ir.Constant(index, 0)] * lanes)
@@ -102,7 +105,8 @@ def _outer_products(
     builder.position_at_end(body)
     steps = []
     for r, total in enumerate(sums):
-        line = _load(builder, line_at(t, r), vector)  # of one address for all r, it is one load in the end
+        # Of one address for all r, it is one load in the end.
+        line = _load(builder, line_at(t, r), vector)
         one = builder.insert_element(undefined, number_at(t, r), ir.Constant(index, 0))
         product = builder.fmul(builder.shuffle_vector(one, undefined, everywhere), line, flags=("contract",))
         steps.append(builder.fadd(total, product, flags=("contract",)))
@@ -139,7 +143,10 @@ def _array(context: Any, builder: Any, signature: Any, arguments: Any, k: int) -
 
 
 def _tile_code(element: Any, n_rows: int) -> Callable[..., Any]:
-    """Code of: out[row + r, column:column + 16] = sum over f of left[n_rows f + r] * right[16 f:16 f + 16]."""
+    """Code of the product of a group of rows and a panel.
+
+    out[row + r, column:column + 16] = sum over f of left[n_rows f + r] * right[16 f:16 f + 16]
+    """
     vector = ir.VectorType(element, PANEL_WIDTH)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -191,7 +198,10 @@ def _weighted_code(n_rows: int) -> Callable[..., Any]:
 
 
 def _row_code(n_panels: int) -> Callable[..., Any]:
-    """Code of: out[16 r:16 r + 16] = sum over f of row[f] * panels[first + r, 16 f:16 f + 16], for r < n_panels."""
+    """Code of the product of one row and some panels.
+
+    out[16 r:16 r + 16] = sum over f of row[f] * panels[first + r, 16 f:16 f + 16], r < n_panels
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         row, panels, out = (_array(context, builder, signature, arguments, k) for k in (0, 1, 3))
@@ -225,7 +235,10 @@ def _multiply_row_by_panel(typing_context, row, panels, first, out):  # type: ig
 
 @compiled()
 def multiply_row(row: np.ndarray, panels: np.ndarray, out: np.ndarray) -> None:
-    """out (>= 16 n_panels,) = row (d,) x panels (n_panels, 16 d) from `pack_columns`, all float32 or all float64."""
+    """out (>= 16 n_panels,) = row (d,) x panels (n_panels, 16 d) from `pack_columns`.
+
+    All are float32, or all float64.
+    """
     whole = panels.shape[0] // ROW_PANELS * ROW_PANELS
     for p in range(0, whole, ROW_PANELS):
         _multiply_row_by_panels(row, panels, p, out[p * PANEL_WIDTH :])
@@ -277,7 +290,7 @@ WEIGHTED_ROWS = _ROWS[8]
 def weight_rows(
     values: np.ndarray, row: int, start: int, stop: int, weights: np.ndarray, shift: int, out: np.ndarray
 ) -> None:
-    """out (WEIGHTED_ROWS, width) = values[row:row + WEIGHTED_ROWS, start:stop] x weights[shift + start:shift + stop].
+    """out = values[row:row + WEIGHTED_ROWS, start:stop] x weights[shift + start:shift + stop].
 
     Parameters
     ----------

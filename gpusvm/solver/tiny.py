@@ -1,4 +1,4 @@
-"""Many small problems, one after another in compiled code: the way for a few hundred variables each.
+"""Many problems of a few hundred variables each, one after another in compiled code.
 
 A problem's kernel matrix is gathered from one over all samples, and the problem is solved in
 float64 from start to end, along LIBSVM's own path. Nothing of Python runs between two problems:
@@ -46,7 +46,10 @@ SHARED_SAMPLES = 4096
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Problems for one compiled call: their places, the matrix of kernel values, and the row of each variable in it."""
+    """Problems for one compiled call.
+
+    Their places, the matrix of kernel values, and the row of each variable in it.
+    """
 
     indices: list[int]
     matrix: Callable[[], np.ndarray]
@@ -64,10 +67,11 @@ def solve_tiny(
     n_threads: int,
     report: Callable[[int, Solution], None],
 ) -> None:
-    """Solve `problems`, calling ``report(index, solution)`` for each in the caller's thread, in their order.
+    """Solve `problems`, calling ``report(index, solution)`` for each, in their order.
 
-    Parameters are those of `gpusvm.solver.solve`, with `problems` by their places, and the
-    `shares` of the time. The result of a problem depends on nothing but the problem.
+    It is called in the caller's thread. Parameters are those of `gpusvm.solver.solve`, with
+    `problems` by their places, and the `shares` of the time. The result of a problem depends on
+    nothing but the problem.
     """
     chunks = list(_chunks(X, blocks, problems, kernel, n_threads))
     value_error = _value_error(X, kernel)
@@ -98,12 +102,16 @@ def solve_tiny(
 def _chunks(
     X: np.ndarray, blocks: Sequence[np.ndarray], problems: Mapping[int, QP], kernel: Kernel, n_threads: int
 ) -> Iterable[_Chunk]:
-    """The problems cut into calls; one matrix serves them all where their samples are few enough, else each its own."""
+    """The problems cut into calls.
+
+    One matrix serves them all where their samples are few enough, else each has its own.
+    """
     used = sorted({block for problem in problems.values() for block in problem.blocks})
     n_samples = sum(len(blocks[block]) for block in used)
     if kernel.precomputed:
         places = dict(enumerate(blocks))
-        # Those that are float64 and may be written are of one type, whatever X is: Numba compiles once.
+        # Those that are float64 and may be written are of one type, whatever X is: Numba compiles
+        # once.
         given = np.require(X, np.float64, ["C", "W"]) if len(X) <= SHARED_SAMPLES else X
         yield from _cut(problems, places, CHUNK_VALUES, lambda: given)
     elif n_samples <= SHARED_SAMPLES:
@@ -118,7 +126,10 @@ def _chunks(
 
 
 def matrix_of(X: np.ndarray, rows: np.ndarray, kernel: Kernel, n_threads: int = 1) -> np.ndarray:
-    """Kernel values (n, n) float64 between all of these rows (n,), some at a time, which then stay in cache."""
+    """Kernel values (n, n) float64 between all of these rows (n,).
+
+    Some rows are computed at a time, which then stay in cache.
+    """
     # Sparse samples of no more features than there are kernel values to a row may as well be an
     # array.
     samples = unpacked_if_smaller(X[rows].astype(np.float64), 8 * len(rows) ** 2)
@@ -204,10 +215,11 @@ step."""
 
 @compiled()
 def solve_stack(K: np.ndarray, stack: Stack, tol: float, first: int, last: int, allowed: int) -> int:
-    """Solve problems `first` to `last` until `allowed` steps are taken; returns the first that is not done.
+    """Solve problems `first` to `last`; returns the first that is not done.
 
-    `K` (n, n) float64 are kernel values between samples. Coefficients, steps taken and outcomes
-    are written to the stack; bias, gap and objective are from a gradient recomputed at the end.
+    It ends once `allowed` steps are taken. `K` (n, n) float64 are kernel values between samples.
+    Coefficients, steps taken and outcomes are written to the stack; bias, gap and objective are
+    from a gradient recomputed at the end.
     """
     for k in range(first, last):
         start, end = stack.starts[k], stack.starts[k + 1]

@@ -61,9 +61,9 @@ FIRST_ACTIVE = 0.25
 """Share of a hard problem's variables that are solved first."""
 
 LEAST_ROOM = 0.3
-"""Share of the variables for which there is room to be active, at least. With 0.25, 0.3 and 0.4 of them, in fresh
-processes: 20,000 x 54 1.63, 1.58, 1.58 s; 30,000 x 100 2.07, 2.07, 2.21; Adult 0.57, 0.54, 0.56; 12,000 x 30 0.61,
-0.50, 0.47. The kernel values take the square of it."""
+"""Share of the variables for which there is room to be active, at least. With 0.25, 0.3 and 0.4 of
+them, in fresh processes: 20,000 x 54 1.63, 1.58, 1.58 s; 30,000 x 100 2.07, 2.07, 2.21; Adult
+0.57, 0.54, 0.56; 12,000 x 30 0.61, 0.50, 0.47. The kernel values take the square of it."""
 
 LIKELY_ROOM = 0.8
 """Share of the variables for whose kernel values memory is asked for at once: what is not used is
@@ -105,10 +105,10 @@ _MOST_IDLE = 8
 
 
 def first_set(sizes: Sequence[int], largest: int) -> np.ndarray:
-    """The set to start with, as a mask (n,): all variables of a small problem, else some spread over its blocks.
+    """The set to start with, as a mask (n,).
 
-    `sizes` are the numbers of variables of each block, and `largest` is the most that the set may
-    hold.
+    It is all variables of a small problem, else some spread over its blocks. `sizes` are the
+    numbers of variables of each block, and `largest` is the most that the set may hold.
     """
     n = sum(sizes)
     chosen = np.zeros(n, dtype=bool)
@@ -123,22 +123,29 @@ def first_set(sizes: Sequence[int], largest: int) -> np.ndarray:
 
 
 def warm_set(b: np.ndarray, lower: np.ndarray, upper: np.ndarray, epsilon: float, largest: int) -> np.ndarray:
-    """The set to go on with from `b` (n,), as a mask: the free variables; empty where there are none."""
+    """The set to go on with from `b` (n,), as a mask: the free variables, if there are any.
+
+    Of many it holds the first, at most half of `largest`.
+    """
     chosen = free(b, lower, upper, epsilon)
     chosen[np.flatnonzero(chosen)[largest // 2 :]] = False
     return chosen
 
 
 def free(b: Array, lower: Array, upper: Array, epsilon: float) -> Array:
-    """Whether each variable is where the objective has one slope: between its bounds, and not at a kink."""
+    """Whether each variable is where the objective has one slope.
+
+    That is between its bounds, and not at a kink.
+    """
     between = (b > lower) & (b < upper)
     return between & (b != 0) if epsilon > 0 else between
 
 
 def slopes(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tuple[Array, Array]:
-    """The slope of the objective where a variable grows, and where it shrinks; -inf and inf for one that may not.
+    """The slope of the objective where a variable grows, and where it shrinks.
 
-    That is the gradient v = p - K b, but for the kink at zero that a positive epsilon makes.
+    That is the gradient v = p - K b, but for the kink at zero that a positive epsilon makes. It is
+    -inf for a variable that may not grow, and inf for one that may not shrink.
     """
     xp = array_module(v)
     grow = shrink = v
@@ -148,19 +155,20 @@ def slopes(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tu
 
 
 def extremes(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tuple[Array, Array]:
-    """For each problem, the largest slope of those that may grow, and the smallest of those that may shrink.
+    """The largest slope of those that may grow, and the smallest of those that may shrink.
 
-    Their difference is the gap, the largest violation of the optimality conditions (Keerthi et al.
-    2001).
+    There is one of each for a problem. Their difference is the gap, the largest violation of the
+    optimality conditions (Keerthi et al. 2001).
     """
     grow, shrink = slopes(b, v, lower, upper, epsilon)
     return grow.max(axis=1), shrink.min(axis=1)
 
 
 def violations(b: Array, v: Array, lower: Array, upper: Array, epsilon: float) -> tuple[Array, Array]:
-    """By how much each variable is on the wrong side of the middle of its problem's gap: if it may grow, if shrink.
+    """By how much each variable is on the wrong side of the middle of its problem's gap.
 
-    -inf for a variable that may not.
+    The first is for variables that may grow, the second for those that may shrink: -inf for a
+    variable that may not.
     """
     grow, shrink = slopes(b, v, lower, upper, epsilon)
     middle = ((grow.max(axis=1) + shrink.min(axis=1)) / 2)[:, None]
@@ -177,7 +185,7 @@ def joining(
 
 
 def is_hard(b: Array, v: Array, lower: Array, upper: Array, epsilon: float, chosen: Array, tol: float) -> Array:
-    """Whether so many variables outside the sets `chosen` violate the conditions that most will have to join."""
+    """Whether so many outside the sets `chosen` violate the conditions that most have to join."""
     xp = array_module(v)
     score = xp.where(chosen, -np.inf, xp.maximum(*violations(b, v, lower, upper, epsilon)))
     n_violating, n = (score > 0.5 * tol).sum(axis=1), v.shape[1]
@@ -188,7 +196,7 @@ def is_hard(b: Array, v: Array, lower: Array, upper: Array, epsilon: float, chos
 def exchanged(
     b: Array, v: Array, lower: Array, upper: Array, epsilon: float, chosen: Array, tol: float, largest: int
 ) -> Array:
-    """Sets anew, as a mask: the worst violators of both kinds, then members that are free, then other members.
+    """Sets anew, as a mask: the worst violators of both kinds, then members, free ones first.
 
     Half of a set at most is new, and a quarter are variables of one kind: however many violations
     are equal, SMO finds two to exchange. The set holds the most violating two, with which
@@ -205,9 +213,9 @@ def exchanged(
 
 
 def first_active(n: int, room: int) -> np.ndarray:
-    """The variables of a hard problem of `n` to begin with, as a mask (n,): spread evenly, and so over its blocks.
+    """The variables of a hard problem of `n` to begin with, as a mask (n,); `room` at most.
 
-    `room` at most.
+    They are spread evenly, and so over its blocks.
     """
     count = min(n, room, max(AT_ONCE, int(FIRST_ACTIVE * n)))
     chosen = np.zeros(n, dtype=bool)
@@ -243,12 +251,12 @@ def active(
     tol: float,
     room: int,
 ) -> Array:
-    """The active variables of hard problems, as a mask: those that are free, violators, and what may become one.
+    """The active variables of hard problems, as a mask.
 
-    `state` is b, v, the bounds and epsilon, as the functions above take them.
-
-    They are no more than `room`, see `active_room`; of too many, the free ones and the worst
-    violators. Variables already `chosen` stay while that is cheaper than to let them go.
+    They are those that are free, violators, and what may become one: no more than `room`, see
+    `active_room`; of too many, the free ones and the worst violators. Variables already `chosen`
+    stay while that is cheaper than to let them go. `state` is b, v, the bounds and epsilon, as the
+    functions above take them.
     """
     b, v, lower, upper, epsilon = state
     xp = array_module(v)
@@ -276,7 +284,7 @@ def active_target(gap: Array, scale: float, tol: float, is_whole: bool) -> Array
 
 
 def worst(score: Array, count: int, floor: float) -> Array:
-    """The `count` largest scores of each row that exceed `floor`, as a mask; of equal ones the first."""
+    """The `count` largest scores of each row above `floor`, as a mask; of equal ones the first."""
     xp, n = array_module(score), score.shape[1]
     if count >= n:
         return score > floor
@@ -287,17 +295,26 @@ def worst(score: Array, count: int, floor: float) -> Array:
 
 
 def target(gap: Array, tol: float, is_whole: bool) -> Array:
-    """The gap at which to leave the working set: LIBSVM's own for a problem solved whole, which then takes its path."""
+    """The gap at which to leave the working set.
+
+    It is LIBSVM's own for a problem solved whole, which then takes LIBSVM's path.
+    """
     return np.full_like(gap, tol) if is_whole else array_module(gap).maximum(0.1 * gap, 0.5 * tol)
 
 
 def rounding(b: Array, largest_value: Array) -> Array:
-    """Below which gap float64 gradients say nothing, given the largest kernel value; for each problem."""
+    """Below which gap float64 gradients say nothing, for each problem.
+
+    `largest_value` is that of its kernel values.
+    """
     return np.finfo(np.float64).eps * (1.0 + abs(b).max(axis=1) * largest_value)
 
 
 class Rising:
-    """Dual objectives, one after another: every step of SMO raises them, and where none does rounding moves them."""
+    """Dual objectives, one after another.
+
+    Every step of SMO raises them, and where none does, rounding moves them.
+    """
 
     def __init__(self) -> None:
         self.largest, self.n_idle = -np.inf, 0
@@ -310,7 +327,10 @@ class Rising:
 
 
 class Verified:
-    """Gaps from recomputed gradients: where rounding alone moves them, as many more rounds would change nothing."""
+    """Gaps from recomputed gradients.
+
+    Where rounding alone moves them, more rounds would change nothing, however many.
+    """
 
     def __init__(self) -> None:
         self.least, self.n_failed = np.inf, 0
