@@ -1,4 +1,4 @@
-"""Dense features of very different variance: does the solver reach LIBSVM's objective and labels there too?
+"""Dense features of very different variance: are LIBSVM's objective and labels reached there too?
 
     python benchmarks/dense.py [--n 60000] [--out FILE]
 
@@ -31,7 +31,7 @@ N_FEATURES = 500
 
 
 def features(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The training samples (n, 500) and their labels, and the test samples (10000, 500), all float32."""
+    """Training samples (n, 500) float32, their labels, and test samples (10000, 500) float32."""
     train, test = load_dataset("mnist", "train"), load_dataset("mnist", "test")
     pixels = train.images.reshape(len(train), -1).astype(np.float32) / 255
     mean = pixels.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Fits of the same samples in one process: one to warm up, then `repeats` timed ones, and what came of them.
+"""Timed fits of the same samples in one process, after one to warm up, and what came of them.
 
     python benchmarks/gpu_fits.py PART OUT.json [--dataset mnist] [--limit 60000] [--repeats 3]
     [--warmup 3000]

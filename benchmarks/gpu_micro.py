@@ -1,4 +1,4 @@
-"""What each kernel of native-cuda takes by itself, at the shapes of full MNIST, beside what was estimated.
+"""What each kernel of native-cuda takes by itself, at full MNIST's shapes, beside the estimates.
 
     python benchmarks/gpu_micro.py [--samples 60000] [--features 784] [--classes 10] [--rows 2048]
     [--members 1536]

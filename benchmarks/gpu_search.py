@@ -1,4 +1,4 @@
-"""A search for C and gamma on the GPU and on the CPU: the seconds of each, and whether they find the same.
+"""A search for C and gamma on the GPU and on the CPU: the seconds, and whether they find the same.
 
     python benchmarks/gpu_search.py OUT.json [--backends native-cuda native-cpu] [--limit 5000]
     [--cells 10]

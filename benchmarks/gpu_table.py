@@ -1,9 +1,10 @@
-"""What benchmarks/on_gpu.sh found on full MNIST: each part's figures, whether they agree, the table, and one JSON file.
+"""What benchmarks/on_gpu.sh found on full MNIST: each part's figures, and whether they agree.
 
     python benchmarks/gpu_table.py OUT
 
-Reads what gpu_fits.py left in OUT (``fits-PART.json``) and writes OUT/gpu.json. Ends with status 1
-where a part of `REQUIRED` is not there, or where figures are out of the bounds of agreement.py.
+Reads what gpu_fits.py left in OUT (``fits-PART.json``), prints the table and writes OUT/gpu.json.
+Ends with status 1 where a part of `REQUIRED` is not there, or where figures are out of the bounds
+of agreement.py.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""What the host does in a fit of native-cuda, in milliseconds: full MNIST, with every launch replaced by nothing.
+"""What the host does in a fit of native-cuda to full MNIST, in milliseconds.
 
     python benchmarks/host_time.py [--repeats 15] [--profile]
 
-No GPU is needed. The data have the shapes of full MNIST: the sizes of its ten classes, 45 problems
-of about 12,000 variables. What the host reads of the device was recorded: how many problems end in
-which round (`ENDING`), and how large their working sets are (`MEMBERS`), in a training of full
-MNIST by the same kernels on a CPU. Arrays on the device are shapes with nothing in them, so only
-Python and NumPy on the host are timed, from the labels to the model.
+No GPU is needed: every launch is replaced by nothing. The data have the shapes of full MNIST:
+the sizes of its ten classes, 45 problems of about 12,000 variables. What the host reads of the
+device was recorded: how many problems end in which round (`ENDING`), and how large their working
+sets are (`MEMBERS`), in a training of full MNIST by the same kernels on a CPU. Arrays on the
+device are shapes with nothing in them, so only Python and NumPy on the host are timed, from the
+labels to the model.
 
 In it: samples grouped by class, problems stated, pixels recognised and made bytes, all of the
 scheduler (set-up, rounds, results), gaps recomputed, the model merged. Its coefficients and
@@ -66,7 +67,7 @@ LAUNCH_US = (5, 10)
 
 
 class Nothing:
-    """An array on a device that is not there: a shape and a type. What is written to it is lost."""
+    """An array on a device that is not there: a shape and a type. What it is given is lost."""
 
     def __init__(self, shape: Any, dtype: Any = np.float64) -> None:
         self.shape, self.dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
@@ -202,7 +203,7 @@ class Recording:
             line[FIGURES : FIGURES + problem.n] = b
 
     def read(self, array: Nothing) -> np.ndarray:
-        """What is read of an array: a report, solutions, their figures, or a number to wait for."""
+        """What is read of an array: a report, solutions, their figures, a number to wait for."""
         if array.shape == (len(self.lines) + 1, FIELDS):
             self.round += 1
             return self.reports[self.round - 1]
@@ -214,7 +215,10 @@ class Recording:
 
 
 def solution(problem: QP, pool: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A solution of the problem's form, a tenth of it support vectors, which are of `pool`, and its gradient."""
+    """A solution of the problem's form, and its gradient.
+
+    A tenth of its variables, all of `pool`, are support vectors.
+    """
     n, signs = problem.n, np.sign(problem.p)
     support = np.sort(rng.permutation(pool)[: n // 10])
     b, v = np.zeros(n), -signs * rng.exponential(size=n)
@@ -348,7 +352,10 @@ def recorded(y: np.ndarray, rng: np.random.Generator) -> Recording:
 
 
 def measure(repeats: int) -> tuple[list[Counter[str]], Counts]:
-    """Seconds of the phases in each of some fits, after one to warm up; what was asked of the device in a fit."""
+    """The seconds of the phases in each of `repeats` fits, and what a fit asked of the device.
+
+    One fit before them, to warm up, does not count.
+    """
     rng = np.random.default_rng(0)
     X, y = pixels(rng), labels(rng)
     recording, found = recorded(y, rng), []

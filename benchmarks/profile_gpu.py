@@ -1,9 +1,10 @@
-"""Where native-cuda spends its time on full MNIST: seconds in each kernel, the device waited for after each launch.
+"""Where native-cuda spends its time on full MNIST: seconds in each kernel.
 
     python benchmarks/profile_gpu.py [--dataset mnist] [--limit 60000]
 
-The first fit pays for compilation and is not shown. What is left beside the kernels is the host,
-and copies. Compare with the estimates of docs/solver.md.
+The device is waited for after each launch. The first fit pays for compilation and is not shown.
+What is left beside the kernels is the host, and copies. Compare with the estimates of
+docs/solver.md.
 """
 
 from __future__ import annotations

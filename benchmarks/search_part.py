@@ -1,4 +1,4 @@
-"""A search of 500 trainings: ours in full, and a fifth of what GridSearchCV over scikit-learn's SVC would take.
+"""A search of 500 trainings: ours in full, and a fifth of GridSearchCV over scikit-learn's SVC.
 
     python benchmarks/search_part.py [--out FILE]
 

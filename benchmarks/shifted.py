@@ -1,9 +1,9 @@
-"""How native-cpu's cost grows past MNIST: every image as it is and moved by a pixel four ways, five times as many.
+"""How native-cpu's cost grows past MNIST: to five times as many images.
 
     python benchmarks/shifted.py [--n 12000,60000] [--out FILE]
 
-Each n is trained as n images and as 5 n; RBF, C=10, gamma=0.02. The 10,000 test images stay as
-they are.
+Each n is trained as n images, and as 5 n: each as it is, and moved by a pixel four ways. RBF,
+C=10, gamma=0.02. The 10,000 test images stay as they are.
 """
 
 from __future__ import annotations

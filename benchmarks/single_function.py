@@ -1,11 +1,11 @@
-"""Regressions and one-class models: native-cpu against scikit-learn and, for SVR, scikit-learn-intelex.
+"""Regressions and one-class models: native-cpu against scikit-learn.
 
     python benchmarks/single_function.py [NAME ...] [--runs 3] [--out FILE]
 
-Each fit has a fresh process, in which a small one comes before (it loads or compiles code).
-Contenders take turns. Every model is certified in float64; times are medians of the fit's wall
-time and of the process's CPU time in it. The largest take minutes with scikit-learn: name problems
-to run some of them.
+For SVR also against scikit-learn-intelex. Each fit has a fresh process, in which a small one comes
+before (it loads or compiles code). Contenders take turns. Every model is certified in float64;
+times are medians of the fit's wall time and of the process's CPU time in it. The largest take
+minutes with scikit-learn: name problems to run some of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Times what should answer at once, each in a fresh process: ``python benchmarks/startup.py [--repeats N]``.
+"""Times what should answer at once, each in a fresh process.
+
+    python benchmarks/startup.py [--repeats N]
 
 `--help`, `--version` and `data list` are to take less than 0.4 s, the help of a command less than
 0.6 s, and each import from gpusvm at most 0.2 s more than its peer from scikit-learn.

@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What collecting tests has made stays to the end: no garbage collection need look at it, again and again."""
+    """Keep what collecting the tests has made out of garbage collections: it stays to the end."""
     gc.freeze()
     gc.enable()
 

@@ -59,7 +59,7 @@ class _Reader(ast.NodeVisitor):
         self.names: list[dict[str, Any]] = [{"cupy": cupy, "xp": cupy}]
         self.unresolved: set[tuple[int, str]] = set()
 
-    # -- what names stand for ------------------------------------------------------------------------
+    # -- what names stand for ---------------------------------------------------------------------
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.names.append({})
@@ -126,7 +126,7 @@ class _Reader(ast.NodeVisitor):
             return _Instance(self.cupy.ndarray)
         return _Unknown
 
-    # -- what is asked of them -----------------------------------------------------------------------
+    # -- what is asked of them --------------------------------------------------------------------
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self.generic_visit(node)

@@ -22,7 +22,7 @@ def random_probabilities(rng, n, k):
     return rng.dirichlet(np.full(k, 0.5), size=n) * 0.98 + 0.02 / k
 
 
-# -- sigmoids -------------------------------------------------------------------------------------------
+# -- sigmoids -------------------------------------------------------------------------------------
 
 
 def plainly_fitted(values, is_first, weights):
@@ -71,7 +71,7 @@ def test_a_pair_without_samples_is_even(rng):
     assert A[1:].tolist() == B[1:].tolist() == [0, 0]
 
 
-# -- coupling -------------------------------------------------------------------------------------------
+# -- coupling -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7, 40])
@@ -151,7 +151,7 @@ def test_own_pairs_are_each_class_against_each_other_one(n_classes):
         assert [set(pairs[p]) for p in own] == [{c, o} for o in others]
 
 
-# -- probabilities that agree with the prediction -------------------------------------------------------
+# -- probabilities that agree with the prediction -------------------------------------------------
 
 
 def test_the_predicted_class_leads_alone(rng):

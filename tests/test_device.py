@@ -118,7 +118,7 @@ def test_cuml_broken(machine, monkeypatch):
     assert not found.ok and "cuML 26.10.00 is broken" in found.reason
 
 
-# -- a probe that says yes has run something ------------------------------------------------------------
+# -- a probe that says yes has run something ------------------------------------------------------
 
 
 WHOLE = 'pip install "cupy-cuda13x[ctk]"'
@@ -222,7 +222,7 @@ def test_a_cuml_that_solves_nothing_is_refused(machine, monkeypatch):
     assert not found.ok and "an SVC of eight points was solved to a gap of" in found.reason
 
 
-# -- training on the device -----------------------------------------------------------------------------
+# -- training on the device -----------------------------------------------------------------------
 
 
 def test_training_waits_for_the_caller_and_the_device_and_uses_a_pool_of_its_own(monkeypatch):
@@ -319,7 +319,7 @@ def test_asking_the_real_driver_imports_nothing_and_never_raises():
     assert status == "None" or int(status) >= 0
 
 
-# -- copies to the device --------------------------------------------------------------------------------
+# -- copies to the device -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["C", "F", "neither"])

@@ -133,7 +133,7 @@ def test_head_to_head_reads_the_pair_in_either_direction(image_model) -> None:
     np.testing.assert_array_equal(head_to_head(decisions, second, first, 10), -np.arange(1.0, n_pairs + 1))
 
 
-# -- probabilities --------------------------------------------------------------------------------------
+# -- probabilities --------------------------------------------------------------------------------
 
 
 def test_reliability_is_scikit_learns_log_loss_and_guos_error(rng):

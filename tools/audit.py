@@ -1,7 +1,7 @@
-"""Whether an installed package has a published vulnerability: pip-audit, and plain words where it could not tell.
+"""Whether an installed package has a published vulnerability, by pip-audit.
 
-Exits with 1 for a vulnerability. Where the advisories cannot be reached nothing is known, and that
-is no failure.
+Exits with 1 for a vulnerability. Where the advisories cannot be reached nothing is known, which is
+said in plain words and is no failure.
 """
 
 from __future__ import annotations

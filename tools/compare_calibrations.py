@@ -1,4 +1,4 @@
-"""Ways from decision values to class probabilities, side by side: the table in docs/probabilities.md.
+"""Ways from decision values to class probabilities compared: the table in docs/probabilities.md.
 
     GPUSVM_DATA_DIR=folder python tools/compare_calibrations.py [digits] [letter] [adult] [mnist]
 
@@ -61,7 +61,7 @@ def fitted_by_temperature(scores: np.ndarray, classes: np.ndarray) -> float:
 
 
 def candidates(found: HeldOut, codes: np.ndarray, k: int, D: np.ndarray, winners: np.ndarray) -> dict[str, np.ndarray]:
-    """For each way the probabilities (n, k) of test samples with decision values D (n, n_pairs)."""
+    """For each way, probabilities (n, k) of test samples with decision values D (n, n_pairs)."""
     classes = codes[found.rows]
     pair, is_first = own_pairs(k)[classes], np.arange(k - 1) >= classes[:, None]
     sigmoids = fit_sigmoids(found.own.ravel(), pair.ravel(), is_first.ravel(), np.ones(pair.size), k * (k - 1) // 2)

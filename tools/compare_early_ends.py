@@ -1,4 +1,6 @@
-"""What giving trials up early costs a search in accuracy, and saves in trainings: python tools/compare_early_ends.py
+"""What giving trials up early costs a search in accuracy, and saves in trainings.
+
+    python tools/compare_early_ends.py
 
 Every trial is tried in all folds. From what each labelled right, one can tell which would have
 been given up.
@@ -58,7 +60,7 @@ def right_in_folds(X: np.ndarray, y: np.ndarray, seed: int) -> list[list[np.ndar
 
 
 def cost(right: list[list[np.ndarray]], chance: float) -> tuple[float, float]:
-    """Accuracy lost by giving up at `chance` standard deviations, and the share of trainings that are left."""
+    """Accuracy lost by giving up at `chance` standard deviations; the share of trainings left."""
     alive, n_trainings, begun = list(range(len(right))), 0, 0
     for done in ROUNDS:
         n_trainings += len(alive) * (done - begun)

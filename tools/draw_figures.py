@@ -1,4 +1,6 @@
-"""Draw the figures of docs/: `python tools/draw_figures.py [NAME ...]` writes docs/figures/NAME.svg.
+"""Draw the figures of docs/, each to docs/figures/NAME.svg.
+
+    python tools/draw_figures.py [NAME ...]
 
 All show what the solver really does, so they are drawn again where it changes. Two of them take
 MNIST. docs/figures/workloads.svg is by `gpusvm bench

@@ -1,7 +1,8 @@
-"""Do the packages of an extra, cuda12 or cuda13, work together, as far as a machine without a GPU can tell?
+"""Do the packages of an extra, cuda12 or cuda13, work together, so far as can be told without GPU?
 
-tools/gpu_extras.sh makes an environment of its own for each and runs this in it: python
-tools/gpu_extras.py cuda13
+tools/gpu_extras.sh makes an environment of its own for each and runs this in it:
+
+    python tools/gpu_extras.py cuda13
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What changed in a version, and whether it can be released: python tools/release_notes.py v0.2.0 > notes.md
+"""What changed in a version, and whether it can be released.
+
+    python tools/release_notes.py v0.2.0 > notes.md
 
 The tag, gpusvm/version.py, CITATION.cff and CHANGELOG.md must name the same version, and
 CHANGELOG.md its day.
@@ -31,7 +33,10 @@ def versions(root: Path = ROOT) -> dict[str, str]:
 
 
 def changes(version: str, root: Path = ROOT) -> str:
-    """The text under the version's heading in CHANGELOG.md, which has to bear a day, as `## 0.2.0 - 2026-12-01`."""
+    """The text under the version's heading in CHANGELOG.md.
+
+    The heading has to bear a day, as `## 0.2.0 - 2026-12-01`.
+    """
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     heading = rf"^## {re.escape(version)} - \d{{4}}-\d\d-\d\d\n(.*?)(?=^## |\Z)"
     found = re.search(heading, text, re.MULTILINE | re.DOTALL)
@@ -41,7 +46,10 @@ def changes(version: str, root: Path = ROOT) -> str:
 
 
 def release_notes(tag: str, root: Path = ROOT) -> str:
-    """The notes of the release that `tag` names; ends the program in one line where something does not agree."""
+    """The notes of the release that `tag` names.
+
+    Ends the program in one line where something does not agree.
+    """
     version = tag.removeprefix("v")
     for file, written in versions(root).items():
         if written != version:

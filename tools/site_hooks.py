@@ -1,7 +1,7 @@
-"""What mkdocs calls as it builds the site: pages that lie at the top of the repository become pages of the site too.
+"""What mkdocs calls as it builds the site.
 
-Their links, and links to them, are written for who reads the repository, and are turned to where
-the pages are here.
+Pages that lie at the top of the repository become pages of the site too. Their links, and links to
+them, are written for who reads the repository, and are turned to where the pages are here.
 """
 
 from __future__ import annotations

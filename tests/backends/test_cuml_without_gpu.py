@@ -199,7 +199,7 @@ def bind(names, kind, args, kwargs):
     inspect.Signature([inspect.Parameter(name, kind) for name in names.split()]).bind_partial(*args, **kwargs)
 
 
-# -- whether a pair has converged ------------------------------------------------------------------------
+# -- whether a pair has converged -----------------------------------------------------------------
 
 
 def test_a_pair_that_cuml_gave_up_has_not_converged(cupy, digits, monkeypatch):
@@ -220,7 +220,7 @@ def test_a_pair_that_reached_the_tolerance_in_its_last_step_has_converged(cupy, 
     assert bounded.kkt_gap.max() <= 2 * PARAMS[1].tol
 
 
-# -- streams, memory, faults -----------------------------------------------------------------------------
+# -- streams, memory, faults ----------------------------------------------------------------------
 
 
 def test_every_fit_runs_after_the_callers_stream_and_beside_no_other(cupy, digits):
@@ -258,7 +258,7 @@ def test_what_the_callers_progress_raises_is_the_callers(cupy, digits, kind):
         )
 
 
-# -- sparse samples --------------------------------------------------------------------------------------
+# -- sparse samples -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

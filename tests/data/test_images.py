@@ -297,7 +297,7 @@ def test_netpbm_pictures_are_read(tmp_path):
     assert load_dataset(tmp_path).images[:, 0, 0].tolist() == [7, 9]
 
 
-# -- pictures of other sizes -------------------------------------------------------------------------
+# -- pictures of other sizes ----------------------------------------------------------------------
 
 
 def test_pictures_of_any_size_are_brought_to_one(tmp_path):

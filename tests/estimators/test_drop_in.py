@@ -39,7 +39,7 @@ def test_the_estimators_are_found_where_scikit_learn_has_its_own():
         assert name in sklearn.svm.__all__
 
 
-# -- a hard margin --------------------------------------------------------------------------------------
+# -- a hard margin --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -98,7 +98,7 @@ def test_metrics_of_a_hard_margin_are_json(tmp_path):
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {"C": "inf", "gaps": [1.0, "nan"], "n": 3}
 
 
-# -- weights --------------------------------------------------------------------------------------------
+# -- weights --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_samples_of_zero_or_negative_weight_take_no_part(backend, rng):
     assert (weights[ours.support_] > 0).all()
 
 
-# -- what else scripts rely on --------------------------------------------------------------------------
+# -- what else scripts rely on --------------------------------------------------------------------
 
 
 def test_weights_of_the_features_cannot_be_changed_in_silence(backend, rng):
@@ -156,7 +156,7 @@ def test_an_early_end_is_said_in_words_by_which_scripts_filter(backend, rng):
         SVC(C=100, max_iter=1, backend=backend).fit(X, y)
 
 
-# -- kernels that are functions -------------------------------------------------------------------------
+# -- kernels that are functions -------------------------------------------------------------------
 
 
 def linear(X, Y):
@@ -308,7 +308,7 @@ def test_other_machines_take_functions_too(backend, ours, theirs, rng):
     np.testing.assert_allclose(getattr(found, verb)(X), getattr(expected, verb)(X), atol=1e-4)
 
 
-# -- scripts that people have: the same outcome, or the same error ---------------------------------------
+# -- scripts that people have: the same outcome, or the same error --------------------------------
 
 IRIS = load_iris(as_frame=True)
 X, NAMES = IRIS.data, IRIS.target.map(dict(enumerate(IRIS.target_names)))

@@ -195,7 +195,7 @@ def test_the_commands_give_the_labels_of_svm_predict(tmp_path, rng, columns):
     assert "Accuracy: 1.0000" in result.stdout, result.output
 
 
-# -- probabilities --------------------------------------------------------------------------------------
+# -- probabilities --------------------------------------------------------------------------------
 
 
 def svm_probabilities(folder, model, X, precomputed=False):
@@ -237,7 +237,7 @@ def test_svm_predict_gives_probabilities_of_our_models(tmp_path, rng, n_classes)
         np.testing.assert_allclose(model.predict_proba(T)[uneven], again[uneven], atol=1e-5)
 
 
-# -- the order of the classes ------------------------------------------------------------------------
+# -- the order of the classes ---------------------------------------------------------------------
 
 TIED = """svm_type c_svc
 kernel_type linear
@@ -281,7 +281,7 @@ def test_classes_in_another_order_make_the_same_machine(digits, digits_model, rn
     np.testing.assert_array_equal(back.calibration.probB, gaps)
 
 
-# -- what cannot be written --------------------------------------------------------------------------
+# -- what cannot be written -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_steps_that_are_left_out_are_said(tmp_path, digits_model):
     assert read_libsvm_model(tmp_path / "m.model").preprocessing == ()
 
 
-# -- what must be refused ----------------------------------------------------------------------------
+# -- what must be refused -------------------------------------------------------------------------
 
 GOOD = """svm_type c_svc
 kernel_type rbf
@@ -459,7 +459,7 @@ def test_estimators_take_samples_of_either_form(tmp_path, rng):
     np.testing.assert_allclose(svc.decision_function(csr_array(X)), svc.decision_function(X), rtol=1e-12)
 
 
-# -- regressions and one-class models ----------------------------------------------------------------
+# -- regressions and one-class models -------------------------------------------------------------
 
 FUNCTIONS = {
     "epsilon_svr": ["-s", "3", "-p", "0.05"], "nu_svr": ["-s", "4", "-n", "0.4"], "one_class": ["-s", "2", "-n", "0.3"],
@@ -521,7 +521,7 @@ def test_the_width_of_a_regression_s_noise_is_kept(tmp_path, rng):
     assert (tmp_path / "again.model").read_bytes() == path.read_bytes()
 
 
-# -- certificates -------------------------------------------------------------------------------------------
+# -- certificates ---------------------------------------------------------------------------------
 
 
 def as_svm_train_prints(path):

@@ -128,7 +128,7 @@ def test_labels_of_every_kind_survive(digits, tmp_path, labels):
     assert again.classes.dtype.kind == labels.dtype.kind
 
 
-# -- what must be refused ----------------------------------------------------------------------------
+# -- what must be refused -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_damage_is_named(saved, kind):
     assert str(saved) in str(caught.value) and "\n" not in str(caught.value)
 
 
-# -- sparse support vectors ------------------------------------------------------------------------------
+# -- sparse support vectors -----------------------------------------------------------------------
 
 
 def train_sparse(digits, n_classes=4, dtype=np.float32, **options):
@@ -441,7 +441,7 @@ def test_an_unwritable_path_leaves_no_trace(digits_model, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-# -- other libraries' forms --------------------------------------------------------------------------
+# -- other libraries' forms -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_classes", [2, 10])

@@ -143,7 +143,7 @@ def draw(page: Browser, strokes: list[Points], *, size: float = 0.8, at=(0.1, 0.
         page.drag([(left + (at[0] + size * x) * side, top + (at[1] + size * y) * side) for x, y in points], touch=touch)
 
 
-# -- the same as gpusvm predict -------------------------------------------------------------------------
+# -- the same as gpusvm predict -------------------------------------------------------------------
 
 MODELS = {
     "rbf": {"probability": True},
@@ -232,7 +232,7 @@ def test_a_thousand_of_mnist(chromium, tmp_path):
     assert answers(page, test.images)["label"] == expected
 
 
-# -- drawing --------------------------------------------------------------------------------------------
+# -- drawing --------------------------------------------------------------------------------------
 
 
 def test_strokes_lead_to_a_class(page):
@@ -311,7 +311,7 @@ def test_what_can_be_focused_shows_it(page):
         assert page.run(f"parseFloat(getComputedStyle(document.querySelector('{selector}')).outlineWidth)") >= 2
 
 
-# -- pictures -------------------------------------------------------------------------------------------
+# -- pictures -------------------------------------------------------------------------------------
 
 
 def test_a_picture_is_recognised_light_or_dark_or_transparent(page, tmp_path):
@@ -355,7 +355,7 @@ def test_what_is_no_picture_is_said(page, tmp_path):
     assert label(page) == ""
 
 
-# -- what is shown --------------------------------------------------------------------------------------
+# -- what is shown --------------------------------------------------------------------------------
 
 
 def test_bars_and_speakers(page, model):
@@ -435,7 +435,7 @@ def test_text_is_readable_and_fits(page, dark):
         assert contrast(colour, background) >= 4.5, text
 
 
-# -- without a browser ----------------------------------------------------------------------------------
+# -- without a browser ----------------------------------------------------------------------------
 
 
 def test_a_page_is_one_file_that_loads_nothing(model):

@@ -80,7 +80,7 @@ def test_another_number_of_columns_is_refused(table):
         apply_steps(steps, table[0][:, :4])
 
 
-# -- in files ------------------------------------------------------------------------------------------
+# -- in files -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scaling", KINDS)

@@ -25,7 +25,7 @@ rng = np.random.default_rng(0)
 X, y = rng.normal(size=(60, 3)), np.arange(60) % 2
 print(SVC(backend="native-cpu", kernel="precomputed").fit(X @ X.T, y).model_.n_support_vectors)
 """
-"""A training for which little has to be compiled: not what predicts, and computes kernel values."""
+"""A training for which little is compiled: not what predicts, nor what computes kernel values."""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="finds its folders without HOME")

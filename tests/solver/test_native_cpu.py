@@ -219,7 +219,7 @@ def test_kernel_values_beyond_float64_are_refused(rng):
         NATIVE.fit(X, np.arange(20) % 2, *asked(kernel=Kernel("linear")))
 
 
-# -- awkward data --------------------------------------------------------------------------------------
+# -- awkward data ---------------------------------------------------------------------------------
 
 PARAMS = asked(kernel=Kernel("rbf", gamma=0.5), C=10.0)
 
@@ -313,7 +313,7 @@ def test_a_small_problem_on_which_libsvm_stops_short():
     check_small_problem(4, n=18, seed=233, n_features=1, decimals=3, kernel=Kernel("linear"), C=0.01, tol=1e-3)
 
 
-# -- resources -----------------------------------------------------------------------------------------
+# -- resources ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("density", [0.2, 1.0])

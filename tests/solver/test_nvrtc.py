@@ -130,7 +130,7 @@ def test_every_source_compiles_within_bounds(path, options, architecture):
     assert "warning" not in log, log
 
 
-# -- the test itself ------------------------------------------------------------------------------------
+# -- the test itself ------------------------------------------------------------------------------
 
 PLAIN = """
 extern "C" __global__ void __launch_bounds__(256) add(float* x, int n) {

@@ -1,4 +1,4 @@
-"""What is compiled for predictions: during training, so that they find it ready, and no more than they need."""
+"""What is compiled for predictions: during training, to be ready, and no more than they need."""
 
 from __future__ import annotations
 

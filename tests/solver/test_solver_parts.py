@@ -43,7 +43,7 @@ def sparse_samples(rng, n, d, density=0.2):
     return X.astype(np.float32)
 
 
-# -- products ------------------------------------------------------------------------------------------
+# -- products -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 100])
@@ -141,7 +141,7 @@ def test_operand_follows_the_data(rng):
         assert isinstance(make_operand(Samples.of(pixels, LINEAR), rows), IntegerOperand)
 
 
-# -- kernel values -------------------------------------------------------------------------------------
+# -- kernel values --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
@@ -237,7 +237,7 @@ def test_gathering_fills_both_halves(rng):
     np.testing.assert_array_equal(into[places[disjoint]][:, 5:26], values[:, disjoint].T)
 
 
-# -- memory and order ----------------------------------------------------------------------------------
+# -- memory and order -----------------------------------------------------------------------------
 
 
 @given(st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=6, unique=True), max_size=30), st.integers(6, 20))
@@ -295,7 +295,7 @@ def _least(counts, plan) -> int:
     return 16 * plan.largest_set * (max(counts) + plan.largest_set) if plan.largest_set < 64 else 0
 
 
-# -- the small problem ---------------------------------------------------------------------------------
+# -- the small problem ----------------------------------------------------------------------------
 
 
 def optimum_by_libsvm(K, signs, C):

@@ -49,7 +49,7 @@ def whole_rows(rng, n, d, density, largest=255, scale=1.0):
     return as_csr(sparse.csr_array((X / np.float32(scale)).astype(np.float32)))
 
 
-# -- products ------------------------------------------------------------------------------------------
+# -- products -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -191,7 +191,7 @@ def test_kernel_values_are_their_definition(rng, kernel, d):
     np.testing.assert_allclose(into[[2, 0, 1]], exact[np.ix_([4, 0, 9], others)], rtol=2e-6, atol=2e-6)
 
 
-# -- training ------------------------------------------------------------------------------------------
+# -- training -------------------------------------------------------------------------------------
 
 
 def labelled(rng, n, d, density, k=2):
