@@ -1,5 +1,8 @@
 """kill -9 and Ctrl-C at random moments: whatever stands at an output is the old file or the new
-one, whole."""
+one, whole.
+
+A scene imports what its command needs, once for all forks of it.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,35 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from commands import Command, unfinished
 
-from gpusvm import load_model
-from gpusvm.bench.record import Record, load_record
-from gpusvm.bench.result_tables import to_markdown
 from gpusvm.data import CATALOGUE, catalogue, idx
 from gpusvm.io import output
+
+if TYPE_CHECKING:
+    from gpusvm.bench.record import Record
 
 OLD = b"what stood here before"
 TOO_LATE = " (had ended before)"
 DROPPED = " (Python dropped it inside a callback)"
 """See the limits in docs/reliability.md; like an interrupt that comes too late it tests
 nothing."""
+
+_TRAINING = ("gpusvm.cli.train", "sklearn.svm", "safetensors.numpy")
+_MODULES = {
+    "sklearn": _TRAINING,
+    "native-cpu": (*_TRAINING, "gpusvm.backends.native", "gpusvm.solver.cpu"),
+    "joblib": ("gpusvm.cli.export", *_TRAINING),
+    "onnx": ("gpusvm.cli.export", *_TRAINING, "gpusvm.io.onnx_graph", "onnx"),
+    "fetch": ("gpusvm.cli.data", "gpusvm.data.download", "requests"),
+    "bench": ("gpusvm.cli.bench", "gpusvm.bench.runner"),
+}
+"""What commands import."""
 
 _LONG_SECONDS = 600.0
 """For commands that nobody interrupts: the first may compile the solver, on a machine that is slow
@@ -95,6 +111,23 @@ class Scene:
     """How long it takes, about; timed, where none are given."""
 
 
+def _import(modules: str) -> None:
+    for name in _MODULES[modules]:
+        import_module(name)
+    if modules == "native-cpu":
+        import numba
+
+        numba.njit(lambda: None)()  # it imports half of itself when it first compiles
+
+
+def _seconds_of(command: Command, failure: str) -> float:
+    """How long it takes when nobody interrupts it."""
+    start = time.monotonic()
+    if command.start().wait(_LONG_SECONDS) != 0:
+        raise Violation(f"{failure}: {command.output}")
+    return time.monotonic() - start
+
+
 def interrupt(scene: Scene, folder: Path, number: int, chance: random.Random, moments: Moments) -> str:
     """One trial; what was found afterwards."""
     for path in unfinished(folder):
@@ -149,15 +182,14 @@ def duration(scene: Scene, folder: Path) -> float:
     if scene.seconds is not None:
         return scene.seconds
     scene.prepare(folder)
-    start = time.monotonic()
-    command = Command(scene.arguments(folder), folder, scene.before).start()
-    if command.wait(_LONG_SECONDS) != 0:
-        raise Violation(f"{command.arguments}: {command.output}")
-    return time.monotonic() - start
+    return _seconds_of(Command(scene.arguments(folder), folder, scene.before), "cannot do it without interrupts")
 
 
 def train_scene(folder: Path, backend: str) -> Scene:
     """Training whose model takes some megabytes."""
+    from gpusvm import load_model
+
+    _import(backend)
     images = _write_images(folder)
 
     def prepare(place: Path) -> None:
@@ -200,9 +232,12 @@ def _write_images(folder: Path, n_classes: int = 2) -> Path:
 def checkpoint_scene(folder: Path, backend: str) -> Scene:
     """A training that goes on from its checkpoint again and again, to the model of one that nobody
     interrupted."""
+    from gpusvm import load_model
+
+    _import(backend)
     command = ["train", _write_images(folder, 8), "--backend", backend, "--gamma", 0.1, "--out"]
-    if Command([*command, folder / "whole.svm"], folder).start().wait(_LONG_SECONDS):
-        raise Violation("cannot make the model to compare with")
+    train = Command([*command, folder / "whole.svm"], folder)
+    seconds = _seconds_of(train, "cannot make the model to compare with")
     whole = load_model(folder / "whole.svm")
 
     def prepare(place: Path) -> None:
@@ -219,17 +254,17 @@ def checkpoint_scene(folder: Path, backend: str) -> Scene:
                 raise Violation(f"{name} is not that of a training without interrupts")
         return "the same model"
 
-    return Scene(lambda _: [*command, "m.svm", "--checkpoint", "pairs"], prepare, check)
+    return Scene(lambda _: [*command, "m.svm", "--checkpoint", "pairs"], prepare, check, seconds=seconds)
 
 
 def export_scene(folder: Path, target: str) -> Scene:
     """An export, whose bytes are known from one that nobody interrupted."""
     model, suffix = folder / "m.svm", {"sklearn": "joblib", "onnx": "onnx"}[target]
+    _import(suffix)
     options: list[object] = ["--to", target, "--out", f"m.{suffix}"]
     train = Command(["train", _write_images(folder), "--backend", "sklearn", "--gamma", 0.1, "--out", model], folder)
-    export = Command(["export", model, *options], folder)
-    if any(command.start().wait(_LONG_SECONDS) for command in (train, export)):
-        raise Violation("cannot make the model to export")
+    _seconds_of(train, "cannot make the model to export")
+    seconds = _seconds_of(Command(["export", model, *options], folder), "cannot export it")
     new = (folder / f"m.{suffix}").read_bytes()
 
     def check(place: Path) -> str:
@@ -238,16 +273,16 @@ def export_scene(folder: Path, target: str) -> Scene:
             raise Violation(f"m.{suffix} is neither the old file nor the new one ({len(found)} bytes)")
         return "old" if found == OLD else "new"
 
-    return Scene(lambda _: ["export", model, *options], lambda place: _write(place / f"m.{suffix}", OLD), check)
+    def prepare(place: Path) -> None:
+        (place / f"m.{suffix}").write_bytes(OLD)
 
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    return Scene(lambda _: ["export", model, *options], prepare, check, seconds=seconds)
 
 
 def fetch_scene(folder: Path) -> Scene:
     """A download of four files from a slow server in a process of its own, over damaged copies of
     them."""
+    _import("fetch")
     rng = np.random.default_rng(0)
     arrays = (
         rng.integers(0, 256, (2000, 28, 28)),
@@ -332,6 +367,9 @@ kernel = "rbf"
 
 def bench_scene(folder: Path) -> Scene:
     """A run of six measurements, begun or resumed; no row that was there is lost."""
+    _import("bench")
+    from gpusvm.bench.record import load_record
+
     (folder / "small.toml").write_text(SUITE)
     rows: list[dict] = []
 
@@ -369,6 +407,8 @@ def bench_scene(folder: Path) -> Scene:
 
 def _check_tables(record: Record, path: Path) -> None:
     """The Markdown beside the JSON is written after it: it shows this state or one before."""
+    from gpusvm.bench.result_tables import to_markdown
+
     if not path.exists():
         return
     n = len(record.measurements)

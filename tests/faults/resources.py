@@ -3,6 +3,7 @@ what to do."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -10,15 +11,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import interruption
 import numpy as np
 from commands import Command, made, unfinished
-
-from gpusvm.bench.runner import new_run
-from gpusvm.bench.suite_file import load_suite
 
 OLD = b"what stood here before"
 _NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -28,16 +26,44 @@ LEFT_MB = (30, 60, 90, 120, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1
 loaded."""
 
 
-def gpusvm(
-    *arguments: object, cwd: Path, limits: dict[int, int] | None = None, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a command in a fresh process under resource limits (bytes)."""
+_SEVERAL = """
+import json, sys
+from gpusvm.cli.main import run
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    try:
+        run()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
 
-    return subprocess.run(
-        [sys.executable, "-m", "gpusvm.cli.main", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, preexec_fn=partial(_set, limits or {}),
-        env={**os.environ, **(_NO_BYTECODE if limits else {}), **(environment or {})},
+
+def in_a_fresh_process(commands: list[list[object]], cwd: Path, environment: dict[str, str]) -> str:
+    """Run commands in a process that looks for its places anew, one after the other."""
+    arguments = json.dumps([[str(argument) for argument in command] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", _SEVERAL, arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **environment},
     )  # fmt: skip
+    return outcome(done)
+
+
+def gpusvm(
+    *arguments: object, cwd: Path, limits: dict[int, int] | None = None, before: Callable[[], None] = lambda: None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a fork of this process under resource limits (bytes)."""
+
+    def limited() -> None:
+        before()
+        if limits:
+            sys.dont_write_bytecode = True
+            os.environ |= _NO_BYTECODE
+        for which, value in (limits or {}).items():
+            resource.setrlimit(which, (value, value))
+
+    command = Command(arguments, cwd, limited).start()
+    return subprocess.CompletedProcess(["", "", "", *map(str, arguments)], command.wait(), "", command.output)
 
 
 def outcome(done: subprocess.CompletedProcess[str], *expected: str) -> str:
@@ -65,24 +91,21 @@ def write_images(folder: Path, n: int = 3000) -> Path:
 
 def little_memory(folder: Path, left_mb: tuple[int, ...] = LEFT_MB) -> list[str]:
     """Train with ``ulimit -v``: it ends well, or says how much is needed."""
+    import_module("gpusvm.cli.train")  # beyond which memory is counted
     images, loaded = write_images(folder), _loaded_bytes()
     return [
         outcome(
-            gpusvm(
-                "train", images, "--backend", backend, cwd=folder,
-                limits={resource.RLIMIT_AS: loaded + mb * 2**20},
-            ),
+            gpusvm("train", images, "--backend", backend, cwd=folder, limits={resource.RLIMIT_AS: loaded + mb * 2**20}),
             "not enough memory",
         )
         for backend in ("sklearn", "native-cpu")
         for mb in left_mb
-    ]  # fmt: skip
+    ]
 
 
 def _loaded_bytes() -> int:
-    code = "import gpusvm.cli.train, pathlib; print(pathlib.Path('/proc/self/statm').read_text().split()[0])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout) * resource.getpagesize()
+    """Address space of this process, with which its forks begin."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def full_disk(folder: Path) -> list[str]:
@@ -143,20 +166,17 @@ def _full_while_fetching(folder: Path) -> str:
     scene = interruption.fetch_scene(made(folder / "served"))
     with _small_disk(folder / "data", free_bytes=5 * 4096) as limits:
         scene.prepare(folder / "data")
-
-        def before() -> None:
-            scene.before()
-            sys.dont_write_bytecode = True
-            _set(limits)
-
-        command = Command(scene.arguments(folder / "data"), made(folder / "work"), before).start()
-        found = _outcome_of(command)
+        done = gpusvm(*scene.arguments(folder / "data"), cwd=made(folder / "work"), limits=limits, before=scene.before)
+        found = outcome(done, "cannot write")
         if scene.check(folder / "data") != "old" or unfinished(folder / "data"):
             return f"VIOLATION fetch: {scene.check(folder / 'data')}, {unfinished(folder / 'data')}: {found}"
     return found
 
 
 def _full_while_measuring(folder: Path) -> str:
+    from gpusvm.bench.runner import new_run
+    from gpusvm.bench.suite_file import load_suite
+
     (folder / "small.toml").write_text(interruption.SUITE)
     run = new_run(load_suite(str(folder / "small.toml")), folder)
     run.record.save(folder / "run.json")
@@ -182,17 +202,6 @@ def _full_while_training(folder: Path) -> str:
         if done.returncode == 0 or unfinished(folder / "pairs") or (folder / "m.svm").exists():
             return f"VIOLATION train --checkpoint: {found}"
     return found
-
-
-def _outcome_of(command: Command) -> str:
-    """As `outcome`, of a command in a fork of this process."""
-    done = subprocess.CompletedProcess(["gpusvm", "", "", *command.arguments], command.wait(), "", command.output)
-    return outcome(done, "cannot write")
-
-
-def _set(limits: dict[int, int]) -> None:
-    for which, value in limits.items():
-        resource.setrlimit(which, (value, value))
 
 
 def limited_files(folder: Path) -> list[str]:
@@ -231,7 +240,7 @@ def own_places(folder: Path, backend: str = "sklearn") -> list[str]:
         ["evaluate", "m.svm", images, "--json", "e.json", "--report", "report"],
         ["predict", "m.svm", images, "--out", "p.csv"],
     ]
-    found = [outcome(gpusvm(*command, cwd=places["work"], environment=environment)) for command in commands]
+    found = [in_a_fresh_process(commands, places["work"], environment)]
     appeared = {path.relative_to(folder).parts[:2] for path in folder.rglob("*") if path.is_file()}
     appeared.discard(("images.npz",))
     expected = {("work", name) for name in ("m.svm", "m.json", "e.json", "p.csv", "report")}
@@ -252,7 +261,7 @@ def no_home(folder: Path) -> list[str]:
         ["evaluate", "m.svm", images],
         ["predict", "m.svm", images, "--out", "p.csv"],
     ]
-    return [outcome(gpusvm(*command, cwd=folder, environment=environment)) for command in commands]
+    return [in_a_fresh_process([command], folder, environment) for command in commands]
 
 
 KINDS: dict[str, Callable[[Path], list[str]]] = {

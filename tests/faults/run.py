@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import interruption
@@ -35,19 +36,27 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join((*interruption.SCENES, *resources.KINDS))}")
     parser.add_argument("--trials", type=int, default=50, help="interrupts of each command with each signal")
     parser.add_argument("--seed", type=int, default=20260101)
+    parser.add_argument("--left-mb", type=int, help="memory that is left, where it is little (default: many amounts)")
     parser.add_argument("--write-in-place", action="store_true", help="break a promise, to see that it is noticed")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.trials} trials of each interruption", flush=True)
     n_violations = 0
     with tempfile.TemporaryDirectory(prefix="gpusvm-faults-") as folder:
+        # Resources first: what scenes have imported would take no memory of the commands.
+        for name, run in _kinds(options).items():
+            if not options.kinds or name in options.kinds:
+                n_violations += _report(name, run(made(Path(folder) / name)))
         for name, make in interruption.SCENES.items():
             if not options.kinds or name in options.kinds:
                 n_violations += _interrupt(name, make, Path(folder), options)
-        for name, run in resources.KINDS.items():
-            if not options.kinds or name in options.kinds:
-                n_violations += _report(name, run(made(Path(folder) / name)))
     print(f"{n_violations} violations")
     return int(n_violations > 0)
+
+
+def _kinds(options: argparse.Namespace) -> dict[str, Callable[[Path], list[str]]]:
+    if options.left_mb is None:
+        return resources.KINDS
+    return {**resources.KINDS, "little memory": partial(resources.little_memory, left_mb=(options.left_mb,))}
 
 
 def _interrupt(name: str, make: Callable[[Path], interruption.Scene], folder: Path, options: argparse.Namespace) -> int:
