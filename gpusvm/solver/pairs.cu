@@ -1,12 +1,16 @@
-// What the lockstep solver does with the problems of a group: a block of threads, or a row of blocks, for each.
+// What the lockstep solver does with the problems of a group: a block of threads, or a row of
+// blocks, for each.
 //
-// Arrays have a row for each problem. `live` lists the problems of a launch; `action` says what a problem does in
-// this round, and a kernel passes over a problem that does something else. `member` (n_problems, n) gives the column of
-// each variable in `rows` (capacity, n_columns), whose row slot_of[column] holds that sample's kernel values. v is the
-// gradient p - K b; a positive epsilon[k], a regression's, makes the objective's slope another: see working_set.slopes.
+// Arrays have a row for each problem. `live` lists the problems of a launch; `action` says what a
+// problem does in this round, and a kernel passes over a problem that does something else.
+// `member` (n_problems, n) gives the column of each variable in `rows` (capacity, n_columns),
+// whose row slot_of[column] holds that sample's kernel values. v is the gradient p - K b; a
+// positive epsilon[k], a regression's, makes the objective's slope another: see
+// working_set.slopes.
 //
-// The host gives the constants: VALUE, the type of kernel values; threads of a block; ITEMS of each in `smo`; how SMO
-// ends (REACHED, CUT_SHORT, STUCK); the actions; CURVATURE_FLOOR. See cuda_kernels.py.
+// The host gives the constants: VALUE, the type of kernel values; threads of a block; ITEMS of
+// each in `smo`; how SMO ends (REACHED, CUT_SHORT, STUCK); the actions; CURVATURE_FLOOR. See
+// cuda_kernels.py.
 
 #ifndef SHARED
 #define SHARED(type, name, size) __shared__ type name size
@@ -20,12 +24,13 @@ typedef unsigned char u8;
 #define ALL_LANES 0xffffffffu
 #define INFINITE __longlong_as_double(0x7ff0000000000000ll)
 
-// -- the problems ------------------------------------------------------------------------------------------------
+// -- the problems --------------------------------------------------------------------------------
 
-// The numbers of all problems into arrays that have a row for each; v = p, and zeros where a shorter problem has no
-// variables. `at` (4, n_problems) says where those of each begin in what is given, which some may share. A problem is of the blocks first[k], each a run of columns; `begins` says
-// with which variable each block begins, and is beyond all variables for blocks that the problem does not have.
-// Without `begun`, all b are 0, and given_b is not read.
+// The numbers of all problems into arrays that have a row for each; v = p, and zeros where a
+// shorter problem has no variables. `at` (4, n_problems) says where those of each begin in what is
+// given, which some may share. A problem is of the blocks first[k], each a run of columns;
+// `begins` says with which variable each block begins, and is beyond all variables for blocks that
+// the problem does not have. Without `begun`, all b are 0, and given_b is not read.
 extern "C" __global__ void
 place(const int *sizes, const i64 *at, const int *first, const int *begins, int n_blocks, const double *given_p,
       const double *given_lower, const double *given_upper, const double *given_b, int begun, int n, double *p,
@@ -45,7 +50,7 @@ place(const int *sizes, const i64 *at, const int *first, const int *begins, int 
     member[to] = is_there ? first[block] + c - begins[block] : 0;
 }
 
-// -- reductions --------------------------------------------------------------------------------------------------
+// -- reductions ----------------------------------------------------------------------------------
 
 __device__ __forceinline__ unsigned larger(unsigned a, unsigned b) { return a > b ? a : b; }
 
@@ -137,7 +142,7 @@ __device__ int block_before(int mine, int *slots, int *all) {
     return before + sum - mine;
 }
 
-// -- the policy of working_set.py --------------------------------------------------------------------------------
+// -- the policy of working_set.py ----------------------------------------------------------------
 
 #define MOST_WARPS 32
 
@@ -154,8 +159,9 @@ struct Cut {
     int equal;
 };
 
-// The `most` largest keys of those above `floor`: working_set.worst, by their digits, the highest first. At first a thread
-// looks at the keys t, t + step and so on, which it may just have written.
+// The `most` largest keys of those above `floor`: working_set.worst, by their digits, the highest
+// first. At first a thread looks at the keys t, t + step and so on, which it may just have
+// written.
 __device__ Cut largest_keys(const u64 *keys, int n, int most, u64 floor, Scratch &scratch) {
     const int t = threadIdx.x, step = blockDim.x;
     int above = 0, total;
@@ -197,7 +203,8 @@ __device__ Cut largest_keys(const u64 *keys, int n, int most, u64 floor, Scratch
     return Cut{prefix, left};
 }
 
-// Which of the variables begin..end, this thread's, are taken; they follow each other, so that the order is kept.
+// Which of the variables begin..end, this thread's, are taken; they follow each other, so that the
+// order is kept.
 struct Taking {
     Cut cut;
     int equal_before, before, total;
@@ -232,7 +239,7 @@ struct Selection {
     __device__ bool may_grow(int c) const { return b[c] < upper[c]; }
     __device__ bool may_shrink(int c) const { return b[c] > lower[c]; }
     __device__ bool is_free(int c) const { return may_grow(c) && may_shrink(c) && (epsilon == 0.0 || b[c] != 0.0); }
-    // By how much a variable is on the wrong side of the middle of the gap: working_set.violations.
+    // How far a variable is on the wrong side of the middle of the gap: working_set.violations.
     __device__ double grows(int c) const { return may_grow(c) ? slope_up(v[c], b[c], epsilon) - middle : -INFINITE; }
     __device__ double shrinks(int c) const { return may_shrink(c) ? middle - slope_down(v[c], b[c], epsilon) : -INFINITE; }
     __device__ double worse(int c) const {
@@ -245,7 +252,8 @@ struct Selection {
 #define FORCED 2
 #define WANTED 4
 
-// working_set.exchanged, and what of the set stays moved to its front. Returns how many stay, and how many come.
+// working_set.exchanged, and what of the set stays moved to its front. Returns how many stay, and
+// how many come.
 __device__ int exchange(const Selection &problem, u64 *keys, u8 *is_member, int *mine, int n_mine, int *kept, int most,
                         double tol, int *n_coming, Scratch &scratch)
 {
@@ -253,7 +261,8 @@ __device__ int exchange(const Selection &problem, u64 *keys, u8 *is_member, int 
     const int span = (size + step - 1) / step, begin = min(t * span, size), end = min(begin + span, size);
     const u64 floor = key_of(0.5 * tol);
 #pragma unroll 1
-    for (int kind = 0; kind < 2; kind++) { // however many violations are equal, SMO finds two to exchange
+    // However many violations are equal, SMO finds two to exchange.
+    for (int kind = 0; kind < 2; kind++) {
 #pragma unroll 1
         for (int c = t; c < size; c += step) keys[c] = key_of(kind == 0 ? problem.grows(c) : problem.shrinks(c));
         Cut cut = largest_keys(keys, size, max(1, most / 4), floor, scratch);
@@ -301,10 +310,11 @@ __device__ int exchange(const Selection &problem, u64 *keys, u8 *is_member, int 
 
 // What each problem does in this round; a block a problem.
 //
-// After SMO: it goes on if it was cut short; else the worst violators join the working set (working_set.joining), or
-// half of it is exchanged; where the gap is closed, steps are spent or nothing moves, the gradient is to be computed
-// from scratch: v = p, and the variables that are not zero are listed in `support`. After that a problem is FINISHED, or
-// violators join. The target of SMO is working_set.target, no less than working_set.rounding.
+// After SMO: it goes on if it was cut short; else the worst violators join the working set
+// (working_set.joining), or half of it is exchanged; where the gap is closed, steps are spent or
+// nothing moves, the gradient is to be computed from scratch: v = p, and the variables that are
+// not zero are listed in `support`. After that a problem is FINISHED, or violators join. The
+// target of SMO is working_set.target, no less than working_set.rounding.
 extern "C" __global__ void __launch_bounds__(SELECTING, 1)
 select_variables(const int *live, const int *sizes, int n, const double *p, const double *lower, const double *upper,
                  const double *epsilon, const double *b, double *v, int largest, int most_joining, int changing,
@@ -401,10 +411,10 @@ select_variables(const int *live, const int *sizes, int n, const double *p, cons
     }
 }
 
-// -- which kernel rows are missing ---------------------------------------------------------------------------------
+// -- which kernel rows are missing ---------------------------------------------------------------
 
-// Mark the columns whose rows this round needs: of all members, or of the variables that are not zero, from place
-// `begin` of the list to `end`.
+// Mark the columns whose rows this round needs: of all members, or of the variables that are not
+// zero, from place `begin` of the list to `end`.
 extern "C" __global__ void
 want(const int *live, const int *action, const int *member, int n, const int *members, int width, const int *n_members,
      const int *support, const int *n_support, int begin, int end, u8 *wanted)
@@ -420,12 +430,14 @@ want(const int *live, const int *action, const int *member, int n, const int *me
 
 #define FIELDS 8
 
-// Give the columns that are wanted and have no row a slot each, in their order, and list both; one block.
+// Give the columns that are wanted and have no row a slot each, in their order, and list both; one
+// block.
 //
-// Where they do not fit beside those that are there, all others are given up. `held` is how many slots are taken. What
-// the host must know of the round goes into `report` (n_problems + 1, FIELDS), so that one copy brings it: each problem's
-// gap, norm of b, members, how many of them came, action, steps left, variables that are not zero; then the numbers of
-// columns that are missing and that are wanted. If more are wanted than there are slots, nothing else changes.
+// Where they do not fit beside those that are there, all others are given up. `held` is how many
+// slots are taken. What the host must know of the round goes into `report` (n_problems + 1,
+// FIELDS), so that one copy brings it: each problem's gap, norm of b, members, how many of them
+// came, action, steps left, variables that are not zero; then the numbers of columns that are
+// missing and that are wanted. If more are wanted than there are slots, nothing else changes.
 extern "C" __global__ void __launch_bounds__(ALLOCATING)
 allocate(u8 *wanted, int *slot_of, int n_columns, int capacity, int *held, int *missing, int *slots, int n_problems,
          const double *gaps, const double *norms, const int *n_members, const int *n_old, const int *action,
@@ -463,13 +475,14 @@ allocate(u8 *wanted, int *slot_of, int n_columns, int capacity, int *held, int *
     }
 }
 
-// -- kernel values of the working sets ---------------------------------------------------------------------------
+// -- kernel values of the working sets -----------------------------------------------------------
 
 #define TILE 32
 #define TILE_ROWS 8
 
-// Complete K (n_problems, ld, ld), the kernel values of the working sets, for members from position n_old on.
-// Blocks of 32 x 8 threads; a block for each tile, whose mirror image goes through shared memory.
+// Complete K (n_problems, ld, ld), the kernel values of the working sets, for members from
+// position n_old on. Blocks of 32 x 8 threads; a block for each tile, whose mirror image goes
+// through shared memory.
 extern "C" __global__ void __launch_bounds__(TILE * TILE_ROWS)
 gather(const int *live, const int *action, const VALUE *rows, int n_columns, const int *slot_of, const int *member,
        int n, const int *members, int width, const int *n_old, const int *n_members, VALUE *K, int ld)
@@ -500,7 +513,7 @@ gather(const int *live, const int *action, const VALUE *rows, int n_columns, con
     }
 }
 
-// -- SMO ---------------------------------------------------------------------------------------------------------
+// -- SMO -----------------------------------------------------------------------------------------
 
 #define WARPS (THREADS / 32)
 
@@ -509,8 +522,8 @@ struct Reduced { // what the warps of a block have found
     Extreme extremes[WARPS];
 };
 
-// A working set of q members. A thread has the members t, t + THREADS and so on: their bounds and diagonal are in its
-// registers; coefficients sb and gradients sg are shared.
+// A working set of q members. A thread has the members t, t + THREADS and so on: their bounds and
+// diagonal are in its registers; coefficients sb and gradients sg are shared.
 struct Members {
     int q, ld;
     const VALUE *values;
@@ -521,8 +534,9 @@ struct Members {
     VALUE diagonal[ITEMS];
 };
 
-// SMO until the gap is at most `goal`, or for so many steps. KINK is whether epsilon is positive: then a variable's slope
-// is not its gradient, and a step ends at zero, as in smo.py. Returns how it ended; `done` counts the steps.
+// SMO until the gap is at most `goal`, or for so many steps. KINK is whether epsilon is positive:
+// then a variable's slope is not its gradient, and a step ends at zero, as in smo.py. Returns how
+// it ended; `done` counts the steps.
 template <bool KINK>
 __device__ __forceinline__ int take_steps(Members &set, double goal, int most_steps, Reduced &found, int &done)
 {
@@ -615,7 +629,8 @@ __device__ __forceinline__ int take_steps(Members &set, double goal, int most_st
         // A variable that reaches its bound is put on it exactly, whatever the rounding.
         const double new_i = step == room_i ? highest : b_i + step;
         const double new_j = step == room_j ? least : b_j - step;
-        if (new_i == b_i && new_j == b_j) return STUCK; // a tolerance finer than float64 can follow
+        // A tolerance finer than float64 can follow.
+        if (new_i == b_i && new_j == b_j) return STUCK;
         __syncthreads(); // everyone has read what i and j were
 #pragma unroll
         for (int m = 0; m < ITEMS; m++) {
@@ -630,12 +645,14 @@ __device__ __forceinline__ int take_steps(Members &set, double goal, int most_st
     return CUT_SHORT;
 }
 
-// SMO on each working set until its gap is at most target[k]: two reductions and three barriers a step.
+// SMO on each working set until its gap is at most target[k]: two reductions and three barriers a
+// step.
 //
-// A step is that of smo.py, second-order selection and of equals the last. The search for a maximum compares
-// floats; gradients are counted from the middle of the gap, which moves along, so that floats resolve the gap. Of
-// slopes or gains that only a double tells apart it may so take another than smo.py. Whether the target is reached is
-// decided in float64. The members' bounds are copied to `bounds` (n_problems, 2, width), where their place finds them.
+// A step is that of smo.py, second-order selection and of equals the last. The search for a
+// maximum compares floats; gradients are counted from the middle of the gap, which moves along, so
+// that floats resolve the gap. Of slopes or gains that only a double tells apart it may so take
+// another than smo.py. Whether the target is reached is decided in float64. The members' bounds
+// are copied to `bounds` (n_problems, 2, width), where their place finds them.
 extern "C" __global__ void __launch_bounds__(THREADS)
 smo(const int *live, const int *action, const VALUE *K, int ld, const int *members, int width, const int *n_members,
     const double *lower, const double *upper, const double *epsilon, const double *v, int n, const double *target,
@@ -675,14 +692,14 @@ smo(const int *live, const int *action, const VALUE *K, int ld, const int *membe
     if (t == 0) steps_left[k] = allowed - done, moved[k] += done, status[k] = ended;
 }
 
-// -- gradients ---------------------------------------------------------------------------------------------------
+// -- gradients -----------------------------------------------------------------------------------
 
 #define PORTION 256
 
-// v -= K[:, moved] change in float64: of the members by what SMO changed them, or, where gradients are computed from
-// scratch, of the variables that are not zero by their coefficients. A thread for each variable, PORTION of them a block.
-// `begin` and `end` are places in the list: of a long one only a part may have its rows at hand. What has no row is
-// passed over.
+// v -= K[:, moved] change in float64: of the members by what SMO changed them, or, where gradients
+// are computed from scratch, of the variables that are not zero by their coefficients. A thread
+// for each variable, PORTION of them a block. `begin` and `end` are places in the list: of a long
+// one only a part may have its rows at hand. What has no row is passed over.
 extern "C" __global__ void __launch_bounds__(PORTION)
 subtract(const int *live, const int *action, const VALUE *rows, int n_columns, const int *slot_of, const int *member,
          int n, const int *members, int width, const int *n_members, const double *change, const int *support,
@@ -718,12 +735,13 @@ subtract(const int *live, const int *action, const VALUE *rows, int n_columns, c
     if (variable < n) v[(i64)k * n + variable] -= sum;
 }
 
-// -- what has come of a problem ----------------------------------------------------------------------------------
+// -- what has come of a problem ------------------------------------------------------------------
 
 #define FIGURES 5
 
-// Of each problem of a list, a line of `found` (n_listed, FIGURES + vectors n): what iterate.Figures says of it, then its
-// b and its v, as many of them as `vectors` says. A block a problem.
+// Of each problem of a list, a line of `found` (n_listed, FIGURES + vectors n): what
+// iterate.Figures says of it, then its b and its v, as many of them as `vectors` says. A block a
+// problem.
 extern "C" __global__ void __launch_bounds__(SELECTING, 1)
 outcome(const int *listed, const int *sizes, int n, const double *p, const double *lower, const double *upper,
         const double *epsilon, const double *b, const double *v, int vectors, double *found)
@@ -756,7 +774,7 @@ outcome(const int *listed, const int *sizes, int n, const double *p, const doubl
     line[2] = sum, line[3] = count, line[4] = objective;
 }
 
-// -- what a probe runs ---------------------------------------------------------------------------------------------
+// -- what a probe runs ---------------------------------------------------------------------------
 
 extern "C" __global__ void twice(float *values, int n)
 {

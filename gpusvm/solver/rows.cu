@@ -1,14 +1,15 @@
-// Rows of the kernel matrix: the kernel values of some samples with all others, made where their inner products
-// are summed, so that a product never goes to memory.
+// Rows of the kernel matrix: the kernel values of some samples with all others, made where their
+// inner products are summed, so that a product never goes to memory.
 //
-// Compiled with -DREAL, what products are taken in (float or double), and -DVALUE, what kernel values are kept in.
-// A sample is a row of `pitch` bytes, a multiple of 32, zeros behind its features. `columns` are the samples that
-// have a column, `samples` the places among them of those whose rows are wanted, `slots` the rows of `out` to write:
+// Compiled with -DREAL, what products are taken in (float or double), and -DVALUE, what kernel
+// values are kept in. A sample is a row of `pitch` bytes, a multiple of 32, zeros behind its
+// features. `columns` are the samples that have a column, `samples` the places among them of those
+// whose rows are wanted, `slots` the rows of `out` to write:
 //
 //     out[slots[i], c] = kernel(X[columns[samples[i]]], X[columns[c]])    for i < m, c < n
 //
-// A block computes a tile of `out`. Tiles of the same columns follow one another in x, so that these are read once;
-// columns go on in y, and where a grid is not that high, in z.
+// A block computes a tile of `out`. Tiles of the same columns follow one another in x, so that
+// these are read once; columns go on in y, and where a grid is not that high, in z.
 
 #ifndef REAL
 #define REAL float
@@ -36,11 +37,12 @@ enum { LINEAR, RBF, POLY, SIGMOID };
 #define STAGES 2
 #endif
 
-// -- instructions, each of which a host must imitate ----------------------------------------------------------
+// -- instructions, each of which a host must imitate ---------------------------------------------
 
 #ifndef GPUSVM_SHIM
 
-// Four 8 x 8 matrices of 4-byte words, each row of 16 bytes given by a lane: lane l receives word l % 4 of row l / 4.
+// Four 8 x 8 matrices of 4-byte words, each row of 16 bytes given by a lane: lane l receives word
+// l % 4 of row l / 4.
 __device__ __forceinline__ void load_matrices(unsigned (&into)[4], const uint4 *row) {
     unsigned address = (unsigned)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -97,10 +99,11 @@ __device__ __forceinline__ void multiply_bytes_8(int &c0, int &c1, unsigned a, u
 #endif
 #endif
 
-// -- the same on every device ---------------------------------------------------------------------------------
+// -- the same on every device --------------------------------------------------------------------
 
-// c (16 x 8) += a (16 x 32) b (32 x 8), of signed bytes. Lane l has a[l / 4 + 0, 8; 4 (l % 4) + 0, 16 and the 3 after
-// it], b the same turned around, c[l / 4 + 0, 8; 2 (l % 4) + 0, 1].
+// c (16 x 8) += a (16 x 32) b (32 x 8), of signed bytes. Lane l has
+// a[l / 4 + 0, 8; 4 (l % 4) + 0, 16 and the 3 after it], b the same turned around,
+// c[l / 4 + 0, 8; 2 (l % 4) + 0, 1].
 __device__ __forceinline__ void multiply_bytes(int (&c)[4], const unsigned (&a)[4], const unsigned *b) {
 #if __CUDA_ARCH__ >= 800
     multiply_bytes_16(c, a, b);
@@ -112,7 +115,8 @@ __device__ __forceinline__ void multiply_bytes(int (&c)[4], const unsigned (&a)[
 #endif
 }
 
-// c (8 x 8) += a (8 x 4) b (4 x 8), of doubles. Lane l has a[l / 4, l % 4], b[l % 4, l / 4], c[l / 4, 2 (l % 4) + 0, 1].
+// c (8 x 8) += a (8 x 4) b (4 x 8), of doubles. Lane l has a[l / 4, l % 4], b[l % 4, l / 4],
+// c[l / 4, 2 (l % 4) + 0, 1].
 __device__ __forceinline__ void multiply_doubles(double (&c)[2], double a, double b) {
 #if __CUDA_ARCH__ >= 800
     multiply_doubles_8(c, a, b);
@@ -133,7 +137,7 @@ template <int LATER>
 __device__ __forceinline__ void wait_for_stage() {}
 #endif
 
-// -- from products to kernel values -----------------------------------------------------------------------------
+// -- from products to kernel values --------------------------------------------------------------
 
 struct Function {
     int kind, degree;
@@ -152,7 +156,8 @@ __device__ __forceinline__ double exponential(double x) { return exp(x); }
 __device__ __forceinline__ float tangent(float x) { return tanhf(x); }
 __device__ __forceinline__ double tangent(double x) { return tanh(x); }
 
-// ||x - y||^2 for RBF, else <x, y>, of the terms of both samples. An int may overflow on the way; the result fits.
+// ||x - y||^2 for RBF, else <x, y>, of the terms of both samples. An int may overflow on the way;
+// the result fits.
 __device__ __forceinline__ int argument(bool is_rbf, int product, int left, int right) {
     unsigned sum = (unsigned)left + (unsigned)right;
     return (int)(is_rbf ? sum - 2u * (unsigned)product : sum + (unsigned)product);
@@ -187,7 +192,8 @@ __device__ __forceinline__ void apply(const Function &function, A (&x)[COUNT]) {
     }
 }
 
-// Where rows come from and go to; `terms` holds a number for each sample: see `measure_pixels` and `measure_reals`.
+// Where rows come from and go to; `terms` holds a number for each sample: see `measure_pixels` and
+// `measure_reals`.
 template <class P>
 struct Rows {
     const int *samples, *columns, *slots;
@@ -201,10 +207,10 @@ struct Rows {
     __device__ __forceinline__ VALUE *row(int i) const { return out + slots[i] * stride; }
 };
 
-// -- a tile's samples in shared memory ------------------------------------------------------------------------
+// -- a tile's samples in shared memory -----------------------------------------------------------
 
-// Where a chunk is, counted in chunks. In different banks are the same chunk of 8 neighbours, the first or last two of
-// 4 neighbours, and all of 2.
+// Where a chunk is, counted in chunks. In different banks are the same chunk of 8 neighbours, the
+// first or last two of 4 neighbours, and all of 2.
 __device__ __forceinline__ int place_of(int sample, int chunk) {
     return sample * CHUNKS + (chunk ^ ((sample & 2) | ((sample >> 2) & 1)));
 }
@@ -247,7 +253,8 @@ struct Carrier {
     }
 };
 
-// Sums the products of a tile: `product` is given each step of 32 bytes of the left and right samples.
+// Sums the products of a tile: `product` is given each step of 32 bytes of the left and right
+// samples.
 template <int ROWS, int COLUMNS, class P, class Product>
 __device__ __forceinline__ void multiply_tile(
     const Rows<P> &rows, const uint4 *X, long long pitch, int first_row, int first_column, uint4 *stages,
@@ -273,10 +280,12 @@ __device__ __forceinline__ void multiply_tile(
     int used = 0;  // the stage to read; the one before it is written to
     for (int left_over = depth; left_over > 0; left_over -= DEPTH) {
         wait_for_stage<STAGES - 2>();
-        __syncthreads();  // what has arrived is seen by all, and nobody reads any more what is written to next
+        // What has arrived is seen by all, and nobody reads any more what is written to next.
+        __syncthreads();
         uint4 *into = stages + (used == 0 ? STAGES - 1 : used - 1) * SIZE;
         const uint4 *from = stages + used * SIZE;
-        const int ahead = left_over - (STAGES - 1) * DEPTH;  // bytes of each sample that are not on their way
+        // Bytes of each sample that are not on their way.
+        const int ahead = left_over - (STAGES - 1) * DEPTH;
         left.start(X, into, ahead), right.start(X, into + ROWS * CHUNKS, ahead);
         end_of_stage();
 #pragma unroll 1  // two steps at once want more registers than there are
@@ -287,14 +296,16 @@ __device__ __forceinline__ void multiply_tile(
     }
 }
 
-// A tile becomes kernel values in two halves: the warps that have its rows put them in shared memory, and each warp
-// then writes whole lines. Lines there are as far apart as keeps what a warp stores at once in different banks.
+// A tile becomes kernel values in two halves: the warps that have its rows put them in shared
+// memory, and each warp then writes whole lines. Lines there are as far apart as keeps what a warp
+// stores at once in different banks.
 template <int ROWS, class P, class Product>
 __device__ __forceinline__ void write_tile(
     const Rows<P> &rows, const Function &function, int first_row, int first_column, P *half, const Product &product
 ) {
     typedef typename Arithmetic<P>::type A;
-    // Rows of a warp in each half, every 8th; values computed side by side, of which registers hold fewer doubles.
+    // Rows of a warp in each half, every 8th; values computed side by side, of which registers
+    // hold fewer doubles.
     enum { EACH = ROWS / 16, AT_ONCE = sizeof(A) == 4 ? 4 : 1 };
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, column = first_column + lane;
     // A lane asks after a row of its warp: one by one, the warp would wait for each.
@@ -348,9 +359,10 @@ struct Tile {
     }
 };
 
-// -- products by matrix instructions: tiles of 128 x 128, of which a warp has 64 x 32 -------------------------
+// -- products by matrix instructions: tiles of 128 x 128, of which a warp has 64 x 32 ------------
 
-// Where a lane's rows of the matrices are that a warp multiplies: 4 blocks of 16 rows, 4 of 8 columns. 
+// Where a lane's rows of the matrices are that a warp multiplies: 4 blocks of 16 rows, 4 of 8
+// columns.
 struct Matrices {
     const uint4 *rows, *columns;
     int step;
@@ -414,8 +426,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rows_of_pixels(
 
 #if __CUDA_ARCH__ >= 800
 
-// A float32 as the sum of two TF32, but for a rest of 2^-24 of it: rounded to the nearest, then what is left cut off.
-// In integers, since cvt.rna takes five instructions for infinities that are not here.
+// A float32 as the sum of two TF32, but for a rest of 2^-24 of it: rounded to the nearest, then
+// what is left cut off. In integers, since cvt.rna takes five instructions for infinities that are
+// not here.
 __device__ __forceinline__ void split(unsigned x, unsigned &high, unsigned &low) {
     high = (x + 0x1000u) & 0xffffe000u;
     low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high)) & 0xffffe000u;
@@ -471,9 +484,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rows_by_tf32(
 #endif
 }
 
-// -- products one by one --------------------------------------------------------------------------------------
+// -- products one by one -------------------------------------------------------------------------
 
-// float32: tiles of 128 x 128, of which a warp has 32 x 64 and a lane every 4th row and every 8th column.
+// float32: tiles of 128 x 128, of which a warp has 32 x 64 and a lane every 4th row and every 8th
+// column.
 struct FloatProducts {
     typedef float Sum;
     // Features at once: what copies past the registers leave free is enough for four.
@@ -563,12 +577,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rows_of_reals(
     Tile<ProductsOf<REAL>::type>::compute(rows, Function{kind, degree, slope, coef0}, (const uint4 *)X, pitch, shared);
 }
 
-// -- sparse samples -------------------------------------------------------------------------------------------
+// -- sparse samples ------------------------------------------------------------------------------
 
 #define TOGETHER 8  // rows that are multiplied at once
 
-// Spreads the non-zeros of `samples` over `dense` (groups of TOGETHER rows, n_features, TOGETHER), which is zero; or
-// makes it zero again. A block for each row.
+// Spreads the non-zeros of `samples` over `dense` (groups of TOGETHER rows, n_features, TOGETHER),
+// which is zero; or makes it zero again. A block for each row.
 extern "C" __global__ void __launch_bounds__(THREADS) spread_nonzeros(
     const int *samples, const int *columns, const long long *starts, const int *features, const REAL *X,
     long long n_features, int clear, REAL *dense
@@ -595,8 +609,8 @@ __device__ __forceinline__ R total_of_lane(R (&sums)[TOGETHER]) {
     return sums[0];
 }
 
-// Rows of sparse samples. A block has 256 columns and TOGETHER rows, a warp 32 columns, 8 lanes one at a time: each
-// takes every 8th non-zero of it.
+// Rows of sparse samples. A block has 256 columns and TOGETHER rows, a warp 32 columns, 8 lanes
+// one at a time: each takes every 8th non-zero of it.
 extern "C" __global__ void __launch_bounds__(THREADS) rows_of_nonzeros(
     int m, int n, const int *samples, const int *columns, const int *slots, const long long *starts,
     const int *features, const REAL *X, long long n_features, const REAL *dense, const REAL *terms, int kind,
@@ -629,7 +643,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) rows_of_nonzeros(
         if (first_column + lane < n) rows.row(group * TOGETHER + r)[first_column + lane] = values[warp][r][lane];
 }
 
-// -- kernel values that were given, and what is known of each sample ------------------------------------------
+// -- kernel values that were given, and what is known of each sample -----------------------------
 
 #define COPIED 1024  // columns that a block copies
 
@@ -653,8 +667,10 @@ __device__ __forceinline__ R sum_of_warp(R x) {
     return x;
 }
 
-// Squared norms (n,) of pixels, exact, and the terms for their kernel: with s = p - 128 of d features,
-//     ||p - q||^2 = ||s||^2 + ||t||^2 - 2 <s, t>        <p, q> = <s, t> + sum(128 p - 8192) + sum(128 q - 8192)
+// Squared norms (n,) of pixels, exact, and the terms for their kernel: with s = p - 128 and
+// t = q - 128, of d features,
+//     ||p - q||^2 = ||s||^2 + ||t||^2 - 2 <s, t>
+//     <p, q> = <s, t> + sum(128 p - 8192) + sum(128 q - 8192)
 // A warp for each sample.
 extern "C" __global__ void __launch_bounds__(THREADS) measure_pixels(
     int n, int n_features, const signed char *X, long long pitch, int is_rbf, int *terms, double *norms
@@ -673,7 +689,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) measure_pixels(
     }
 }
 
-// Squared norms (n,) of real samples, summed in float64; the terms are the same, as wide as products.
+// Squared norms (n,) of real samples, summed in float64; the terms are the same, as wide as
+// products.
 extern "C" __global__ void __launch_bounds__(THREADS) measure_reals(
     int n, int n_features, const REAL *X, long long pitch, REAL *terms, double *norms
 ) {
