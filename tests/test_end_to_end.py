@@ -53,8 +53,10 @@ def test_train_on_2000_evaluate_and_predict_all_10000(trained, tmp_path):
 
 
 def test_a_model_predicts_as_its_library_does(trained):
-    """The model file against scikit-learn's own SVC, which takes long for all test images, on every
-    twentieth."""
+    """The model file against scikit-learn's own SVC, on every twentieth test image.
+
+    scikit-learn takes long for all of them.
+    """
     from sklearn.svm import SVC
 
     train, test = load_dataset("mnist", "train", limit=2000), load_dataset("mnist", "test")

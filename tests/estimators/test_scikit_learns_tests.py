@@ -71,10 +71,10 @@ for backend in sys.argv.pop(1).split():
 
 @pytest.fixture(scope="module")
 def outcomes_with(modules, tmp_path_factory) -> dict[str, Any]:
-    """For each backend how each test failed (empty where it did not), and what pytest said at the end.
+    """For each backend how each test failed, empty where it did not, and the end of the output.
 
-    Those of LIL samples and of CSR matrices say what those of CSR arrays do: all become one form of
-    CSR at once, which test_sparse_input sees to.
+    Those of LIL samples and of CSR matrices say what those of CSR arrays do: all become one form
+    of CSR at once, which test_sparse_input sees to.
     """
     here, root, folder = Path(__file__).parent, Path(__file__).parents[2], tmp_path_factory.mktemp("outcomes")
     environment = os.environ | {
