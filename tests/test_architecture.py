@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ MODULES = {
 }
 """The files of the package by their names within it: ``solver.smo``; a folder's `__init__` by the
 folder's."""
+
+
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """All nodes of the syntax tree of a file."""
+    return tuple(ast.walk(tree_of(file)))
 
 
 def rows_of_the_table() -> list[set[str]]:
@@ -55,7 +67,7 @@ def runs(node: ast.AST) -> Iterator[ast.AST]:
 def modules_imported(file: Path) -> set[str]:
     """The modules of the package that a file imports, wherever in it."""
     found = set()
-    for node in runs(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in runs(tree_of(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -97,10 +109,11 @@ def test_every_file_has_its_line_in_the_house():
     assert [str(file) for file in MODULES.values() if file.name != "__init__.py" and file.name not in house] == []
 
 
+@cache
 def imported(file: Path) -> set[str]:
     """The top-level packages that a file imports, wherever in it."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -108,9 +121,9 @@ def imported(file: Path) -> set[str]:
     return found
 
 
-def test_only_its_backend_imports_cuml():
-    importers = {str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py") if "cuml" in imported(file)}
-    assert importers == {str(Path("backends", "cuml.py"))}
+@pytest.mark.parametrize(("package", "importer"), [("cuml", "backends/cuml.py"), ("resource", "memory.py")])
+def test_only_one_file_imports_what_not_every_machine_has(package, importer):
+    assert [file for file in MODULES.values() if package in imported(file)] == [PACKAGE / importer]
 
 
 HEAVY = ("cupy", "cuml", "numba", "matplotlib", "onnx", "onnxruntime", "sklearnex", "dask")
@@ -150,46 +163,38 @@ def test_importing_gpusvm_brings_in_nothing(tmp_path):
     )
 
 
-def test_an_estimator_brings_in_what_it_computes_with_and_no_more(tmp_path):
+def test_estimators_and_info_bring_in_what_they_compute_with_and_no_more(tmp_path):
     """Beside scikit-learn, which brings in rich and pandas itself where they are installed."""
-    code = "import sys; from gpusvm import SVC, SVR, OneClassSVM, SVCSearchCV"
-    assert loaded_by(code, (*HEAVY, *NETWORK, "typer", "PIL", "safetensors"), tmp_path) == []
-
-
-QUICK = (["--help"], ["--version"], ["data", "list"], ["data", "--help"], ["train", "--help"], ["tune", "--help"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "names"),
-    [
-        *((arguments, (*HEAVY, *NUMERIC, *NETWORK, "pandas", "psutil", "jinja2")) for arguments in QUICK),
-        (["info"], HEAVY + NETWORK),
-    ],
-    ids=[" ".join(arguments) for arguments in (*QUICK, ["info"])],
-)
-def test_the_commands_that_should_answer_at_once_bring_in_nothing_heavy(arguments, names, tmp_path):
-    """`make bench-startup` times them."""
     code = f"""
 import sys
-from gpusvm.cli.main import app
-try:
-    app({arguments})
-except SystemExit as end:
-    assert not end.code
+from gpusvm import SVC, SVR, OneClassSVM, SVCSearchCV
+assert not set(sys.modules) & {{"typer", "PIL", "safetensors"}}
+{running(["info"])}
 """
-    assert loaded_by(code, names, tmp_path) == []
+    assert loaded_by(code, HEAVY + NETWORK, tmp_path) == []
+
+
+def running(*commands: list[str]) -> str:
+    """Code that runs commands one after the other."""
+    return f"""
+from gpusvm.cli.main import app
+for arguments in {commands}:
+    try:
+        app(arguments)
+    except SystemExit as end:
+        assert not end.code
+"""
+
+
+def test_the_commands_that_should_answer_at_once_bring_in_nothing_heavy(tmp_path):
+    """`make bench-startup` times them."""
+    quick = ["--help"], ["--version"], ["data", "list"], ["data", "--help"], ["train", "--help"], ["tune", "--help"]
+    code = "import sys" + running(*quick)
+    assert loaded_by(code, (*HEAVY, *NUMERIC, *NETWORK, "pandas", "psutil", "jinja2"), tmp_path) == []
 
 
 def test_printing_the_version_draws_nothing(tmp_path):
-    code = """
-import sys
-from gpusvm.cli.main import app
-try:
-    app(["--version"])
-except SystemExit:
-    pass
-"""
-    assert loaded_by(code, ("rich",), tmp_path) == []
+    assert loaded_by("import sys" + running(["--version"]), ("rich",), tmp_path) == []
 
 
 LAZY_PACKAGES = sorted(file for file in PACKAGE.rglob("__init__.py") if "lazily(" in file.read_text(encoding="utf-8"))
@@ -198,14 +203,13 @@ LAZY_PACKAGES = sorted(file for file in PACKAGE.rglob("__init__.py") if "lazily(
 @pytest.mark.parametrize("file", LAZY_PACKAGES, ids=lambda file: str(file.parent.relative_to(PACKAGE.parent)))
 def test_what_a_package_imports_when_asked_is_what_type_checkers_see(file):
     package = ".".join(file.parent.relative_to(PACKAGE.parent).parts)
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    (choice,) = [node for node in tree.body if isinstance(node, ast.If)]
+    (choice,) = [node for node in tree_of(file).body if isinstance(node, ast.If)]
     seen = {
         node.module.removeprefix(f"{package}."): tuple(alias.name for alias in node.names)
         for node in choice.body
         if isinstance(node, ast.ImportFrom) and node.module.startswith(package)
     }
-    (call,) = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (call,) = [node for node in nodes_of(file) if isinstance(node, ast.Call)]
     assert ast.literal_eval(call.args[1]) == seen
     module = importlib.import_module(package)
     names = {name for found in seen.values() for name in found}
@@ -236,7 +240,7 @@ LAUNCHES = PACKAGE / "solver" / "cuda_kernels.py"
 
 def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
     for file in MODULES.values():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in nodes_of(file):
             if isinstance(node, ast.FunctionDef):
                 yield file, node
 
@@ -286,7 +290,7 @@ def test_no_file_is_read_by_what_can_run_code():
     forbidden_calls = {"eval", "exec", "load_pickle", "extract", "extractall", "unpack_archive", "fromfile", "memmap"}
     for file in PACKAGE.rglob("*.py"):
         assert not imported(file) & forbidden_modules, file
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in nodes_of(file):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called.rpartition(".")[2] not in forbidden_calls, f"{file}: {called}"
@@ -300,7 +304,7 @@ def test_no_file_is_read_by_what_can_run_code():
 def test_numba_cuda_is_not_used():
     """It does not work beside a current NumPy: kernels for a GPU are CUDA C, compiled by CuPy."""
     for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in nodes_of(file):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             whole = [f"{getattr(node, 'module', None) or ''}.{name}".lstrip(".") for name in names]
             assert not [name for name in whole if name.startswith(("numba.cuda", "numba_cuda"))], file
