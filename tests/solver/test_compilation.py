@@ -40,6 +40,7 @@ def test_training_where_no_folder_can_be_written_is_done_with_a_notice(tmp_path)
         "HOME": str(tmp_path / "gpusvm" / "__init__.py" / "home"),
         "PYTHONPATH": str(tmp_path),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "NUMBA_OPT": "0",  # slow code, soon compiled
     }
     done = subprocess.run([sys.executable, "-c", TRAIN], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
