@@ -3,14 +3,14 @@ output."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from forks import COMMAND, run_in_a_fork
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -160,23 +160,23 @@ def test_missing_input_and_unwritable_output(model_path, data, tmp_path) -> None
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without space")
 def test_a_full_disk_behind_standard_output_is_one_line(model_path, data, tmp_path) -> None:
-    command = [sys.executable, "-m", "gpusvm.cli.main", "predict", model_path]
-    command.append(write_csv(tmp_path / "i.csv", data.images))
+    table = write_csv(tmp_path / "i.csv", data.images)
     with Path("/dev/full").open("w") as full:
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+        result = run_in_a_fork(COMMAND, "predict", model_path, table, stdout=full)
     assert result.returncode == 1
     assert result.stderr.startswith("error: standard output: cannot write")
     assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_reader_that_goes_away_is_no_error(model_path, data, tmp_path) -> None:
-    command = [sys.executable, "-m", "gpusvm.cli.main", "predict", model_path]
-    command.append(write_csv(tmp_path / "i.csv", data.images))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        stderr = process.stderr.read().decode()
-        assert process.wait(timeout=300) == 0
-    assert "30 images predicted" in stderr and "Traceback" not in stderr and "Exception" not in stderr
+    table = write_csv(tmp_path / "i.csv", data.images)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        result = run_in_a_fork(COMMAND, "predict", model_path, table, stdout=gone)
+    assert result.returncode == 0
+    assert "30 images predicted" in result.stderr
+    assert "Traceback" not in result.stderr and "Exception" not in result.stderr
 
 
 def test_a_model_without_steps_is_said_to_see_raw_pixels(digits_model, data, tmp_path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import run_in_a_fork
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
@@ -143,23 +140,29 @@ def table_of(path):
     return {key: {**trial, "seconds": 0} for key, trial in trials(path).items()}
 
 
+KILLED = """
+import os, signal
+from gpusvm import tuning
+from gpusvm.cli.main import run
+
+def write_then_die(self):
+    write(self)
+    if len(self.entries) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+write, tuning._Kept.write = tuning._Kept.write, write_then_die
+tuning._Kept.EVERY_SECONDS = 0.0
+run()
+"""
+"""The command, killed when it has kept three results."""
+
+
 def test_a_killed_search_goes_on_to_the_same_table(cancer):
-    arguments = ["tune", "cancer.npz", "--resume", "kept.json", "--json", "resumed.json"]
-    code = (
-        "import sys; from gpusvm import tuning; tuning._Kept.EVERY_SECONDS = 0.0\n"
-        f"from gpusvm.cli.main import app; app({arguments})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < end:
-        if Path("kept.json").exists() and len(json.loads(Path("kept.json").read_text())["results"]) >= 3:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.005)
-    process.wait()
-    kept = len(json.loads(Path("kept.json").read_text())["results"])
-    done(*arguments[1:])
-    assert len(json.loads(Path("kept.json").read_text())["results"]) > kept
+    arguments = ["cancer.npz", "--resume", "kept.json", "--json", "resumed.json"]
+    assert run_in_a_fork(KILLED, "tune", *arguments).returncode == -signal.SIGKILL
+    assert len(json.loads(Path("kept.json").read_text())["results"]) == 3
+    done(*arguments)
+    assert len(json.loads(Path("kept.json").read_text())["results"]) > 3
     done("cancer.npz", "--json", "whole.json")
     assert table_of("resumed.json") == table_of("whole.json")
 

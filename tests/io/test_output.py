@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 
 import pytest
+from forks import run_in_a_fork
 
 from gpusvm.io.output import check_writable, remove_unfinished, replacing, write_text
 
@@ -82,7 +82,7 @@ def test_an_interrupt_before_the_clean_up_leaves_something_to_remove(tmp_path):
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["once", "and again while that is cleaned up"])
-def test_ctrl_c_between_writing_and_clean_up_leaves_nothing(tmp_path, again):
+def test_ctrl_c_between_writing_and_clean_up_leaves_nothing(tmp_path, monkeypatch, again):
     """The command as a whole: Python raises the interrupt as the block of `replacing` is left."""
     script = (
         "import contextlib, signal, sys\n"
@@ -99,6 +99,7 @@ def test_ctrl_c_between_writing_and_clean_up_leaves_nothing(tmp_path, again):
         "sys.argv = 'gpusvm train digits --limit 200 --backend sklearn --out m.svm'.split()\n"
         "main.run()\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    monkeypatch.chdir(tmp_path)
+    done = run_in_a_fork(script)
     assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
     assert list(tmp_path.iterdir()) == []
