@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SHIM = Path(__file__).with_name("shim.hpp")
+SHIM, MATRICES = (Path(__file__).with_name(name) for name in ("shim.hpp", "mma.hpp"))
+"""What every kernel takes, and what those take that multiply matrices: they ask for GPUSVM_SHIM."""
 
 COMPILER = shutil.which("g++")
 
@@ -126,7 +127,9 @@ def _built(code: str, options: tuple[str, ...]) -> tuple[ctypes.CDLL, list[str]]
     stem = _folder() / f"module{len(list(_folder().glob('*.cpp')))}"
     wrappers = "".join(_WRAPPER.format(name=name) for name in names)
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
-    source.write_text(f'#include "{SHIM}"\n#line 1 "kernels.cu"\n{code}\n{wrappers}')
+    headers = [SHIM, MATRICES] if "GPUSVM_SHIM" in code else [SHIM]
+    includes = "".join(f'#include "{header}"\n' for header in headers)
+    source.write_text(f'{includes}#line 1 "kernels.cu"\n{code}\n{wrappers}')
     run = subprocess.run(
         [str(COMPILER), *_FLAGS, *options, str(source), "-o", str(library)],
         capture_output=True, text=True,

@@ -3,7 +3,6 @@
 // Between two barriers the order of threads is drawn from a seed, so a result that depends on a missing barrier
 // changes with the seed. A barrier that only some threads reach, or that threads reach at different lines, is an error.
 #pragma once
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <csetjmp>
@@ -74,6 +73,10 @@ inline bool shuffles;
 inline void (*body)(void **);
 inline void **arguments;
 inline uint64_t lanes[MOST_THREADS / 32][2][32];
+struct Reduction { // what the first lane to look made of them all, in which operation
+    unsigned operation, value;
+};
+inline Reduction reductions[MOST_THREADS / 32][2];
 alignas(128) inline unsigned char dynamic[MOST_DYNAMIC + GUARD];
 
 inline unsigned draw(unsigned below) {
@@ -81,8 +84,13 @@ inline unsigned draw(unsigned below) {
     return (unsigned)((drawn >> 33) % below);
 }
 
+inline int smaller(int a, int b) { return a < b ? a : b; }
+
 inline void shuffle(int *items, int n) {
-    for (int k = n - 1; k > 0; k--) std::swap(items[k], items[draw(k + 1)]);
+    for (int k = n - 1; k > 0; k--) {
+        int other = draw(k + 1), item = items[k];
+        items[k] = items[other], items[other] = item;
+    }
 }
 
 __attribute__((noinline)) inline void leave(State state, int line) {
@@ -135,17 +143,18 @@ inline bool release(int begin, int end, State state, bool &same) {
     return n_waiting > 0;
 }
 
-inline int run_block() {
+inline int run_block(int shared) {
     for (int t = 0; t < n_threads; t++) fibers[t].state = READY, fibers[t].count = 0;
-    memset(dynamic, 0xff, sizeof dynamic);
+    memset(dynamic, 0xff, shared + GUARD);
+    memset(reductions, 0, sizeof reductions);
     bool same = true;
     for (;;) {
         if (shuffles) {
             shuffle(warp_order, n_warps);
-            for (int w = 0; w < n_warps; w++) shuffle(order + 32 * w, std::min(32, n_threads - 32 * w));
+            for (int w = 0; w < n_warps; w++) shuffle(order + 32 * w, smaller(32, n_threads - 32 * w));
         }
         for (int w = 0; w < n_warps; w++) {
-            int begin = 32 * warp_order[w], end = std::min(begin + 32, n_threads);
+            int begin = 32 * warp_order[w], end = smaller(begin + 32, n_threads);
             do
                 for (int t = begin; t < end; t++)
                     if (fibers[order[t]].state == READY) enter(order[t]);
@@ -181,7 +190,7 @@ inline int launch(void (*call_kernel)(void **), const int *grid, const int *bloc
     for (unsigned i = 0; i < n_blocks; i++) {
         unsigned k = shuffles && seed % 2 ? n_blocks - 1 - i : i;
         blockIdx = {k % gridDim.x, k / gridDim.x % gridDim.y, k / (gridDim.x * gridDim.y)};
-        int error = run_block();
+        int error = run_block(shared);
         if (error) {
             for (auto &fiber : fibers) fiber.begun = false; // those that wait are given up
             return error;
@@ -249,9 +258,14 @@ template <class T> T from_lane(T value, int source, int line) {
 }
 template <class F> unsigned reduced(unsigned value, int line, F join) {
     const uint64_t *all = exchanged(value, line);
-    unsigned result = (unsigned)all[0];
-    for (int l = 1; l < 32; l++) result = join(result, (unsigned)all[l]);
-    return result;
+    const unsigned operation = fibers[current].count;
+    Reduction &known = reductions[current / 32][operation & 1];
+    if (known.operation != operation) {
+        unsigned result = (unsigned)all[0];
+        for (int l = 1; l < 32; l++) result = join(result, (unsigned)all[l]);
+        known = {operation, result};
+    }
+    return known.value;
 }
 inline unsigned ballot(bool vote, int line) {
     const uint64_t *all = exchanged(vote, line);
@@ -298,5 +312,3 @@ inline int __dp4a(int a, int b, int c) {
 }
 inline float __expf(float x) { return std::exp(x); }
 using std::fmax, std::fmin, std::exp, std::tanh, std::pow, std::sqrt, std::isnan;
-
-#include "mma.hpp"
