@@ -59,6 +59,7 @@ def compile_sources() -> None:
 
     for name, options in (
         ("pairs.cu", cuda_kernels.options()),
+        ("pairs.cu", cuda_kernels.options("float32")),
         ("rows.cu", cuda_rows.options("float32", "float32")),
     ):
         program = nvrtc.createProgram(source(name), name, (), ())

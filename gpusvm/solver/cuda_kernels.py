@@ -51,7 +51,11 @@ _STRIPES = 16
 """Blocks that go through the list of one problem."""
 
 
-_NAMES = ("place", "select_variables", "want", "allocate", "gather", "smo", "subtract", "outcome", "twice")
+KERNELS = frozenset({"place", "select_variables", "want", "allocate", "outcome", "twice"})
+"""Of pairs.cu, those that see no kernel values."""
+
+KERNELS_OF_VALUES = frozenset({"gather", "smo", "subtract"})
+"""The others, compiled for each type of kernel values."""
 
 
 @cache
@@ -60,10 +64,14 @@ def source(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def options(dtype: Any = np.float32, threads: int = THREADS) -> tuple[str, ...]:
-    """What pairs.cu is compiled with, for values of `dtype` and `threads` of a block of SMO."""
+def options(dtype: Any = None, threads: int = THREADS) -> tuple[str, ...]:
+    """What pairs.cu is compiled with, for `threads` of a block of SMO.
+
+    What comes of it are the `KERNELS_OF_VALUES` of that `dtype`; without one the `KERNELS`.
+    """
+    of_values = {} if dtype is None else {"VALUE": {"float32": "float", "float64": "double"}[np.dtype(dtype).name]}
     names: dict[str, Any] = {
-        "VALUE": {"float32": "float", "float64": "double"}[np.dtype(dtype).name],
+        **of_values,
         "THREADS": threads,
         "ITEMS": LARGEST_SET // threads,
         "REACHED": REACHED,
@@ -86,8 +94,8 @@ def options(dtype: Any = np.float32, threads: int = THREADS) -> tuple[str, ...]:
 class Kernels:
     """The kernels of pairs.cu, called with arrays of the module that they are compiled for.
 
-    Each is compiled when it is first called, for kernel values of float32 or float64 as the arrays
-    have them. `live` (m,) int32 lists the problems that take part; other arrays have a row for
+    Each is compiled when it is first called, those of kernel values for float32 or float64 as the
+    arrays have them. `live` (m,) int32 lists the problems that take part; other arrays have a row for
     each problem of the group.
 
     Parameters
@@ -100,19 +108,18 @@ class Kernels:
 
     def __init__(self, module: Callable[..., Any], threads: int = THREADS) -> None:
         self.module, self.threads = module, threads
-        self._functions: dict[tuple[str, np.dtype], Any] = {}
+        self._functions: dict[tuple[str, np.dtype | None], Any] = {}
         self._shared_bytes = 2 * 8 * LARGEST_SET
 
-    def function(self, name: str, dtype: Any = np.float32) -> Any:
-        """A kernel, compiled for values of `dtype`."""
-        found = self._functions.get((name, np.dtype(dtype)))
-        if found is None:
+    def function(self, name: str, dtype: np.dtype | None = None) -> Any:
+        """A kernel, compiled for kernel values of `dtype` where it sees any."""
+        if (name, dtype) not in self._functions:
             compiled = self.module(code=source("pairs.cu"), options=options(dtype, self.threads))
-            for each in _NAMES:
-                self._functions[each, np.dtype(dtype)] = compiled.get_function(each)
-            self._functions["smo", np.dtype(dtype)].max_dynamic_shared_size_bytes = self._shared_bytes
-            found = self._functions[name, np.dtype(dtype)]
-        return found
+            for each in KERNELS if dtype is None else KERNELS_OF_VALUES:
+                self._functions[each, dtype] = compiled.get_function(each)
+            if dtype is not None:
+                self._functions["smo", dtype].max_dynamic_shared_size_bytes = self._shared_bytes
+        return self._functions[name, dtype]
 
     def place(self, sizes: Array, at: Array, first: Array, begins: Array, given: Sequence[Array], p: Array,
               lower: Array, upper: Array, b: Array, v: Array, member: Array) -> None:  # fmt: skip

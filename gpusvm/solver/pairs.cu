@@ -8,9 +8,9 @@
 // positive epsilon[k], a regression's, makes the objective's slope another: see
 // working_set.slopes.
 //
-// The host gives the constants: VALUE, the type of kernel values; threads of a block; ITEMS of
-// each in `smo`; how SMO ends (REACHED, CUT_SHORT, STUCK); the actions; CURVATURE_FLOOR. See
-// cuda_kernels.py.
+// The host gives the constants: threads of a block; ITEMS of each in `smo`; how SMO ends (REACHED,
+// CUT_SHORT, STUCK); the actions; CURVATURE_FLOOR. See cuda_kernels.py. Compiled without VALUE,
+// here are the kernels that see no kernel values; with VALUE, the type of those, the others.
 
 #ifndef SHARED
 #define SHARED(type, name, size) __shared__ type name size
@@ -23,32 +23,6 @@ typedef unsigned char u8;
 
 #define ALL_LANES 0xffffffffu
 #define INFINITE __longlong_as_double(0x7ff0000000000000ll)
-
-// -- the problems --------------------------------------------------------------------------------
-
-// The numbers of all problems into arrays that have a row for each; v = p, and zeros where a
-// shorter problem has no variables. `at` (4, n_problems) says where those of each begin in what is
-// given, which some may share. A problem is of the blocks first[k], each a run of columns;
-// `begins` says with which variable each block begins, and is beyond all variables for blocks that
-// the problem does not have. Without `begun`, all b are 0, and given_b is not read.
-extern "C" __global__ void
-place(const int *sizes, const i64 *at, const int *first, const int *begins, int n_blocks, const double *given_p,
-      const double *given_lower, const double *given_upper, const double *given_b, int begun, int n, double *p,
-      double *lower, double *upper, double *b, double *v, int *member)
-{
-    const int k = blockIdx.y, c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= n) return;
-    const i64 to = (i64)k * n + c, count = gridDim.y;
-    const bool is_there = c < sizes[k];
-    p[to] = v[to] = is_there ? given_p[at[k] + c] : 0.0;
-    lower[to] = is_there ? given_lower[at[count + k] + c] : 0.0;
-    upper[to] = is_there ? given_upper[at[2 * count + k] + c] : 0.0;
-    b[to] = is_there && begun ? given_b[at[3 * count + k] + c] : 0.0;
-    first += (i64)k * n_blocks, begins += (i64)k * n_blocks;
-    int block = 0;
-    while (block + 1 < n_blocks && c >= begins[block + 1]) block++;
-    member[to] = is_there ? first[block] + c - begins[block] : 0;
-}
 
 // -- reductions ----------------------------------------------------------------------------------
 
@@ -142,6 +116,45 @@ __device__ int block_before(int mine, int *slots, int *all) {
     return before + sum - mine;
 }
 
+// -- slopes --------------------------------------------------------------------------------------
+
+// The objective's slope where a variable grows from b, and where it shrinks: working_set.slopes.
+__device__ __forceinline__ double slope_up(double v, double b, double epsilon) {
+    return v + (b < 0.0 ? epsilon : -epsilon);
+}
+
+__device__ __forceinline__ double slope_down(double v, double b, double epsilon) {
+    return v + (b > 0.0 ? -epsilon : epsilon);
+}
+
+#ifndef VALUE
+
+// -- the problems --------------------------------------------------------------------------------
+
+// The numbers of all problems into arrays that have a row for each; v = p, and zeros where a
+// shorter problem has no variables. `at` (4, n_problems) says where those of each begin in what is
+// given, which some may share. A problem is of the blocks first[k], each a run of columns;
+// `begins` says with which variable each block begins, and is beyond all variables for blocks that
+// the problem does not have. Without `begun`, all b are 0, and given_b is not read.
+extern "C" __global__ void
+place(const int *sizes, const i64 *at, const int *first, const int *begins, int n_blocks, const double *given_p,
+      const double *given_lower, const double *given_upper, const double *given_b, int begun, int n, double *p,
+      double *lower, double *upper, double *b, double *v, int *member)
+{
+    const int k = blockIdx.y, c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= n) return;
+    const i64 to = (i64)k * n + c, count = gridDim.y;
+    const bool is_there = c < sizes[k];
+    p[to] = v[to] = is_there ? given_p[at[k] + c] : 0.0;
+    lower[to] = is_there ? given_lower[at[count + k] + c] : 0.0;
+    upper[to] = is_there ? given_upper[at[2 * count + k] + c] : 0.0;
+    b[to] = is_there && begun ? given_b[at[3 * count + k] + c] : 0.0;
+    first += (i64)k * n_blocks, begins += (i64)k * n_blocks;
+    int block = 0;
+    while (block + 1 < n_blocks && c >= begins[block + 1]) block++;
+    member[to] = is_there ? first[block] + c - begins[block] : 0;
+}
+
 // -- the policy of working_set.py ----------------------------------------------------------------
 
 #define MOST_WARPS 32
@@ -220,15 +233,6 @@ struct Taking {
 
     __device__ bool takes(u64 key) { return key > cut.key || (key == cut.key && equal_before++ < cut.equal); }
 };
-
-// The objective's slope where a variable grows from b, and where it shrinks: working_set.slopes.
-__device__ __forceinline__ double slope_up(double v, double b, double epsilon) {
-    return v + (b < 0.0 ? epsilon : -epsilon);
-}
-
-__device__ __forceinline__ double slope_down(double v, double b, double epsilon) {
-    return v + (b > 0.0 ? -epsilon : epsilon);
-}
 
 // One problem, as a block that selects sees it.
 struct Selection {
@@ -474,6 +478,55 @@ allocate(u8 *wanted, int *slot_of, int n_columns, int capacity, int *held, int *
         if (fits) *held = first + n_missing;
     }
 }
+
+// -- what has come of a problem ------------------------------------------------------------------
+
+#define FIGURES 5
+
+// Of each problem of a list, a line of `found` (n_listed, FIGURES + vectors n): what
+// iterate.Figures says of it, then its b and its v, as many of them as `vectors` says. A block a
+// problem.
+extern "C" __global__ void __launch_bounds__(SELECTING, 1)
+outcome(const int *listed, const int *sizes, int n, const double *p, const double *lower, const double *upper,
+        const double *epsilon, const double *b, const double *v, int vectors, double *found)
+{
+    SHARED(Extreme, extremes, [MOST_WARPS]);
+    const int k = listed[blockIdx.x], t = threadIdx.x, step = blockDim.x;
+    const i64 start = (i64)k * n;
+    Selection problem = {b + start, v + start, lower + start, upper + start, sizes[k], epsilon[k], 0.0};
+    double *line = found + (i64)blockIdx.x * (FIGURES + vectors * (i64)n);
+    double most = -INFINITE, least = -INFINITE, sum = 0.0, count = 0.0, objective = 0.0;
+    for (int c = t; c < n; c += step) {
+        double coefficient = problem.b[c], gradient = problem.v[c];
+        if (vectors > 0) line[FIGURES + c] = coefficient;
+        if (vectors > 1) line[FIGURES + n + c] = gradient;
+        if (c >= problem.size) continue;
+        double up = slope_up(gradient, coefficient, problem.epsilon);
+        double down = slope_down(gradient, coefficient, problem.epsilon);
+        if (problem.may_grow(c) && up > most) most = up;
+        if (problem.may_shrink(c) && -down > least) least = -down;
+        if (problem.is_free(c)) sum += up, count += 1.0;
+        double absolute = coefficient < 0.0 ? -coefficient : coefficient;
+        objective += coefficient * (p[start + c] + gradient) / 2 - problem.epsilon * absolute;
+    }
+    most = block_largest(most, 0, extremes).value;
+    least = -block_largest(least, 0, extremes).value;
+    sum = block_sum(sum, extremes), count = block_sum(count, extremes), objective = block_sum(objective, extremes);
+    if (t > 0) return;
+    // Comparisons pass over gradients that are not numbers, the objective does not.
+    line[0] = objective == objective ? most : objective, line[1] = least;
+    line[2] = sum, line[3] = count, line[4] = objective;
+}
+
+// -- what a probe runs ---------------------------------------------------------------------------
+
+extern "C" __global__ void twice(float *values, int n)
+{
+    int k = blockIdx.x * blockDim.x + threadIdx.x;
+    if (k < n) values[k] *= 2.0f;
+}
+
+#else
 
 // -- kernel values of the working sets -----------------------------------------------------------
 
@@ -735,49 +788,4 @@ subtract(const int *live, const int *action, const VALUE *rows, int n_columns, c
     if (variable < n) v[(i64)k * n + variable] -= sum;
 }
 
-// -- what has come of a problem ------------------------------------------------------------------
-
-#define FIGURES 5
-
-// Of each problem of a list, a line of `found` (n_listed, FIGURES + vectors n): what
-// iterate.Figures says of it, then its b and its v, as many of them as `vectors` says. A block a
-// problem.
-extern "C" __global__ void __launch_bounds__(SELECTING, 1)
-outcome(const int *listed, const int *sizes, int n, const double *p, const double *lower, const double *upper,
-        const double *epsilon, const double *b, const double *v, int vectors, double *found)
-{
-    SHARED(Extreme, extremes, [MOST_WARPS]);
-    const int k = listed[blockIdx.x], t = threadIdx.x, step = blockDim.x;
-    const i64 start = (i64)k * n;
-    Selection problem = {b + start, v + start, lower + start, upper + start, sizes[k], epsilon[k], 0.0};
-    double *line = found + (i64)blockIdx.x * (FIGURES + vectors * (i64)n);
-    double most = -INFINITE, least = -INFINITE, sum = 0.0, count = 0.0, objective = 0.0;
-    for (int c = t; c < n; c += step) {
-        double coefficient = problem.b[c], gradient = problem.v[c];
-        if (vectors > 0) line[FIGURES + c] = coefficient;
-        if (vectors > 1) line[FIGURES + n + c] = gradient;
-        if (c >= problem.size) continue;
-        double up = slope_up(gradient, coefficient, problem.epsilon);
-        double down = slope_down(gradient, coefficient, problem.epsilon);
-        if (problem.may_grow(c) && up > most) most = up;
-        if (problem.may_shrink(c) && -down > least) least = -down;
-        if (problem.is_free(c)) sum += up, count += 1.0;
-        double absolute = coefficient < 0.0 ? -coefficient : coefficient;
-        objective += coefficient * (p[start + c] + gradient) / 2 - problem.epsilon * absolute;
-    }
-    most = block_largest(most, 0, extremes).value;
-    least = -block_largest(least, 0, extremes).value;
-    sum = block_sum(sum, extremes), count = block_sum(count, extremes), objective = block_sum(objective, extremes);
-    if (t > 0) return;
-    // Comparisons pass over gradients that are not numbers, the objective does not.
-    line[0] = objective == objective ? most : objective, line[1] = least;
-    line[2] = sum, line[3] = count, line[4] = objective;
-}
-
-// -- what a probe runs ---------------------------------------------------------------------------
-
-extern "C" __global__ void twice(float *values, int n)
-{
-    int k = blockIdx.x * blockDim.x + threadIdx.x;
-    if (k < n) values[k] *= 2.0f;
-}
+#endif

@@ -16,7 +16,7 @@ import pytest
 
 import gpusvm.solver
 from gpusvm.solver import cuda_rows
-from gpusvm.solver.cuda_kernels import options
+from gpusvm.solver.cuda_kernels import KERNELS, KERNELS_OF_VALUES, options, source
 
 nvrtc = pytest.importorskip(
     "cuda.bindings.nvrtc", reason='NVRTC is not at hand: pip install "gpusvm[gpu-test]"', exc_type=ImportError
@@ -27,8 +27,11 @@ ARCHITECTURES = (75, 80, 90, 100, 120)
 
 SOURCES = sorted(Path(gpusvm.solver.__file__).parent.rglob("*.cu"))
 
+OF_PAIRS = {options(): KERNELS, options("float32"): KERNELS_OF_VALUES, options("float64"): KERNELS_OF_VALUES}
+"""With which options pairs.cu is compiled, and which of its kernels there then are."""
+
 VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "pairs.cu": (options("float32"), options("float64")),
+    "pairs.cu": tuple(OF_PAIRS),
     "rows.cu": tuple(cuda_rows.options(real, dtype) for real, dtype in cuda_rows.COMPILED),
 }
 """With which options a source is compiled, by its name; a source that is not named has one way."""
@@ -125,9 +128,14 @@ CASES = [
 def test_every_source_compiles_within_bounds(path, options, architecture):
     code = path.read_text(encoding="utf-8")
     log = log_of(code, architecture, options)
-    assert set(usages(log)) == kernel_names(code) != set(), "a kernel is not in the log"
+    kernels = OF_PAIRS[options] if path.name == "pairs.cu" else kernel_names(code)
+    assert set(usages(log)) == kernels != set(), "a kernel is not in the log"
     assert out_of_bounds(log) == []
     assert "warning" not in log, log
+
+
+def test_every_kernel_of_pairs_is_in_one_of_its_variants():
+    assert set().union(*OF_PAIRS.values()) == kernel_names(source("pairs.cu"))
 
 
 # -- the test itself ------------------------------------------------------------------------------

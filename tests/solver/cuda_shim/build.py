@@ -123,9 +123,9 @@ def _folder() -> Path:
 @cache
 def _built(code: str, options: tuple[str, ...]) -> tuple[ctypes.CDLL, list[str]]:
     """The code as a library, and the names of its kernels."""
-    names = _KERNEL.findall(code)
+    wrapper_of = {name: _wrapper(name, conditions) for name, conditions in _kernels(code)}
     stem = _folder() / f"module{len(list(_folder().glob('*.cpp')))}"
-    wrappers = "".join(_WRAPPER.format(name=name) for name in names)
+    wrappers = "".join(wrapper_of.values())
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
     headers = [SHIM, MATRICES] if "GPUSVM_SHIM" in code else [SHIM]
     includes = "".join(f'#include "{header}"\n' for header in headers)
@@ -135,4 +135,26 @@ def _built(code: str, options: tuple[str, ...]) -> tuple[ctypes.CDLL, list[str]]
         capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-6000:]
-    return ctypes.CDLL(str(library)), names
+    loaded = ctypes.CDLL(str(library))
+    return loaded, [name for name in wrapper_of if hasattr(loaded, f"launch_{name}")]
+
+
+def _kernels(code: str) -> list[tuple[str, list[str]]]:
+    """Each kernel's name, and the lines for the preprocessor that say when there is one."""
+    found, asked, begin = [], [], 0
+    for kernel in _KERNEL.finditer(code):
+        for line in code[begin : kernel.start()].splitlines():
+            if line.startswith("#if"):
+                asked.append([line])
+            elif line.startswith("#el"):
+                asked[-1].append(line)
+            elif line.startswith("#endif"):
+                asked.pop()
+        begin = kernel.start()
+        found.append((kernel[1], [line for lines in asked for line in lines]))
+    return found
+
+
+def _wrapper(name: str, conditions: list[str]) -> str:
+    ends = ["#endif"] * sum(line.startswith("#if") for line in conditions)
+    return "\n".join([*conditions, _WRAPPER.format(name=name), *ends, ""])
