@@ -6,6 +6,7 @@ A scene imports what its command needs, once for all forks of it.
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import hashlib
 import json
@@ -343,11 +344,14 @@ def _serve(files: dict[str, bytes]) -> str:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     parent = os.getpid()
-    if os.fork() == 0:
+    server_process = os.fork()
+    if server_process == 0:
         server.timeout = 0.5
         while os.getppid() == parent:
             server.handle_request()
         os._exit(0)
+    # It would hold our output open until it has seen that we ended.
+    atexit.register(os.kill, server_process, signal.SIGKILL)
     return f"http://127.0.0.1:{server.server_address[1]}/"
 
 
