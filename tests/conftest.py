@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from gpusvm.data import find_local, load_dataset
 from gpusvm.device import probe_cuda
+from gpusvm.jobs import n_cores
 
 SEED_VARIABLE = "GPUSVM_TEST_SEED"
 SEED = int(os.environ.get(SEED_VARIABLE, 20260101))
@@ -30,6 +31,10 @@ settings.load_profile("fixed")
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = SEED  # before Hypothesis's own plugin reads it
+    if n_processes := config.getoption("numprocesses", None):
+        # Theirs to inherit. BLAS threads of several processes on the same cores would wait for
+        # each other, spinning.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, n_cores() // n_processes)))
     gc.disable()
 
 
