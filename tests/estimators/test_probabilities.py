@@ -118,7 +118,7 @@ def test_a_class_of_one_sample_is_told_of(backend):
     check(svc, X)
 
 
-@pytest.mark.parametrize(("name", "n_classes"), [("native-cpu", 200), ("sklearn", 30)])
+@pytest.mark.parametrize(("name", "n_classes"), [("native-cpu", 100), ("sklearn", 30)])
 def test_many_classes(name, n_classes):
     X, y = make_blobs(10 * n_classes, 8, centers=n_classes, center_box=(-6, 6), random_state=0)
     n = 8 * n_classes
