@@ -69,8 +69,8 @@ def test_C(backend, problem, kernel, C):
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
-def test_a_million_features_of_ten_rows(backend, rng, kernel):
-    check(backend, rng.normal(size=(10, 1_000_000)).astype(np.float32), np.arange(10) % 2, kernel=kernel)
+def test_a_quarter_of_a_million_features_of_ten_rows(backend, rng, kernel):
+    check(backend, rng.normal(size=(10, 250_000)).astype(np.float32), np.arange(10) % 2, kernel=kernel)
 
 
 @pytest.mark.parametrize("C", [1.0, 1e12])
