@@ -1,5 +1,5 @@
-"""Python code in forks of a process that has imported what commands need: each runs, and ends, as a
-process of its own, without the second and a half that its imports would take."""
+"""Python code in forks of a process that has imported what commands need: each runs, and ends, as
+a process of its own, without the second and a half that its imports would take."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def run_in_a_fork(code: str, *arguments: object, stdout: Any = None) -> subproce
     """Run the code where `sys.argv[1:]` are the arguments, in the folder and the environment that
     are this process's now.
 
-    Its standard output goes to the file `stdout`, or is in what is returned, as all of its standard
-    error is.
+    Its standard output goes to the file `stdout`, or is in what is returned, as all of its
+    standard error is.
     """
     command = ["-c", code, *map(str, arguments)]
     if sys.platform != "linux":

@@ -88,7 +88,7 @@ def compiled_always(monkeypatch):
     monkeypatch.setattr(prediction, "SMALL_WORK", 0)
 
 
-# -- samples of any size -------------------------------------------------------------------------------
+# -- samples of any size --------------------------------------------------------------------------
 
 
 def exact(model, X):
@@ -163,7 +163,7 @@ def test_kernel_values_that_are_given_may_be_of_any_size_too():
     np.testing.assert_array_equal(model.predict(K), model.predict(np.ones((2, 8))))
 
 
-# -- the definition ------------------------------------------------------------------------------------
+# -- the definition -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
@@ -236,7 +236,7 @@ def test_a_few_rows_start_no_thread_and_compile_nothing(n_rows, monkeypatch, rng
     np.testing.assert_array_equal(model.predict(X), model.classes[vote(definition(model, X), 10)])
 
 
-# -- threads -------------------------------------------------------------------------------------------
+# -- threads --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -262,7 +262,7 @@ def test_an_error_in_a_block_reaches_the_caller(compiled_always, rng):
         predict.evaluator_for(model, X := rng.normal(size=(2000, 5))).each_block(X, 2, fail)
 
 
-# -- memory --------------------------------------------------------------------------------------------
+# -- memory ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -300,7 +300,7 @@ def test_a_thousand_classes(compiled_always, rng):
     np.testing.assert_array_equal(model.predict(X), model.classes[vote(expected, 1000)])
 
 
-# -- which evaluator -----------------------------------------------------------------------------------
+# -- which evaluator ------------------------------------------------------------------------------
 
 
 def test_a_prediction_does_not_wait_for_a_compiler_that_costs_more_than_it_saves(digits_model, digits, monkeypatch):

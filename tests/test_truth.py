@@ -40,8 +40,8 @@ problem_of = cache(ordinary)
 
 @cache
 def fitted(seed, backend):
-    """As `fit` of an ordinary problem, which several tests look at; (None, False) where scikit-learn
-    refuses it."""
+    """As `fit` of an ordinary problem, which several tests look at; (None, False) where
+    scikit-learn refuses it."""
     problem = problem_of(seed)
     try:
         return fit(problem, backend, max_iter=MAX_ITER)
@@ -144,7 +144,7 @@ def test_an_unbounded_fit_of_the_backend_has_the_bound_of_libsvm(monkeypatch):
 
 
 def test_unscaled_features_under_a_linear_kernel():
-    """Kernel values of millions: in float32 a gap of 0.16 passed for 0.001 (of 1.66 where C is 1)."""
+    """Kernel values of millions: in float32 a gap of 0.16 passed for 0.001 (1.66 where C is 1)."""
     from sklearn.datasets import load_breast_cancer
 
     X, y = load_breast_cancer(return_X_y=True)

@@ -95,8 +95,8 @@ class Kernels:
     """The kernels of pairs.cu, called with arrays of the module that they are compiled for.
 
     Each is compiled when it is first called, those of kernel values for float32 or float64 as the
-    arrays have them. `live` (m,) int32 lists the problems that take part; other arrays have a row for
-    each problem of the group.
+    arrays have them. `live` (m,) int32 lists the problems that take part; other arrays have a row
+    for each problem of the group.
 
     Parameters
     ----------

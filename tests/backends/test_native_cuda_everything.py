@@ -105,7 +105,7 @@ def test_sparse_samples_stay_sparse(rng, dtype, monkeypatch):
     assert same_rows(model.support_vectors, X[model.support_indices])
 
 
-# -- where samples go ------------------------------------------------------------------------------------
+# -- where samples go -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_other_machines_take_samples_on_the_device(rng, name):
     assert machine.fit(on_device, y).n_iter_ < begun, "it began afresh"
 
 
-# -- starts and ends -------------------------------------------------------------------------------------
+# -- starts and ends ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -208,7 +208,7 @@ def test_a_time_limit_leaves_a_model_that_tells_its_gap(rng, machine, slow_clock
     assert found.fit_status_ == 0
 
 
-# -- checkpoints -----------------------------------------------------------------------------------------
+# -- checkpoints ----------------------------------------------------------------------------------
 
 
 class CutOff(Exception):
@@ -260,7 +260,7 @@ def test_a_finished_checkpoint_needs_no_solving_but_its_gaps_are_recomputed(digi
     np.testing.assert_array_equal(again.model_.kkt_gap, svc.model_.kkt_gap)
 
 
-# -- probabilities ---------------------------------------------------------------------------------------
+# -- probabilities --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -272,7 +272,7 @@ def test_probabilities_are_those_of_native_cpu(rng, machine, form):
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), atol=2e-3)
 
 
-# -- gaps ------------------------------------------------------------------------------------------------
+# -- gaps -----------------------------------------------------------------------------------------
 
 
 def stated(rng, kind, blocks):
@@ -336,7 +336,7 @@ def test_a_solver_that_is_wrong_is_found_out(digits, monkeypatch):
     assert not svc.model_.converged.any() and svc.model_.kkt_gap.min() > 0.01
 
 
-# -- interrupts ------------------------------------------------------------------------------------------
+# -- interrupts -----------------------------------------------------------------------------------
 
 
 @pytest.fixture

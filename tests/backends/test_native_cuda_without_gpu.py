@@ -62,7 +62,7 @@ def test_weights_and_a_precomputed_kernel(cupy, digits, rng):
         assert (weights[models[1].support_indices] > 0).all()
 
 
-# -- which device, and whether there is one --------------------------------------------------------------
+# -- which device, and whether there is one -------------------------------------------------------
 
 
 def test_native_is_the_gpu_where_it_works(cupy, monkeypatch):
@@ -159,7 +159,7 @@ def test_training_waits_for_the_callers_stream_and_for_the_device(cupy, digits):
     ]  # fmt: skip
 
 
-# -- faults while training -------------------------------------------------------------------------------
+# -- faults while training ------------------------------------------------------------------------
 
 
 def test_memory_that_runs_out_is_met_with_smaller_groups(cupy, few, monkeypatch):
@@ -214,7 +214,7 @@ def test_an_interrupt_is_not_swallowed(cupy, few, monkeypatch):
         CUDA.fit(few[0], few[1], *PARAMS, progress=interrupt)
 
 
-# -- arrays on the device --------------------------------------------------------------------------------
+# -- arrays on the device -------------------------------------------------------------------------
 
 
 class Tensor:

@@ -240,7 +240,7 @@ def test_searches_that_disagree_are_told(script, other, says):
     assert found == [] if says is None else any(says in what for what in found)
 
 
-# -- the script itself -----------------------------------------------------------------------------------
+# -- the script itself ----------------------------------------------------------------------------
 
 SCRIPT = BENCHMARKS / "on_gpu.sh"
 

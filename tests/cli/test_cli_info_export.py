@@ -136,8 +136,8 @@ def counted(self, *arguments, **options):
 SVC.fit = counted
 run()
 """
-"""The command; every class pair that LIBSVM begins adds a byte to the file named last, and with the
-fourth comes Ctrl-C."""
+"""The command; every class pair that LIBSVM begins adds a byte to the file named last, and with
+the fourth comes Ctrl-C."""
 
 
 def test_ctrl_c_ends_a_long_training_and_writes_nothing(tmp_path, monkeypatch, rng):

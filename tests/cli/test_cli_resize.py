@@ -96,7 +96,7 @@ def test_tables_have_no_size(tmp_path):
     assert code == 2 and "does not say what size its images had" in text
 
 
-# -- pixels in another range -------------------------------------------------------------------------
+# -- pixels in another range ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

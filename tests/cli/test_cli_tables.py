@@ -70,7 +70,7 @@ def cancer():
     return X[:400], y[:400], X[400:], y[400:]
 
 
-# -- train ---------------------------------------------------------------------------------------------
+# -- train ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_test_images_unlike_the_training_images_are_told(rng):
     assert "note" not in done("train", "digits").stderr
 
 
-# -- evaluate, predict, export ---------------------------------------------------------------------------
+# -- evaluate, predict, export --------------------------------------------------------------------
 
 
 def test_evaluation_and_its_page_speak_of_rows(cancer):
@@ -258,7 +258,7 @@ def test_exported_pipelines_take_unscaled_rows(wine):
     np.testing.assert_array_equal(joblib.load("wine.joblib").predict(wine[0]), expected)
 
 
-# -- data show -------------------------------------------------------------------------------------------
+# -- data show ------------------------------------------------------------------------------------
 
 
 def test_show_prints_figures_of_the_columns_and_what_is_odd(wine):
@@ -377,7 +377,7 @@ def test_figures_of_sparse_columns_are_those_of_dense_ones(seed):
         assert column_figures.n_distinct(table, 3) == 1
 
 
-# -- files without names -------------------------------------------------------------------------------
+# -- files without names --------------------------------------------------------------------------
 
 
 def predicted(*arguments: object) -> list[str]:
@@ -467,7 +467,7 @@ def test_a_sparse_file_counts_its_features_from_where_the_training_file_did(rng)
     assert predicted("train.svm", "some.libsvm") == list(map(str, expected.tolist()))
 
 
-# -- files as people have them -----------------------------------------------------------------------------
+# -- files as people have them --------------------------------------------------------------------
 
 
 def write_csv(path, header, columns, separator=",", decimal="."):
@@ -597,7 +597,7 @@ def test_pictures_in_parquet_and_transparent_ones_need_no_option(tmp_path):
     assert "put on white" in result.stderr
 
 
-# -- the cures that messages name ------------------------------------------------------------------------
+# -- the cures that messages name -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["npy", "npz"])

@@ -157,7 +157,7 @@ def test_kaggle_csv_path_train_from_one_and_predict_another():
     assert (np.array([int(r.split(",")[1]) for r in rows]) == test.labels).mean() > 0.9
 
 
-# -- bad input: one line, the exit code, nothing half-written ---------------------------------------------
+# -- bad input: one line, the exit code, nothing half-written -------------------------------------
 
 
 def test_one_class_only():
@@ -244,7 +244,7 @@ def test_an_interrupt_that_arrives_as_another_error_is_one(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-# -- what a class is called, who listens, and what stops a training ---------------------------------------
+# -- what a class is called, who listens, and what stops a training -------------------------------
 
 
 def write_pictures(folder, classes, n=12):
@@ -305,7 +305,7 @@ def test_test_images_that_do_not_fit_are_found_before_the_work(monkeypatch, test
     assert message in one_line_error(gpusvm("train", "two.npz"))
 
 
-# -- checkpoints ---------------------------------------------------------------------------------------
+# -- checkpoints ----------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_is_removed_once_the_model_is_saved(tmp_path):

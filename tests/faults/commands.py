@@ -20,7 +20,7 @@ from gpusvm.cli import main
 _MARK = "GPUSVM_FAULT_TRIAL"
 _POLL_SECONDS = 0.0005
 _MOST_OUTPUT = 2**20
-"""Bytes that a command may print: nobody reads before its end. A file would be under its limits."""
+"""Bytes that a command may print: nobody reads before its end. A file is under its limits."""
 
 
 @dataclass

@@ -32,7 +32,7 @@ def make_faults(seed: int, *arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def found(seed):
-    """What was found of every fault here: one process makes all, and imports what they need once."""
+    """What was found of every fault: one process makes all, and imports what they need once."""
     return make_faults(seed, "--trials", "2", "--left-mb", "60", *KINDS, *SCENES)
 
 

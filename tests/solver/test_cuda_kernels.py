@@ -104,7 +104,7 @@ def test_subtract_a_whole_gradient_in_parts(rng):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-# -- SMO -----------------------------------------------------------------------------------------------
+# -- SMO ------------------------------------------------------------------------------------------
 
 
 EPSILONS = [0.0, 0.2]
@@ -256,7 +256,7 @@ def test_the_kernel_of_the_probe():
     np.testing.assert_array_equal(values, 2.0 * np.arange(300))
 
 
-# -- which variables, and which rows -----------------------------------------------------------------------
+# -- which variables, and which rows --------------------------------------------------------------
 
 
 class Selecting:
@@ -424,7 +424,7 @@ def test_more_rows_than_fit_change_nothing(rng):
     np.testing.assert_array_equal(slot_of, before)
 
 
-# -- the problems, and what has come of them -------------------------------------------------------------
+# -- the problems, and what has come of them ------------------------------------------------------
 
 
 def regressions_and_classes(rng, epsilon):
@@ -498,7 +498,7 @@ def test_parts_of_one_array_are_not_copied(rng):
         assert len(one) <= sum(map(len, given))
 
 
-# -- the order of threads ------------------------------------------------------------------------------
+# -- the order of threads -------------------------------------------------------------------------
 
 
 def everything(rng, **how):

@@ -91,7 +91,7 @@ def check(X, blocks, chains, tol=1e-3, **options):
     return found
 
 
-# -- what a chain may be -------------------------------------------------------------------------------
+# -- what a chain may be --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [60, 220])
@@ -149,7 +149,7 @@ def test_each_C_begins_where_the_one_before_ended(rng):
         assert own.objective == pytest.approx(other.solutions[0].objective, rel=1e-4)
 
 
-# -- precision -----------------------------------------------------------------------------------------
+# -- precision ------------------------------------------------------------------------------------
 
 
 def test_what_float32_is_too_coarse_for_goes_on_in_float64(rng):
@@ -171,7 +171,7 @@ def test_a_tolerance_that_float64_cannot_reach_ends_each_C(rng):
         assert violation(K, p, solution.b, C * chain.weights) < 1e-9
 
 
-# -- what is shared, and what is not ---------------------------------------------------------------------
+# -- what is shared, and what is not --------------------------------------------------------------
 
 
 def test_rows_are_computed_once_for_all_folds_pairs_and_C(rng, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_problem_given_up_leaves_a_set_whose_values_were_not_brought(rng, monk
         assert own.converged and own.objective == pytest.approx(other.objective, rel=1e-4)
 
 
-# -- limits --------------------------------------------------------------------------------------------
+# -- limits ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("budget_mb", [0.25, 0.5])

@@ -125,7 +125,7 @@ def test_any_small_problem(seed, n, n_classes, C):
     check(np.round(rng.normal(size=(len(y), 3)), 1), y, Kernel("rbf", gamma=0.3), C=C)
 
 
-# -- limits --------------------------------------------------------------------------------------------
+# -- limits ---------------------------------------------------------------------------------------
 
 
 def test_problems_wait_where_not_all_their_rows_fit(digits, monkeypatch):
@@ -329,7 +329,7 @@ def test_both_schedulers_take_the_same_sets(digits, monkeypatch, gamma, C, large
         np.testing.assert_array_equal(mine, other, err_msg=f"round {round_}")
 
 
-# -- what a problem may be ------------------------------------------------------------------------------
+# -- what a problem may be ------------------------------------------------------------------------
 
 
 def check_single(X, problem, kernel=RBF, *, tol=1e-3, device=None):
@@ -481,7 +481,7 @@ def test_many_rows_are_computed_some_at_a_time_and_waited_for(digits, monkeypatc
     assert parts[:6] == [50, "wait", 50, "wait", 50, "wait"] and max(p for p in parts if p != "wait") == 50
 
 
-# -- what a round costs ---------------------------------------------------------------------------------
+# -- what a round costs ---------------------------------------------------------------------------
 
 
 class Counted(Device):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 SHIM, MATRICES = (Path(__file__).with_name(name) for name in ("shim.hpp", "mma.hpp"))
-"""What every kernel takes, and what those take that multiply matrices: they ask for GPUSVM_SHIM."""
+"""What every kernel takes, and what those multiplying matrices take: they ask for GPUSVM_SHIM."""
 
 COMPILER = shutil.which("g++")
 
