@@ -27,8 +27,14 @@ def fit(digits, **changes):
     return get_backend("sklearn").fit(digits[0][:300], digits[1][:300], *PARAMS, **changes)
 
 
+@pytest.fixture
+def pair_by_pair(monkeypatch):
+    """Pairs as small as the tests' would be given to LIBSVM at once."""
+    monkeypatch.setattr(sklearn_backend, "_begins_longer_than_it_solves", lambda data: False)
+
+
 @pytest.mark.parametrize("joblib_backend", ["loky", "threading", "sequential", "multiprocessing"])
-def test_every_joblib_backend_gives_the_same_bits(digits, joblib_backend):
+def test_every_joblib_backend_gives_the_same_bits(digits, pair_by_pair, joblib_backend):
     expected = fit(digits)
     with joblib.parallel_config(backend=joblib_backend, n_jobs=2):
         found = fit(digits)
@@ -36,7 +42,7 @@ def test_every_joblib_backend_gives_the_same_bits(digits, joblib_backend):
     np.testing.assert_array_equal(found.intercept, expected.intercept)
 
 
-def test_a_dask_cluster_gives_the_same_bits(digits):
+def test_a_dask_cluster_gives_the_same_bits(digits, pair_by_pair):
     import distributed
 
     expected = fit(digits)
@@ -67,7 +73,7 @@ def test_inside_another_worker_pairs_do_not_multiply_the_threads():
     assert inner == [1, 1]
 
 
-def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits, monkeypatch):
+def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits, pair_by_pair):
     """As the system does where memory runs out."""
     from joblib.externals.loky import reusable_executor
 
@@ -77,7 +83,6 @@ def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits, monkeypatch)
 
     # 4,950 pairs: the workers cannot be through with them before this process has seen the first.
     X, y = np.random.default_rng(0).random((300, 4), dtype=np.float32), np.arange(300) % 100
-    monkeypatch.setattr(sklearn_backend, "MANY_PAIRS", 10**6)  # or LIBSVM would be given all of them at once
     with (
         joblib.parallel_config(backend="loky", n_jobs=2),
         pytest.raises(TrainingError, match=r"a worker process .*; give it more memory, or fewer jobs"),
@@ -87,7 +92,7 @@ def test_a_worker_that_is_killed_ends_the_fit_with_one_line(digits, monkeypatch)
         fit(digits)
 
 
-def test_an_interrupt_ends_the_fit_and_leaves_no_worker_behind(digits):
+def test_an_interrupt_ends_the_fit_and_leaves_no_worker_behind(digits, pair_by_pair):
     calls = []
 
     def interrupt(done, total, latest):
@@ -109,21 +114,32 @@ def test_an_interrupt_ends_the_fit_and_leaves_no_worker_behind(digits):
 MANY = [("rbf", "dense"), ("linear", "dense"), ("poly", "sparse"), ("rbf", "sparse"), ("precomputed", "dense")]
 
 
+@pytest.mark.parametrize(("n_classes", "largest"), [(12, 9), (4, 80)], ids=["many", "few"])
 @pytest.mark.parametrize(("kernel", "form"), MANY)
-def test_many_small_classes_are_solved_at_once_to_the_same_bits(monkeypatch, rng, kernel, form):
+def test_small_classes_are_solved_at_once_to_the_same_bits(monkeypatch, rng, kernel, form, n_classes, largest):
     """A class without weights among them, and samples of weight zero."""
-    y = np.repeat(np.arange(12), rng.integers(2, 9, 12))
-    X = rng.normal(size=(12, 6))[y] + rng.normal(size=(len(y), 6))
+    y = np.repeat(np.arange(n_classes), rng.integers(2, largest, n_classes))
+    X = rng.normal(size=(n_classes, 6))[y] + rng.normal(size=(len(y), 6))
     X = X @ X.T if kernel == "precomputed" else sparse.csr_array(np.where(X > 0, X, 0)) if form == "sparse" else X
     weights = np.where(y == 3, 0.0, rng.uniform(0.0, 2.0, len(y)) + (rng.random(len(y)) < 0.9))
     calls = []
     at_once = sklearn_backend._solve_at_once
     monkeypatch.setattr(sklearn_backend, "_solve_at_once", lambda *a: calls.append(1) or at_once(*a))
     together = SVC(backend="sklearn", kernel=kernel).fit(X, y, sample_weight=weights).model_
-    monkeypatch.setattr(sklearn_backend, "MANY_PAIRS", 10**6)
+    monkeypatch.setattr(sklearn_backend, "_begins_longer_than_it_solves", lambda data: False)
     by_pairs = SVC(backend="sklearn", kernel=kernel).fit(X, y, sample_weight=weights).model_
     assert calls == [1]
     for name in ("dual_coef", "intercept", "n_iter", "converged", "support_indices"):
         np.testing.assert_array_equal(getattr(together, name), getattr(by_pairs, name), name)
     np.testing.assert_allclose(together.kkt_gap, by_pairs.kkt_gap, rtol=0, atol=1e-12)
     assert together.kkt_gap.max() > 1e-5, "no gap to compare"
+
+
+@pytest.mark.parametrize(("n_classes", "per_class", "at_once"), [(10, 64, True), (10, 65, False), (2, 5, False)])
+def test_larger_classes_and_single_pairs_are_solved_side_by_side(monkeypatch, rng, n_classes, per_class, at_once):
+    calls = []
+    solve = sklearn_backend._solve_at_once
+    monkeypatch.setattr(sklearn_backend, "_solve_at_once", lambda *a: calls.append(1) or solve(*a))
+    y = np.repeat(np.arange(n_classes), per_class)
+    SVC(backend="sklearn").fit(rng.normal(size=(n_classes, 3))[y], y)
+    assert bool(calls) == at_once
