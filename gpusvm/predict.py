@@ -232,7 +232,7 @@ def compile_for_models_of(X: Array, kernel: Kernel) -> None:
     Predictions then need not wait, nor do without. Models of sparse samples have arrays of support
     vectors where these are small.
     """
-    # No compiled code is used for these, see above.
+    # These use none, but for linear models with more pairs than support vectors: see above.
     if kernel.precomputed or (kernel.name == "linear" and not is_sparse(X)):
         return
     from gpusvm.solver.prediction import is_ready, prepare

@@ -322,7 +322,14 @@ def from_library(
     stopping: Stopping,
     provenance: dict[str, Any],
 ) -> SVMModel:
-    """The model of a library's multi-class SVC, with attributes in scikit-learn's public form.
+    """The model of a library's multi-class SVC; see `solutions_of_library`."""
+    return merge(data, solutions_of_library(svc, data, positions, problem, stopping), problem, stopping, provenance)
+
+
+def solutions_of_library(
+    svc: Any, data: GroupedData, positions: np.ndarray, problem: Problem, stopping: Stopping
+) -> list[Solution]:
+    """Those of `data.pairs`, from a multi-class SVC with attributes in scikit-learn's public form.
 
     Parameters
     ----------
@@ -333,7 +340,6 @@ def from_library(
         The place among the sorted samples of each row that `svc` was fitted on.
     problem, stopping
         What it was asked for.
-    provenance : dict
     """
     n_trained = len(data.trained)
     # In a two-class SVC the public coefficients are turned to favour the second class.
@@ -351,7 +357,7 @@ def from_library(
         ended = stopping.max_iter < 0 or n_iter[p] < stopping.max_iter
         found = Solution(signed, float(intercepts[p]), int(n_iter[p]), converged=bool(ended))
         solutions.append(judged(found, float(gaps[p]), stopping, tells_the_end=True))
-    return merge(data, solutions, problem, stopping, provenance)
+    return solutions
 
 
 def vectors_of(data: GroupedData | WeightedData, positions: np.ndarray) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,10 @@ from gpusvm.backends.base import FROM_NOTHING, Availability, Progress, Resume
 from gpusvm.backends.one_vs_one import (
     GroupedData,
     checked_solution,
-    from_library,
     group_by_class,
     merge,
     pair_block,
+    solutions_of_library,
 )
 from gpusvm.backends.single import WeightedData, checked, make_model, weigh
 from gpusvm.io.checkpoint import Checkpoint
@@ -45,6 +45,10 @@ classes at once: to begin a pair costs more than to solve it. With fewer pairs t
 they have no more than `FEWER_SAMPLES`. On two cores, 200 classes of 10 samples took 10 s instead
 of 51 s on a busy machine; 10 classes of 15 samples 11 ms instead of 69 ms, of 60 samples of 784
 features 73 ms instead of 186 ms, bit for bit the same models."""
+
+MOST_AT_ONCE = 20_000
+"""Iterations of a pair after which it is solved by itself after all: all at once, on one core, end
+with the last pair, and no interrupt is seen before. That is some milliseconds for a pair."""
 
 
 class SklearnBackend:
@@ -85,19 +89,20 @@ class SklearnBackend:
         if checkpoint is not None:
             checkpoint.open(data, problem, stopping, self.name)
         provenance = {"backend": self.name, "scikit-learn": sklearn_version}
-        if checkpoint is None and _begins_longer_than_it_solves(data):
-            fitted, places = _solve_at_once(data, problem, stopping, resources), np.arange(len(data.rows))
-            if progress is not None:
-                for done, pair in enumerate(data.pairs, start=1):
-                    progress(done, len(data.pairs), describe_pair(data.classes, pair))
-            return from_library(fitted, data, places, problem, stopping, provenance)
         n_jobs = min(effective_jobs(resources.n_jobs), len(data.pairs))
         cache_mb = (resources.cache_size or max(LEAST_CACHE_MB * n_jobs, default_cache_mb())) / n_jobs
         # The largest first: a long pair started last would leave the other cores idle.
         largest_first = sorted(range(len(data.pairs)), key=lambda p: -data.pair_size(data.pairs[p]))
         pairs = _Pairs(data, problem, stopping, cache_mb)
-        solutions = self._solve(pairs, largest_first, n_jobs, progress, checkpoint)
-        return merge(data, solutions, problem, stopping, provenance)
+        solved = {} if checkpoint is None else dict(checkpoint.solved)
+        if checkpoint is None and _begins_longer_than_it_solves(data):
+            solved = _solve_at_once(pairs)
+            if progress is not None:
+                for done, p in enumerate(solved, start=1):
+                    progress(done, len(data.pairs), describe_pair(data.classes, data.pairs[p]))
+        if left := [p for p in largest_first if p not in solved]:
+            solved = self._solve(pairs, left, solved, n_jobs, progress, checkpoint)
+        return merge(data, [solved[p] for p in range(len(data.pairs))], problem, stopping, provenance)
 
     def _fit_single(
         self,
@@ -128,21 +133,21 @@ class SklearnBackend:
         self,
         pairs: _Pairs,
         sequence: list[int],
+        solved: dict[int, Solution],
         n_jobs: int,
         progress: Progress | None,
         checkpoint: Checkpoint | None,
-    ) -> list[Solution]:
-        data = pairs.data
-        solutions = dict(checkpoint.solved) if checkpoint is not None else {}
-        tasks = (joblib.delayed(_solve_pair)(p, *pairs.arguments(p)) for p in sequence if p not in solutions)
+    ) -> dict[int, Solution]:
+        data, solutions = pairs.data, dict(solved)
+        tasks = (joblib.delayed(_solve_pair)(p, *pairs.arguments(p)) for p in sequence)
         with _filters_as_they_were, closing(as_they_finish(tasks, n_jobs)) as outcomes:
             for p, solution in outcomes:
                 solutions[p] = solution
                 if checkpoint is not None:
                     checkpoint.add(p, solution)
                 if progress is not None:
-                    progress(len(solutions), len(sequence), describe_pair(data.classes, data.pairs[p]))
-        return [solutions[p] for p in range(len(sequence))]
+                    progress(len(solutions), len(data.pairs), describe_pair(data.classes, data.pairs[p]))
+        return solutions
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,15 +194,20 @@ def _begins_longer_than_it_solves(data: GroupedData) -> bool:
     return n_pairs > 1 and in_a_pair <= (FEW_SAMPLES if n_pairs >= MANY_PAIRS else FEWER_SAMPLES)
 
 
-def _solve_at_once(data: GroupedData, problem: Problem, stopping: Stopping, resources: Resources) -> SVC:
-    """One SVC for all classes: it solves the problems that `_solve_pair` would, in turn."""
+def _solve_at_once(pairs: _Pairs) -> dict[int, Solution]:
+    """What one SVC for all classes finds: it solves the problems of `_solve_pair`, in turn.
+
+    Pairs that take more than `MOST_AT_ONCE` iterations are left out.
+    """
+    data, problem = pairs.data, pairs.problem
+    stopping = replace(pairs.stopping, max_iter=min(MOST_AT_ONCE, pairs.stopping.iterations_allowed(0)))
     arguments = library_arguments(problem, stopping)
-    largest_two = np.sort(np.diff(data.starts))[-2:].sum()
-    arguments["max_iter"] = stopping.iterations_allowed(int(largest_two))
-    cache_mb = resources.cache_size or max(LEAST_CACHE_MB, default_cache_mb())
-    svc = _PairSVC(cache_size=max(cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
+    svc = _PairSVC(cache_size=max(pairs.cache_mb, 1.0), shrinking=stopping.shrinking, **arguments)
     labels = np.repeat(np.arange(len(data.classes)), np.diff(data.starts))
-    return svc.fit(near_the_origin(data.X, problem.kernel), labels, sample_weight=data.weights)
+    svc.fit(pairs.X, labels, sample_weight=data.weights)
+    found = solutions_of_library(svc, data, np.arange(len(data.rows)), problem, stopping)
+    final = stopping.max_iter == pairs.stopping.max_iter
+    return {p: solution for p, solution in enumerate(found) if final or solution.n_iter < stopping.max_iter}
 
 
 def _solve_pair(

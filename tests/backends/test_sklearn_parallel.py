@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from asking import asked
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 
 from gpusvm import SVC
 from gpusvm.backends import get_backend
@@ -19,6 +20,7 @@ from gpusvm.backends import sklearn as sklearn_backend
 from gpusvm.errors import TrainingError
 from gpusvm.jobs import effective_jobs
 from gpusvm.kernels import Kernel
+from gpusvm.params import Stopping
 
 PARAMS = asked(kernel=Kernel("rbf", gamma=0.05), C=5.0)
 
@@ -143,3 +145,35 @@ def test_larger_classes_and_single_pairs_are_solved_side_by_side(monkeypatch, rn
     y = np.repeat(np.arange(n_classes), per_class)
     SVC(backend="sklearn").fit(rng.normal(size=(n_classes, 3))[y], y)
     assert bool(calls) == at_once
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("max_iter", [-1, 30, 60])
+def test_pairs_of_many_iterations_are_solved_side_by_side_after_all(monkeypatch, rng, max_iter):
+    """At once they would leave cores idle, show no progress, and hold up an interrupt."""
+    y = np.repeat(np.arange(4), 15)
+    X = rng.normal(size=(4, 3))[y] + rng.normal(size=(60, 3))
+    alone, calls = [], []
+    solve_pair = sklearn_backend._solve_pair
+    monkeypatch.setattr(sklearn_backend, "_solve_pair", lambda p, *rest: alone.append(p) or solve_pair(p, *rest))
+    arguments = asked(kernel=Kernel("rbf", gamma=0.3), C=5.0, max_iter=max_iter, n_jobs=1)
+
+    def train():
+        return get_backend("sklearn").fit(X, y, *arguments, progress=lambda *call: calls.append(call[:2]))
+
+    monkeypatch.setattr(sklearn_backend, "MOST_AT_ONCE", 40)
+    found = train()
+    assert len(alone) == (0 if max_iter == 30 else np.count_nonzero(found.n_iter >= 40))
+    assert max_iter == 30 or 0 < len(alone) < 6
+    assert calls == [(done, 6) for done in range(1, 7)]
+    monkeypatch.setattr(sklearn_backend, "_begins_longer_than_it_solves", lambda data: False)
+    expected = train()
+    for name in ("dual_coef", "intercept", "n_iter", "converged", "support_indices"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+
+
+def test_small_pairs_that_libsvm_gives_up_are_not_said_to_lack_precision(monkeypatch, rng):
+    monkeypatch.setattr(Stopping, "iterations_allowed", lambda self, n: 30)
+    y = np.repeat(np.arange(4), 15)
+    with pytest.warns(ConvergenceWarning, match=r"class pairs stopped after 30 iterations before reaching"):
+        SVC(backend="sklearn", C=100.0).fit(rng.normal(size=(60, 3)), y)
