@@ -218,7 +218,7 @@ def _compiled_code_pays(model: SVMModel, X: np.ndarray, dtype: np.dtype) -> bool
         return False
     try:
         from gpusvm.solver.prediction import is_ready, prepare
-    except ImportError:  # no Numba
+    except ImportError:  # no Numba, or one that must not compile
         return False
     kind = dtype, is_sparse(model.unpacked_vectors)
     if work >= COMPILATION_WORK and not is_ready(*kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -39,6 +40,8 @@ class NativeCpuBackend(OwnSolverBackend):
     def probe(self) -> Availability:
         if not installed("numba"):
             return Availability(False, "Numba is not installed", "pip install numba")
+        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+            return Availability(False, "Numba is told to compile nothing", "unset NUMBA_DISABLE_JIT")
         detail = {"numba": _numba_version(), "cores": n_cores()}
         return Availability(True, f"always available; {n_cores()} cores", detail=detail)
 

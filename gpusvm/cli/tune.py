@@ -237,7 +237,10 @@ def as_json(search: Search, best: Trial) -> dict[str, Any]:
 
 
 def heat_map(search: Search, *, colours: bool) -> TextTable:
-    """Mean accuracies: a row for each gamma, a column for each C. In brackets: given up."""
+    """Mean accuracies: a row for each gamma, a column for each C.
+
+    What was given up is in brackets.
+    """
     Cs, gammas = sorted({t.C for t in search.results}), sorted({t.gamma for t in search.results})
     table = TextTable(box=None, pad_edge=False, title="accuracy in %, given up in brackets", title_justify="left")
     table.add_column("gamma \\ C" if search.settings.has_gamma else "C", justify="right")

@@ -372,7 +372,7 @@ def look_like_labels(column: np.ndarray) -> bool:
 def _tells_rows_apart(numbers: np.ndarray) -> bool:
     """Whether these are whole numbers, each once.
 
-    Few of them must be consecutive, in any order.
+    Where they are few, they must also be consecutive, in any order.
     """
     if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
         return False

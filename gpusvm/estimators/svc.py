@@ -121,8 +121,8 @@ class SVC(ClassifierMixin, KernelSVM):
     -----
     X may be sparse, of any of SciPy's formats; it is never made dense. The support vectors are
     then sparse too. A model of sparse samples predicts dense ones; as in scikit-learn, one of
-    dense samples refuses sparse ones, which its `model_` takes. The backends native-cpu, sklearn
-    and cuml train on sparse samples.
+    dense samples refuses sparse ones, which its `model_` takes. All backends but sklearnex train
+    on sparse samples.
 
     X may lie on a CUDA device: a CuPy array, or anything with ``__cuda_array_interface__`` or
     DLPack (PyTorch, JAX). A GPU backend then trains on it where it is, and predictions of such an

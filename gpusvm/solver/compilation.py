@@ -13,6 +13,9 @@ import numba
 
 from gpusvm.compat import FunctionCache, IndexDataCacheFile
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("Numba is told to compile nothing; unset NUMBA_DISABLE_JIT")
+
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with the GIL released; the code is kept on disk where that is possible.

@@ -140,3 +140,27 @@ def test_no_compiled_function_has_defaults():
     functions = {thing for module in modules for thing in vars(module).values() if isinstance(thing, Dispatcher)}
     assert len(functions) > 40
     assert [function.py_func.__qualname__ for function in functions if function.py_func.__defaults__] == []
+
+
+def test_a_numba_that_must_not_compile_is_said_to_be_and_passed_over():
+    """Its functions would be Python's, hours where compiled ones take seconds."""
+    code = """
+import numpy as np
+from gpusvm import SVC, predict
+from gpusvm.errors import BackendUnavailableError
+X, y = np.random.default_rng(0).random((60, 3)), np.arange(60) % 3
+predict.COMPILED_WORK = predict.COMPILATION_WORK = 0
+svc = SVC().fit(X, y)
+svc.predict(X)
+print(svc.model_.provenance["backend"])
+try:
+    SVC(backend="native-cpu").fit(X, y)
+except BackendUnavailableError as error:
+    print(error)
+"""
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "sklearn",
+        "backend native-cpu cannot run here: Numba is told to compile nothing; try: unset NUMBA_DISABLE_JIT",
+    ]
