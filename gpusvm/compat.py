@@ -61,7 +61,7 @@ BORROWED = {
     "FunctionCache": Borrowed(
         "numba", "numba.core.caching.FunctionCache",
         "keeps compiled code on disk; cache=True fails where no folder can be written or a file is damaged",
-        ("py_func",), ("load_overload", "save_overload", "flush", "cache_path"),
+        ("py_func",), ("load_overload", "save_overload", "flush", "cache_path", "_index_key"),
     ),
     "IndexDataCacheFile": Borrowed(
         "numba", "numba.core.caching.IndexDataCacheFile",

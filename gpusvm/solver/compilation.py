@@ -74,10 +74,14 @@ class _BestEffortCache(FunctionCache):
                 self.flush()
             return None
 
-    def kept_signatures(self) -> list[tuple[Any, ...]]:
-        """The types of arguments for which code is kept, of the files as they are now."""
+    def kept_signatures(self, target_context: Any) -> list[tuple[Any, ...]]:
+        """The types of arguments for which code is kept, of the files as they are now.
+
+        Code for another processor is not: machines may share the folder.
+        """
         try:
-            return [signature for signature, *_ in self._cache_file._load_index()]
+            keys, codegen = self._cache_file._load_index(), target_context.codegen()
+            return [key[0] for key in keys if key == self._index_key(key[0], codegen)]
         except Exception:  # a damaged file, as in `load_overload`
             return []
 
@@ -126,7 +130,7 @@ def is_compiled(function: Any, dtype: Any = "") -> bool:
         return any(key[1] in str(types[0]) for types in signatures)
 
     if key not in _seen and not is_meant(function.signatures):
-        if not is_kept(function) or not is_meant(function._cache.kept_signatures()):
+        if not is_kept(function) or not is_meant(function._cache.kept_signatures(function.targetctx)):
             return False
         _seen.add(key)
     return True

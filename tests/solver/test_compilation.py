@@ -71,13 +71,17 @@ def test_code_is_kept_and_taken_from_there(source, tmp_path):
     assert again(3) == 6 and is_kept(again) and sum(again._cache_hits.values()) == 1
 
 
-def test_for_which_dtypes_code_is_kept_is_known_without_loading_it(source, tmp_path):
+def test_for_which_dtypes_code_is_kept_is_known_without_loading_it(source, tmp_path, monkeypatch):
     compiled()(source.twice)(np.ones(3, np.float32))
     again = compiled()(source.twice)
     assert is_compiled(again) and is_compiled(again, np.dtype(np.float32))
     assert not is_compiled(again, np.dtype(np.float64)) and again.signatures == []
     again(np.ones(3))
     assert is_compiled(again, np.dtype(np.float64))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(type(again.targetctx.codegen()), "magic_tuple", lambda self: ("another processor",))
+        assert not is_compiled(compiled()(source.twice))
+    assert is_compiled(compiled()(source.twice))
     for path in kept_files(tmp_path):
         path.write_bytes(b"damaged")
     assert not is_compiled(compiled()(source.twice))
