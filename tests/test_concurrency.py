@@ -20,6 +20,11 @@ WAIT_SECONDS = 300
 """For what always happens, on the busiest machine too; a test that waits so long has failed."""
 
 
+def of_larger_classes(digits):
+    """X and y of some images, whose classes are so large that LIBSVM is not given all at once."""
+    return digits[0][:800], digits[1][:800]
+
+
 def process_wide() -> tuple[list[int], list[tuple]]:
     """What belongs to the whole process: the number of BLAS threads, and the filters of
     warnings."""
@@ -63,7 +68,7 @@ def test_four_processes_predict_as_one(digits, digits_model):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_trainings_side_by_side_give_the_models_of_one_after_the_other(digits, backend):
-    X, y = digits[0][:600], digits[1][:600]
+    X, y = of_larger_classes(digits)
     machines = [SVC(C=C, gamma=0.05, backend=backend) for C in (0.1, 1.0, 10.0, 100.0)]
     alone = [machine.fit(X, y).model_ for machine in machines]
     with ThreadPoolExecutor(4) as pool:
@@ -75,7 +80,7 @@ def test_trainings_side_by_side_give_the_models_of_one_after_the_other(digits, b
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_of_several_trainings_warns_that_it_stopped_early(digits, backend):
-    X, y = digits[0][:600], digits[1][:600]
+    X, y = of_larger_classes(digits)
     with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(4) as pool:
         warnings.simplefilter("always")
         list(pool.map(lambda _: SVC(backend=backend, max_iter=3).fit(X, y), range(8)))
@@ -107,7 +112,7 @@ def three_blas_threads():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_overlapping_trainings_leave_the_process_as_it_was(digits, backend, first_fails):
     """The second begins inside the first, and ends after it."""
-    X, y = digits[0][:300], digits[1][:300]
+    X, y = of_larger_classes(digits)
     first_is_inside, second_is_inside, first_is_out = threading.Event(), threading.Event(), threading.Event()
 
     def first_progress(*_):

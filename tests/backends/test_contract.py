@@ -55,6 +55,10 @@ def assert_same_machine(model, svc, X, atol: float) -> None:
     np.testing.assert_array_equal(model.predict(X)[clear], svc.predict(X)[clear])
 
 
+AT_ONCE, PAIR_BY_PAIR = 200, 800
+"""Digits of which LIBSVM is given all classes together, and so many that each pair is solved by
+itself."""
+
 # Two solvers that stop at the same tolerance end within a small multiple of it of each other.
 TOL, AGREEMENT = 1e-5, 1e-3
 
@@ -136,11 +140,12 @@ def test_model_is_grouped_by_class_and_its_rows_are_the_training_rows(backend, d
     assert model.provenance["n_train"] == 300
 
 
-def test_progress_reaches_the_last_pair(backend, digits):
+@pytest.mark.parametrize("n", [AT_ONCE, PAIR_BY_PAIR])
+def test_progress_reaches_the_last_pair(backend, digits, n):
     calls = []
     backend.fit(
-        digits[0][:200],
-        digits[1][:200],
+        digits[0][:n],
+        digits[1][:n],
         *asked(kernel=KERNELS["rbf"]),
         progress=lambda *c: calls.append(c),
     )
@@ -148,11 +153,12 @@ def test_progress_reaches_the_last_pair(backend, digits):
     assert [done for done, _, _ in calls] == sorted({done for done, _, _ in calls})
 
 
-def test_stopping_at_max_iter_warns_once_and_says_how_many_pairs(backend, digits):
+@pytest.mark.parametrize("n", [AT_ONCE, PAIR_BY_PAIR])
+def test_stopping_at_max_iter_warns_once_and_says_how_many_pairs(backend, digits, n):
     params = asked(kernel=KERNELS["rbf"], C=100.0, tol=1e-6, max_iter=2)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = backend.fit(digits[0][:300], digits[1][:300], *params)
+        model = backend.fit(digits[0][:n], digits[1][:n], *params)
     messages = [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
     assert len(messages) == 1 and messages[0].startswith("Solver terminated early (max_iter=2).  Consider")
     assert " of 45 class pairs have not reached tol=1e-06" in messages[0]
@@ -179,10 +185,12 @@ def test_text_labels(backend, digits):
 def test_mnist_reaches_its_known_accuracy(backend):
     from gpusvm.data import load_dataset
 
-    train, test = load_dataset("mnist", "train", limit=2000), load_dataset("mnist", "test", limit=2000)
+    # Of so many, pairs are too large for how native-cpu solves small ones.
+    n, accuracy = (5000, 0.9415) if backend.name == "native-cpu" else (2000, 0.9085)
+    train, test = load_dataset("mnist", "train", limit=n), load_dataset("mnist", "test", limit=2000)
     X, X_test = (d.images.reshape(len(d), -1).astype(np.float32) / 255 for d in (train, test))
     model = backend.fit(X, train.labels, *asked(kernel=Kernel("rbf", gamma=0.02), C=10.0))
-    assert (model.predict(X_test) == test.labels).mean() == pytest.approx(0.9085, abs=0.002)  # LIBSVM's
+    assert (model.predict(X_test) == test.labels).mean() == pytest.approx(accuracy, abs=0.002)  # LIBSVM's
     found = certify(model, X, train.labels)
     assert found.max_kkt_gap <= 2e-3
     assert 0 <= found.relative_duality_gap < 0.01
