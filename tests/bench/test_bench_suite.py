@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -185,10 +186,15 @@ def test_wrong_options_are_wrong_usage(suite: Suite, options: dict, message: str
 
 
 def test_a_value_that_no_message_could_quote_is_named_by_its_type(tmp_path: Path) -> None:
-    """Not even as a repr, which raises an error for it in one version of Python and not in
-    another."""
+    """Its repr raises an error in some versions of Python; in others the message has its
+    beginning."""
     path = write(tmp_path, f"title{'.a' * 3000} = 1\n{GOOD}")
-    with pytest.raises(DataError, match=r"title must be a text, not a value of type dict that is too large to show$"):
+    try:
+        repr(tomllib.loads(path.read_text())["title"])
+        shown = r"\{'a': .{50,100}\.\.\."
+    except RecursionError:
+        shown = "a value of type dict that is too large to show"
+    with pytest.raises(DataError, match=f"title must be a text, not {shown}$"):
         load_suite(path)
 
 
