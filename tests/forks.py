@@ -22,6 +22,11 @@ COMMAND = "from gpusvm.cli.main import run; run()"
 _IMPORTED = ("gpusvm.cli.train", "gpusvm.cli.predict", "gpusvm.backends.sklearn", "sklearn.svm", "safetensors.numpy")
 
 
+_MOST_SECONDS = 900
+"""After which a fork that hangs is ended: less than pytest gives a test, since our end waits for
+the server's, and that for the fork's."""
+
+
 def run_in_a_fork(code: str, *arguments: object, stdout: Any = None) -> subprocess.CompletedProcess[str]:
     """Run the code where `sys.argv[1:]` are the arguments, in the folder and the environment that
     are this process's now.
@@ -81,6 +86,7 @@ def _prepared(command: list[str], folder: str, environment: dict[str, str], file
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    signal.alarm(_MOST_SECONDS)
     sys.argv = [command[0], *command[2:]]
     return command[1]
 
