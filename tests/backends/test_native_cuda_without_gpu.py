@@ -141,11 +141,11 @@ def test_the_device_asked_for_is_used_or_refused(cupy, digits):
         CUDA.fit(digits[0][:100], digits[1][:100], *asked_again(PARAMS, device=1))
 
 
-def test_training_has_memory_of_its_own_and_gives_it_back(cupy, few):
+def test_training_has_memory_of_its_own_and_gives_it_back(cupy, digits):
     """After ``import cuml``, which any probe of cuML makes, CuPy's own pool has nothing to do
     with CuPy's arrays."""
-    model = CUDA.fit(few[0], few[1], *PARAMS)
-    n = np.sort(np.bincount(few[1]))[:2].sum()
+    model = CUDA.fit(digits[0], digits[1], *PARAMS)
+    n = np.sort(np.bincount(digits[1]))[:2].sum()
     assert model.provenance["peak_gpu_mb"] >= 45 * n**2 * 4 / 2**20, "the kernel values of 45 working sets at least"
     assert cupy.cuda.rmm.bytes == cupy.cuda.default_pool.bytes == 0
     assert cupy.cuda.get_allocator() == cupy.cuda.rmm.malloc
